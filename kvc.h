@@ -1,0 +1,376 @@
+/* kvc.h - the key/value cache of LLM inference, kept compressed.
+ *
+ * kvc stores the keys and values of attention layers as codes of 16, 8, 4, 3 or 2 bits in pages of 64 tokens and computes
+ * attention straight from those pages. The newest tokens (the residual window) and the first ones (sinks) stay in 16 bits.
+ *
+ * A complete program: one layer, one sequence, one token.
+ *
+ *     #include <kvc.h>
+ *     #include <stdio.h>
+ *     int main(void) {
+ *         kvc_error err = {sizeof err};
+ *         kvc_options options;
+ *         kvc_options_init(&options, sizeof options);
+ *         options.layers = 1;
+ *         options.kv_heads = 2;
+ *         options.q_heads = 4;
+ *         options.k_dim = options.v_dim = 64;
+ *         options.arena_tokens = 4096;
+ *         kvc_cache* cache = kvc_create(&options, NULL, 0, &err);
+ *         kvc_seq seq = kvc_seq_create(cache, NULL, &err);
+ *         if (!seq) return fprintf(stderr, "%s\n", err.message), 1;
+ *         float k[2 * 64] = {0}, v[2 * 64] = {0}, q[4 * 64] = {0}, out[4 * 64];
+ *         int64_t count = 1;
+ *         kvc_step* step = kvc_step_begin(cache, &seq, &count, 1, NULL, 0, NULL, &err);
+ *         kvc_append(step, 0, k, sizeof k, v, sizeof v, &err);
+ *         kvc_attend(step, 0, q, sizeof q, out, sizeof out, NULL, 0, NULL, &err);
+ *         if (kvc_step_commit(step, NULL, 0, &err)) return fprintf(stderr, "%s\n", err.message), 1;
+ *         kvc_destroy(cache, &err);
+ *         return 0;
+ *     }
+ *
+ * Steps      One forward pass of a server is a step over a ragged batch of sequences: begin reserves all memory in all
+ *            layers, append and attend run once per layer for the whole batch, commit publishes, abort undoes everything.
+ * Shapes     k [tokens, kv_heads, k_dim], v [tokens, kv_heads, v_dim], q [tokens, q_heads, k_dim], out [tokens, q_heads, v_dim],
+ *            row-major; tokens runs over the sequences of the step in their order. Query head h reads kv head h / (q_heads / kv_heads).
+ * Units      Lengths in tokens, sizes in bytes, strides in elements. Positions count from the sequence's first position.
+ * Ownership  kvc copies what it is given before a call returns and keeps no pointer to a caller's buffer, but for an arena block.
+ * Errors     Functions that can fail return kvc_status, creators NULL or 0; the last parameter, which may be NULL, tells what, which
+ *            and the limit. A call that fails has changed nothing. Results are named out or out_x and written on success only.
+ * Handles    kvc_cache* and kvc_step* are values, never memory: a NULL, stale, foreign or twice destroyed one is KVC_E_HANDLE.
+ * Threads    Every function may be called from any thread. Calls with a const cache run side by side; calls that change one cache
+ *            wait for each other; steps over different sequences of a cache run in parallel; caches are independent.
+ * Structs    Field 0 is struct_size; the _init functions fill in defaults; a zero field always means its default.
+ */
+#ifndef KVC_H
+#define KVC_H
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define KVC_API
+#else
+#define KVC_API __attribute__((visibility("default")))
+#endif
+
+#define KVC_ABI_VERSION 1
+
+/* ---- Version, build, ABI ---- */
+
+/* Version of the library, as "1.2.3". Never NULL; static. */
+KVC_API const char* kvc_version(void);
+/* KVC_ABI_VERSION of the library that was loaded. */
+KVC_API int64_t kvc_abi_version(void);
+/* Compiler, options and kernel targets of this build, one line. Static. */
+KVC_API const char* kvc_build_info(void);
+/* Describes every public struct and enum, one line each, so that a binding can compare:
+ *     struct kvc_error 248 ; field status 4 4 i32 ; ... (name, offset, bytes, type)     enum kvc_status KVC_OK 0
+ * Writes at most out_bytes including the final NUL; returns the bytes needed, so that (NULL, 0) asks for the size. */
+KVC_API int64_t kvc_abi_describe(char* out, int64_t out_bytes);
+
+/* ---- Status and errors ---- */
+
+typedef enum kvc_status {
+    KVC_OK = 0,
+    KVC_E_ARGUMENT = 1,    /* a value is wrong; the message says which and what is allowed */
+    KVC_E_HANDLE = 2,      /* not a live cache, step or sequence */
+    KVC_E_RANGE = 3,       /* a position that is not held, or below the exact floor */
+    KVC_E_ORDER = 4,       /* the calls of a step came in the wrong order */
+    KVC_E_BUSY = 5,        /* the sequence belongs to an open step */
+    KVC_E_NO_MEMORY = 6,   /* arena, budget or host memory is exhausted; retry after freeing */
+    KVC_E_NONFINITE = 7,   /* NaN, infinity, or a number beyond the window's type */
+    KVC_E_UNSUPPORTED = 8, /* a valid request that this build or machine cannot serve; the message says why */
+    KVC_E_FORKED = 9,      /* the process forked and this call needs what did not survive */
+    KVC_E_INTERNAL = 10,   /* a fault of kvc; please report it */
+    KVC_STATUS_MAX_ = 0x7fffffff
+} kvc_status;
+
+typedef struct kvc_error {
+    uint32_t struct_size;
+    int32_t status; /* kvc_status of the failed call; untouched by calls that succeed */
+    char message[240];
+} kvc_error;
+
+/* "KVC_E_HANDLE" for KVC_E_HANDLE; "unknown" for a number that is none. Static. */
+KVC_API const char* kvc_status_name(int32_t status);
+
+/* ---- Types ---- */
+
+typedef struct kvc_cache kvc_cache;
+typedef struct kvc_step kvc_step;
+typedef int64_t kvc_seq; /* a sequence of one cache; 0 is none */
+
+/* Element types of callers' buffers: DLPack's type code * 256 + bits. */
+typedef enum kvc_dtype {
+    KVC_DTYPE_DEFAULT = 0, /* f32 */
+    KVC_F16 = 0x210,
+    KVC_F32 = 0x220,
+    KVC_BF16 = 0x410,
+    KVC_DTYPE_MAX_ = 0x7fffffff
+} kvc_dtype;
+
+/* Where the cache lives: DLPack's device codes. */
+typedef enum kvc_device { KVC_DEVICE_DEFAULT = 0, KVC_CPU = 1, KVC_DEVICE_MAX_ = 0x7fffffff } kvc_device;
+
+typedef enum kvc_part { KVC_PART_UNSET = 0, KVC_KEYS = 1, KVC_VALUES = 2, KVC_PART_MAX_ = 0x7fffffff } kvc_part;
+
+/* ---- Discovery ---- */
+
+/* Presets: fp16 bf16 int8 int4 int3 k3v2 int2 kivi4 kivi2. The name is static; NULL out of range. */
+KVC_API int64_t kvc_preset_count(void);
+KVC_API const char* kvc_preset_name(int64_t index);
+/* Parses a codec (preset name or string, grammar in docs/FORMATS.md, e.g. "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4")
+ * and writes its canonical string with a final NUL. Returns the bytes needed; 0 with err filled in if the text is no codec. */
+KVC_API int64_t kvc_codec_format(const char* codec, char* out, int64_t out_bytes, kvc_error* err);
+/* Kernel targets that this machine can run, best first, such as avx512, avx2, scalar. Static; NULL out of range. */
+KVC_API int64_t kvc_target_count(void);
+KVC_API const char* kvc_target_name(int64_t index);
+
+/* ---- Options ---- */
+
+typedef struct kvc_options {
+    uint32_t struct_size;
+    int32_t device;             /* kvc_device */
+    int64_t layers;             /* required, 1 .. 4096 */
+    int64_t kv_heads;           /* required, 1 .. 1024 */
+    int64_t q_heads;            /* a multiple of kv_heads, at most 16 times; 0 = kv_heads */
+    int64_t k_dim, v_dim;       /* head dims, multiples of 16 up to 256; v_dim 0 = k_dim */
+    int64_t sliding_window;     /* a query sees this many newest tokens, itself included; 0 = all */
+    char codec[128];            /* preset name or codec string; "" = "int4" */
+    char target[16];            /* kernel target to force, for tests; "" = the best one */
+    int64_t arena_bytes;        /* size of the arena; or say arena_tokens, or hand over arena_block */
+    int64_t arena_tokens;       /* instead: room for arena_sequences (0 = 1) sequences of so many tokens each, */
+    int64_t arena_sequences;    /*          run as kvc_plan_compute describes with step_tokens = 512 */
+    void* arena_block;          /* instead: memory of the caller, 128-byte aligned, arena_bytes long, kept until kvc_destroy */
+    int32_t arena_growth;       /* 1 = take further slabs from the host when the arena is full */
+    int32_t spare_pages;        /* 16-bit pages kept below the window, so that rollbacks of 64 * this are exact */
+    int64_t threads;            /* worker threads of the cache; 0 = the calling thread only */
+    int32_t saturate;           /* 1 = clamp numbers beyond the window's type instead of refusing; NaN is always refused */
+    int32_t reserved;
+    void* (*allocate)(void* context, int64_t bytes, int64_t alignment); /* for slabs; NULL = the host's; must return NULL on failure */
+    void (*release)(void* context, void* block, int64_t bytes);
+    void* allocator_context;
+} kvc_options;
+
+/* What differs in one layer; a zero field means: as in kvc_options. sliding_window -1 = all tokens. */
+typedef struct kvc_layer {
+    uint32_t struct_size;
+    int32_t reserved;
+    int64_t kv_heads, q_heads, k_dim, v_dim;
+    int64_t sliding_window;
+    char codec[128];
+} kvc_layer;
+
+KVC_API kvc_status kvc_options_init(kvc_options* options, int64_t struct_size);
+KVC_API kvc_status kvc_layer_init(kvc_layer* layer, int64_t struct_size);
+/* Would kvc_create take these options? KVC_OK, or the status and reason that it would give. Allocates no arena. */
+KVC_API kvc_status kvc_supports(const kvc_options* options, const kvc_layer* layers, int64_t n_layers, kvc_error* err);
+
+/* ---- Memory planning ---- */
+
+typedef struct kvc_plan_request {
+    uint32_t struct_size;
+    int32_t partial_commit; /* 1 = steps are begun with partial_commit */
+    int64_t tokens;         /* tokens per sequence */
+    int64_t sequences;      /* parallel sequences; 0 = 1 */
+    int64_t step_tokens;    /* tokens of one sequence per step while its prompt is read; 0 = 512 */
+    int64_t budget_bytes;   /* for the two max_ answers; 0 = do not compute them */
+} kvc_plan_request;
+
+typedef struct kvc_plan {
+    uint32_t struct_size;
+    int32_t reserved;
+    int64_t arena_bytes;        /* smallest arena that runs the request (prompts one after another, then all decode together) */
+    int64_t slab_bytes;         /* slab size of that arena */
+    int64_t record_bytes;       /* records held at rest by all sequences of that length */
+    int64_t fp16_bytes;         /* the same tokens as plain 16-bit numbers */
+    int64_t max_tokens;         /* longest context that `sequences` can have in budget_bytes */
+    int64_t max_sequences;      /* most sequences of `tokens` tokens in budget_bytes */
+    double codec_bits;          /* bits per element of a code record, padding included, mean over layers */
+    double effective_bits;      /* record_bytes * 8 / elements: sinks, window and partial records included */
+} kvc_plan;
+
+KVC_API kvc_status kvc_plan_request_init(kvc_plan_request* request, int64_t struct_size);
+/* The allocator's own arithmetic: a cache that is run as requested holds exactly these bytes. out->struct_size must be set. */
+KVC_API kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer* layers, int64_t n_layers,
+                                    const kvc_plan_request* request, kvc_plan* out, kvc_error* err);
+
+/* ---- Cache ---- */
+
+/* Creates a cache. layers = NULL, n_layers = 0: all layers as in options; otherwise n_layers must equal options->layers.
+ * The caller destroys it. NULL on failure (KVC_E_ARGUMENT, KVC_E_UNSUPPORTED, KVC_E_NO_MEMORY). */
+KVC_API kvc_cache* kvc_create(const kvc_options* options, const kvc_layer* layers, int64_t n_layers, kvc_error* err);
+/* Destroys the cache with its sequences and open steps. A call that still runs on another thread finishes first. */
+KVC_API kvc_status kvc_destroy(kvc_cache* cache, kvc_error* err);
+/* Learned sink logits of a layer, one per query head, used by every later attend of that layer; n = 0 takes them away. */
+KVC_API kvc_status kvc_sink_logits_set(kvc_cache* cache, int64_t layer, const float* logits, int64_t n, kvc_error* err);
+
+/* ---- Sequences ---- */
+
+typedef struct kvc_seq_options {
+    uint32_t struct_size;
+    int32_t reserved;
+    int64_t first_position; /* position of the first token, 0 .. 2^53 */
+    int64_t prompt_length;  /* see kvc_seq_prompt_set */
+} kvc_seq_options;
+
+/* What truncate and fork may do below kvc_seq_exact_floor. */
+typedef enum kvc_cut { KVC_CUT_EXACT = 0, KVC_CUT_INEXACT = 1, KVC_CUT_MAX_ = 0x7fffffff } kvc_cut;
+
+KVC_API kvc_status kvc_seq_options_init(kvc_seq_options* options, int64_t struct_size);
+/* An empty sequence; options may be NULL. 0 on failure. */
+KVC_API kvc_seq kvc_seq_create(kvc_cache* cache, const kvc_seq_options* options, kvc_error* err);
+KVC_API kvc_status kvc_seq_destroy(kvc_cache* cache, kvc_seq seq, kvc_error* err);
+/* A new sequence with the tokens below position `length`; full pages are shared until one side changes them. 0 on failure. */
+KVC_API kvc_seq kvc_seq_fork(kvc_cache* cache, kvc_seq seq, int64_t length, int32_t cut, kvc_error* err);
+/* Forgets the tokens at position `length` and above. At or above the exact floor it is as if they had never been appended;
+ * below it KVC_E_RANGE, unless cut = KVC_CUT_INEXACT. */
+KVC_API kvc_status kvc_seq_truncate(kvc_cache* cache, kvc_seq seq, int64_t length, int32_t cut, kvc_error* err);
+/* Position of the next token: first_position + tokens committed. */
+KVC_API kvc_status kvc_seq_length(const kvc_cache* cache, kvc_seq seq, int64_t* out, kvc_error* err);
+/* Lowest length to which truncate and fork are exact. */
+KVC_API kvc_status kvc_seq_exact_floor(const kvc_cache* cache, kvc_seq seq, int64_t* out, kvc_error* err);
+/* Tokens kept by one layer and kv head. */
+KVC_API kvc_status kvc_seq_live(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, kvc_error* err);
+/* Their positions, ascending; capacity in elements, KVC_E_ARGUMENT if it is too small. */
+KVC_API kvc_status kvc_seq_positions(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out,
+                                     int64_t capacity, kvc_error* err);
+/* Queries at positions below `end` use the prompt kernels, the others the decode kernels, however the stream is cut into
+ * steps: so equal streams give equal bits. Set it before a prompt is read (also at creation: prompt_length). */
+KVC_API kvc_status kvc_seq_prompt_set(kvc_cache* cache, kvc_seq seq, int64_t end, kvc_error* err);
+
+/* ---- Step ---- */
+
+typedef struct kvc_step_options {
+    uint32_t struct_size;
+    int32_t kv_dtype, q_dtype, out_dtype;   /* kvc_dtype of k and v, of q, of out */
+    int64_t k_token_stride, k_head_stride;  /* in elements; 0 = dense */
+    int64_t v_token_stride, v_head_stride;
+    int64_t q_token_stride, q_head_stride;
+    int64_t out_token_stride, out_head_stride;
+    int32_t partial_commit; /* 1 = commit may accept a part of the tokens (speculative decoding): keeps all layers in 16 bits */
+    int32_t strict;         /* 1 = decode kernels for all queries */
+    int32_t accumulate;     /* 1 = attends add attention mass per token (kvc_seq_read_mass); not with partial_commit */
+    int32_t reserved;
+} kvc_step_options;
+
+KVC_API kvc_status kvc_step_options_init(kvc_step_options* options, int64_t struct_size);
+/* Begins a step that adds token_counts[i] >= 0 tokens to each of n different sequences, and reserves everything it can need.
+ * positions: NULL, or n_positions = n numbers that must equal the sequences' lengths (a guard against lost updates).
+ * Options may be NULL. NULL on failure: KVC_E_NO_MEMORY, KVC_E_BUSY, KVC_E_HANDLE, KVC_E_ARGUMENT. */
+KVC_API kvc_step* kvc_step_begin(kvc_cache* cache, const kvc_seq* seqs, const int64_t* token_counts, int64_t n,
+                                 const int64_t* positions, int64_t n_positions, const kvc_step_options* options, kvc_error* err);
+/* Stores the keys and values of one layer; each layer once, in any order. Bytes must cover the declared strides exactly or more. */
+KVC_API kvc_status kvc_append(kvc_step* step, int64_t layer, const void* k, int64_t k_bytes, const void* v, int64_t v_bytes,
+                              kvc_error* err);
+/* Publishes the step: all tokens (accepted = NULL), or the first accepted[i] of each sequence if it was begun with partial_commit.
+ * Every layer must have been appended. Ends the step; on failure it stays open. */
+KVC_API kvc_status kvc_step_commit(kvc_step* step, const int64_t* accepted, int64_t n, kvc_error* err);
+/* Ends the step as if it had never begun. */
+KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
+
+/* ---- Attend ---- */
+
+typedef struct kvc_attend_options {
+    uint32_t struct_size;
+    float scale;            /* of the logits; 0 = 1 / sqrt(k_dim) */
+    float soft_cap;         /* cap * tanh(logit / cap); 0 = none */
+    int32_t partial;        /* 1 = leave learned sink logits out, for results that are merged with others by lse */
+    int64_t sliding_window; /* 0 = the layer's; -1 = none; not wider than the layer's */
+    int64_t causal_offset;  /* a query at position i sees tokens up to i + this; at most 0 */
+} kvc_attend_options;
+
+KVC_API kvc_status kvc_attend_options_init(kvc_attend_options* options, int64_t struct_size);
+/* Attention of the step's tokens over their sequences, themselves included. After the layer's append, any number of times: a
+ * model's layer that shares another one's keys and values attends to that layer. out_lse, if not NULL: f32 [tokens, q_heads], the
+ * natural log-sum-exp; a query that sees nothing gives out 0 and lse -infinity. KVC_E_ORDER before the layer's append, or if a later
+ * append reused this layer's staging (only tokens that arrive and leave the window within one step; see docs/ARCHITECTURE.md). */
+KVC_API kvc_status kvc_attend(kvc_step* step, int64_t layer, const void* q, int64_t q_bytes, void* out, int64_t out_bytes,
+                              float* out_lse, int64_t lse_bytes, const kvc_attend_options* options, kvc_error* err);
+
+/* ---- Evict ---- */
+
+typedef struct kvc_evict_options {
+    uint32_t struct_size;
+    int32_t reserved;
+    int64_t layer_begin, layer_end; /* layers acted on; 0, 0 = all */
+    int64_t head_begin, head_end;   /* kv heads acted on; 0, 0 = all */
+    int64_t budget;                 /* tokens to keep per layer and head, sinks and window included; required for scores */
+    int64_t recent;                 /* newest tokens to keep besides; never fewer than the residual window holds */
+} kvc_evict_options;
+
+typedef struct kvc_evict_report {
+    uint32_t struct_size;
+    int32_t reserved;
+    int64_t tokens_evicted;    /* summed over layers and heads */
+    int64_t records_freed;
+    int64_t bytes_freed;
+    int64_t tokens_repacked;   /* moved into other pages */
+} kvc_evict_report;
+
+KVC_API kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t struct_size);
+/* Evicts down to the budget. scores = NULL: sinks and the most recent tokens stay (StreamingLLM, arXiv 2309.17453). Otherwise the
+ * highest scores stay (ties: the higher position): f32 [layers acted on, heads acted on, length - first_position], n_scores in all.
+ * Sinks and the residual window always stay; other sequences never change. The report may be NULL. */
+KVC_API kvc_status kvc_evict(kvc_cache* cache, kvc_seq seq, const float* scores, int64_t n_scores,
+                             const kvc_evict_options* options, kvc_evict_report* out, kvc_error* err);
+/* Evicts all tokens but the given positions (ascending), sinks and the residual window. */
+KVC_API kvc_status kvc_evict_keep(kvc_cache* cache, kvc_seq seq, const int64_t* positions, int64_t n,
+                                  const kvc_evict_options* options, kvc_evict_report* out, kvc_error* err);
+
+/* ---- Read-back ---- */
+
+/* Live tokens `first` .. `first + n` (counted among the live, by position) of one layer and kv head, dequantized and in the basis
+ * in which they were appended: f32 [n, dim]. */
+KVC_API kvc_status kvc_seq_read(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int32_t part, int64_t first,
+                                int64_t n, float* out, int64_t out_bytes, kvc_error* err);
+/* Integer codes of the tokens in compressed pages, dead ones included: u8 [tokens, dim]. Returns their number in out_tokens; with
+ * out = NULL only that. KVC_E_UNSUPPORTED for 16-bit codecs. */
+KVC_API kvc_status kvc_seq_read_codes(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int32_t part, uint8_t* out,
+                                      int64_t out_bytes, int64_t* out_tokens, kvc_error* err);
+/* Attention mass of each live token since it was appended, summed over the query heads of the kv head, in units of 2^-30. */
+KVC_API kvc_status kvc_seq_read_mass(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
+                                     kvc_error* err);
+
+/* ---- Stats ---- */
+
+typedef struct kvc_stats {
+    uint32_t struct_size;
+    int32_t open_steps;
+    int64_t arena_bytes;      /* all slabs */
+    int64_t bound_bytes;      /* slabs bound to a record size */
+    int64_t record_bytes;     /* records in use: sinks + window + codes + staging + side */
+    int64_t sink_bytes, window_bytes, code_bytes, staging_bytes, side_bytes;
+    int64_t table_bytes;      /* host memory of page tables and sequences, outside the arena */
+    int64_t scratch_bytes;    /* host memory of plans and partial results, outside the arena */
+    int64_t sequences;
+    int64_t tokens_appended;  /* since creation, per sequence */
+    int64_t tokens_evicted;   /* since creation, per layer and head */
+    int64_t pages_quantized;
+    int64_t tokens_requantized;
+    int64_t slow_calls;       /* attends served by dequantization where a fused kernel exists elsewhere */
+} kvc_stats;
+
+typedef struct kvc_seq_stats {
+    uint32_t struct_size;
+    int32_t reserved;
+    int64_t tokens;          /* committed */
+    int64_t record_bytes;    /* records referenced; shared ones count in full */
+    int64_t shared_bytes;    /* part of it that other sequences reference too */
+    int64_t table_bytes;
+    int64_t fp16_bytes;      /* the same tokens as plain 16-bit numbers */
+    double codec_bits;       /* as in kvc_plan */
+    double effective_bits;   /* (record_bytes + table_bytes) * 8 / elements */
+} kvc_seq_stats;
+
+/* out->struct_size must be set. */
+KVC_API kvc_status kvc_stats_get(const kvc_cache* cache, kvc_stats* out, kvc_error* err);
+KVC_API kvc_status kvc_seq_stats_get(const kvc_cache* cache, kvc_seq seq, kvc_seq_stats* out, kvc_error* err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* KVC_H */
