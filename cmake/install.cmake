@@ -1,0 +1,24 @@
+# Installed: libkvc.so, kvc.h, kvcConfig.cmake (find_package(kvc) -> kvc::kvc) and kvc.pc.
+
+if(NOT TARGET kvc)
+  return()
+endif()
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+install(TARGETS kvc EXPORT kvcTargets
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES kvc.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+
+set(KVC_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/kvc)
+install(EXPORT kvcTargets NAMESPACE kvc:: DESTINATION ${KVC_CMAKE_DIR})
+configure_package_config_file(cmake/kvcConfig.cmake.in "${PROJECT_BINARY_DIR}/kvcConfig.cmake"
+                              INSTALL_DESTINATION ${KVC_CMAKE_DIR})
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/kvcConfigVersion.cmake"
+                                 COMPATIBILITY SameMajorVersion)
+install(FILES "${PROJECT_BINARY_DIR}/kvcConfig.cmake" "${PROJECT_BINARY_DIR}/kvcConfigVersion.cmake"
+        DESTINATION ${KVC_CMAKE_DIR})
+
+configure_file(cmake/kvc.pc.in "${PROJECT_BINARY_DIR}/kvc.pc" @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/kvc.pc" DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

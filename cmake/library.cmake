@@ -1,0 +1,73 @@
+# kvc_static and kvc, from one set of objects.
+
+set(KVC_ABI_MAJOR 1)
+file(GLOB KVC_CORE_SOURCES CONFIGURE_DEPENDS
+     core/base/*.cpp core/codec/*.cpp core/backend/*.cpp core/store/*.cpp
+     core/policy/*.cpp core/attend/*.cpp core/cache/*.cpp)
+file(GLOB KVC_CAPI_SOURCES CONFIGURE_DEPENDS capi/*.cpp)
+file(GLOB KVC_KERNEL_SOURCES CONFIGURE_DEPENDS kernels/cpu/*.cpp)
+
+# One translation unit (or a few, <target>_*.cpp) per instruction set; each has its own flags and is
+# built only for its processor family. The macro KVC_CPU_<TARGET> tells the dispatcher that it exists.
+set(KVC_SIMD_avx2_FOR "x86_64|AMD64")
+set(KVC_SIMD_avx2_FLAGS -mavx2 -mfma -mf16c)
+set(KVC_SIMD_avx512_FOR "x86_64|AMD64")
+set(KVC_SIMD_avx512_FLAGS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16
+                          -mfma -mf16c)
+set(KVC_SIMD_neon_FOR "aarch64|arm64|ARM64")
+set(KVC_SIMD_neon_FLAGS -march=armv8.2-a+fp16+dotprod)
+
+set(KVC_SIMD_DEFINES)
+foreach(target avx2 avx512 neon)
+  set(units ${KVC_KERNEL_SOURCES})
+  list(FILTER units INCLUDE REGEX "/${target}(_[a-z0-9_]+)?\\.cpp$")
+  if(NOT units)
+    continue()
+  endif()
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(${KVC_SIMD_${target}_FOR})$")
+    set_source_files_properties(${units} PROPERTIES COMPILE_OPTIONS "${KVC_SIMD_${target}_FLAGS}")
+    string(TOUPPER ${target} upper)
+    list(APPEND KVC_SIMD_DEFINES KVC_CPU_${upper}=1)
+  else()
+    list(REMOVE_ITEM KVC_KERNEL_SOURCES ${units})
+  endif()
+endforeach()
+
+set(KVC_SOURCES ${KVC_CORE_SOURCES} ${KVC_CAPI_SOURCES} ${KVC_KERNEL_SOURCES})
+if(NOT KVC_SOURCES OR NOT EXISTS "${PROJECT_SOURCE_DIR}/kvc.h")
+  message(STATUS "kvc: no sources yet, nothing to build")
+  return()
+endif()
+
+# The public header alone, in a folder of its own: what links to kvc cannot reach anything else.
+set(KVC_PUBLIC_INCLUDE "${PROJECT_BINARY_DIR}/include")
+configure_file(kvc.h "${KVC_PUBLIC_INCLUDE}/kvc.h" COPYONLY)
+
+add_library(kvc_objects OBJECT ${KVC_SOURCES})
+target_include_directories(kvc_objects PUBLIC "${PROJECT_SOURCE_DIR}")
+target_compile_definitions(kvc_objects PUBLIC ${KVC_SIMD_DEFINES} PRIVATE KVC_BUILD=1)
+target_link_libraries(kvc_objects PUBLIC kvc_flags)
+
+add_library(kvc_static STATIC)
+target_link_libraries(kvc_static PUBLIC kvc_objects)
+target_sources(kvc_static PRIVATE $<TARGET_OBJECTS:kvc_objects>)
+
+add_library(kvc SHARED)
+add_library(kvc::kvc ALIAS kvc)
+target_sources(kvc PRIVATE $<TARGET_OBJECTS:kvc_objects>)
+target_link_libraries(kvc PRIVATE kvc_objects)
+target_include_directories(kvc INTERFACE $<BUILD_INTERFACE:${KVC_PUBLIC_INCLUDE}>)
+set_target_properties(kvc PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${KVC_ABI_MAJOR}
+                                     LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}")
+if(NOT KVC_SANITIZE)
+  # A program in any language loads libkvc.so whatever C++ library it carries itself.
+  target_link_options(kvc PRIVATE -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL -Wl,-z,defs
+                                  -Wl,-z,relro,-z,now)
+endif()
+set(KVC_SYMBOL_MAP "${PROJECT_SOURCE_DIR}/capi/kvc.map")
+if(EXISTS "${KVC_SYMBOL_MAP}")
+  target_link_options(kvc PRIVATE "-Wl,--version-script=${KVC_SYMBOL_MAP}")
+  set_target_properties(kvc PROPERTIES LINK_DEPENDS "${KVC_SYMBOL_MAP}")
+endif()
+
+include(cuda)

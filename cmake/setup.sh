@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Makes a Debian 12 machine ready: cmake/setup.sh GROUP...   with groups build, test, cross, bench, lint, bindings, python.
+# Says first what it will install. As root it installs; without root, or with NO_INSTALL=1, it prints the command and stops.
+# System packages come from the distribution, which pins them; Python packages go to .venv, pinned in tools/requirements.txt.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=()   # Debian packages to install
+
+want_command() {  # command, package
+  command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+}
+want_file() {     # file, package
+  [ -e "$1" ] || missing+=("$2")
+}
+
+retry() {
+  local attempt
+  for attempt in 1 2 3 4; do
+    "$@" && return 0
+    [ "$attempt" = 4 ] || { echo "setup: attempt $attempt failed: $*; trying again" >&2; sleep $((attempt * 5)); }
+  done
+  return 1
+}
+
+collect() {
+  case "$1" in
+    build)
+      want_command g++ g++
+      want_command cmake cmake
+      want_command ninja ninja-build
+      want_command pkg-config pkg-config
+      want_command git git ;;
+    test)
+      want_command python3 python3
+      want_command nm binutils
+      want_file /usr/include/doctest/doctest.h doctest-dev ;;
+    cross)
+      want_command aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+      want_command qemu-aarch64 qemu-user ;;
+    bench)
+      want_file /usr/include/benchmark/benchmark.h libbenchmark-dev ;;
+    lint)
+      want_command clang-format-19 clang-format-19
+      want_command clang-tidy-19 clang-tidy-19 ;;
+    bindings)
+      want_command go golang-go
+      want_command cargo cargo
+      want_command javac openjdk-17-jdk-headless
+      want_command mcs mono-mcs
+      want_command mono mono-runtime ;;
+    python)
+      want_command python3 python3
+      want_file /usr/include/python3.11/Python.h python3-dev
+      want_file /usr/lib/python3.11/ensurepip python3-venv ;;
+    *)
+      echo "setup: unknown group '$1'" >&2
+      exit 2 ;;
+  esac
+}
+
+install_system_packages() {
+  [ "${#missing[@]}" -gt 0 ] || return 0
+  local command="apt-get install -y --no-install-recommends ${missing[*]}"
+  echo "setup: this machine lacks ${#missing[@]} system package(s): ${missing[*]}"
+  if [ "${NO_INSTALL:-0}" = 1 ] || [ "$(id -u)" != 0 ]; then
+    echo "setup: nothing was installed. Run this, then start again:"
+    echo "    sudo apt-get update && sudo $command"
+    exit 1
+  fi
+  echo "setup: installing them with: $command"
+  export DEBIAN_FRONTEND=noninteractive
+  retry apt-get update -q -o Acquire::Retries=5
+  retry apt-get install -y -q --no-install-recommends -o Acquire::Retries=5 -o Dpkg::Use-Pty=0 "${missing[@]}"
+}
+
+# The environment is rebuilt only when the pinned list changes: its checksum is kept beside it.
+install_python_packages() {
+  local list=tools/requirements.txt stamp=.venv/.requirements sum
+  [ -e "$list" ] || return 0
+  sum=$(sha256sum "$list")
+  if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ]; then
+    return 0
+  fi
+  echo "setup: Python packages of $list go into .venv, inside this clone:"
+  grep -Ev '^[[:space:]]*(#|$)' "$list" | sed 's/^/    /'
+  if [ "${NO_INSTALL:-0}" = 1 ]; then
+    echo "setup: nothing was installed. Run this, then start again:"
+    echo "    python3 -m venv .venv && .venv/bin/python -m pip install -r $list"
+    exit 1
+  fi
+  [ -x .venv/bin/python ] || /usr/bin/python3 -m venv .venv
+  retry .venv/bin/python -m pip install --disable-pip-version-check --retries 5 --timeout 60 -r "$list"
+  echo "$sum" > "$stamp"
+}
+
+for group in "$@"; do
+  collect "$group"
+done
+install_system_packages
+for group in "$@"; do
+  if [ "$group" = python ]; then
+    install_python_packages
+  fi
+done

@@ -1,0 +1,65 @@
+# Every folder tests/<name>/ with *.cpp becomes one doctest program, kvc_<name>_tests, linked to kvc_static.
+# A folder that needs more brings its own CMakeLists.txt and is then left to it.
+#   tests/reference/   a library (independent witnesses: quantizers, attention, model) linked into every program
+#   tests/capi/        linked to libkvc.so and sees kvc.h alone
+
+if(NOT TARGET kvc)
+  return()
+endif()
+find_path(KVC_DOCTEST_INCLUDE doctest/doctest.h NO_CMAKE_FIND_ROOT_PATH)
+if(NOT KVC_DOCTEST_INCLUDE)
+  message(FATAL_ERROR "doctest is missing (Debian: doctest-dev); or configure with -DKVC_TESTS=OFF")
+endif()
+
+# Seconds a test program may take; emulated and sanitized code is slower.
+set(KVC_TEST_TIMEOUT 300)
+if(KVC_SANITIZE OR CMAKE_CROSSCOMPILING)
+  set(KVC_TEST_TIMEOUT 1500)
+endif()
+
+add_library(kvc_doctest_main OBJECT tests/doctest_main.cpp)
+target_link_libraries(kvc_doctest_main PUBLIC kvc_flags)
+if(NOT KVC_DOCTEST_INCLUDE STREQUAL "/usr/include")
+  target_include_directories(kvc_doctest_main SYSTEM PUBLIC "${KVC_DOCTEST_INCLUDE}")
+endif()
+
+file(GLOB KVC_REFERENCE_SOURCES CONFIGURE_DEPENDS tests/reference/*.cpp)
+if(KVC_REFERENCE_SOURCES)
+  add_library(kvc_reference STATIC ${KVC_REFERENCE_SOURCES})
+  target_include_directories(kvc_reference PUBLIC "${PROJECT_SOURCE_DIR}" "${KVC_PUBLIC_INCLUDE}")
+  target_link_libraries(kvc_reference PUBLIC kvc_flags)
+endif()
+
+function(kvc_add_test_program name library)
+  add_executable(kvc_${name}_tests ${ARGN})
+  target_link_libraries(kvc_${name}_tests PRIVATE ${library} kvc_flags kvc_doctest_main)
+  if(TARGET kvc_reference)
+    target_link_libraries(kvc_${name}_tests PRIVATE kvc_reference)
+  endif()
+  add_test(NAME ${name} COMMAND kvc_${name}_tests)
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${KVC_TEST_TIMEOUT})
+endfunction()
+
+file(GLOB KVC_TEST_FOLDERS CONFIGURE_DEPENDS LIST_DIRECTORIES true tests/*)
+foreach(folder ${KVC_TEST_FOLDERS})
+  get_filename_component(name "${folder}" NAME)
+  file(GLOB sources CONFIGURE_DEPENDS "${folder}/*.cpp")
+  if(NOT IS_DIRECTORY "${folder}" OR name STREQUAL "reference")
+    continue()
+  elseif(EXISTS "${folder}/CMakeLists.txt")
+    add_subdirectory("${folder}" "tests/${name}")
+  elseif(sources AND name STREQUAL "capi")
+    kvc_add_test_program(capi kvc ${sources})
+  elseif(sources)
+    kvc_add_test_program(${name} kvc_static ${sources})
+  endif()
+endforeach()
+
+file(GLOB KVC_C_EXAMPLES CONFIGURE_DEPENDS examples/c/*.c)
+foreach(source ${KVC_C_EXAMPLES})
+  get_filename_component(name "${source}" NAME_WE)
+  add_executable(example_${name} "${source}")
+  target_link_libraries(example_${name} PRIVATE kvc kvc_flags m)
+  add_test(NAME example_${name} COMMAND example_${name})
+  set_tests_properties(example_${name} PROPERTIES TIMEOUT ${KVC_TEST_TIMEOUT})
+endforeach()
