@@ -22,18 +22,19 @@ struct ArenaView {
     }
 };
 
-// Per-page facts that only some pages have: dead tokens, explicit positions.
+// Positions of a page whose tokens do not follow each other, as repacking leaves them; ascending, of live tokens only.
 struct PageSide {
-    uint64_t live;           // bit t: token t counts
-    int64_t positions[64];   // of each token; meaningful if explicit_positions
-    int64_t explicit_positions;
+    int64_t positions[64];
 };
-constexpr int64_t side_bytes = 640;  // record size of a PageSide
-static_assert(sizeof(PageSide) <= side_bytes);
+constexpr int64_t side_bytes = sizeof(PageSide);  // its record's size
 
+constexpr uint64_t all_live = ~uint64_t{0};
+
+// One page of a (sequence, layer, kv head). Masks belong to the sequence, so they lie here and never in a shared record.
 struct PageEntry {
-    RecordId record;  // none: the page was dropped, skip it
-    RecordId side;    // none: all 64 tokens live at implicit positions
+    RecordId record = 0;       // none: the page was dropped, skip it
+    RecordId side = 0;         // none: token t lies at the page's first position + t
+    uint64_t live = all_live;  // bit t: token t counts; slots of dead tokens hold finite numbers
 };
 
 // ---- store: tokens into a 16-bit record ----
@@ -84,7 +85,7 @@ struct AttendItem {
     RecordId sinks;              // none: no sinks in this item
     int64_t sink_tokens;         // how many it holds, the first at position sinks_position
     int64_t sinks_position;
-    const PageEntry* coded;      // code records, ascending; entry e starts at coded_position + 64 e unless its side says otherwise
+    const PageEntry* coded;      // code records, ascending; entry e starts at coded_position + 64 e unless it has a side record
     int64_t n_coded;
     int64_t coded_position;
     const PageEntry* window;     // 16-bit records, likewise; slots above a row's own position hold anything, NaN included
