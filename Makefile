@@ -39,15 +39,16 @@ test: ## everything the gate checks, in stages
 	@$(SETUP) build test cross bindings python
 	@cmake/stages.sh $(STAGES)
 
-check-tidy:
-	@if [ -d tests/tidy ]; then python3 tests/tidy/test_tidy.py && python3 tests/tidy/tidy.py; fi
+check-tidy: ## the form of the tree: layers, lengths, names, symbols
+	@PYTHONDONTWRITEBYTECODE=1 python3 tests/tidy/test_tidy.py
+	@PYTHONDONTWRITEBYTECODE=1 python3 tests/tidy/tidy.py
 
 test-release: ## release build and its tests
 	@$(MAKE) --no-print-directory build
 	@$(CTEST) --test-dir build/release
 
-test-package:
-	@if [ -d tests/package ]; then tests/package/run; fi
+test-package: ## a program built against the installed package
+	@if [ -e build/release/libkvc.so ]; then tests/package/run build/release; else echo "package: no library yet"; fi
 
 test-bindings:
 	@if [ -x bindings/test ]; then bindings/test; fi

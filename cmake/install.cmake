@@ -20,5 +20,7 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/kvcConfigVersion.cmake"
 install(FILES "${PROJECT_BINARY_DIR}/kvcConfig.cmake" "${PROJECT_BINARY_DIR}/kvcConfigVersion.cmake"
         DESTINATION ${KVC_CMAKE_DIR})
 
+# From the folder of kvc.pc to the prefix, however deep the library folder is.
+file(RELATIVE_PATH KVC_PC_TO_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 configure_file(cmake/kvc.pc.in "${PROJECT_BINARY_DIR}/kvc.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/kvc.pc" DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

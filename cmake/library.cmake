@@ -50,11 +50,15 @@ target_link_libraries(kvc_objects PUBLIC kvc_flags)
 
 add_library(kvc_static STATIC)
 target_link_libraries(kvc_static PUBLIC kvc_objects)
-target_sources(kvc_static PRIVATE $<TARGET_OBJECTS:kvc_objects>)
+
+include(cuda)  # may add objects
+
+if(NOT KVC_CAPI_SOURCES)
+  return()
+endif()
 
 add_library(kvc SHARED)
 add_library(kvc::kvc ALIAS kvc)
-target_sources(kvc PRIVATE $<TARGET_OBJECTS:kvc_objects>)
 target_link_libraries(kvc PRIVATE kvc_objects)
 target_include_directories(kvc INTERFACE $<BUILD_INTERFACE:${KVC_PUBLIC_INCLUDE}>)
 set_target_properties(kvc PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${KVC_ABI_MAJOR}
@@ -69,5 +73,3 @@ if(EXISTS "${KVC_SYMBOL_MAP}")
   target_link_options(kvc PRIVATE "-Wl,--version-script=${KVC_SYMBOL_MAP}")
   set_target_properties(kvc PROPERTIES LINK_DEPENDS "${KVC_SYMBOL_MAP}")
 endif()
-
-include(cuda)
