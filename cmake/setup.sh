@@ -86,11 +86,11 @@ install_python_packages() {
   grep -Ev '^[[:space:]]*(#|$)' "$list" | sed 's/^/    /'
   if [ "${NO_INSTALL:-0}" = 1 ]; then
     echo "setup: nothing was installed. Run this, then start again:"
-    echo "    python3 -m venv .venv && .venv/bin/python -m pip install -r $list"
+    echo "    python3 -m venv .venv && .venv/bin/python -m pip install --no-deps -r $list"
     exit 1
   fi
   [ -x .venv/bin/python ] || /usr/bin/python3 -m venv .venv
-  retry .venv/bin/python -m pip install --disable-pip-version-check --retries 5 --timeout 60 -r "$list"
+  retry .venv/bin/python -m pip install --no-deps --disable-pip-version-check --retries 5 --timeout 60 -r "$list"
   echo "$sum" > "$stamp"
 }
 

@@ -1,0 +1,22 @@
+"""kvc: the key/value cache of LLM inference, kept compressed.
+
+    import kvc, numpy as np
+    with kvc.Cache(layers=1, kv_heads=2, q_heads=4, k_dim=64, codec="int4", arena_tokens=4096) as cache:
+        sequence = cache.create_sequence()
+        k = v = np.zeros((1, 2, 64), np.float32)
+        q = np.zeros((1, 4, 64), np.float32)
+        with cache.step([sequence], [1]) as step:      # commits at the end, aborts on an exception
+            step.append(0, k, v)
+            out = step.attend(0, q)
+"""
+from .cache import Cache, Step, check_supported, plan
+from .errors import (ArgumentError, BusyError, ForkedError, HandleError, InternalError, KvcError, LibraryError, NonFiniteError,
+                     OrderError, OutOfMemoryError, RangeError, UnsupportedError)
+from .library import Library, default_library
+
+__version__ = "0.1.0"
+__all__ = [
+    "ArgumentError", "BusyError", "Cache", "ForkedError", "HandleError", "InternalError", "KvcError", "Library", "LibraryError",
+    "NonFiniteError", "OrderError", "OutOfMemoryError", "RangeError", "Step", "UnsupportedError", "check_supported",
+    "default_library", "plan",
+]

@@ -1,0 +1,1 @@
+"""kvc-eval: what compressing the KV cache costs a real language model, measured."""
