@@ -1,78 +1,106 @@
-# kvc: make [build] | demo | test | eval | bench | asan | tsan | neon | format | clean ...   "make help" lists all.
+# kvc. "make" builds the release; "make help" lists the rest.
 SHELL := /bin/bash
-export MAKE
+.DEFAULT_GOAL := build
 JOBS ?= $(shell nproc)
 SETUP := cmake/setup.sh
+PYTHON := .venv/bin/python
 CTEST := ctest --no-tests=ignore -j$(JOBS) --output-on-failure
+CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh'
 
-# Fast and most telling first: a broken tree shows within minutes.
+# What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
 STAGES := check-tidy test-release test-package test-bindings test-python test-neon test-asan test-tsan
+STAGES_FULL := $(STAGES) test-debug format-check tidy
 
-.PHONY: build debug demo eval bench test test-full help clean setup format format-check tidy asan tsan neon \
-        check-tidy test-release test-package test-bindings test-python test-neon test-asan test-tsan
-.DEFAULT_GOAL := build
+.PHONY: build debug demo eval bench test test-full clean help format format-check tidy asan tsan neon \
+        test-debug $(STAGES)
 
-build: ## build the release (build/release/libkvc.so); the default
+define configure_and_build
+	@cmake --preset $(1) $(2) && cmake --build --preset $(1) -j$(JOBS)
+endef
+
+build: ## the release, build/release/libkvc.so (the default)
 	@$(SETUP) build test
-	@cmake --preset release && cmake --build --preset release -j$(JOBS)
+	$(call configure_and_build,release)
 
-debug: ## build without optimization
+debug: ## the same without optimization
 	@$(SETUP) build test
-	cmake --preset debug && cmake --build --preset debug -j$(JOBS)
+	$(call configure_and_build,debug)
 
-demo: ## the main job: a real language model runs on compressed caches
+demo: ## the main job: a real language model writes text from compressed caches under one byte budget
 	@$(SETUP) build test python
 	@$(MAKE) --no-print-directory build
-	@.venv/bin/python tools/demo.py
+	@$(PYTHON) tools/demo.py
 
-eval: ## quality of every preset on a real model and text, with an HTML report
+eval: ## quality of every preset on a real model and text; writes out/eval.json and out/eval.html
 	@$(SETUP) build test python
 	@$(MAKE) --no-print-directory build
-	./kvc-eval --model smollm2 --html out/eval.html --json out/eval.json
+	@mkdir -p out
+	./kvc-eval --model smollm2 --json out/eval.json --html out/eval.html
 
 bench: ## speed of the kernels on this machine
 	@$(SETUP) build test bench
-	cmake --preset release -DKVC_BENCH=ON && cmake --build --preset release -j$(JOBS)
+	$(call configure_and_build,release,-DKVC_BENCH=ON)
 	@build/release/bench/kvc_bench
 
 test: ## everything the gate checks, in stages
 	@$(SETUP) build test cross bindings python
 	@cmake/stages.sh $(STAGES)
 
+test-full: ## the gate, a debug build, clang-format and clang-tidy
+	@$(SETUP) build test cross bindings python lint
+	@cmake/stages.sh $(STAGES_FULL)
+
 check-tidy: ## the form of the tree: layers, lengths, names, symbols
 	@PYTHONDONTWRITEBYTECODE=1 python3 tests/tidy/test_tidy.py
 	@PYTHONDONTWRITEBYTECODE=1 python3 tests/tidy/tidy.py
 
-test-release: ## release build and its tests
+test-release: ## the C++ and C tests
 	@$(MAKE) --no-print-directory build
 	@$(CTEST) --test-dir build/release
+
+test-debug: debug ## the same tests with assertions and without optimization
+	@$(CTEST) --test-dir build/debug
 
 test-package: ## a program built against the installed package
 	@if [ -e build/release/libkvc.so ]; then tests/package/run build/release; else echo "package: no library yet"; fi
 
-test-bindings:
-	@if [ -x bindings/test ]; then bindings/test; fi
+test-bindings: ## every language over the raw layer
+	@if [ -x bindings/test ]; then $(SETUP) build bindings && bindings/test; fi
 
-test-python:
-	@if [ -d tests/python ]; then .venv/bin/python -m pytest tests/python; fi
+test-python: ## kvc-eval, the demo and the model-level quality bars
+	@if [ -d tests/python ]; then $(SETUP) python && $(PYTHON) -m pytest -q tests/python; fi
 
-test-neon neon: ## aarch64 build, tests under qemu
+test-neon neon: ## the C++ and C tests for aarch64, under qemu
 	@$(SETUP) build test cross
-	@cmake --preset neon && cmake --build --preset neon -j$(JOBS)
+	$(call configure_and_build,neon)
 	@$(CTEST) --test-dir build/neon
 
-test-asan asan: ## tests under the address and undefined-behaviour sanitizers
+test-asan asan: ## the C++ and C tests under the address and undefined-behaviour sanitizers
 	@$(SETUP) build test
-	@cmake --preset asan && cmake --build --preset asan -j$(JOBS)
+	$(call configure_and_build,asan)
 	@$(CTEST) --test-dir build/asan
 
-test-tsan tsan: ## tests under the thread sanitizer
+test-tsan tsan: ## the C++ and C tests under the thread sanitizer
 	@$(SETUP) build test
-	@cmake --preset tsan && cmake --build --preset tsan -j$(JOBS)
+	$(call configure_and_build,tsan)
 	@$(CTEST) --test-dir build/tsan
 
-clean: ## remove what was built (keeps .venv)
+format: ## rewrite the C and C++ sources in the project's format
+	@$(SETUP) lint
+	@$(CPP_FILES) | xargs -r clang-format-19 -i
+
+format-check: ## fail if "make format" would change something
+	@$(SETUP) lint
+	@$(CPP_FILES) | xargs -r clang-format-19 --dry-run --Werror && echo "format: all files as clang-format wants them"
+
+tidy: ## clang-tidy over the library's sources
+	@$(SETUP) build test lint
+	@cmake --preset release
+	@git ls-files -- 'core/*.cpp' 'capi/*.cpp' 'kernels/cpu/*.cpp' | grep -v '/neon' \
+	  | xargs -r -n 1 -P $(JOBS) clang-tidy-19 -p build/release --quiet
+
+clean: ## remove what was built (.venv stays)
 	rm -rf build out
 
 help: ## this list
-	@grep -E '^[a-z -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s$$'\t'
+	@grep -E '^[a-z -]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 24
