@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes a Debian 12 machine ready: cmake/setup.sh GROUP...   with groups build, test, cross, bench, lint, bindings, python.
+# Makes a Debian 12 machine ready: cmake/setup.sh GROUP...   with groups build, test, cross, bench, lint, bindings,
+# python, python-gemma3 (a second model's weights).
 # Says first what it will install. As root it installs; without root, or with NO_INSTALL=1, it prints the command and stops.
 # System packages come from the distribution, which pins them; Python packages go to .venv, pinned in tools/requirements.txt.
 set -euo pipefail
@@ -49,9 +50,8 @@ collect() {
       want_command javac openjdk-17-jdk-headless
       want_command mcs mono-mcs
       want_command mono mono-runtime ;;
-    python)
+    python | python-gemma3)
       want_command python3 python3
-      want_file /usr/include/python3.11/Python.h python3-dev
       want_file /usr/lib/python3.11/ensurepip python3-venv ;;
     *)
       echo "setup: unknown group '$1'" >&2
@@ -74,10 +74,12 @@ install_system_packages() {
   retry apt-get install -y -q --no-install-recommends -o Acquire::Retries=5 -o Dpkg::Use-Pty=0 "${missing[@]}"
 }
 
-# The environment is rebuilt only when the pinned list changes: its checksum is kept beside it.
-install_python_packages() {
-  local list=tools/requirements.txt stamp=.venv/.requirements sum
+# Installs a pinned list into .venv, once per version of the list: its checksum is kept beside the environment.
+# The lists are complete, dependencies included, so that nothing unpinned comes along.
+install_python_packages() {  # list
+  local list=$1 stamp sum
   [ -e "$list" ] || return 0
+  stamp=.venv/.$(basename "$list" .txt)
   sum=$(sha256sum "$list")
   if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ]; then
     return 0
@@ -86,11 +88,11 @@ install_python_packages() {
   grep -Ev '^[[:space:]]*(#|$)' "$list" | sed 's/^/    /'
   if [ "${NO_INSTALL:-0}" = 1 ]; then
     echo "setup: nothing was installed. Run this, then start again:"
-    echo "    python3 -m venv .venv && .venv/bin/python -m pip install --no-deps -r $list"
+    echo "    cmake/setup.sh python"
     exit 1
   fi
   [ -x .venv/bin/python ] || /usr/bin/python3 -m venv .venv
-  retry .venv/bin/python -m pip install --no-deps --disable-pip-version-check --retries 5 --timeout 60 -r "$list"
+  retry .venv/bin/python -m pip install --disable-pip-version-check --no-deps --retries 5 --timeout 60 -r "$list"
   echo "$sum" > "$stamp"
 }
 
@@ -99,7 +101,8 @@ for group in "$@"; do
 done
 install_system_packages
 for group in "$@"; do
-  if [ "$group" = python ]; then
-    install_python_packages
-  fi
+  case "$group" in
+    python) install_python_packages tools/requirements.txt ;;
+    python-gemma3) install_python_packages tools/requirements-gemma3.txt ;;
+  esac
 done

@@ -73,10 +73,15 @@ def dependency_faults(library, abi_version):
         yield "asks for an executable stack"
 
 
+def statements(layout):
+    """"struct s 8 ; field a 0 4 u32 ; field b 4 4 i32" -> three statements."""
+    return [part.strip() for line in layout for part in line.split(";") if part.strip()]
+
+
 def assertions(layout):
     """C code that does not compile unless kvc.h agrees with the layout lines."""
     struct = None
-    for line in layout:
+    for line in statements(layout):
         words = line.split()
         if words[0] == "struct":
             struct = words[1]
@@ -107,7 +112,7 @@ def header_structs(header):
 def header_faults(layout, header, compiler):
     structs, enumerators = header_structs(header)
     described, current = {}, None
-    for words in (line.split() for line in layout):
+    for words in (statement.split() for statement in statements(layout)):
         if words[0] == "struct":
             current = described.setdefault(words[1], [])
         elif words[0] == "field":
