@@ -37,8 +37,16 @@ struct CodecPair {
     bool operator==(const CodecPair&) const = default;
 };
 
+constexpr int64_t window_limit = int64_t{1} << 20;
+constexpr int64_t sinks_limit = 64;  // a span of sinks is at most one tile
+
 int bits_of(CodeType type);
 bool is_16_bit(CodeType type);
+
+// Whether the options go together, whatever the head dim; part is "k" or "v" and opens the message.
+Status check_codec(const Codec& codec, const char* part);
+// The same of a pair: both parts, window and sinks, and one 16-bit type.
+Status check_codec_pair(const CodecPair& pair);
 
 // Parses a preset name or a codec string; the one place that knows the grammar.
 Result<CodecPair> parse_codec(std::string_view text);

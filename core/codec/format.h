@@ -1,5 +1,6 @@
 // The record formats of one layer: where a page's codes and metadata lie, and how large each record is.
 #pragma once
+#include "core/base/size.h"
 #include "core/codec/codec.h"
 
 namespace kvc {
@@ -11,7 +12,7 @@ struct PartLayout {
     int64_t codes_bytes = 0;  // both planes
     int64_t meta = 0;         // scales and zero points
     int64_t meta_bytes = 0;
-    int64_t super = 0;        // fp16 pairs of m8
+    int64_t super = 0;  // fp16 pairs of m8
     int64_t super_bytes = 0;
 };
 
