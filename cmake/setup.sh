@@ -8,11 +8,14 @@ cd "$(dirname "$0")/.."
 
 missing=()   # Debian packages to install
 
+want() {          # package
+  [[ " ${missing[*]} " == *" $1 "* ]] || missing+=("$1")
+}
 want_command() {  # command, package
-  command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+  command -v "$1" >/dev/null 2>&1 || want "$2"
 }
 want_file() {     # file, package
-  [ -e "$1" ] || missing+=("$2")
+  [ -e "$1" ] || want "$2"
 }
 
 retry() {
