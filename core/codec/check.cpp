@@ -24,6 +24,14 @@ int bits_of(CodeType type) {
 
 bool is_16_bit(CodeType type) { return type == CodeType::f16 || type == CodeType::bf16; }
 
+float middle_of(const Codec& codec) {
+    const int levels = 1 << bits_of(codec.type);
+    if (!codec.symmetric) {
+        return 0.0f;
+    }
+    return codec.fit == Fit::least_squares ? float(levels - 1) / 2 : float(levels / 2);
+}
+
 static bool any_of(int value, std::initializer_list<int> allowed) {
     for (const int a : allowed) {
         if (a == value) {

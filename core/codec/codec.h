@@ -42,6 +42,8 @@ constexpr int64_t sinks_limit = 64;  // a span of sinks is at most one tile
 
 int bits_of(CodeType type);
 bool is_16_bit(CodeType type);
+// The code of 0 without a zero point: value = scale * (code - middle). Between two codes for least squares; 0 with a zero point.
+float middle_of(const Codec& codec);
 
 // Whether the options go together, whatever the head dim; part is "k" or "v" and opens the message.
 Status check_codec(const Codec& codec, const char* part);

@@ -1,18 +1,12 @@
 // Record layouts. Every offset is even, every plane of codes starts at a multiple of 64 bytes.
 #include "core/codec/format.h"
 
+#include "core/codec/canonical.h"
+
 namespace kvc {
 namespace {
 
 constexpr int64_t record_unit = 128;
-
-// Scales (or zero points) of one part of a page.
-int64_t group_count(const Codec& codec, int64_t dim) {
-    if (codec.axis == Axis::channel) {
-        return page_tokens / codec.group * dim;
-    }
-    return page_tokens * (codec.group ? dim / codec.group : 1);
-}
 
 Status check_dim(const Codec& codec, int64_t dim, const char* part) {
     if (dim < 16 || dim > dim_limit || dim % 16 != 0) {
