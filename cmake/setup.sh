@@ -55,7 +55,7 @@ collect() {
       want_command mono mono-runtime ;;
     python | python-gemma3)
       want_command python3 python3
-      want_file /usr/lib/python3.11/ensurepip python3-venv ;;
+      [ -x .venv/bin/python ] || want_file /usr/lib/python3.11/ensurepip python3-venv ;;
     *)
       echo "setup: unknown group '$1'" >&2
       exit 2 ;;

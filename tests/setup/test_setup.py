@@ -1,0 +1,145 @@
+"""cmake/setup.sh and cmake/stages.sh, run in a copy of the tree's scripts with stand-ins for apt-get, id, pip and make."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "cmake"
+PLAIN_TOOLS = ["bash", "env", "dirname", "basename", "cat", "grep", "sed", "sha256sum", "mkdir", "chmod"]
+BUILD_TOOLS = ["g++", "cmake", "ninja", "pkg-config", "git"]
+
+
+class Machine(unittest.TestCase):
+    """A PATH that holds only what a test puts there; what the stand-ins were called with is in self.calls()."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.clone = Path(folder.name, "clone")
+        self.bin = Path(folder.name, "bin")
+        self.log = Path(folder.name, "log")
+        shutil.copytree(SCRIPTS, self.clone / "cmake")
+        self.bin.mkdir()
+        self.log.touch()
+        for tool in PLAIN_TOOLS:
+            (self.bin / tool).symlink_to(shutil.which(tool))
+        self.command("id", 'echo "${FAKE_UID:-0}"')
+        self.command("sleep", "")
+        self.command("apt-get", "")
+
+    def command(self, name, body):
+        path = self.bin / name
+        path.write_text(f'#!/bin/bash\n[ {name} = id ] || echo "{name} $*" >>"{self.log}"\n{body}\n')
+        path.chmod(0o755)
+
+    def calls(self):
+        return self.log.read_text().splitlines()
+
+    def run_script(self, script, *arguments, **variables):
+        environment = {"PATH": str(self.bin), **variables}
+        return subprocess.run([self.clone / "cmake" / script, *arguments], env=environment, capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL)
+
+
+class Setup(Machine):
+    def with_build_tools(self, *, but=()):
+        for tool in BUILD_TOOLS:
+            if tool not in but:
+                self.command(tool, "")
+
+    def test_complete_machine_is_left_alone_and_silent(self):
+        self.with_build_tools()
+        result = self.run_script("setup.sh", "build")
+        self.assertEqual((0, "", []), (result.returncode, result.stdout, self.calls()))
+
+    def test_root_is_told_first_and_then_only_what_lacks_is_installed(self):
+        self.with_build_tools(but=["ninja"])
+        result = self.run_script("setup.sh", "build", "build")
+        self.assertEqual(0, result.returncode, result.stderr)
+        self.assertIn("1 system package(s): ninja-build\n", result.stdout)
+        self.assertEqual(2, len(self.calls()))
+        self.assertTrue(self.calls()[0].startswith("apt-get update"))
+        self.assertTrue(self.calls()[1].startswith("apt-get install") and self.calls()[1].endswith(" ninja-build"))
+
+    def test_no_install_prints_the_command_and_stops(self):
+        self.with_build_tools(but=["g++", "cmake"])
+        result = self.run_script("setup.sh", "build", NO_INSTALL="1")
+        self.assertEqual(1, result.returncode)
+        self.assertIn("sudo apt-get install -y --no-install-recommends g++ cmake\n", result.stdout)
+        self.assertEqual([], self.calls())
+
+    def test_without_root_prints_the_command_and_stops(self):
+        self.with_build_tools(but=["git"])
+        result = self.run_script("setup.sh", "build", FAKE_UID="1000")
+        self.assertEqual(1, result.returncode)
+        self.assertIn("sudo apt-get install -y --no-install-recommends git\n", result.stdout)
+        self.assertEqual([], self.calls())
+
+    def test_failing_download_is_tried_again(self):
+        self.with_build_tools(but=["git"])
+        count = self.bin / "count"
+        self.command("apt-get", f'echo x >>"{count}"; [ "$(grep -c x "{count}")" -gt 2 ]')
+        self.assertEqual(0, self.run_script("setup.sh", "build").returncode)
+        self.assertEqual(4, sum(call.startswith("apt-get") for call in self.calls()))
+
+    def test_download_that_always_fails_is_a_failure(self):
+        self.with_build_tools(but=["git"])
+        self.command("apt-get", "exit 100")
+        self.assertEqual(1, self.run_script("setup.sh", "build").returncode)
+        self.assertEqual(4, sum(call.startswith("apt-get update") for call in self.calls()))
+
+    def test_unknown_group_is_refused(self):
+        result = self.run_script("setup.sh", "biuld")
+        self.assertEqual(2, result.returncode)
+        self.assertIn("unknown group 'biuld'", result.stderr)
+
+
+class PythonPackages(Machine):
+    def setUp(self):
+        super().setUp()
+        self.command("python3", "")
+        (self.clone / "tools").mkdir()
+        (self.clone / "tools/requirements.txt").write_text("# why\none==1.0\n")
+        (self.clone / ".venv/bin").mkdir(parents=True)
+        python = self.clone / ".venv/bin/python"
+        python.write_text(f'#!/bin/bash\necho "python $*" >>"{self.log}"\n')
+        python.chmod(0o755)
+
+    def test_pinned_list_is_installed_once_and_again_when_it_changes(self):
+        self.assertEqual(0, self.run_script("setup.sh", "python").returncode)
+        self.assertEqual(0, self.run_script("setup.sh", "python").returncode)
+        self.assertEqual(1, len(self.calls()))
+        self.assertIn("pip install", self.calls()[0])
+        self.assertIn("--no-deps", self.calls()[0])
+        (self.clone / "tools/requirements.txt").write_text("one==1.1\n")
+        self.run_script("setup.sh", "python")
+        self.assertEqual(2, len(self.calls()))
+
+    def test_no_install_stops_before_pip(self):
+        result = self.run_script("setup.sh", "python", NO_INSTALL="1")
+        self.assertEqual(1, result.returncode)
+        self.assertIn("    one==1.0\n", result.stdout)
+        self.assertEqual([], self.calls())
+
+
+class Stages(Machine):
+    def test_all_stages_run_in_order_and_are_timed(self):
+        self.command("make", "")
+        result = self.run_script("stages.sh", "first", "second")
+        self.assertEqual(0, result.returncode, result.stderr)
+        self.assertEqual(["make --no-print-directory first", "make --no-print-directory second"], self.calls())
+        self.assertIn("all 2 stages passed", result.stdout)
+
+    def test_first_failure_stops_the_run(self):
+        self.command("make", '[ "$2" != second ]')
+        result = self.run_script("stages.sh", "first", "second", "third")
+        self.assertEqual(1, result.returncode)
+        self.assertIn("FAILED in stage 2 of 3: second", result.stdout)
+        self.assertEqual(2, len(self.calls()))
+
+
+if __name__ == "__main__":
+    unittest.main()
