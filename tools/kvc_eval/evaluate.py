@@ -1,0 +1,145 @@
+"""Runs a text through the reference and every mode side by side and compares their distributions.
+
+All modes advance chunk by chunk with the reference, so its logits are computed once and never stored.
+"""
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from .compressed_cache import CompressedCache
+from .metrics import FIRST_POSITION, Fidelity, ReferenceChunk
+from .model import Model
+from .modes import EVICT_EVERY, Mode
+from .needles import NeedlePrompt
+from .reference_cache import ReferenceCache
+
+LOGIT_ROWS = 64  # positions whose logits are held at a time
+
+
+class Reader:
+    """Reads token sequences into a cache, step by step, and keeps the time that takes."""
+
+    def __init__(self, model: Model, cache, sequences: list[int]):
+        self._model, self.cache, self.sequences = model, cache, sequences
+        self.seconds = 0.0
+
+    def read(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
+        """Appends one piece to each sequence (a piece may be empty); hidden states per sequence."""
+        began = time.perf_counter()
+        counts = [len(piece) for piece in pieces]
+        positions = [self.cache.length(s) + np.arange(n) for s, n in zip(self.sequences, counts)]
+        with self.cache.step(self.sequences, counts) as step:
+            hidden = self._model.forward(np.concatenate(pieces), np.concatenate(positions), step.attend)
+        self.seconds += time.perf_counter() - began
+        return np.split(hidden, np.cumsum(counts)[:-1])
+
+    def apply_policy(self, mode: Mode, budgets: list[int]) -> None:
+        if mode.policy == "none":
+            return
+        began = time.perf_counter()
+        evict = {"stream": "evict_oldest", "h2o": "evict_lightest"}[mode.policy]
+        for sequence, budget in zip(self.sequences, budgets):
+            length = self.cache.length(sequence)
+            if length % EVICT_EVERY == 0 and length > budget:
+                getattr(self.cache, evict)(sequence, budget)
+        self.seconds += time.perf_counter() - began
+
+
+def open_mode(model: Model, mode: Mode, lengths: list[int], threads: int) -> Reader:
+    """An empty cache for sequences of these final lengths."""
+    cache = CompressedCache(model.shape, mode.codec, threads, accumulate=mode.policy == "h2o",
+                            arena_tokens=max(lengths), arena_sequences=len(lengths), arena_growth=1)
+    return Reader(model, cache, [cache.create_sequence(prompt_length=length) for length in lengths])
+
+
+class Evaluation:
+    def __init__(self, model: Model, modes: list[Mode], tokens: np.ndarray, chunk: int, threads: int,
+                 open_reader: Callable = open_mode, progress: Callable[[str], None] = lambda line: None):
+        if len(tokens) < FIRST_POSITION + 2:
+            raise ValueError(f"{len(tokens)} tokens: at least {FIRST_POSITION + 2} are needed, as positions below {FIRST_POSITION} do not count")
+        self._model, self._modes, self._tokens, self._chunk, self._threads = model, modes, tokens, chunk, threads
+        self._open_reader, self._progress = open_reader, progress
+
+    def run(self, needles: list[NeedlePrompt]) -> tuple[dict, list[dict]]:
+        """(the reference's figures, one dictionary per mode)."""
+        reference, results = self._read_text()
+        if needles:
+            reference["needle"] = self._recall(self._open_reference(len(needles)), Mode("f32", ""), needles)
+        for mode, result in zip(self._modes, results):
+            result["needle"] = None
+            if needles:
+                reader = self._open_reader(self._model, mode, [len(prompt.tokens) for prompt in needles], self._threads)
+                result["needle"] = self._recall(reader, mode, needles)
+                reader.cache.close()
+            self._progress(_line(result))
+        return reference, results
+
+    def _open_reference(self, sequences: int) -> Reader:
+        cache = ReferenceCache(self._model.shape)
+        return Reader(self._model, cache, [cache.create_sequence() for _ in range(sequences)])
+
+    def _read_text(self) -> tuple[dict, list[dict]]:
+        count = len(self._tokens)
+        reference, truth = self._open_reference(1), Fidelity()
+        readers = [self._open_reader(self._model, mode, [count], self._threads) for mode in self._modes]
+        fidelity = [Fidelity() for _ in self._modes]
+        for first in range(0, count, self._chunk):
+            end = min(first + self._chunk, count)
+            expected = reference.read([self._tokens[first:end]])[0]
+            hidden = [self._read_piece(reader, mode, first, end) for reader, mode in zip(readers, self._modes)]
+            for row in range(max(first, FIRST_POSITION), end, LOGIT_ROWS):
+                rows, successors = slice(row - first, row - first + LOGIT_ROWS), self._tokens[row + 1:row + 1 + LOGIT_ROWS]
+                successors = successors[:end - row]
+                chunk = ReferenceChunk(self._model.logits(expected[rows]))
+                truth.add(chunk, chunk.logits, successors)
+                for states, collected in zip(hidden, fidelity):
+                    collected.add(chunk, self._model.logits(states[rows]), successors)
+            self._progress(f"read {end} of {count} tokens in {1 + len(readers)} modes")
+        figures = {"ppl": truth.summary()["ppl"], "needle": None, "tokens_per_s": count / reference.seconds}
+        results = [self._result(mode, reader, collected) for mode, reader, collected in zip(self._modes, readers, fidelity)]
+        for reader in readers:
+            reader.cache.close()
+        return figures, results
+
+    def _read_piece(self, reader: Reader, mode: Mode, first: int, end: int) -> np.ndarray:
+        budget = [mode.budget_tokens(len(self._tokens))] if mode.policy != "none" else []
+        hidden = []
+        for begin, stop in mode.cuts(first, end):
+            hidden += reader.read([self._tokens[begin:stop]])
+            reader.apply_policy(mode, budget)
+        return np.concatenate(hidden)
+
+    def _result(self, mode: Mode, reader: Reader, collected: Fidelity) -> dict:
+        sequence, cache, count = reader.sequences[0], reader.cache, len(self._tokens)
+        held, plain = cache.bytes_held(sequence), self._model.shape.fp16_bytes(count)
+        k_codec, v_codec = cache.codec_names()
+        return {
+            "name": mode.name, "k_codec": k_codec, "v_codec": v_codec,
+            "policy": mode.policy if mode.policy == "none" else f"{mode.policy}:{mode.budget_tokens(count)}",
+            "codec_bits": cache.codec_bits(sequence), "effective_bits": 16.0 * held / plain,
+            "bytes_cache": held, "ratio_vs_fp16": plain / held,
+            **collected.summary(), "needle": None, "tokens_per_s": count / reader.seconds,
+        }
+
+    def _recall(self, reader: Reader, mode: Mode, needles: list[NeedlePrompt]) -> float:
+        """Share of digits recalled, all prompts read side by side."""
+        longest, right, asked = max(len(prompt.tokens) for prompt in needles), 0, 0
+        budgets = [mode.budget_tokens(len(prompt.tokens)) if mode.policy != "none" else 0 for prompt in needles]
+        step = self._chunk if mode.policy == "none" else EVICT_EVERY
+        for first in range(0, longest, step):
+            hidden = reader.read([prompt.tokens[first:first + step] for prompt in needles])
+            reader.apply_policy(mode, budgets)
+            for prompt, states in zip(needles, hidden):
+                # The digit at position p is predicted by the state of position p - 1.
+                here = prompt.answers[(prompt.answers > first) & (prompt.answers <= first + len(states))]
+                if len(here):
+                    likeliest = self._model.logits(states[here - 1 - first]).argmax(-1)
+                    right, asked = right + int((likeliest == prompt.tokens[here]).sum()), asked + len(here)
+        return right / asked
+
+
+def _line(result: dict) -> str:
+    needle = "   -" if result["needle"] is None else f"{result['needle']:.3f}"
+    return (f"{result['name']:<24} {result['effective_bits']:6.2f} bits  KL {result['kl']:.7f}  top-1 {result['top1']:.4f}  "
+            f"needle {needle}  {result['tokens_per_s']:6.0f} tokens/s")
