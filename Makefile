@@ -5,6 +5,7 @@ JOBS ?= $(shell nproc)
 SETUP := cmake/setup.sh
 PYTHON := .venv/bin/python
 CTEST := ctest --no-tests=ignore -j$(JOBS) --output-on-failure
+PYTEST_FOLDERS = $(sort $(dir $(wildcard tests/quality/test_*.py tests/python/test_*.py bindings/python/tests/test_*.py)))
 CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh'
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
@@ -65,10 +66,11 @@ test-package: ## a program built against the installed package
 	@if [ -e build/release/libkvc.so ]; then tests/package/run build/release; else echo "package: no library yet"; fi
 
 test-bindings: ## every language over the raw layer
-	@if [ -x bindings/test ]; then $(SETUP) build bindings && bindings/test; fi
+	@if [ -x bindings/test ]; then $(SETUP) build bindings && PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test; fi
 
 test-python: ## kvc-eval, the demo and the model-level quality bars
-	@if [ -d tests/python ]; then $(SETUP) python && $(PYTHON) -m pytest -q tests/python; fi
+	@$(SETUP) python
+	@if [ -n "$(PYTEST_FOLDERS)" ]; then $(PYTHON) -m pytest -q $(PYTEST_FOLDERS); fi
 
 test-neon neon: ## the C++ and C tests for aarch64, under qemu
 	@$(SETUP) build test cross

