@@ -105,8 +105,8 @@ struct FinishParams {
     const float* sink_logit;      // of this query head, or nullptr
     Dtype out_dtype;
     void* out;                    // v_dim numbers
-    float* out_lse;               // or nullptr: natural log-sum-exp
-    float* out_full_lse;          // or nullptr: the lse with the sink logit, for mass
+    float* out_lse;               // or nullptr: natural log-sum-exp of all that out was divided by, the sink logit included
+    float* out_full_lse;          // or nullptr: the same number once more, for mass
 };
 
 // ---- mass: attention probabilities summed per token ----
@@ -131,7 +131,7 @@ struct KernelTable {
     // 64 tokens (sinks: codec.sinks) to f32 in the stored basis, [tokens][dim]; k or v may be nullptr.
     enum class Form : int32_t { sinks, window, codes };
     void (*read)(const LayerFormat& format, Form form, const std::byte* record, float* k, float* v);
-    // Code record <-> canonical form.
+    // Code record <-> canonical form. Parts in 16 bits are left alone.
     void (*unpack)(const LayerFormat& format, const std::byte* record, CanonicalPart* k, CanonicalPart* v);
     void (*pack)(const LayerFormat& format, const CanonicalPart& k, const CanonicalPart& v, std::byte* record);
     void (*attend)(const AttendParams& params, const AttendItem& item, std::byte* scratch);

@@ -16,20 +16,12 @@ int64_t group_count(const Codec& codec, int64_t dim) {
 
 void encode_part(const Codec& codec, int dim, const float* x, CanonicalPart* out) {
     assert(!is_16_bit(codec.type));
-    if (codec.axis == Axis::channel) {
-        encode_channel_axis(codec, dim, x, out);
-    } else {
-        encode_token_axis(codec, dim, x, out);
-    }
+    encode_part_body(codec, dim, x, out);
 }
 
 void decode_part(const Codec& codec, int dim, const CanonicalPart& part, float* x) {
     assert(!is_16_bit(codec.type));
-    if (codec.axis == Axis::channel) {
-        decode_channel_axis(codec, dim, part, x);
-    } else {
-        decode_token_axis(codec, dim, part, x);
-    }
+    decode_part_body(codec, dim, part, x);
 }
 
 void rotate(float* x, int dim) { rotate_row(x, dim); }

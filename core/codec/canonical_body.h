@@ -287,6 +287,22 @@ inline void decode_token_axis(const Codec& codec, int dim, const CanonicalPart& 
     }
 }
 
+inline void encode_part_body(const Codec& codec, int dim, const float* x, CanonicalPart* out) {
+    if (codec.axis == Axis::channel) {
+        encode_channel_axis(codec, dim, x, out);
+    } else {
+        encode_token_axis(codec, dim, x, out);
+    }
+}
+
+inline void decode_part_body(const Codec& codec, int dim, const CanonicalPart& part, float* x) {
+    if (codec.axis == Axis::channel) {
+        decode_channel_axis(codec, dim, part, x);
+    } else {
+        decode_token_axis(codec, dim, part, x);
+    }
+}
+
 // ---- rotation ----
 
 inline float rotation_sign(int i) { return std::popcount(uint32_t(i & (i >> 1) & 0x55)) % 2 ? -1.0f : 1.0f; }

@@ -1,0 +1,23 @@
+// The portable target and the witness of all others: the bodies as they are, compiled for the processor family's baseline.
+#include "kernels/cpu/attend_body.h"
+#include "kernels/cpu/targets.h"
+
+namespace kvc {
+
+const KernelTable* scalar_table() {
+    static constexpr KernelTable table = {
+        .name = "scalar",
+        .scratch_bytes = attend_scratch_bytes,
+        .store = store_tokens,
+        .quantize = quantize_page,
+        .read = read_page,
+        .unpack = unpack_page,
+        .pack = pack_page,
+        .attend = attend_item,
+        .mass = mass_item,
+        .finish = finish_row,
+    };
+    return &table;
+}
+
+}  // namespace kvc
