@@ -1,0 +1,49 @@
+/* Go: handles are uintptr, so that the collector never takes one for a pointer; errors are a status and a Kvc_error, as in C;
+ * a slice stands for pointer and length, and its memory reaches C as it is: no copy and no allocation. */
+
+%insert(cgo_comment_typedefs) %{
+#cgo pkg-config: kvc
+#cgo CFLAGS: -I${SRCDIR}/../.. -Wno-unused-function
+%}
+
+%define KVC_TEXT_TOO_LONG
+_swig_gopanic("kvc: text does not fit its field")
+%enddef
+
+%typemap(gotype) int32_t, const int32_t& "int32"
+%typemap(gotype) uint32_t, const uint32_t& "uint32"
+
+%typemap(gotype) kvc_cache*, const kvc_cache*, kvc_step*, void* "uintptr"
+
+%define KVC_BUFFER(POINTER, LENGTH, GOTYPE, UNIT)
+%typemap(gotype) (POINTER, LENGTH) "[]GOTYPE"
+%typemap(in) (POINTER, LENGTH) %{ $1 = ($1_ltype)$input.array; $2 = (int64_t)$input.len * UNIT; %}
+%enddef
+KVC_BUFFER(const void* k, int64_t k_bytes, byte, 1)
+KVC_BUFFER(const void* v, int64_t v_bytes, byte, 1)
+KVC_BUFFER(const void* q, int64_t q_bytes, byte, 1)
+KVC_BUFFER(void* out, int64_t out_bytes, byte, 1)
+KVC_BUFFER(char* out, int64_t out_bytes, byte, 1)
+KVC_BUFFER(uint8_t* out, int64_t out_bytes, byte, 1)
+KVC_BUFFER(float* out, int64_t out_bytes, float32, 4)
+KVC_BUFFER(float* out_lse, int64_t lse_bytes, float32, 4)
+KVC_BUFFER(const float* logits, int64_t n, float32, 1)
+KVC_BUFFER(const float* scores, int64_t n_scores, float32, 1)
+KVC_BUFFER(int64_t* out, int64_t capacity, int64, 1)
+KVC_BUFFER(const int64_t* positions, int64_t n_positions, int64, 1)
+KVC_BUFFER(const int64_t* positions, int64_t n, int64, 1)
+KVC_BUFFER(const int64_t* accepted, int64_t n, int64, 1)
+
+/* Sequences and token counts share one length: kvc_step_begin refuses slices of different lengths here, where both are known. */
+%typemap(gotype) const kvc_seq* seqs "[]int64"
+%typemap(in) const kvc_seq* seqs (intgo seqs_length) %{ $1 = (kvc_seq*)$input.array; seqs_length = $input.len; %}
+%typemap(gotype) (const int64_t* token_counts, int64_t n) "[]int64"
+%typemap(in) (const int64_t* token_counts, int64_t n) %{
+  if ($input.len != seqs_length2) _swig_gopanic("kvc_step_begin: seqs and token_counts differ in length");
+  $1 = (int64_t*)$input.array;
+  $2 = $input.len;
+%}
+
+/* One number out: a pointer to a Go variable. */
+%typemap(gotype) int64_t* out, int64_t* out_tokens "*int64"
+%typemap(in) int64_t* out, int64_t* out_tokens %{ $1 = ($1_ltype)$input; %}

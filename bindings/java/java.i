@@ -1,0 +1,129 @@
+/* Java: handles are long; a failed call throws KvcException with status and message; a direct buffer stands for pointer and
+ * length (from its position to its limit), and its memory reaches C as it is. */
+
+%include <enums.swg>   /* Java enums, whose swigToEnum refuses an unknown value */
+%javaconst(1);         /* values written by SWIG from kvc.h */
+
+%pragma(java) jniclassclassmodifiers="class"
+%pragma(java) jniclasscode=%{
+  static {
+    System.loadLibrary("kvc_java");
+    String mismatch = kvc_abi_mismatch();
+    if (mismatch != null) throw new UnsatisfiedLinkError(mismatch);
+  }
+%}
+
+/* What C would take without complaint, but read or write wrongly, is refused here, where the just-in-time compiler removes it. */
+%pragma(java) modulecode=%{
+  private static <B extends java.nio.Buffer> B direct(B buffer, java.nio.ByteOrder order, boolean written) {
+    if (buffer == null) return null;
+    if (!buffer.isDirect()) throw new IllegalArgumentException("kvc: a direct buffer is needed");
+    if (order != java.nio.ByteOrder.nativeOrder()) throw new IllegalArgumentException("kvc: a buffer in native order is needed");
+    if (written && buffer.isReadOnly()) throw new java.nio.ReadOnlyBufferException();
+    return buffer;
+  }
+  private static java.nio.ByteBuffer bytes(java.nio.ByteBuffer b, boolean written) { return direct(b, java.nio.ByteOrder.nativeOrder(), written); }
+  private static java.nio.FloatBuffer floats(java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
+  private static java.nio.LongBuffer longs(java.nio.LongBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
+  private static java.nio.LongBuffer counts(java.nio.LongBuffer seqs, java.nio.LongBuffer counts) {
+    if (seqs == null || counts == null || seqs.remaining() != counts.remaining())
+      throw new IllegalArgumentException("kvc_step_begin: seqs and token_counts differ in length");
+    return longs(counts, false);
+  }
+%}
+
+%{
+static jmethodID kvc_buffer_position, kvc_buffer_remaining;
+
+JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* vm, void* reserved) {
+  JNIEnv* env = NULL;
+  (void)reserved;
+  if ((*vm)->GetEnv(vm, (void**)&env, JNI_VERSION_1_8) != JNI_OK) return JNI_ERR;
+  jclass buffer = (*env)->FindClass(env, "java/nio/Buffer");
+  if (!buffer) return JNI_ERR;
+  kvc_buffer_position = (*env)->GetMethodID(env, buffer, "position", "()I");
+  kvc_buffer_remaining = (*env)->GetMethodID(env, buffer, "remaining", "()I");
+  return kvc_buffer_position && kvc_buffer_remaining ? JNI_VERSION_1_8 : JNI_ERR;
+}
+
+static void* kvc_buffer_address(JNIEnv* env, jobject buffer, int64_t element_bytes, int64_t* elements) {
+  *elements = 0;
+  if (!buffer) return NULL;
+  *elements = (*env)->CallIntMethod(env, buffer, kvc_buffer_remaining);
+  return (char*)(*env)->GetDirectBufferAddress(env, buffer) + (*env)->CallIntMethod(env, buffer, kvc_buffer_position) * element_bytes;
+}
+
+static void kvc_throw(JNIEnv* env, const kvc_error* failure) {
+  jclass type = (*env)->FindClass(env, "kvc/raw/KvcException");
+  jmethodID make = type ? (*env)->GetMethodID(env, type, "<init>", "(ILjava/lang/String;)V") : NULL;
+  jstring message = make ? (*env)->NewStringUTF(env, failure->message) : NULL;
+  jobject exception = message ? (*env)->NewObject(env, type, make, (jint)failure->status, message) : NULL;
+  if (exception) (*env)->Throw(env, (jthrowable)exception);
+}
+%}
+
+%define KVC_TEXT_TOO_LONG
+SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+%enddef
+
+/* The error never appears in Java. A function that returns a status but takes no error would not compile: nothing fails silently. */
+%typemap(in, numinputs=0) kvc_error* err %{ kvc_error failure = {sizeof failure, KVC_OK, ""}; $1 = &failure; %}
+%typemap(argout) kvc_error* err %{ if (failure.status != KVC_OK) { kvc_throw(jenv, &failure); return $null; } %}
+%typemap(jni) kvc_status "void"
+%typemap(jstype) enum kvc_status "kvc_status"
+%typemap(jtype) kvc_status "void"
+%typemap(jstype) kvc_status "void"
+%typemap(javaout) kvc_status { $jnicall; }
+%typemap(out) kvc_status %{ (void)$1; if (failure.status != KVC_OK) { kvc_throw(jenv, &failure); return $null; } %}
+
+%define KVC_HANDLE(TYPE)
+%typemap(jni) TYPE*, const TYPE* "jlong"
+%typemap(jtype) TYPE*, const TYPE* "long"
+%typemap(jstype) TYPE*, const TYPE* "long"
+%typemap(javain) TYPE*, const TYPE* "$javainput"
+%typemap(javaout) TYPE*, const TYPE* { return $jnicall; }
+%typemap(in) TYPE*, const TYPE* %{ $1 = ($1_ltype)(intptr_t)$input; %}
+%typemap(out) TYPE*, const TYPE* %{ $result = (jlong)(intptr_t)$1; %}
+%enddef
+KVC_HANDLE(kvc_cache)
+KVC_HANDLE(kvc_step)
+KVC_HANDLE(void)
+
+%define KVC_BUFFER(POINTER, LENGTH, JAVATYPE, CHECK, ELEMENT, UNIT)
+%typemap(jni) (POINTER, LENGTH) "jobject"
+%typemap(jtype) (POINTER, LENGTH) "java.nio.JAVATYPE"
+%typemap(jstype) (POINTER, LENGTH) "java.nio.JAVATYPE"
+%typemap(javain) (POINTER, LENGTH) "CHECK"
+%typemap(in) (POINTER, LENGTH) (int64_t elements) %{
+  $1 = ($1_ltype)kvc_buffer_address(jenv, $input, ELEMENT, &elements);
+  $2 = elements * UNIT;
+%}
+%typemap(freearg) (POINTER, LENGTH) ""
+%typemap(argout) (POINTER, LENGTH) ""
+%enddef
+KVC_BUFFER(const void* k, int64_t k_bytes, ByteBuffer, bytes($javainput, false), 1, 1)
+KVC_BUFFER(const void* v, int64_t v_bytes, ByteBuffer, bytes($javainput, false), 1, 1)
+KVC_BUFFER(const void* q, int64_t q_bytes, ByteBuffer, bytes($javainput, false), 1, 1)
+KVC_BUFFER(void* out, int64_t out_bytes, ByteBuffer, bytes($javainput, true), 1, 1)
+KVC_BUFFER(char* out, int64_t out_bytes, ByteBuffer, bytes($javainput, true), 1, 1)
+KVC_BUFFER(uint8_t* out, int64_t out_bytes, ByteBuffer, bytes($javainput, true), 1, 1)
+KVC_BUFFER(float* out, int64_t out_bytes, FloatBuffer, floats($javainput, true), 4, 4)
+KVC_BUFFER(float* out_lse, int64_t lse_bytes, FloatBuffer, floats($javainput, true), 4, 4)
+KVC_BUFFER(const float* logits, int64_t n, FloatBuffer, floats($javainput, false), 4, 1)
+KVC_BUFFER(const float* scores, int64_t n_scores, FloatBuffer, floats($javainput, false), 4, 1)
+KVC_BUFFER(int64_t* out, int64_t capacity, LongBuffer, longs($javainput, true), 8, 1)
+KVC_BUFFER(const int64_t* positions, int64_t n_positions, LongBuffer, longs($javainput, false), 8, 1)
+KVC_BUFFER(const int64_t* positions, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
+KVC_BUFFER(const int64_t* accepted, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
+KVC_BUFFER(const int64_t* token_counts, int64_t n, LongBuffer, counts(seqs, $javainput), 8, 1)
+
+/* Sequences and token counts share one length; counts() compares them. */
+%typemap(jni) const kvc_seq* seqs "jobject"
+%typemap(jtype) const kvc_seq* seqs "java.nio.LongBuffer"
+%typemap(jstype) const kvc_seq* seqs "java.nio.LongBuffer"
+%typemap(javain) const kvc_seq* seqs "longs($javainput, false)"
+%typemap(in) const kvc_seq* seqs (int64_t elements) %{ $1 = ($1_ltype)kvc_buffer_address(jenv, $input, 8, &elements); %}
+
+/* One number out: the first element of a long[]. */
+%include <typemaps.i>
+%apply long long* OUTPUT { int64_t* out, int64_t* out_tokens };
