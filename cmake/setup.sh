@@ -98,7 +98,7 @@ install_system_packages() {
 install_python_packages() {  # list
   local list=$1 stamp sum
   [ -e "$list" ] || return 0
-  stamp=.venv/.$(basename "$list" .txt)
+  stamp=.venv/.${list//\//-}   # two folders may have a list of the same name
   sum=$(sha256sum "$list")
   if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ]; then
     return 0
