@@ -263,7 +263,7 @@ inline void decode_channel_axis(const Codec& codec, int dim, const CanonicalPart
         const float scale_unit = f32_from_f16(part.super_scale[tile]), zero_unit = f32_from_f16(part.super_zero[tile]);
         for (int c = 0; c < dim; ++c) {
             step[c] = codec.m8 ? float(scales[c]) * scale_unit : f32_from_f16(scales[c]);
-            zero[c] = codec.m8 ? float(int8_t(zeros[c])) * zero_unit : f32_from_f16(zeros[c]);
+            zero[c] = codec.symmetric ? 0.0f : codec.m8 ? float(int8_t(zeros[c])) * zero_unit : f32_from_f16(zeros[c]);
         }
         for (int t = tile * codec.group; t < (tile + 1) * codec.group; ++t) {
             for (int c = 0; c < dim; ++c) {
@@ -279,7 +279,7 @@ inline void decode_token_axis(const Codec& codec, int dim, const CanonicalPart& 
     for (int t = 0; t < page_tokens; ++t) {
         for (int g = 0; g < dim / n; ++g) {
             const float step = f32_from_f16(part.scales[g * page_tokens + t]);
-            const float zero = f32_from_f16(part.zeros[g * page_tokens + t]);
+            const float zero = codec.symmetric ? 0.0f : f32_from_f16(part.zeros[g * page_tokens + t]);
             for (int i = g * n; i < (g + 1) * n; ++i) {
                 x[t * dim + i] = (float(part.codes[t * dim + i]) - middle) * step + zero;
             }
