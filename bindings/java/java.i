@@ -50,7 +50,10 @@ static void* kvc_buffer_address(JNIEnv* env, jobject buffer, int64_t element_byt
   *elements = 0;
   if (!buffer) return NULL;
   *elements = (*env)->CallIntMethod(env, buffer, kvc_buffer_remaining);
-  return (char*)(*env)->GetDirectBufferAddress(env, buffer) + (*env)->CallIntMethod(env, buffer, kvc_buffer_position) * element_bytes;
+  (void)(*env)->ExceptionCheck(env); /* neither method throws, but -Xcheck:jni wants to see it asked */
+  const int64_t position = (*env)->CallIntMethod(env, buffer, kvc_buffer_position);
+  (void)(*env)->ExceptionCheck(env);
+  return (char*)(*env)->GetDirectBufferAddress(env, buffer) + position * element_bytes;
 }
 
 static void kvc_throw(JNIEnv* env, const kvc_error* failure) {

@@ -250,7 +250,10 @@ static void* kvc_buffer_address(JNIEnv* env, jobject buffer, int64_t element_byt
   *elements = 0;
   if (!buffer) return NULL;
   *elements = (*env)->CallIntMethod(env, buffer, kvc_buffer_remaining);
-  return (char*)(*env)->GetDirectBufferAddress(env, buffer) + (*env)->CallIntMethod(env, buffer, kvc_buffer_position) * element_bytes;
+  (void)(*env)->ExceptionCheck(env); /* neither method throws, but -Xcheck:jni wants to see it asked */
+  const int64_t position = (*env)->CallIntMethod(env, buffer, kvc_buffer_position);
+  (void)(*env)->ExceptionCheck(env);
+  return (char*)(*env)->GetDirectBufferAddress(env, buffer) + position * element_bytes;
 }
 
 static void kvc_throw(JNIEnv* env, const kvc_error* failure) {
@@ -475,7 +478,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1set(JNIEnv *jen
       memset(arg1->message, 0, 240);
       memcpy(arg1->message, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,65,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,68,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -852,7 +855,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1set(JNIEnv *jen
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,65,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,68,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -895,7 +898,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1set(JNIEnv *je
       memset(arg1->target, 0, 16);
       memcpy(arg1->target, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,65,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,68,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1395,7 +1398,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1set(JNIEnv *jenv,
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,65,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,68,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
