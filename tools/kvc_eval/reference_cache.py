@@ -86,6 +86,8 @@ class ReferenceStep:
 def attention(q: np.ndarray, keys: np.ndarray, values: np.ndarray, window: int = 0) -> np.ndarray:
     """Causal attention of the newest len(q) tokens: q [n, q_heads, D], keys and values [kv_heads, length, D]."""
     count, q_heads, head_dim = q.shape
+    if count == 0:
+        return np.empty_like(q)
     kv_heads, length = keys.shape[:2]
     group = q_heads // kv_heads
     first = max(0, length - count + 1 - window) if window else 0  # no query of this call sees an older token
@@ -107,7 +109,7 @@ def attention(q: np.ndarray, keys: np.ndarray, values: np.ndarray, window: int =
 
 
 def _hidden(count: int, visible: int, window: int) -> np.ndarray | None:
-    """-inf where a query may not look, over the newest columns only where there is no window; None if it may look everywhere."""
+    """-inf where a query may not look, over the newest columns only where there is no window; None where it may look everywhere."""
     if count == 1:
         return None
     columns = visible if window else count
