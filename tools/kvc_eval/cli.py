@@ -15,7 +15,7 @@ from .model import load_model
 from .modes import parse_mode, split_modes
 from .needles import needle_prompts
 from .report import write_report
-from .texts import default_text
+from .texts import HAYSTACK, READ, novel
 from .tokens import TextTokenizer
 
 FAILED, WRONG_USAGE = 1, 2
@@ -38,12 +38,14 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.chunk < 1:
         raise ValueError(f"--chunk {arguments.chunk}: it must be at least 1")
     path = gguf_path(arguments.model)
-    tokenizer = None if arguments.token_ids and not arguments.needles else TextTokenizer(GgufFile(path))
-    text, tokens = _input(arguments, tokenizer)
+    tokenizer = TextTokenizer(GgufFile(path)) if arguments.needles or not arguments.token_ids else None
+    tokens = _tokens(arguments, tokenizer)
     model = load_model(path)
     if tokens.min() < 0 or tokens.max() >= model.vocabulary:
         raise ValueError(f"token ids lie in {tokens.min()} .. {tokens.max()}, the model's in 0 .. {model.vocabulary - 1}")
-    needles = needle_prompts(text, tokenizer, arguments.needles) if arguments.needles else []
+    needles = needle_prompts(_haystack(arguments), tokenizer, arguments.needles) if arguments.needles else []
+    if arguments.needles and not needles:
+        _show(f"{arguments.text} is too short to hide needles in: needle will be null")
     evaluation = Evaluation(model, modes, tokens, arguments.chunk, arguments.threads, progress=_show)
     reference, results = evaluation.run(needles)
     report = {
@@ -75,21 +77,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _input(arguments: argparse.Namespace, tokenizer: TextTokenizer | None) -> tuple[str, np.ndarray]:
-    """The text that needles are hidden in, and the tokens to read, a begin token first where the model wants one."""
+def _tokens(arguments: argparse.Namespace, tokenizer: TextTokenizer | None) -> np.ndarray:
+    """The tokens to read; of a text, with a begin token first where the model wants one."""
     if arguments.tokens < 1 or arguments.start < 0:
         raise ValueError(f"--tokens {arguments.tokens} --start {arguments.start}: tokens must be at least 1, start at least 0")
+    begin = []
     if arguments.token_ids:
         ids = np.fromfile(arguments.token_ids, "<i4").astype(np.int64)
-        text, begin = tokenizer.decode(ids) if tokenizer else "", []
     else:
-        text = Path(arguments.text).read_text(encoding="utf-8") if arguments.text else default_text()
-        ids = np.array(tokenizer.encode(text), np.int64)
+        ids = np.array(tokenizer.encode(_text(arguments.text) if arguments.text else novel(READ)), np.int64)
         begin = [] if tokenizer.begin is None else [tokenizer.begin]
     end = arguments.start + arguments.tokens - len(begin)
     if end > len(ids):
         raise ValueError(f"the text has {len(ids)} tokens; --start {arguments.start} --tokens {arguments.tokens} asks for more")
-    return text, np.concatenate([np.array(begin, np.int64), ids[arguments.start:end]])
+    return np.concatenate([np.array(begin, np.int64), ids[arguments.start:end]])
+
+
+def _haystack(arguments: argparse.Namespace) -> str:
+    """Where needles are hidden: in the caller's text, or else in a novel that is not the one being read."""
+    return _text(arguments.text) if arguments.text else novel(HAYSTACK)
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
 
 
 def _write(path: str, text: str) -> None:

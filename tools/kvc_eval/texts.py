@@ -1,6 +1,7 @@
-"""The default text: Jane Austen's Persuasion (public domain), from Debian's package r-cran-janeaustenr.
+"""The default texts: two novels by Jane Austen (public domain), from Debian's package r-cran-janeaustenr.
 
-Nothing is committed and nothing is installed: the package is downloaded with apt-get and unpacked inside the clone.
+Persuasion is read; Northanger Abbey hides the needles. Nothing is committed and nothing is installed: the package is
+downloaded with apt-get and unpacked inside the clone.
 """
 import hashlib
 import subprocess
@@ -10,19 +11,23 @@ from .clone import download_folder
 from .r_data import read_strings
 
 PACKAGE, VERSION = "r-cran-janeaustenr", "1.0.0-1"
-# Of the text as joined below; a different one would give figures that compare with nothing.
-PERSUASION_SHA256 = "63b41ca409cb5cc007c0d4c191d7fa046db4b023986d59f533ad7cb4bad35ff2"
+READ, HAYSTACK = "persuasion", "northangerabbey"
+# Of the texts as joined below; different ones would give figures that compare with nothing.
+SHA256 = {
+    READ: "63b41ca409cb5cc007c0d4c191d7fa046db4b023986d59f533ad7cb4bad35ff2",
+    HAYSTACK: "6bf8f85c9a12df3e92975cdee5ac10156b7c320001fee10b932385245735006a",
+}
 
 
-def default_text() -> str:
-    """Persuasion with each paragraph on one line and a blank line between paragraphs."""
-    cached = download_folder() / "persuasion.txt"
+def novel(name: str) -> str:
+    """A novel with each paragraph on one line and a blank line between paragraphs."""
+    cached = download_folder() / f"{name}.txt"
     if not cached.exists():
-        lines = read_strings(_unpacked_package() / "usr/lib/R/site-library/janeaustenr/data", "persuasion")
+        lines = read_strings(_unpacked_package() / "usr/lib/R/site-library/janeaustenr/data", name)
         text = join_paragraphs(lines)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        if digest != PERSUASION_SHA256:
-            raise RuntimeError(f"{PACKAGE} holds another Persuasion than expected (SHA-256 {digest}); pass --text FILE")
+        if digest != SHA256[name]:
+            raise RuntimeError(f"{PACKAGE} holds another {name} than expected (SHA-256 {digest}); pass --text FILE")
         cached.write_text(text, encoding="utf-8")
     return cached.read_text(encoding="utf-8")
 
@@ -49,8 +54,8 @@ def _unpacked_package() -> Path:
     except (OSError, subprocess.CalledProcessError) as fault:
         detail = getattr(fault, "stderr", "") or str(fault)
         raise RuntimeError(
-            f"the default text comes from Debian's package {PACKAGE}, and '{' '.join(command)}' failed: {detail.strip()}\n"
-            "Run 'apt-get update' first, or pass --text FILE with a text of your own.") from fault
+            f"the default texts come from Debian's package {PACKAGE}, and '{' '.join(command)}' failed: {detail.strip()}\n"
+            "Run 'apt-get update' first, or pass --text FILE with a text of your own (and --needles 0 with --token-ids).") from fault
     partial = target.with_suffix(".partial")
     subprocess.run(["dpkg", "-x", str(next(folder.glob(f"{PACKAGE}_*.deb"))), str(partial)], check=True)
     partial.rename(target)
