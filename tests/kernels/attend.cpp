@@ -33,8 +33,8 @@ TEST_CASE("attend: every codec, head dim, GQA ratio and length is within the der
                         const std::vector<float> q = gaussian(size_t(group * dim), unsigned(n + group));
                         const auto item = head.item_of(n, head.format().lossless ? 0 : coded_at(head, n));
                         for (const bool prompt_class : {false, true}) {
-                            INFO(std::string(table.name), " ", codec, " dim ", dim, " group ", group, " length ", n, " prompt ",
-                                 prompt_class);
+                            INFO(std::string(table.name), " ", std::string(codec), " dim ", dim, " group ", group, " length ", n,
+                                 " prompt ", prompt_class);
                             const Ask ask{.group = group,
                                           .first_position = std::max(int64_t{0}, n - 1),
                                           .prompt_class = prompt_class,
@@ -53,7 +53,7 @@ TEST_CASE("attend: keys and values of different widths") {
     for_each_table([](const KernelTable& table) {
         for (const char* codec : {"fp16", "int8", "int4", "k3v2", "k=int4.tok.rot,v=int4.ch.g32"}) {
             for (const auto& [k_dim, v_dim] : {std::pair{192, 128}, {64, 256}, {16, 16}, {96, 32}}) {
-                INFO(std::string(table.name), " ", codec, " ", k_dim, " ", v_dim);
+                INFO(std::string(table.name), " ", std::string(codec), " ", k_dim, " ", v_dim);
                 Head head(table, codec, k_dim, v_dim, 3);
                 const int64_t n = head.sinks() + 150;
                 const auto item = head.item_of(n, head.format().lossless ? 0 : 1);
@@ -73,7 +73,7 @@ TEST_CASE("attend: a row's bits do not depend on the other rows of its tile, in 
                     if (!fits(codec, dim, dim)) {
                         continue;
                     }
-                    INFO(std::string(table.name), " ", codec, " ", dim, " prompt ", prompt_class);
+                    INFO(std::string(table.name), " ", std::string(codec), " ", dim, " prompt ", prompt_class);
                     Head head(table, codec, dim, dim, 4);
                     const int64_t n = head.sinks() + 230, first = n - 64;
                     const auto item = head.item_of(n, head.format().lossless ? 0 : 2);
@@ -102,7 +102,7 @@ TEST_CASE("attend: q in f16 and bf16, with strides, is the same as the numbers i
     for_each_table([](const KernelTable& table) {
         for (const kvc::Dtype dtype : {kvc::Dtype::f16, kvc::Dtype::bf16}) {
             for (const char* codec : {"int4", "fp16", "k=int8.tok.rot.sym,v=int8.tok.rot.sym"}) {
-                INFO(std::string(table.name), " ", codec, " ", int(dtype));
+                INFO(std::string(table.name), " ", std::string(codec), " ", int(dtype));
                 constexpr int64_t dim = 64, tokens = 2, group = 2, token_stride = 1000, head_stride = 100;
                 Head head(table, codec, dim, dim, 3);
                 const int64_t n = head.sinks() + 140;
@@ -159,7 +159,7 @@ TEST_CASE("attend: large and tiny logits stay finite and within the bound") {
         for (const char* codec : {"fp16", "int8", "int4", "int2", "kivi2"}) {
             for (const float scale : {0.0f, 1e-6f, 2.0f, 30.0f}) {
                 for (const float cap : {0.0f, 1.0f, 30.0f}) {
-                    INFO(std::string(table.name), " ", codec, " scale ", scale, " cap ", cap);
+                    INFO(std::string(table.name), " ", std::string(codec), " scale ", scale, " cap ", cap);
                     Head head(table, codec, 64, 64, 4);
                     const int64_t n = head.sinks() + 200;
                     const auto item = head.item_of(n, head.format().lossless ? 0 : 2);

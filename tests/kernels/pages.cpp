@@ -100,7 +100,7 @@ TEST_CASE("quantize: codes, metadata and bytes are the scalar truth's, for every
     for_each_table([](const KernelTable& table) {
         for (const std::string& codec : grid_codecs()) {
             for (const auto& [k_dim, v_dim] : dims) {
-                INFO(std::string(table.name), " ", codec, " ", k_dim, " ", v_dim);
+                INFO(std::string(table.name), " ", std::string(codec), " ", k_dim, " ", v_dim);
                 if (!fits(codec, k_dim, v_dim) || format_of(codec, k_dim, v_dim).lossless) {
                     continue;
                 }
@@ -130,7 +130,7 @@ TEST_CASE("quantize: all finite fp16 values, constants and zeros give the scalar
             if (f.lossless) {
                 continue;
             }
-            INFO(std::string(table.name), " ", codec);
+            INFO(std::string(table.name), " ", std::string(codec));
             Records records;
             auto fill = [&](RecordId id, size_t start, size_t stride) {
                 auto* numbers = reinterpret_cast<uint16_t*>(records.at(id));
@@ -157,7 +157,7 @@ TEST_CASE("store: writes exactly the rounded numbers, from every dtype and strid
     for_each_table([](const KernelTable& table) {
         for (const char* codec : {"fp16", "bf16", "kivi4"}) {
             for (const kvc::Dtype dtype : {kvc::Dtype::f32, kvc::Dtype::f16, kvc::Dtype::bf16}) {
-                INFO(std::string(table.name), " ", codec, " ", int(dtype));
+                INFO(std::string(table.name), " ", std::string(codec), " ", int(dtype));
                 const LayerFormat f = format_of(codec, 96, 64);
                 const bool bf16 = f.bf16_window;
                 constexpr int64_t tokens = 5, first = 14, stride = 200;
@@ -244,7 +244,7 @@ TEST_CASE("store: the first token that cannot be held is named; saturate clamps 
         {"int4", 3.4e38f, true, true, true}};
     for_each_table([&](const KernelTable& table) {
         for (const Case& c : cases) {
-            INFO(std::string(table.name), " ", c.codec, " ", c.number, c.k ? " in k" : " in v");
+            INFO(std::string(table.name), " ", std::string(c.codec), " ", c.number, c.k ? " in k" : " in v");
             const LayerFormat f = format_of(c.codec, 64, 64);
             std::vector<float> k(64 * 8, 0.5f), v(64 * 8, 0.5f);
             (c.k ? k : v)[64 * 5 + 63] = c.number;
@@ -269,7 +269,7 @@ TEST_CASE("store: the first token that cannot be held is named; saturate clamps 
 TEST_CASE("read: keys or values alone are the same numbers") {
     for_each_table([](const KernelTable& table) {
         for (const std::string& codec : grid_codecs()) {
-            INFO(std::string(table.name), " ", codec);
+            INFO(std::string(table.name), " ", std::string(codec));
             Head head(table, codec, 64, 128, 1);
             const auto item = head.item_of(head.sinks() + page_tokens, head.format().lossless ? 0 : 1);
             const LayerFormat& f = head.format();
