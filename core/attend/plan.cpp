@@ -1,0 +1,103 @@
+#include "core/attend/plan.h"
+
+#include <algorithm>
+
+namespace kvc {
+namespace {
+
+// The part of page range [first, end) that lies within [low, high), as entries of a table that starts at page `table_first`.
+struct Run {
+    const PageEntry* entries;
+    int64_t count;
+    int64_t first_page;
+};
+
+Run run_of(const std::vector<PageEntry>& table, int64_t table_first, int64_t first, int64_t end) {
+    first = std::max(first, table_first);
+    if (end <= first) return {nullptr, 0, first};
+    return {table.data() + (first - table_first), end - first, first};
+}
+
+int64_t split_count(int64_t pages) { return std::max<int64_t>(1, ceil_div(pages, split_pages)); }
+
+}  // namespace
+
+int64_t AttendScratch::bytes() const {
+    return int64_t(tiles.capacity() * sizeof(QueryTile) + items.capacity() * sizeof(AttendItem) +
+                   (item_sequence.capacity() + item_head.capacity()) * sizeof(int64_t) + (states.capacity() + lse.capacity()) * sizeof(float));
+}
+
+// A tile ends after 64 positions, where the form of a page changes (once in 64 positions) or where the class changes.
+int64_t tiles_bound(int64_t count) { return 2 * ceil_div(count, page_tokens) + 2; }
+
+void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, std::vector<QueryTile>& out) {
+    out.clear();
+    for (size_t b = 0; b < sequences.size(); b++) {
+        const StepSequence& part = sequences[b];
+        const Sequence& sequence = *part.sequence;
+        const int64_t coded_end = sequence.layers[layer].state.coded_end;
+        const auto boundary_at = [&](int64_t index) { return std::max(rule.first_fp16_page(index + 1), coded_end); };
+        const auto prompt_at = [&](int64_t index) { return !strict && index < sequence.prompt_end; };
+        const int64_t end = sequence.length + part.count;
+        for (int64_t first = sequence.length; first < end;) {
+            QueryTile tile;
+            tile.b = int64_t(b);
+            tile.first = first;
+            tile.boundary = boundary_at(first);
+            tile.prompt_class = prompt_at(first);
+            int64_t last = first;
+            while (last + 1 < end && last + 1 - first < page_tokens && boundary_at(last + 1) == tile.boundary &&
+                   prompt_at(last + 1) == tile.prompt_class) {
+                last++;
+            }
+            tile.count = last + 1 - first;
+            tile.splits = tile.prompt_class ? 1 : split_count(rule.pages(last + 1));
+            out.push_back(tile);
+            first = last + 1;
+        }
+    }
+}
+
+void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPages& pages, const LayerQuery& query, float* states,
+                AttendScratch& scratch) {
+    const PageRule& rule = *query.rule;
+    const Sequence& sequence = *part.sequence;
+    const int64_t page_end = rule.pages(tile.first + tile.count);
+    int64_t first_seen = 0;
+    if (query.sliding_window < tile.first + 1) {
+        first_seen = std::max<int64_t>(0, tile.first + 1 - query.sliding_window - rule.sinks) / page_tokens;
+    }
+    const int64_t floats_per_row = query.v_dim + 2;
+    const int64_t q_heads = query.kv_heads * query.group;
+    for (int64_t head = 0; head < query.kv_heads; head++) {
+        const HeadPages& head_pages = pages.heads[size_t(head)];
+        for (int64_t split = 0; split < tile.splits; split++) {
+            const int64_t low = std::max(first_seen, tile.prompt_class ? 0 : split * split_pages);
+            const int64_t high = tile.prompt_class ? page_end : std::min(page_end, (split + 1) * split_pages);
+            const Run coded = run_of(head_pages.coded, pages.state.first_coded, low, std::min(high, tile.boundary));
+            const Run window = run_of(head_pages.window, pages.state.first_window, std::max(low, tile.boundary), high);
+            AttendItem item = {};
+            const int64_t row = part.first_row + (tile.first - sequence.length);
+            item.q = query.q + row * query.q_token_bytes + head * query.group * query.q_head_bytes;
+            item.tokens = tile.count;
+            item.first_position = sequence.first_position + tile.first;
+            item.prompt_class = tile.prompt_class;
+            item.sinks = split == 0 ? head_pages.sinks : 0;
+            item.sink_tokens = std::min(rule.sinks, tile.first + tile.count);
+            item.sinks_position = sequence.first_position;
+            item.coded = coded.entries;
+            item.n_coded = coded.count;
+            item.coded_position = sequence.first_position + rule.page_start(coded.first_page);
+            item.window = window.entries;
+            item.n_window = window.count;
+            item.window_position = sequence.first_position + rule.page_start(window.first_page);
+            item.state = states + tile.state_offset + (split * tile.count * q_heads + head * query.group) * floats_per_row;
+            item.state_token_stride = q_heads;
+            scratch.items.push_back(item);
+            scratch.item_sequence.push_back(tile.b);
+            scratch.item_head.push_back(head);
+        }
+    }
+}
+
+}  // namespace kvc

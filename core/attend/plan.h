@@ -1,0 +1,68 @@
+// The plan of an attend: which query positions are computed together, against which runs of pages.
+//
+// A tile holds at most 64 positions of one sequence that see every page in the same form and belong to one kernel class, so that
+// cutting a stream into steps differently only cuts tiles differently, never a row's arithmetic. Decode tiles are split at fixed
+// page numbers: the order in which partial results merge depends on nothing but the pages.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/backend/kernel_table.h"
+#include "core/store/sequence.h"
+
+namespace kvc {
+
+constexpr int64_t split_pages = 64;  // 4,096 tokens
+
+// A sequence's part of a step.
+struct StepSequence {
+    int64_t id = 0;
+    Sequence* sequence = nullptr;
+    int64_t count = 0;     // new tokens
+    int64_t first_row = 0; // row of the first one in the step's buffers
+};
+
+struct QueryTile {
+    int64_t b = 0;              // index of the step's sequence
+    int64_t first = 0;          // token index of the first position
+    int64_t count = 0;          // positions
+    int64_t boundary = 0;       // pages below it are seen as codes
+    bool prompt_class = false;
+    int64_t splits = 1;
+    int64_t state_offset = 0;   // floats, into the round's states
+
+    int64_t state_floats(int64_t q_heads, int64_t v_dim) const { return splits * count * q_heads * (v_dim + 2); }
+};
+
+// What an attend works on; sized by begin, so that attend allocates nothing.
+struct AttendScratch {
+    std::vector<QueryTile> tiles;
+    std::vector<AttendItem> items;
+    std::vector<int64_t> item_sequence, item_head;  // of each item
+    std::vector<float> states;
+    std::vector<float> lse;  // [tokens][q_heads], for mass
+
+    int64_t bytes() const;
+};
+
+// The tiles of all sequences, in order. `prompt` = false puts every query into the decode class.
+void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, std::vector<QueryTile>& out);
+// An upper bound on the tiles of `count` tokens.
+int64_t tiles_bound(int64_t count);
+
+// What one attend call knows of its layer.
+struct LayerQuery {
+    const PageRule* rule;
+    int64_t kv_heads, group;
+    int64_t v_dim;
+    int64_t sliding_window;  // INT64_MAX: all
+    const std::byte* q;
+    int64_t q_token_bytes, q_head_bytes;
+};
+
+// The items of one tile, for all kv heads and splits; states is the round's buffer.
+void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPages& pages, const LayerQuery& query, float* states,
+                AttendScratch& scratch);
+
+}  // namespace kvc

@@ -1,0 +1,151 @@
+// Attend: tiles of queries against pages, in rounds that fit the scratch; then merge, write and, on request, mass.
+#include <algorithm>
+#include <cmath>
+
+#include "core/cache/buffer.h"
+#include "core/cache/cache.h"
+#include "core/cache/step.h"
+
+namespace kvc {
+
+struct Step::AttendCall {
+    size_t layer;
+    const Layer& shape;
+    const AttendRequest& request;
+    AttendParams params;
+    LayerQuery query;
+    BufferLayout out;
+    const float* sink_logits;  // [q_heads] or nullptr
+};
+
+void Step::attend_round(const AttendCall& call, std::span<const QueryTile> tiles) {
+    attend_.items.clear();
+    attend_.item_sequence.clear();
+    attend_.item_head.clear();
+    for (const QueryTile& tile : tiles) {
+        const StepSequence& part = sequences_[size_t(tile.b)];
+        plan_items(tile, part, part.sequence->layers[call.layer], call.query, attend_.states.data(), attend_);
+    }
+    auto job = [&](int64_t i, std::byte* scratch) { cache_.kernels_->attend(call.params, attend_.items[size_t(i)], scratch); };
+    cache_.pool_->run(int64_t(attend_.items.size()), scratch_, job);
+    finish_rows(call, tiles);
+    if (options_.accumulate) add_mass(call);
+}
+
+// Merges the splits of each row and writes it to the caller's buffer.
+void Step::finish_rows(const AttendCall& call, std::span<const QueryTile> tiles) {
+    const int64_t q_heads = call.shape.q_heads;
+    const int64_t row_floats = call.shape.format.v_dim + 2;
+    const int64_t unit = bytes_of(call.out.dtype);
+    auto job = [&](int64_t i, std::byte*) {
+        const QueryTile& tile = tiles[size_t(i)];
+        const StepSequence& part = sequences_[size_t(tile.b)];
+        FinishParams finish = {};
+        finish.format = &call.shape.format;
+        finish.splits = tile.splits;
+        finish.split_stride = tile.count * q_heads * row_floats;
+        finish.out_dtype = call.out.dtype;
+        for (int64_t t = 0; t < tile.count; t++) {
+            const int64_t row = part.first_row + tile.first + t - part.sequence->length;
+            for (int64_t h = 0; h < q_heads; h++) {
+                finish.states = attend_.states.data() + tile.state_offset + (t * q_heads + h) * row_floats;
+                finish.sink_logit = call.sink_logits ? call.sink_logits + h : nullptr;
+                finish.out = static_cast<std::byte*>(call.request.out) + (row * call.out.token_stride + h * call.out.head_stride) * unit;
+                finish.out_lse = call.request.out_lse ? call.request.out_lse + row * q_heads + h : nullptr;
+                finish.out_full_lse = options_.accumulate ? attend_.lse.data() + row * q_heads + h : nullptr;
+                cache_.kernels_->finish(finish);
+            }
+        }
+    };
+    cache_.pool_->run(int64_t(tiles.size()), scratch_, job);
+}
+
+// A second pass over the keys of the round, one job per (sequence, kv head) so that no two threads share a counter.
+void Step::add_mass(const AttendCall& call) {
+    const int64_t kv_heads = call.shape.kv_heads, q_heads = call.shape.q_heads;
+    auto job = [&](int64_t i, std::byte* scratch) {
+        const StepSequence& part = sequences_[size_t(i / kv_heads)];
+        const LayerPages& pages = part.sequence->layers[call.layer];
+        const HeadPages& head = pages.heads[size_t(i % kv_heads)];
+        HeadMass& mass = layers_[call.layer].mass[size_t(i)];
+        for (size_t j = 0; j < attend_.items.size(); j++) {
+            if (attend_.item_sequence[j] != i / kv_heads || attend_.item_head[j] != i % kv_heads) continue;
+            MassItem item = {};
+            item.item = attend_.items[j];
+            const int64_t first = item.item.first_position - part.sequence->first_position - part.sequence->length;
+            item.lse = attend_.lse.data() + (part.first_row + first) * q_heads + i % kv_heads * call.shape.group();
+            item.lse_token_stride = q_heads;
+            item.sinks = mass.sinks.data();
+            item.coded = item.item.n_coded ? mass.coded.data() + (item.item.coded - head.coded.data()) * page_tokens : nullptr;
+            item.window = item.item.n_window ? mass.window.data() + (item.item.window - head.window.data()) * page_tokens : nullptr;
+            cache_.kernels_->mass(call.params, item, scratch);
+        }
+    };
+    cache_.pool_->run(int64_t(sequences_.size()) * kv_heads, scratch_, job);
+}
+
+namespace {
+
+Status check_request(const Layer& shape, const AttendRequest& request, int64_t tokens, const StepOptions& options) {
+    const int64_t q_heads = shape.q_heads, k_dim = shape.format.k_dim, v_dim = shape.format.v_dim;
+    KVC_TRY(check_buffer("attend: q", request.q, request.q_bytes, tokens, q_heads, k_dim, dense(options.q, q_heads, k_dim)));
+    KVC_TRY(check_buffer("attend: out", request.out, request.out_bytes, tokens, q_heads, v_dim, dense(options.out, q_heads, v_dim)));
+    if (request.out_lse) KVC_TRY(check_buffer("attend: lse", request.out_lse, request.lse_bytes, tokens, q_heads, 1, {Dtype::f32, q_heads, 1}));
+    if (!std::isfinite(request.scale)) return fail(Code::argument, "attend: scale is not finite");
+    if (!std::isfinite(request.soft_cap) || request.soft_cap < 0) return fail(Code::argument, "attend: soft_cap is negative or not finite");
+    if (request.causal_offset > 0) return fail(Code::argument, "attend: causal_offset ", request.causal_offset, " is above 0");
+    if (request.sliding_window < -1) return fail(Code::argument, "attend: sliding_window ", request.sliding_window, " is below -1");
+    const int64_t held = shape.rule.sliding_window;
+    if (held > 0 && (request.sliding_window == -1 || request.sliding_window > held)) {
+        return fail(Code::argument, "attend: sliding_window ", request.sliding_window, " is wider than the layer's ", held);
+    }
+    return {};
+}
+
+int64_t sliding_window_of(const Layer& shape, const AttendRequest& request) {
+    const int64_t asked = request.sliding_window == 0 ? shape.rule.sliding_window : request.sliding_window;
+    return asked <= 0 ? INT64_MAX : asked;
+}
+
+}  // namespace
+
+Status Step::attend(int64_t layer, const AttendRequest& request) {
+    std::lock_guard lock(mutex_);
+    if (layer < 0 || layer >= int64_t(layers_.size())) {
+        return fail(Code::argument, "attend: layer ", layer, " is out of range (layers = ", int64_t(layers_.size()), ")");
+    }
+    const Layer& shape = cache_.layers_[size_t(layer)];
+    KVC_TRY(check_request(shape, request, tokens_, options_));
+    if (!layers_[size_t(layer)].appended) return fail(Code::order, "attend: layer ", layer, " was not appended in this step");
+    if (staging_lost(size_t(layer))) {
+        return fail(Code::order, "attend: layer ", layer, "'s tokens left the staging when layer ",
+                    staging_[staging_of_[size_t(layer)]].owner, " was appended");
+    }
+    const int64_t k_dim = shape.format.k_dim, group = shape.group();
+    const BufferLayout q = dense(options_.q, shape.q_heads, k_dim);
+    const std::vector<float>& logits = cache_.sink_logits_[size_t(layer)];
+    AttendCall call = {size_t(layer), shape, request, {}, {}, dense(options_.out, shape.q_heads, shape.format.v_dim),
+                       logits.empty() || request.partial ? nullptr : logits.data()};
+    const float scale = request.scale == 0 ? 1.0f / std::sqrt(float(k_dim)) : request.scale;
+    const int64_t sliding = sliding_window_of(shape, request);
+    call.params = {&shape.format, cache_.arena_->view(), q.dtype, q.token_stride, q.head_stride, group, scale, request.soft_cap, sliding,
+                   request.causal_offset};
+    call.query = {&shape.rule, shape.kv_heads, group, shape.format.v_dim, sliding, static_cast<const std::byte*>(request.q),
+                  q.token_stride * bytes_of(q.dtype), q.head_stride * bytes_of(q.dtype)};
+
+    plan_tiles(sequences_, shape.rule, size_t(layer), options_.strict, attend_.tiles);
+    const std::span<QueryTile> tiles(attend_.tiles);
+    for (size_t first = 0, end = 0; first < tiles.size(); first = end) {
+        int64_t floats = 0;
+        for (end = first; end < tiles.size(); end++) {
+            const int64_t more = tiles[end].state_floats(shape.q_heads, shape.format.v_dim);
+            if (end > first && floats + more > int64_t(attend_.states.size())) break;
+            tiles[end].state_offset = floats;
+            floats += more;
+        }
+        attend_round(call, tiles.subspan(first, end - first));
+    }
+    return {};
+}
+
+}  // namespace kvc

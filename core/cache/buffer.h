@@ -1,0 +1,23 @@
+// Callers' buffers: [tokens, heads, dim] with strides.
+#pragma once
+#include <cstdint>
+
+#include "core/backend/kernel_table.h"
+#include "core/base/status.h"
+
+namespace kvc {
+
+// Strides in elements; 0 = dense.
+struct BufferLayout {
+    Dtype dtype = Dtype::f32;
+    int64_t token_stride = 0, head_stride = 0;
+};
+
+int64_t bytes_of(Dtype dtype);
+// The layout with its strides filled in.
+BufferLayout dense(BufferLayout layout, int64_t heads, int64_t dim);
+// Checks that the buffer reaches the last element that the (filled in) strides name.
+Status check_buffer(const char* what, const void* data, int64_t bytes, int64_t tokens, int64_t heads, int64_t dim,
+                    const BufferLayout& layout);
+
+}  // namespace kvc

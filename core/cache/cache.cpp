@@ -1,0 +1,180 @@
+#include "core/cache/cache.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/cache/planner.h"
+
+namespace kvc {
+namespace {
+
+constexpr int slot_bits = 24;
+constexpr uint32_t generation_limit = 0x7fffffff;
+constexpr int64_t position_limit = int64_t{1} << 53;
+
+int64_t make_id(uint32_t generation, uint32_t slot) { return int64_t{generation} << slot_bits | slot; }
+
+}  // namespace
+
+Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
+    Result<std::vector<Layer>> layers = make_layers(config);
+    if (!layers.ok()) return layers.status();
+    Result<const KernelTable*> kernels = choose_kernels(config);
+    if (!kernels.ok()) return kernels.status();
+    Result<ArenaOptions> options = arena_options(config, *layers);
+    if (!options.ok()) return options.status();
+    Result<std::unique_ptr<Arena>> arena = Arena::create(*options, record_sizes(*layers));
+    if (!arena.ok()) return arena.status();
+
+    std::shared_ptr<Cache> cache(new Cache);
+    cache->layers_ = std::move(*layers);
+    cache->kernels_ = *kernels;
+    cache->arena_ = std::move(*arena);
+    cache->saturate_ = config.saturate;
+    cache->owner_process_ = getpid();
+    cache->sink_logits_.resize(cache->layers_.size());
+    cache->side_class_ = cache->arena_->class_of(side_bytes);
+    int64_t scratch = 0;
+    for (const Layer& layer : cache->layers_) {
+        const LayerFormat& format = layer.format;
+        cache->classes_.push_back({cache->arena_->class_of(format.sink_bytes), cache->arena_->class_of(format.window_bytes),
+                                   cache->arena_->class_of(format.code_bytes)});
+        scratch = std::max(scratch, cache->kernels_->scratch_bytes(format, layer.group(), page_tokens));
+    }
+    cache->pool_ = std::make_unique<ThreadPool>(config.threads, scratch);
+    return cache;
+}
+
+Cache::~Cache() = default;
+
+Result<Cache::Exclusive> Cache::exclusive() const {
+    if (getpid() == owner_process_) return Exclusive(state_);
+    Exclusive lock(state_, std::try_to_lock);
+    if (lock.owns_lock()) return lock;
+    return fail(Code::forked, "cache: the process forked while another thread was changing this cache");
+}
+
+Result<Cache::Shared> Cache::shared() const {
+    if (getpid() == owner_process_) return Shared(state_);
+    Shared lock(state_, std::try_to_lock);
+    if (lock.owns_lock()) return lock;
+    return fail(Code::forked, "cache: the process forked while another thread was changing this cache");
+}
+
+Sequence* Cache::find(int64_t id) const {
+    const int64_t slot = id & ((int64_t{1} << slot_bits) - 1);
+    if (id <= 0 || slot >= int64_t(slots_.size()) || int64_t{slots_[size_t(slot)].generation} != id >> slot_bits) return nullptr;
+    return slots_[size_t(slot)].sequence.get();
+}
+
+Result<Sequence*> Cache::require(int64_t id) const {
+    Sequence* sequence = find(id);
+    if (!sequence) return fail(Code::handle, "sequence ", id, " does not exist in this cache");
+    return sequence;
+}
+
+Result<Sequence*> Cache::require_idle(int64_t id) const {
+    Result<Sequence*> sequence = require(id);
+    if (sequence.ok() && (*sequence)->in_step) return fail(Code::busy, "sequence ", id, " belongs to an open step");
+    return sequence;
+}
+
+Status Cache::check_layer_head(int64_t layer, int64_t head) const {
+    if (layer < 0 || layer >= int64_t(layers_.size())) {
+        return fail(Code::argument, "layer ", layer, " is out of range (layers = ", int64_t(layers_.size()), ")");
+    }
+    const int64_t heads = layers_[size_t(layer)].kv_heads;
+    if (head < 0 || head >= heads) return fail(Code::argument, "head ", head, " is out of range (kv_heads = ", heads, ")");
+    return {};
+}
+
+Status Cache::set_sink_logits(int64_t layer, std::span<const float> logits) {
+    KVC_TRY(check_layer_head(layer, 0));
+    const int64_t heads = layers_[size_t(layer)].q_heads;
+    if (!logits.empty() && int64_t(logits.size()) != heads) {
+        return fail(Code::argument, "sink logits: ", int64_t(logits.size()), " given, the layer has ", heads, " query heads");
+    }
+    for (float x : logits) {
+        if (!(x - x == 0)) return fail(Code::nonfinite, "sink logits of layer ", layer, " hold a number that is not finite");
+    }
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    if (open_steps_ > 0) return fail(Code::busy, "sink logits: ", open_steps_, " steps are open");
+    sink_logits_[size_t(layer)].assign(logits.begin(), logits.end());
+    return {};
+}
+
+Result<uint32_t> Cache::take_slot() {
+    if (free_slots_.empty()) {
+        if (slots_.size() >= size_t{1} << slot_bits) return fail(Code::no_memory, "sequences: ", int64_t(slots_.size()), " is the limit");
+        free_slots_.reserve(slots_.size() + 1);  // so that giving one back never allocates
+        slots_.emplace_back();
+        return uint32_t(slots_.size() - 1);
+    }
+    const uint32_t slot = free_slots_.back();
+    free_slots_.pop_back();
+    return slot;
+}
+
+int64_t Cache::fill_slot(uint32_t slot, std::unique_ptr<Sequence> sequence) {
+    slots_[slot].sequence = std::move(sequence);
+    live_sequences_++;
+    return make_id(slots_[slot].generation, slot);
+}
+
+Result<int64_t> Cache::create_sequence(int64_t first_position, int64_t prompt_length) {
+    if (first_position < 0 || first_position > position_limit) {
+        return fail(Code::argument, "first_position ", first_position, " is out of range (0 .. 2^53)");
+    }
+    if (prompt_length < 0 || prompt_length > position_limit) {
+        return fail(Code::argument, "prompt_length ", prompt_length, " is out of range (0 .. 2^53)");
+    }
+    auto sequence = std::make_unique<Sequence>();
+    sequence->first_position = first_position;
+    sequence->prompt_end = prompt_length;
+    sequence->layers.resize(layers_.size());
+    for (size_t i = 0; i < layers_.size(); i++) sequence->layers[i].heads.resize(size_t(layers_[i].kv_heads));
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    Result<uint32_t> slot = take_slot();
+    if (!slot.ok()) return slot.status();
+    return fill_slot(*slot, std::move(sequence));
+}
+
+Status Cache::destroy_sequence(int64_t id) {
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> sequence = require_idle(id);
+    if (!sequence.ok()) return sequence.status();
+    release_records(**sequence);
+    const uint32_t slot = uint32_t(id & ((int64_t{1} << slot_bits) - 1));
+    slots_[slot].sequence.reset();
+    live_sequences_--;
+    // A slot whose generation would wrap is retired, so that an old id never names a new sequence.
+    if (slots_[slot].generation++ < generation_limit) free_slots_.push_back(slot);
+    return {};
+}
+
+Status Cache::set_prompt_end(int64_t id, int64_t position) {
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> sequence = require_idle(id);
+    if (!sequence.ok()) return sequence.status();
+    const int64_t first = (*sequence)->first_position;
+    if (position < first || position > position_limit + first) {
+        return fail(Code::argument, "prompt end ", position, " is out of range (", first, " .. 2^53)");
+    }
+    (*sequence)->prompt_end = position - first;
+    return {};
+}
+
+Result<int64_t> Cache::length(int64_t id) const {
+    Result<Shared> lock = shared();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> sequence = require(id);
+    if (!sequence.ok()) return sequence.status();
+    return (*sequence)->first_position + (*sequence)->length;
+}
+
+}  // namespace kvc

@@ -1,0 +1,163 @@
+// A cache: the arena, its sequences, and the steps that are open on them.
+//
+// Locking: `state_` is held exclusively by whatever changes the arena or a published table (begin, commit, abort, fork, truncate,
+// evict, create, destroy) and shared by readers. Append and attend do not take it: a step alone may touch the slots, tables and
+// records that begin reserved for it, and its sequences answer `busy` to everybody else until it ends.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <span>
+#include <vector>
+
+#include "core/attend/thread_pool.h"
+#include "core/cache/config.h"
+#include "core/store/arena.h"
+#include "core/store/sequence.h"
+
+namespace kvc {
+
+class Step;
+struct StepOptions;
+
+struct EvictRequest {
+    int64_t layer_begin = 0, layer_end = 0;  // 0, 0: all
+    int64_t head_begin = 0, head_end = 0;
+    int64_t budget = 0;  // tokens kept per layer and head; 0: no bound (keep lists)
+    int64_t recent = 0;
+    const float* scores = nullptr;  // [layers][heads][length], or none
+    int64_t n_scores = 0;
+    std::span<const int64_t> keep;  // ascending positions
+    bool by_keep = false;
+};
+
+struct EvictReport {
+    int64_t tokens_evicted = 0, records_freed = 0, bytes_freed = 0, tokens_repacked = 0;
+};
+
+struct CacheStats {
+    int64_t open_steps = 0, arena_bytes = 0, bound_bytes = 0;
+    int64_t sink_bytes = 0, window_bytes = 0, code_bytes = 0, staging_bytes = 0, side_bytes = 0;
+    int64_t table_bytes = 0, scratch_bytes = 0, sequences = 0;
+    int64_t tokens_appended = 0, tokens_evicted = 0, pages_quantized = 0, tokens_requantized = 0, slow_calls = 0;
+};
+
+struct SequenceStats {
+    int64_t tokens = 0, record_bytes = 0, shared_bytes = 0, table_bytes = 0, fp16_bytes = 0, elements = 0;
+    double codec_bits = 0;
+};
+
+enum class Part { keys, values };
+
+class Cache {
+public:
+    static Result<std::shared_ptr<Cache>> create(const CacheConfig& config);
+    ~Cache();
+
+    const std::vector<Layer>& layers() const { return layers_; }
+    Status set_sink_logits(int64_t layer, std::span<const float> logits);
+
+    // Sequences, by id.
+    Result<int64_t> create_sequence(int64_t first_position, int64_t prompt_length);
+    Status destroy_sequence(int64_t id);
+    Result<int64_t> fork(int64_t id, int64_t position, bool allow_inexact);
+    Status truncate(int64_t id, int64_t position, bool allow_inexact);
+    Status set_prompt_end(int64_t id, int64_t position);
+    Result<int64_t> length(int64_t id) const;
+    Result<int64_t> exact_floor(int64_t id) const;
+    Result<int64_t> live(int64_t id, int64_t layer, int64_t head) const;
+    Result<std::vector<int64_t>> positions(int64_t id, int64_t layer, int64_t head) const;
+
+    Result<std::unique_ptr<Step>> begin(std::span<const int64_t> ids, std::span<const int64_t> counts,
+                                        std::span<const int64_t> positions, const StepOptions& options);
+
+    Result<EvictReport> evict(int64_t id, const EvictRequest& request);
+
+    // out [n][dim] of live tokens first .. first + n, in the basis of append.
+    Status read(int64_t id, int64_t layer, int64_t head, Part part, int64_t first, std::span<float> out) const;
+    // Codes of coded pages [tokens][dim]; out may be empty to ask for the number of tokens.
+    Result<int64_t> read_codes(int64_t id, int64_t layer, int64_t head, Part part, std::span<uint8_t> out) const;
+    Result<std::vector<int64_t>> read_mass(int64_t id, int64_t layer, int64_t head) const;
+
+    Result<CacheStats> stats() const;
+    Result<SequenceStats> sequence_stats(int64_t id) const;
+
+private:
+    friend class Step;
+    friend class Evictor;
+
+    struct SequenceSlot {
+        std::unique_ptr<Sequence> sequence;
+        uint32_t generation = 1;
+    };
+    // The arena's size classes of one layer's records.
+    struct LayerClasses {
+        int sinks = -1, window = -1, codes = -1;
+    };
+    struct Counters {
+        std::atomic<int64_t> tokens_appended{0}, tokens_evicted{0}, pages_quantized{0}, tokens_requantized{0}, slow_calls{0};
+    };
+    using Exclusive = std::unique_lock<std::shared_mutex>;
+    using Shared = std::shared_lock<std::shared_mutex>;
+
+    Cache() = default;
+    // The lock; in a forked child `forked` instead of waiting for a thread that does not exist there.
+    Result<Exclusive> exclusive() const;
+    Result<Shared> shared() const;
+
+    Sequence* find(int64_t id) const;
+    Result<Sequence*> require(int64_t id) const;       // handle error if there is none
+    Result<Sequence*> require_idle(int64_t id) const;  // busy error if it is in a step
+    Status check_layer_head(int64_t layer, int64_t head) const;
+    // A place in the sequence table; giving it back or filling it never fails.
+    Result<uint32_t> take_slot();
+    int64_t fill_slot(uint32_t slot, std::unique_ptr<Sequence> sequence);
+
+    // Cuts, under the exclusive lock (cut.cpp).
+    int64_t floor_of(const Sequence& sequence) const;
+    Status check_cut(const Sequence& sequence, int64_t length, bool allow_inexact) const;
+    // A sequence with the tokens of `source` below `length`; `take` = source is about to be released, so that its private records
+    // are handed over instead of copied. nullptr: the arena is full.
+    std::unique_ptr<Sequence> cut(const Sequence& source, int64_t length, bool take);
+    bool cut_head(size_t layer, const Sequence& source, size_t head, int64_t length, bool take, LayerPages& out);
+    bool cut_page(size_t layer, const Sequence& sequence, const PageEntry& source, bool coded, int64_t page, int64_t length, bool take,
+                  PageEntry* out);
+    RecordId own(RecordId source, int size_class, bool take);
+    void release_records(Sequence& sequence);
+    void release_entry(const PageEntry& entry);
+
+    // A kept token and where it lies (read.cpp).
+    struct LiveToken {
+        int64_t index;
+        KernelTable::Form form;
+        RecordId record;
+        int slot;
+    };
+    // All live tokens of one layer and kv head, by index.
+    std::vector<LiveToken> live_tokens(const Sequence& sequence, size_t layer, size_t head) const;
+    // Index of the token in a slot of a page that starts at index page_start.
+    int64_t token_index(const Sequence& sequence, const PageEntry& entry, int64_t page_start, int64_t slot) const;
+    int64_t record_bytes_of(size_t layer, KernelTable::Form form) const;
+
+    std::vector<Layer> layers_;
+    std::vector<LayerClasses> classes_;
+    std::vector<std::vector<float>> sink_logits_;
+    int side_class_ = -1;
+    const KernelTable* kernels_ = nullptr;
+    bool saturate_ = false;
+    std::unique_ptr<Arena> arena_;
+    std::unique_ptr<ThreadPool> pool_;
+    int owner_process_ = 0;
+
+    mutable std::shared_mutex state_;
+    std::vector<SequenceSlot> slots_;
+    std::vector<uint32_t> free_slots_;
+    int64_t live_sequences_ = 0;
+    int64_t open_steps_ = 0;
+    std::atomic<int64_t> step_scratch_bytes_{0};
+    int64_t staging_bytes_ = 0;
+    Counters counters_;
+};
+
+}  // namespace kvc

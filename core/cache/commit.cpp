@@ -1,0 +1,126 @@
+// Commit: what the step stored becomes the sequences' content. Nothing here allocates or fails once the checks have passed.
+#include <algorithm>
+
+#include "core/cache/cache.h"
+#include "core/cache/step.h"
+
+namespace kvc {
+namespace {
+
+template <class T>
+void erase_front(std::vector<T>& values, int64_t count) {
+    values.erase(values.begin(), values.begin() + std::min<int64_t>(count, int64_t(values.size())));
+}
+
+}  // namespace
+
+// Brings one head's tables from page ranges `before` to `after`: new codes become visible, what fell behind is released.
+void Step::publish_head(const Layer& layer, const StepNeed& need, const PageState& before, const PageState& after, int64_t old_length,
+                        int64_t length, HeadPages& head) {
+    Arena& arena = *cache_.arena_;
+    const PageRule& rule = layer.rule;
+    for (size_t e = size_t(after.coded_end - before.first_coded); e < head.coded.size(); e++) {
+        if (!rule.lossless) arena.release(head.coded[e].record);  // codes of pages whose last tokens were not accepted
+    }
+    head.coded.resize(size_t(after.coded_end - before.first_coded));
+    for (int64_t page = before.first_coded; page < after.first_coded; page++) {
+        cache_.release_entry(head.coded[size_t(page - before.first_coded)]);
+    }
+    erase_front(head.coded, after.first_coded - before.first_coded);
+
+    const int64_t first_new = std::max(rule.pages(old_length), before.first_window);
+    const int64_t window_end = std::max(rule.pages(length), after.first_window);
+    for (int64_t page = before.first_window; page < before.first_window + int64_t(head.window.size()); page++) {
+        const bool kept = page >= after.first_window && page < window_end;
+        const bool staged = page >= first_new && page < first_new + need.staged;
+        const bool renamed = rule.lossless && page < after.coded_end;  // the record went over into the table of codes
+        if (!kept && !staged && !renamed) arena.release(head.window[size_t(page - before.first_window)].record);
+    }
+    head.window.resize(std::min(head.window.size(), size_t(window_end - before.first_window)));
+    erase_front(head.window, after.first_window - before.first_window);
+}
+
+void Step::publish_layer(size_t layer, size_t b, int64_t length) {
+    Sequence& sequence = *sequences_[b].sequence;
+    LayerPages& pages = sequence.layers[layer];
+    const Layer& shape = cache_.layers_[layer];
+    const PageState after = settle(shape.rule, pages.state, length);
+    for (HeadPages& head : pages.heads) {
+        publish_head(shape, layers_[layer].needs[b], pages.state, after, sequence.length, length, head);
+    }
+    pages.state = after;
+}
+
+// Adds the step's mass to the sequence's, by token index; before the tables change.
+void Step::publish_mass(size_t layer, size_t b, int64_t length) {
+    Sequence& sequence = *sequences_[b].sequence;
+    const LayerPages& pages = sequence.layers[layer];
+    const PageRule& rule = cache_.layers_[layer].rule;
+    for (size_t h = 0; h < pages.heads.size(); h++) {
+        HeadPages& head = sequence.layers[layer].heads[h];
+        const HeadMass& added = layers_[layer].mass[b * pages.heads.size() + h];
+        head.mass.resize(size_t(length));
+        const auto add = [&](int64_t index, int64_t mass) {
+            if (mass != 0) head.mass[size_t(index)] += mass;
+        };
+        for (size_t t = 0; t < added.sinks.size(); t++) add(int64_t(t), added.sinks[t]);
+        const auto add_pages = [&](const std::vector<PageEntry>& table, int64_t first_page, const std::vector<int64_t>& mass) {
+            for (size_t e = 0; e < table.size(); e++) {
+                const PageSide* side = table[e].side ? reinterpret_cast<const PageSide*>(cache_.arena_->data(table[e].side)) : nullptr;
+                for (int64_t t = 0; t < page_tokens; t++) {
+                    const int64_t implicit = rule.page_start(first_page + int64_t(e)) + t;
+                    add(side ? side->positions[t] - sequence.first_position : implicit, mass[e * page_tokens + size_t(t)]);
+                }
+            }
+        };
+        add_pages(head.coded, pages.state.first_coded, added.coded);
+        add_pages(head.window, pages.state.first_window, added.window);
+    }
+}
+
+Status Step::commit(std::span<const int64_t> accepted) {
+    std::lock_guard call(mutex_);
+    if (!accepted.empty() && accepted.size() != sequences_.size()) {
+        return fail(Code::argument, "commit: ", int64_t(accepted.size()), " accepted counts for ", int64_t(sequences_.size()), " sequences");
+    }
+    for (size_t b = 0; b < accepted.size(); b++) {
+        const int64_t count = sequences_[b].count;
+        if (accepted[b] < 0 || accepted[b] > count) {
+            return fail(Code::argument, "commit: accepted ", accepted[b], " of entry ", int64_t(b), " is out of range (0 .. ", count, ")");
+        }
+        if (accepted[b] < count && !options_.partial_commit) {
+            return fail(Code::argument, "commit: accepted ", accepted[b], " of ", count, " tokens, but the step was begun without partial_commit");
+        }
+    }
+    for (size_t i = 0; i < layers_.size(); i++) {
+        if (!layers_[i].appended && tokens_ > 0) return fail(Code::order, "commit: layer ", int64_t(i), " was not appended");
+    }
+    Result<Cache::Exclusive> lock = cache_.exclusive();
+    if (!lock.ok()) return lock.status();
+    for (size_t b = 0; b < sequences_.size(); b++) {
+        Sequence& sequence = *sequences_[b].sequence;
+        const int64_t count = accepted.empty() ? sequences_[b].count : accepted[b];
+        const int64_t length = sequence.length + count;
+        for (size_t i = 0; i < layers_.size(); i++) {
+            if (options_.accumulate && count > 0) publish_mass(i, b, length);
+            if (count > 0) publish_layer(i, b, length);
+        }
+        if (count == 0) continue;
+        sequence.length = length;
+        cache_.counters_.tokens_appended += count;
+        if (options_.accumulate) {
+            sequence.mass_queries += count;
+            sequence.floor = length;
+        }
+    }
+    // What is left of the reservations belongs to sequences of which nothing was accepted.
+    for (size_t b = 0; b < sequences_.size(); b++) {
+        const int64_t count = accepted.empty() ? sequences_[b].count : accepted[b];
+        for (size_t i = 0; i < layers_.size() && count > 0; i++) layers_[i].needs[b] = StepNeed{};
+    }
+    cut_reservations();
+    close();
+    return {};
+}
+
+}  // namespace kvc

@@ -1,0 +1,95 @@
+#include "core/cache/config.h"
+
+#include <algorithm>
+
+namespace kvc {
+namespace {
+
+constexpr int64_t layer_limit = 4096;
+constexpr int64_t head_limit = 1024;
+constexpr int64_t group_limit = 16;
+constexpr int64_t dim_unit = 16;
+constexpr int64_t sliding_limit = int64_t{1} << 40;
+constexpr int64_t spare_limit = 1024;
+constexpr int64_t thread_limit = 1024;
+
+Status check_range(const char* what, int64_t layer, int64_t value, int64_t low, int64_t high) {
+    if (value >= low && value <= high) return {};
+    return fail(Code::argument, what, " ", value, " of layer ", layer, " is out of range (", low, " .. ", high, ")");
+}
+
+Status check_dim(const char* what, int64_t layer, int64_t value) {
+    KVC_TRY(check_range(what, layer, value, dim_unit, dim_limit));
+    if (value % dim_unit == 0) return {};
+    return fail(Code::argument, what, " ", value, " of layer ", layer, " is not a multiple of ", dim_unit);
+}
+
+Result<Layer> make_layer(const LayerConfig& config, int64_t index, int64_t spare_pages) {
+    KVC_TRY(check_range("kv_heads", index, config.kv_heads, 1, head_limit));
+    KVC_TRY(check_range("q_heads", index, config.q_heads, config.kv_heads, config.kv_heads * group_limit));
+    if (config.q_heads % config.kv_heads != 0) {
+        return fail(Code::argument, "q_heads ", config.q_heads, " of layer ", index, " is not a multiple of kv_heads ", config.kv_heads);
+    }
+    KVC_TRY(check_dim("k_dim", index, config.k_dim));
+    KVC_TRY(check_dim("v_dim", index, config.v_dim));
+    KVC_TRY(check_range("sliding_window", index, config.sliding_window, 0, sliding_limit));
+    Result<CodecPair> codec = parse_codec(config.codec);
+    if (!codec.ok()) return codec.status();
+    Result<LayerFormat> format = make_format(*codec, config.k_dim, config.v_dim);
+    if (!format.ok()) return fail(format.status().code, "layer ", index, ": ", format.status().message);
+    Layer layer;
+    layer.format = *format;
+    layer.kv_heads = config.kv_heads;
+    layer.q_heads = config.q_heads;
+    layer.rule.sinks = codec->sinks;
+    layer.rule.window = codec->window;
+    layer.rule.spare = format->lossless ? 0 : spare_pages;
+    layer.rule.sliding_window = config.sliding_window;
+    layer.rule.lossless = format->lossless;
+    return layer;
+}
+
+}  // namespace
+
+Result<std::vector<Layer>> make_layers(const CacheConfig& config) {
+    const int64_t count = int64_t(config.layers.size());
+    if (count < 1 || count > layer_limit) return fail(Code::argument, "layers ", count, " is out of range (1 .. ", layer_limit, ")");
+    if (config.spare_pages < 0 || config.spare_pages > spare_limit) {
+        return fail(Code::argument, "spare_pages ", config.spare_pages, " is out of range (0 .. ", spare_limit, ")");
+    }
+    if (config.threads < 0 || config.threads > thread_limit) {
+        return fail(Code::argument, "threads ", config.threads, " is out of range (0 .. ", thread_limit, ")");
+    }
+    std::vector<Layer> layers;
+    for (int64_t i = 0; i < count; i++) {
+        Result<Layer> layer = make_layer(config.layers[size_t(i)], i, config.spare_pages);
+        if (!layer.ok()) return layer.status();
+        layers.push_back(*layer);
+    }
+    return layers;
+}
+
+std::vector<int64_t> record_sizes(const std::vector<Layer>& layers) {
+    std::vector<int64_t> sizes = {side_bytes};
+    for (const Layer& layer : layers) {
+        for (int64_t bytes : {layer.format.sink_bytes, layer.format.window_bytes, layer.format.code_bytes}) sizes.push_back(bytes);
+    }
+    return sizes;
+}
+
+int64_t largest_record(const std::vector<Layer>& layers) {
+    const std::vector<int64_t> sizes = record_sizes(layers);
+    return *std::max_element(sizes.begin(), sizes.end());
+}
+
+Result<const KernelTable*> choose_kernels(const CacheConfig& config) {
+    std::string names;
+    for (int i = 0; i < kernel_table_count(); i++) {
+        const KernelTable* table = kernel_table(i);
+        if (config.target.empty() || config.target == table->name) return table;
+        names += (i ? " " : "") + std::string(table->name);
+    }
+    return fail(Code::unsupported, "target \"", config.target, "\" does not run on this machine (those that do: ", names, ")");
+}
+
+}  // namespace kvc

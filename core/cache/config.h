@@ -1,0 +1,51 @@
+// What a cache is made of, checked once: every layer's shapes, record format and page rule.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/backend/kernel_table.h"
+#include "core/codec/format.h"
+#include "core/store/arena.h"
+#include "core/store/page_rule.h"
+
+namespace kvc {
+
+struct LayerConfig {
+    int64_t kv_heads = 0, q_heads = 0, k_dim = 0, v_dim = 0;
+    int64_t sliding_window = 0;
+    std::string codec;  // preset name or codec string
+};
+
+struct CacheConfig {
+    std::vector<LayerConfig> layers;
+    std::string target;  // kernel table to force; empty: the best
+    int64_t spare_pages = 0;
+    int64_t threads = 0;
+    bool saturate = false;
+
+    int64_t arena_bytes = 0;  // or arena_tokens and arena_sequences
+    int64_t arena_tokens = 0, arena_sequences = 1;
+    void* arena_block = nullptr;
+    bool arena_growth = false;
+    SlabSource slab_source;
+};
+
+// One layer, ready for use.
+struct Layer {
+    LayerFormat format;
+    PageRule rule;
+    int64_t kv_heads = 0, q_heads = 0;
+
+    int64_t group() const { return q_heads / kv_heads; }
+};
+
+// Checks every layer; the message names the layer and the limit.
+Result<std::vector<Layer>> make_layers(const CacheConfig& config);
+// All record sizes of those layers, side records included.
+std::vector<int64_t> record_sizes(const std::vector<Layer>& layers);
+int64_t largest_record(const std::vector<Layer>& layers);
+// The forced or best kernel table.
+Result<const KernelTable*> choose_kernels(const CacheConfig& config);
+
+}  // namespace kvc

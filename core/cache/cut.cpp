@@ -1,0 +1,230 @@
+// Truncate and fork: both cut a copy of a sequence at a length. Whole pages are shared, the page that the cut goes through becomes
+// a private 16-bit page again.
+#include <algorithm>
+
+#include "core/cache/cache.h"
+
+namespace kvc {
+
+// Lowest length (as an index) at which a cut equals "never happened".
+int64_t Cache::floor_of(const Sequence& sequence) const {
+    int64_t floor = sequence.floor;
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const PageRule& rule = layers_[i].rule;
+        const PageState& state = sequence.layers[i].state;
+        if (!rule.lossless && state.first_window > 0) floor = std::max(floor, rule.page_start(state.first_window) + rule.window);
+        // The next query after the cut must find every token that it can see.
+        if (state.first_coded > 0) floor = std::max(floor, rule.page_start(state.first_coded) + rule.sliding_window - 1);
+    }
+    return floor;
+}
+
+Status Cache::check_cut(const Sequence& sequence, int64_t length, bool allow_inexact) const {
+    const int64_t first = sequence.first_position;
+    if (length < 0 || length > sequence.length) {
+        return fail(Code::range, "cut at ", first + length, " is out of range (", first, " .. ", first + sequence.length, ")");
+    }
+    const int64_t floor = floor_of(sequence);
+    if (length >= floor) return {};
+    if (!allow_inexact) return fail(Code::range, "cut at ", first + length, " is below the exact floor ", first + floor);
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const PageRule& rule = layers_[i].rule;
+        const int64_t first_coded = sequence.layers[i].state.first_coded;
+        if (first_coded == 0 || length <= rule.sinks) continue;
+        const int64_t held = rule.page_start(first_coded);
+        if (length - rule.sliding_window + 1 < held) {
+            return fail(Code::range, "cut at ", first + length, ": layer ", int64_t(i), " holds no tokens below ", first + held,
+                        " (sliding window ", rule.sliding_window, ")");
+        }
+    }
+    return {};
+}
+
+void Cache::release_entry(const PageEntry& entry) {
+    if (entry.record) arena_->release(entry.record);
+    if (entry.side) arena_->release(entry.side);
+}
+
+void Cache::release_records(Sequence& sequence) {
+    for (LayerPages& pages : sequence.layers) {
+        for (HeadPages& head : pages.heads) {
+            if (head.sinks) arena_->release(head.sinks);
+            for (const PageEntry& entry : head.coded) release_entry(entry);
+            for (const PageEntry& entry : head.window) release_entry(entry);
+            head = HeadPages{};
+        }
+    }
+}
+
+// A private record with the bytes of `source`, or `source` itself where its last other owner is about to let go of it. 0: full.
+RecordId Cache::own(RecordId source, int size_class, bool take) {
+    if (take && !arena_->shared(source)) {
+        arena_->retain(source);
+        return source;
+    }
+    const RecordId id = arena_->allocate(size_class);
+    if (id) std::copy_n(arena_->data(source), arena_->record_bytes(size_class), arena_->data(id));
+    return id;
+}
+
+// The page that a cut goes through, as a 16-bit page: its slots at or above the cut are free again. `coded`: only its codes are held.
+bool Cache::cut_page(size_t layer, const Sequence& sequence, const PageEntry& source, bool coded, int64_t page, int64_t length, bool take,
+                     PageEntry* out) {
+    const LayerFormat& format = layers_[layer].format;
+    const PageRule& rule = layers_[layer].rule;
+    const int window_class = classes_[layer].window;
+    const int64_t start = rule.page_start(page);
+    const int64_t slots = std::min<int64_t>(page_tokens, length - start);
+    const uint64_t free_slots = slots < page_tokens ? all_live << slots : 0;
+    if (source.record && !source.side && (!coded || rule.lossless)) {
+        out->record = own(source.record, window_class, take);
+        out->live = source.live | free_slots;
+        return out->record != 0;
+    }
+    out->record = arena_->allocate(window_class);
+    if (!out->record) return false;
+    // Decode what lives below the cut into its own slots; dead slots hold zeros.
+    std::vector<float> k(size_t(page_tokens * format.k_dim)), v(size_t(page_tokens * format.v_dim));
+    std::vector<float> page_k(k.size()), page_v(v.size());
+    if (source.record) kernels_->read(format, KernelTable::Form::codes, arena_->data(source.record), k.data(), v.data());
+    uint64_t live = 0;
+    for (int64_t t = 0; t < page_tokens && source.record; t++) {
+        if (!(source.live >> t & 1)) continue;
+        const int64_t slot = token_index(sequence, source, start, t) - start;
+        if (slot >= slots) continue;
+        float* k_row = std::copy_n(&k[size_t(t * format.k_dim)], format.k_dim, &page_k[size_t(slot * format.k_dim)]) - format.k_dim;
+        float* v_row = std::copy_n(&v[size_t(t * format.v_dim)], format.v_dim, &page_v[size_t(slot * format.v_dim)]) - format.v_dim;
+        // store() rotates, so what is stored rotated goes back first.
+        if (format.codec.k.rotate) rotate(k_row, format.k_dim);
+        if (format.codec.v.rotate) rotate(v_row, format.v_dim);
+        live |= uint64_t{1} << slot;
+    }
+    StoreParams store = {&format, page_k.data(), page_v.data(), Dtype::f32, format.k_dim, format.v_dim, page_tokens,
+                         arena_->data(out->record), false, 0, true};
+    kernels_->store(store);
+    out->live = live | free_slots;
+    return true;
+}
+
+bool Cache::cut_head(size_t layer, const Sequence& source, size_t head, int64_t length, bool take, LayerPages& out) {
+    const PageRule& rule = layers_[layer].rule;
+    const LayerPages& pages = source.layers[layer];
+    const HeadPages& from = pages.heads[head];
+    HeadPages& to = out.heads[head];
+    const auto share = [&](const PageEntry& entry) {
+        if (entry.record) arena_->retain(entry.record);
+        if (entry.side) arena_->retain(entry.side);
+        return entry;
+    };
+    const int64_t window_pages = std::max<int64_t>(0, rule.pages(length) - out.state.first_window);
+    to.coded.reserve(size_t(out.state.coded_end - out.state.first_coded));
+    to.window.reserve(size_t(window_pages));
+    to.mass.assign(from.mass.begin(), from.mass.begin() + std::min<int64_t>(length, int64_t(from.mass.size())));
+    if (from.sinks && length > 0) {
+        const bool whole = length >= rule.sinks;
+        to.sinks = whole ? from.sinks : own(from.sinks, classes_[layer].sinks, take);
+        if (!to.sinks) return false;
+        if (whole) arena_->retain(to.sinks);
+    }
+    for (int64_t page = out.state.first_coded; page < out.state.coded_end; page++) {
+        PageEntry entry = share(from.coded[size_t(page - pages.state.first_coded)]);
+        for (int64_t t = 0; t < page_tokens && entry.side; t++) {  // a repacked page may hold tokens from above the cut
+            if (token_index(source, entry, 0, t) >= length) entry.live &= ~(uint64_t{1} << t);
+        }
+        to.coded.push_back(entry);
+    }
+    for (int64_t page = out.state.first_window; page < out.state.first_window + window_pages; page++) {
+        const bool coded = page < pages.state.first_window;
+        const PageEntry& entry = coded ? from.coded[size_t(page - pages.state.first_coded)] : from.window[size_t(page - pages.state.first_window)];
+        const bool whole = rule.page_start(page + 1) <= length && !coded;
+        PageEntry cut;
+        if (whole) {
+            cut = share(entry);
+        } else if (!cut_page(layer, source, entry, coded, page, length, take, &cut)) {
+            return false;
+        }
+        to.window.push_back(cut);
+    }
+    return true;
+}
+
+std::unique_ptr<Sequence> Cache::cut(const Sequence& source, int64_t length, bool take) {
+    auto copy = std::make_unique<Sequence>();
+    copy->first_position = source.first_position;
+    copy->length = length;
+    copy->prompt_end = source.prompt_end;
+    copy->floor = length >= floor_of(source) ? source.floor : length;
+    copy->mass_queries = source.mass_queries;
+    copy->layers.resize(layers_.size());
+    try {
+        for (size_t i = 0; i < layers_.size(); i++) {
+            const PageRule& rule = layers_[i].rule;
+            const PageState& state = source.layers[i].state;
+            LayerPages& out = copy->layers[i];
+            const int64_t cut_page = length > rule.sinks ? rule.page_of(length) : 0;
+            // Pages from first_window on are at hand in 16 bits; below it, all but the cut page itself stay codes.
+            out.state.coded_end = std::max(rule.first_fp16_page(length), std::min(state.first_window, cut_page));
+            out.state.first_window = std::min(state.first_window, out.state.coded_end);
+            out.state.first_coded = std::min(state.first_coded, out.state.coded_end);
+            out.heads.resize(source.layers[i].heads.size());
+            for (size_t h = 0; h < out.heads.size(); h++) {
+                if (!cut_head(i, source, h, length, take, out)) {
+                    release_records(*copy);
+                    return nullptr;
+                }
+            }
+        }
+    } catch (...) {
+        release_records(*copy);
+        throw;
+    }
+    return copy;
+}
+
+Result<int64_t> Cache::fork(int64_t id, int64_t position, bool allow_inexact) {
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> source = require_idle(id);
+    if (!source.ok()) return source.status();
+    const int64_t length = position - (*source)->first_position;
+    KVC_TRY(check_cut(**source, length, allow_inexact));
+    Result<uint32_t> slot = take_slot();
+    if (!slot.ok()) return slot.status();
+    std::unique_ptr<Sequence> copy;
+    try {
+        copy = cut(**source, length, false);
+    } catch (...) {
+        free_slots_.push_back(*slot);
+        throw;
+    }
+    if (!copy) {
+        free_slots_.push_back(*slot);
+        return fail(Code::no_memory, "fork: the arena has no room for the partial pages of sequence ", id);
+    }
+    return fill_slot(*slot, std::move(copy));
+}
+
+Status Cache::truncate(int64_t id, int64_t position, bool allow_inexact) {
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> sequence = require_idle(id);
+    if (!sequence.ok()) return sequence.status();
+    const int64_t length = position - (*sequence)->first_position;
+    KVC_TRY(check_cut(**sequence, length, allow_inexact));
+    if (length == (*sequence)->length) return {};
+    std::unique_ptr<Sequence> rest = cut(**sequence, length, true);
+    if (!rest) return fail(Code::no_memory, "truncate: the arena has no room for the partial pages of sequence ", id);
+    release_records(**sequence);
+    **sequence = std::move(*rest);
+    return {};
+}
+
+Result<int64_t> Cache::exact_floor(int64_t id) const {
+    Result<Shared> lock = shared();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> sequence = require(id);
+    if (!sequence.ok()) return sequence.status();
+    return (*sequence)->first_position + floor_of(**sequence);
+}
+
+}  // namespace kvc

@@ -1,0 +1,205 @@
+#include "core/cache/planner.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/base/size.h"
+
+namespace kvc {
+namespace {
+
+constexpr int64_t token_limit = int64_t{1} << 40;
+constexpr int64_t sequence_limit = int64_t{1} << 24;
+// A layer's need repeats after at most 64 steps of equal size, and what is at rest only grows: the last steps hold the peak.
+constexpr int64_t steps_to_look_at = 66;
+
+// Records by record size.
+using Counts = std::map<int64_t, int64_t>;
+
+void add(Counts& counts, int64_t record_bytes, int64_t n) {
+    if (record_bytes > 0 && n > 0) counts[record_bytes] += n;
+}
+
+void add(Counts& counts, const Counts& more, int64_t times) {
+    for (const auto& [bytes, n] : more) add(counts, bytes, n * times);
+}
+
+void raise(Counts& peak, const Counts& counts) {
+    for (const auto& [bytes, n] : counts) peak[bytes] = std::max(peak[bytes], n);
+}
+
+PageState state_at(const PageRule& rule, int64_t length) { return settle(rule, PageState{}, length); }
+
+// What one sequence holds between steps.
+Counts at_rest(const std::vector<Layer>& layers, int64_t length) {
+    Counts counts;
+    if (length == 0) return counts;
+    for (const Layer& layer : layers) {
+        const PageState state = state_at(layer.rule, length);
+        const LayerFormat& format = layer.format;
+        add(counts, format.sink_bytes, layer.kv_heads);
+        add(counts, format.window_bytes, layer.kv_heads * (layer.rule.pages(length) - state.first_window));
+        const int64_t code_bytes = layer.rule.lossless ? format.window_bytes : format.code_bytes;
+        add(counts, code_bytes, layer.kv_heads * (state.coded_end - state.first_coded));
+    }
+    return counts;
+}
+
+// What one sequence holds while a step of `count` tokens is open on it.
+Counts in_step(const std::vector<Layer>& layers, int64_t length, int64_t count, bool partial_commit) {
+    Counts counts = at_rest(layers, length);
+    Counts staging;
+    for (const Layer& layer : layers) {
+        const StepNeed need = step_need(layer.rule, state_at(layer.rule, length), length, count, partial_commit);
+        add(counts, layer.format.sink_bytes, layer.kv_heads * need.sinks);
+        add(counts, layer.format.window_bytes, layer.kv_heads * need.window);
+        add(counts, layer.format.code_bytes, layer.kv_heads * need.codes);
+        Counts staged;
+        add(staged, layer.format.window_bytes, layer.kv_heads * need.staged);
+        raise(staging, staged);
+    }
+    add(counts, staging, 1);
+    return counts;
+}
+
+// The most records of each size that the request holds at any moment.
+Counts peak_of(const std::vector<Layer>& layers, const PlanRequest& request) {
+    const int64_t prompt = request.tokens - 1;
+    const int64_t steps = ceil_div(prompt, request.step_tokens);
+    Counts longest;
+    for (int64_t i = std::max<int64_t>(0, steps - steps_to_look_at); i < steps; i++) {
+        const int64_t length = i * request.step_tokens;
+        raise(longest, in_step(layers, length, std::min(request.step_tokens, prompt - length), request.partial_commit));
+    }
+    Counts peak;
+    add(peak, at_rest(layers, prompt), request.sequences - 1);
+    add(peak, longest, 1);
+    Counts decode;
+    add(decode, in_step(layers, prompt, 1, request.partial_commit), request.sequences);
+    // All sequences share one step's staging; a decode step has none (a page that arrives in it stays in the window).
+    raise(peak, decode);
+    return peak;
+}
+
+int64_t slabs_for(const Counts& counts, int64_t slab_bytes) {
+    int64_t slabs = 0;
+    for (const auto& [bytes, n] : counts) slabs += ceil_div(n, records_per_slab(slab_bytes, bytes));
+    return slabs;
+}
+
+// The smallest arena whose own slab size serves these counts.
+int64_t least_arena(const Counts& counts, int64_t largest) {
+    const int64_t least_slab = slab_bytes_min(largest);
+    for (int64_t slab = std::max(slab_bytes_max, least_slab); slab >= least_slab; slab /= 2) {
+        const int64_t bytes = slabs_for(counts, slab) * slab;
+        if (slab_bytes_for(bytes, largest) == slab) return bytes;
+    }
+    // Rounding sent the size back and forth over a limit between two slab sizes: take the limit itself.
+    const int64_t slab = std::max(slab_bytes_max, least_slab);
+    return std::max(slab_bytes_for(0, largest) == slab ? slab : 64 * slab, slabs_for(counts, slab) * slab);
+}
+
+bool fits(const std::vector<Layer>& layers, const PlanRequest& request, int64_t slab_bytes) {
+    return slabs_for(peak_of(layers, request), slab_bytes) <= request.budget_bytes / slab_bytes;
+}
+
+// The largest n in 1 .. limit that fits, 0 if none does; fitting is monotone.
+template <class Fits>
+int64_t largest_fitting(int64_t limit, const Fits& fits_n) {
+    int64_t good = 0, bad = 1;
+    while (bad <= limit && fits_n(bad)) {
+        good = bad;
+        bad *= 2;
+    }
+    bad = std::min(bad, limit + 1);
+    while (bad - good > 1) {
+        const int64_t middle = good + (bad - good) / 2;
+        (fits_n(middle) ? good : bad) = middle;
+    }
+    return good;
+}
+
+Status check_request(const PlanRequest& request) {
+    const auto check = [](const char* what, int64_t value, int64_t low, int64_t high) -> Status {
+        if (value >= low && value <= high) return {};
+        return fail(Code::argument, "plan: ", what, " ", value, " is out of range (", low, " .. ", high, ")");
+    };
+    KVC_TRY(check("tokens", request.tokens, 1, token_limit));
+    KVC_TRY(check("sequences", request.sequences, 1, sequence_limit));
+    KVC_TRY(check("step_tokens", request.step_tokens, 1, token_limit));
+    return check("budget_bytes", request.budget_bytes, 0, INT64_MAX);
+}
+
+int64_t elements_per_token(const std::vector<Layer>& layers) {
+    int64_t elements = 0;
+    for (const Layer& layer : layers) elements += layer.kv_heads * (layer.format.k_dim + layer.format.v_dim);
+    return elements;
+}
+
+}  // namespace
+
+double codec_bits(const std::vector<Layer>& layers) {
+    double bits = 0;
+    for (const Layer& layer : layers) {
+        bits += codec_bits(layer.format) * double(layer.kv_heads * (layer.format.k_dim + layer.format.v_dim));
+    }
+    return bits / double(elements_per_token(layers));
+}
+
+Size fp16_bytes(const std::vector<Layer>& layers, int64_t tokens) {
+    return Size(tokens) * Size(elements_per_token(layers)) * Size(2);
+}
+
+Result<Plan> plan_memory(const CacheConfig& config, const PlanRequest& request) {
+    KVC_TRY(check_request(request));
+    Result<std::vector<Layer>> layers = make_layers(config);
+    if (!layers.ok()) return layers.status();
+    const int64_t largest = largest_record(*layers);
+    const Size fp16 = fp16_bytes(*layers, request.tokens) * Size(request.sequences);
+    if (!fp16.valid()) return fail(Code::argument, "plan: the request is larger than 2^63 bytes");
+
+    Plan plan;
+    plan.fp16_bytes = fp16.value();
+    plan.arena_bytes = least_arena(peak_of(*layers, request), largest);
+    plan.slab_bytes = slab_bytes_for(plan.arena_bytes, largest);
+    for (const auto& [bytes, n] : at_rest(*layers, request.tokens)) plan.record_bytes += bytes * n * request.sequences;
+    plan.codec_bits = codec_bits(*layers);
+    plan.effective_bits = double(plan.record_bytes) * 16 / double(plan.fp16_bytes);
+    if (request.budget_bytes > 0) {
+        const int64_t slab = slab_bytes_for(request.budget_bytes, largest);
+        PlanRequest probe = request;
+        plan.max_tokens = largest_fitting(token_limit, [&](int64_t n) { return probe.tokens = n, fits(*layers, probe, slab); });
+        probe = request;
+        plan.max_sequences = largest_fitting(sequence_limit, [&](int64_t n) { return probe.sequences = n, fits(*layers, probe, slab); });
+    }
+    return plan;
+}
+
+Result<ArenaOptions> arena_options(const CacheConfig& config, const std::vector<Layer>& layers) {
+    ArenaOptions options;
+    options.growth = config.arena_growth;
+    options.source = config.slab_source;
+    options.block = config.arena_block;
+    options.bytes = config.arena_bytes;
+    const bool by_bytes = config.arena_bytes != 0, by_tokens = config.arena_tokens != 0;
+    if (config.arena_bytes < 0) return fail(Code::argument, "arena_bytes ", config.arena_bytes, " is negative");
+    if (by_bytes && by_tokens) return fail(Code::argument, "arena: give arena_bytes or arena_tokens, not both");
+    if (config.arena_block && !by_bytes) return fail(Code::argument, "arena: arena_block needs its size in arena_bytes");
+    if (config.arena_block && config.arena_growth) return fail(Code::argument, "arena: a block of the caller's cannot grow");
+    if (config.arena_block && reinterpret_cast<uintptr_t>(config.arena_block) % 128 != 0) {
+        return fail(Code::argument, "arena: arena_block is not 128-byte aligned");
+    }
+    if (!by_bytes && !by_tokens && !config.arena_growth) {
+        return fail(Code::argument, "arena: give arena_bytes, arena_tokens, or arena_growth");
+    }
+    if (by_tokens) {
+        Result<Plan> plan = plan_memory(config, {.tokens = config.arena_tokens, .sequences = config.arena_sequences});
+        if (!plan.ok()) return plan.status();
+        options.bytes = plan->arena_bytes;
+    }
+    const int64_t largest = largest_record(layers);
+    options.slab_bytes = slab_bytes_for(config.arena_growth && options.bytes == 0 ? INT64_MAX : options.bytes, largest);
+    return options;
+}
+
+}  // namespace kvc

@@ -1,0 +1,33 @@
+// Memory planning: the same arithmetic that steps and the arena use, run without storing anything.
+#pragma once
+#include "core/cache/config.h"
+
+namespace kvc {
+
+struct PlanRequest {
+    int64_t tokens = 0;         // per sequence
+    int64_t sequences = 1;
+    int64_t step_tokens = 512;  // of a prompt per step
+    bool partial_commit = false;
+    int64_t budget_bytes = 0;   // 0: leave the two maxima out
+};
+
+struct Plan {
+    int64_t arena_bytes = 0, slab_bytes = 0, record_bytes = 0, fp16_bytes = 0;
+    int64_t max_tokens = 0, max_sequences = 0;
+    double codec_bits = 0, effective_bits = 0;
+};
+
+// Prompts run one after another in steps of step_tokens up to one token before `tokens`; then all sequences decode the last token
+// in one step. arena_bytes is the least arena that serves every moment of it.
+Result<Plan> plan_memory(const CacheConfig& config, const PlanRequest& request);
+
+// The arena that a configuration asks for, sized by bytes, by a block or by tokens.
+Result<ArenaOptions> arena_options(const CacheConfig& config, const std::vector<Layer>& layers);
+
+// Bits per element of code records, mean over the elements of all layers.
+double codec_bits(const std::vector<Layer>& layers);
+// Bytes of `tokens` tokens as plain 16-bit numbers, all layers.
+Size fp16_bytes(const std::vector<Layer>& layers, int64_t tokens);
+
+}  // namespace kvc

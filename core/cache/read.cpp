@@ -1,0 +1,137 @@
+// Read-back: live tokens, their positions, numbers, codes and mass.
+#include <algorithm>
+
+#include "core/cache/cache.h"
+
+namespace kvc {
+
+int64_t Cache::token_index(const Sequence& sequence, const PageEntry& entry, int64_t page_start, int64_t slot) const {
+    if (!entry.side) return page_start + slot;
+    return reinterpret_cast<const PageSide*>(arena_->data(entry.side))->positions[slot] - sequence.first_position;
+}
+
+int64_t Cache::record_bytes_of(size_t layer, KernelTable::Form form) const {
+    const LayerFormat& format = layers_[layer].format;
+    if (form == KernelTable::Form::sinks) return format.sink_bytes;
+    return form == KernelTable::Form::window || layers_[layer].rule.lossless ? format.window_bytes : format.code_bytes;
+}
+
+std::vector<Cache::LiveToken> Cache::live_tokens(const Sequence& sequence, size_t layer, size_t head) const {
+    const PageRule& rule = layers_[layer].rule;
+    const LayerPages& pages = sequence.layers[layer];
+    const HeadPages& tables = pages.heads[head];
+    std::vector<LiveToken> tokens;
+    for (int64_t i = 0; i < std::min(rule.sinks, sequence.length); i++) {
+        tokens.push_back({i, KernelTable::Form::sinks, tables.sinks, int(i)});
+    }
+    const auto add = [&](const PageEntry& entry, int64_t page, KernelTable::Form form) {
+        for (int64_t t = 0; t < page_tokens && entry.record; t++) {
+            const int64_t index = token_index(sequence, entry, rule.page_start(page), t);
+            if ((entry.live >> t & 1) && index < sequence.length) tokens.push_back({index, form, entry.record, int(t)});
+        }
+    };
+    const PageState& state = pages.state;
+    for (int64_t page = state.first_coded; page < state.coded_end; page++) {
+        add(tables.coded[size_t(page - state.first_coded)], page, KernelTable::Form::codes);
+    }
+    for (int64_t page = std::max(state.coded_end, state.first_window); page < rule.pages(sequence.length); page++) {
+        add(tables.window[size_t(page - state.first_window)], page, KernelTable::Form::window);
+    }
+    // Repacked pages hold tokens from between others.
+    std::sort(tokens.begin(), tokens.end(), [](const LiveToken& a, const LiveToken& b) { return a.index < b.index; });
+    return tokens;
+}
+
+Result<int64_t> Cache::live(int64_t id, int64_t layer, int64_t head) const {
+    Result<std::vector<int64_t>> all = positions(id, layer, head);
+    if (!all.ok()) return all.status();
+    return int64_t(all->size());
+}
+
+Result<std::vector<int64_t>> Cache::positions(int64_t id, int64_t layer, int64_t head) const {
+    KVC_TRY(check_layer_head(layer, head));
+    Result<Shared> lock = shared();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> sequence = require(id);
+    if (!sequence.ok()) return sequence.status();
+    std::vector<int64_t> out;
+    for (const LiveToken& token : live_tokens(**sequence, size_t(layer), size_t(head))) {
+        out.push_back((*sequence)->first_position + token.index);
+    }
+    return out;
+}
+
+Status Cache::read(int64_t id, int64_t layer, int64_t head, Part part, int64_t first, std::span<float> out) const {
+    KVC_TRY(check_layer_head(layer, head));
+    Result<Shared> lock = shared();
+    if (!lock.ok()) return lock.status();
+    // An open step writes beside the committed tokens of a page, which kernels read whole.
+    Result<Sequence*> sequence = require_idle(id);
+    if (!sequence.ok()) return sequence.status();
+    const LayerFormat& format = layers_[size_t(layer)].format;
+    const int64_t dim = part == Part::keys ? format.k_dim : format.v_dim;
+    const int64_t n = int64_t(out.size()) / dim;
+    const std::vector<LiveToken> tokens = live_tokens(**sequence, size_t(layer), size_t(head));
+    if (first < 0 || first > int64_t(tokens.size()) || n > int64_t(tokens.size()) - first) {
+        return fail(Code::range, "read: tokens ", first, " .. ", first + n, " of ", int64_t(tokens.size()), " live ones");
+    }
+    std::vector<float> page(size_t(page_tokens * dim));
+    RecordId held = 0;
+    const bool rotated = part == Part::keys ? format.codec.k.rotate : format.codec.v.rotate;
+    for (int64_t i = 0; i < n; i++) {
+        const LiveToken& token = tokens[size_t(first + i)];
+        if (token.record != held) {
+            held = token.record;
+            float* const k = part == Part::keys ? page.data() : nullptr;
+            float* const v = part == Part::values ? page.data() : nullptr;
+            kernels_->read(format, token.form, arena_->view().at(held, record_bytes_of(size_t(layer), token.form)), k, v);
+        }
+        float* row = &out[size_t(i * dim)];
+        std::copy_n(&page[size_t(token.slot * dim)], dim, row);
+        if (rotated) rotate(row, int(dim));
+    }
+    return {};
+}
+
+Result<int64_t> Cache::read_codes(int64_t id, int64_t layer, int64_t head, Part part, std::span<uint8_t> out) const {
+    KVC_TRY(check_layer_head(layer, head));
+    const LayerFormat& format = layers_[size_t(layer)].format;
+    const Codec& codec = part == Part::keys ? format.codec.k : format.codec.v;
+    if (is_16_bit(codec.type)) return fail(Code::unsupported, "read_codes: this part is kept in 16 bits and has no codes");
+    Result<Shared> lock = shared();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> sequence = require_idle(id);
+    if (!sequence.ok()) return sequence.status();
+    const LayerPages& pages = (*sequence)->layers[size_t(layer)];
+    std::vector<RecordId> records;
+    for (const PageEntry& entry : pages.heads[size_t(head)].coded) {
+        if (entry.record) records.push_back(entry.record);
+    }
+    const int64_t dim = part == Part::keys ? format.k_dim : format.v_dim;
+    const int64_t page_codes = page_tokens * dim;
+    const int64_t needed = int64_t(records.size()) * page_codes;
+    if (out.empty()) return int64_t(records.size()) * page_tokens;
+    if (int64_t(out.size()) < needed) return fail(Code::argument, "read_codes: ", int64_t(out.size()), " bytes, ", needed, " are needed");
+    auto k = std::make_unique<CanonicalPart>(), v = std::make_unique<CanonicalPart>();
+    for (size_t i = 0; i < records.size(); i++) {
+        kernels_->unpack(format, arena_->view().at(records[i], format.code_bytes), k.get(), v.get());
+        std::copy_n((part == Part::keys ? k : v)->codes, page_codes, &out[i * size_t(page_codes)]);
+    }
+    return int64_t(records.size()) * page_tokens;
+}
+
+Result<std::vector<int64_t>> Cache::read_mass(int64_t id, int64_t layer, int64_t head) const {
+    KVC_TRY(check_layer_head(layer, head));
+    Result<Shared> lock = shared();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> sequence = require(id);
+    if (!sequence.ok()) return sequence.status();
+    const std::vector<int64_t>& mass = (*sequence)->layers[size_t(layer)].heads[size_t(head)].mass;
+    std::vector<int64_t> out;
+    for (const LiveToken& token : live_tokens(**sequence, size_t(layer), size_t(head))) {
+        out.push_back(token.index < int64_t(mass.size()) ? mass[size_t(token.index)] : 0);
+    }
+    return out;
+}
+
+}  // namespace kvc

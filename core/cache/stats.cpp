@@ -1,0 +1,109 @@
+// Stats: counted where the bytes are, at the time of the call.
+#include <algorithm>
+
+#include "core/cache/cache.h"
+#include "core/cache/planner.h"
+
+namespace kvc {
+namespace {
+
+template <class T>
+int64_t capacity_bytes(const std::vector<T>& values) {
+    return int64_t(values.capacity() * sizeof(T));
+}
+
+int64_t table_bytes_of(const Sequence& sequence) {
+    int64_t bytes = int64_t(sizeof sequence) + capacity_bytes(sequence.layers);
+    for (const LayerPages& pages : sequence.layers) {
+        bytes += capacity_bytes(pages.heads);
+        for (const HeadPages& head : pages.heads) {
+            bytes += capacity_bytes(head.coded) + capacity_bytes(head.window) + capacity_bytes(head.mass);
+        }
+    }
+    return bytes;
+}
+
+}  // namespace
+
+Result<CacheStats> Cache::stats() const {
+    Result<Shared> lock = shared();
+    if (!lock.ok()) return lock.status();
+    CacheStats out;
+    out.open_steps = open_steps_;
+    out.arena_bytes = arena_->total_bytes();
+    out.bound_bytes = arena_->bound_bytes();
+    out.sequences = live_sequences_;
+    out.table_bytes = capacity_bytes(slots_);
+    // Layers can share a record size, and one record several owners: each record counts once, for the first use that meets it.
+    std::vector<RecordId> seen;
+    const auto count = [&](RecordId id, int64_t bytes, int64_t* total) {
+        if (!id) return;
+        if (arena_->shared(id)) {
+            if (std::find(seen.begin(), seen.end(), id) != seen.end()) return;
+            seen.push_back(id);
+        }
+        *total += bytes;
+    };
+    for (const SequenceSlot& slot : slots_) {
+        if (!slot.sequence) continue;
+        out.table_bytes += table_bytes_of(*slot.sequence);
+        for (size_t i = 0; i < layers_.size(); i++) {
+            const LayerPages& pages = slot.sequence->layers[i];
+            const PageState& state = pages.state;
+            const LayerFormat& format = layers_[i].format;
+            for (const HeadPages& head : pages.heads) {
+                count(head.sinks, format.sink_bytes, &out.sink_bytes);
+                for (int64_t e = 0; e < state.coded_end - state.first_coded; e++) {
+                    const PageEntry& entry = head.coded[size_t(e)];
+                    count(entry.record, record_bytes_of(i, KernelTable::Form::codes), &out.code_bytes);
+                    count(entry.side, side_bytes, &out.side_bytes);
+                }
+                for (int64_t page = state.first_window; page < layers_[i].rule.pages(slot.sequence->length); page++) {
+                    count(head.window[size_t(page - state.first_window)].record, format.window_bytes, &out.window_bytes);
+                }
+            }
+        }
+    }
+    out.staging_bytes = staging_bytes_;
+    out.scratch_bytes = step_scratch_bytes_ + pool_->scratch_bytes();
+    out.tokens_appended = counters_.tokens_appended;
+    out.tokens_evicted = counters_.tokens_evicted;
+    out.pages_quantized = counters_.pages_quantized;
+    out.tokens_requantized = counters_.tokens_requantized;
+    out.slow_calls = counters_.slow_calls;
+    return out;
+}
+
+Result<SequenceStats> Cache::sequence_stats(int64_t id) const {
+    Result<Shared> lock = shared();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> found = require(id);
+    if (!found.ok()) return found.status();
+    const Sequence& sequence = **found;
+    SequenceStats out;
+    out.tokens = sequence.length;
+    out.table_bytes = table_bytes_of(sequence);
+    out.codec_bits = codec_bits(layers_);
+    out.fp16_bytes = fp16_bytes(layers_, sequence.length).value();
+    const auto count = [&](RecordId id_, int64_t bytes) {
+        if (!id_) return;
+        out.record_bytes += bytes;
+        if (arena_->shared(id_)) out.shared_bytes += bytes;
+    };
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const LayerPages& pages = sequence.layers[i];
+        for (const HeadPages& head : pages.heads) {
+            if (sequence.length > 0) count(head.sinks, layers_[i].format.sink_bytes);
+            for (int64_t e = 0; e < pages.state.coded_end - pages.state.first_coded; e++) {
+                count(head.coded[size_t(e)].record, record_bytes_of(i, KernelTable::Form::codes));
+                count(head.coded[size_t(e)].side, side_bytes);
+            }
+            for (int64_t page = pages.state.first_window; page < layers_[i].rule.pages(sequence.length); page++) {
+                count(head.window[size_t(page - pages.state.first_window)].record, layers_[i].format.window_bytes);
+            }
+        }
+    }
+    return out;
+}
+
+}  // namespace kvc

@@ -1,0 +1,255 @@
+// Begin and abort: everything a step can need is reserved here, or nothing is.
+#include "core/cache/step.h"
+
+#include <algorithm>
+
+#include "core/cache/cache.h"
+
+namespace kvc {
+namespace {
+
+constexpr int64_t count_limit = int64_t{1} << 40;
+// Partial results of one round of an attend; a longer step runs in several rounds.
+constexpr int64_t state_floats_target = int64_t{4} << 20;
+// Mass counts in units of 2^-30 and a query adds at most 2^30: an int64 holds this many queries.
+constexpr int64_t mass_query_limit = (int64_t{1} << 33) - 1;
+
+Status check_counts(std::span<const int64_t> ids, std::span<const int64_t> counts) {
+    for (size_t i = 0; i < counts.size(); i++) {
+        if (counts[i] < 0 || counts[i] > count_limit) {
+            return fail(Code::argument, "step: token count ", counts[i], " of entry ", int64_t(i), " is out of range (0 .. 2^40)");
+        }
+    }
+    std::vector<int64_t> sorted(ids.begin(), ids.end());
+    std::sort(sorted.begin(), sorted.end());
+    const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
+    if (twice != sorted.end()) return fail(Code::argument, "step: sequence ", *twice, " appears twice");
+    return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Step>> Cache::begin(std::span<const int64_t> ids, std::span<const int64_t> counts,
+                                           std::span<const int64_t> positions, const StepOptions& options) {
+    KVC_TRY(check_counts(ids, counts));
+    if (options.accumulate && options.partial_commit) {
+        return fail(Code::argument, "step: accumulate and partial_commit exclude each other (rejected queries would leave mass)");
+    }
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    std::unique_ptr<Step> step(new Step(*this));
+    step->options_ = options;
+    for (size_t i = 0; i < ids.size(); i++) {
+        Result<Sequence*> sequence = require_idle(ids[i]);
+        if (!sequence.ok()) return sequence.status();
+        const int64_t at = (*sequence)->first_position + (*sequence)->length;
+        if (!positions.empty() && positions[i] != at) {
+            return fail(Code::argument, "step: sequence ", ids[i], " is at position ", at, ", not at ", positions[i]);
+        }
+        step->sequences_.push_back({ids[i], *sequence, counts[i], step->tokens_});
+        step->tokens_ += counts[i];
+    }
+    // The destructor of a step that did not open takes back what was reserved.
+    KVC_TRY(step->reserve());
+    for (StepSequence& part : step->sequences_) part.sequence->in_step = true;
+    step->phase_ = Step::Phase::open;
+    open_steps_++;
+    return step;
+}
+
+Step::~Step() {
+    if (phase_ == Phase::open) abort();
+    if (phase_ == Phase::reserving) {
+        cut_reservations();  // begin failed half-way, under the cache's lock
+        release_staging();
+    }
+}
+
+Status Step::reserve() {
+    layers_.resize(cache_.layers_.size());
+    for (size_t i = 0; i < layers_.size(); i++) {
+        for (const StepSequence& part : sequences_) {
+            const Sequence& sequence = *part.sequence;
+            layers_[i].needs.push_back(step_need(cache_.layers_[i].rule, sequence.layers[i].state, sequence.length, part.count,
+                                                 options_.partial_commit));
+        }
+    }
+    for (size_t b = 0; b < sequences_.size(); b++) KVC_TRY(reserve_sequence(b));
+    KVC_TRY(reserve_staging());
+    if (options_.accumulate) reserve_mass();
+    reserve_scratch();
+    return {};
+}
+
+Status Step::reserve_sequence(size_t b) {
+    const StepSequence& part = sequences_[b];
+    Sequence& sequence = *part.sequence;
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const Layer& layer = cache_.layers_[i];
+        const int64_t group = layer.group();
+        if (options_.accumulate && sequence.mass_queries + part.count > mass_query_limit / group) {
+            return fail(Code::argument, "step: sequence ", part.id, " has accumulated mass of ", sequence.mass_queries, " queries, the limit");
+        }
+        for (HeadPages& head : sequence.layers[i].heads) {
+            if (!reserve_head(i, layers_[i].needs[b], sequence.layers[i], head, sequence.length)) {
+                return fail(Code::no_memory, "step: the arena of ", cache_.arena_->total_bytes(), " bytes has no room for ", part.count,
+                            " tokens of sequence ", part.id);
+            }
+        }
+    }
+    return {};
+}
+
+bool Step::reserve_head(size_t layer, const StepNeed& need, const LayerPages& pages, HeadPages& head, int64_t length) {
+    Arena& arena = *cache_.arena_;
+    const PageRule& rule = cache_.layers_[layer].rule;
+    const Cache::LayerClasses& classes = cache_.classes_[layer];
+    const int64_t new_codes = rule.lossless ? need.window : need.codes;  // lossless: room for pages that change their name
+    head.coded.reserve(size_t(pages.state.coded_end - pages.state.first_coded + new_codes + 1));
+    head.window.reserve(head.window.size() + size_t(need.staged + need.window));
+    if (need.sinks > 0) {
+        head.sinks = arena.allocate(classes.sinks);
+        if (!head.sinks) return false;
+    }
+    const int64_t first_new = std::max(rule.pages(length), pages.state.first_window);
+    head.window.resize(size_t(first_new - pages.state.first_window + need.staged));  // staged pages get their records at append
+    for (int64_t i = 0; i < need.window; i++) {
+        const RecordId id = arena.allocate(classes.window);
+        if (!id) return false;
+        head.window.push_back({id, 0, all_live});
+    }
+    for (int64_t i = 0; i < need.codes; i++) {
+        const RecordId id = arena.allocate(classes.codes);
+        if (!id) return false;
+        head.coded.push_back({id, 0, all_live});
+    }
+    return true;
+}
+
+Status Step::reserve_staging() {
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const int size_class = cache_.classes_[i].window;
+        size_t index = 0;
+        while (index < staging_.size() && staging_[index].size_class != size_class) index++;
+        if (index == staging_.size()) staging_.push_back({size_class, cache_.layers_[i].format.window_bytes, -1, {}});
+        staging_of_.push_back(index);
+        int64_t records = 0;
+        for (const StepNeed& need : layers_[i].needs) records += need.staged * cache_.layers_[i].kv_heads;
+        Staging& staging = staging_[index];
+        staging.records.reserve(size_t(records));
+        while (int64_t(staging.records.size()) < records) {
+            const RecordId id = cache_.arena_->allocate(size_class);
+            if (!id) return fail(Code::no_memory, "step: the arena has no room for the staging of ", tokens_, " tokens");
+            staging.records.push_back(id);
+            cache_.staging_bytes_ += staging.record_bytes;
+        }
+    }
+    return {};
+}
+
+void Step::release_staging() {
+    for (const Staging& staging : staging_) {
+        for (RecordId id : staging.records) cache_.arena_->release(id);
+        cache_.staging_bytes_ -= staging.record_bytes * int64_t(staging.records.size());
+    }
+    staging_.clear();
+}
+
+void Step::reserve_mass() {
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const PageRule& rule = cache_.layers_[i].rule;
+        for (const StepSequence& part : sequences_) {
+            const int64_t length = part.sequence->length + part.count;
+            for (HeadPages& head : part.sequence->layers[i].heads) {
+                const int64_t coded = int64_t(head.coded.size()) + (rule.lossless ? rule.pages(length) : 0);
+                HeadMass mass;
+                mass.sinks.resize(size_t(rule.sinks));
+                mass.coded.resize(size_t(coded * page_tokens));
+                mass.window.resize(head.window.size() * page_tokens);
+                layers_[i].mass.push_back(std::move(mass));
+                head.mass.reserve(size_t(length));
+            }
+        }
+    }
+}
+
+void Step::reserve_scratch() {
+    int64_t kernel_bytes = 0, states = 0, tile_states = 0, items = 0, tiles = 0, lse = 0;
+    for (const StepSequence& part : sequences_) tiles += tiles_bound(part.count);
+    for (const Layer& layer : cache_.layers_) {
+        kernel_bytes = std::max(kernel_bytes, cache_.kernels_->scratch_bytes(layer.format, layer.group(), page_tokens));
+        int64_t layer_states = 0, layer_items = 0;
+        for (const StepSequence& part : sequences_) {
+            if (part.count == 0) continue;
+            const int64_t end = part.sequence->length + part.count;
+            const bool prompt_only = !options_.strict && end <= part.sequence->prompt_end;
+            QueryTile tile;
+            tile.count = std::min<int64_t>(part.count, page_tokens);
+            tile.splits = prompt_only ? 1 : std::max<int64_t>(1, ceil_div(layer.rule.pages(end), split_pages));
+            const int64_t floats = tile.state_floats(layer.q_heads, layer.format.v_dim);
+            tile_states = std::max(tile_states, floats);
+            layer_states += ceil_div(part.count, tile.count) * floats;
+            layer_items += tiles_bound(part.count) * layer.kv_heads * tile.splits;
+        }
+        states = std::max(states, layer_states);
+        items = std::max(items, layer_items);
+        lse = std::max(lse, tokens_ * layer.q_heads);
+    }
+    attend_.tiles.reserve(size_t(tiles));
+    attend_.items.reserve(size_t(items));
+    attend_.item_sequence.reserve(size_t(items));
+    attend_.item_head.reserve(size_t(items));
+    attend_.states.resize(size_t(std::max(tile_states, std::min(states, state_floats_target))));
+    if (options_.accumulate) attend_.lse.resize(size_t(lse));
+    scratch_block_.reset(new std::byte[size_t(kernel_bytes) + 64]);
+    const uintptr_t address = reinterpret_cast<uintptr_t>(scratch_block_.get());
+    scratch_ = scratch_block_.get() + (64 - address % 64) % 64;
+    scratch_bytes_ = attend_.bytes() + kernel_bytes;
+    cache_.step_scratch_bytes_ += scratch_bytes_;
+}
+
+// Takes back what begin reserved, leaving every table as it was; also after a begin that failed half-way.
+void Step::cut_reservations() {
+    Arena& arena = *cache_.arena_;
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const PageRule& rule = cache_.layers_[i].rule;
+        for (size_t b = 0; b < layers_[i].needs.size(); b++) {
+            Sequence& sequence = *sequences_[b].sequence;
+            const PageState& state = sequence.layers[i].state;
+            const StepNeed& need = layers_[i].needs[b];
+            const size_t coded = size_t(state.coded_end - state.first_coded);
+            const size_t window = size_t(std::max<int64_t>(0, rule.pages(sequence.length) - state.first_window));
+            for (HeadPages& head : sequence.layers[i].heads) {
+                for (size_t e = coded; e < head.coded.size(); e++) {
+                    if (!rule.lossless) arena.release(head.coded[e].record);
+                }
+                if (head.coded.size() > coded) head.coded.resize(coded);
+                for (size_t e = window + size_t(need.staged); e < head.window.size(); e++) arena.release(head.window[e].record);
+                if (head.window.size() > window) head.window.resize(window);
+                if (need.sinks > 0 && head.sinks) {
+                    arena.release(head.sinks);
+                    head.sinks = 0;
+                }
+            }
+        }
+    }
+}
+
+// Under the cache's lock: gives back what belongs to the step alone and lets the sequences go.
+void Step::close() {
+    release_staging();
+    for (StepSequence& part : sequences_) part.sequence->in_step = false;
+    cache_.step_scratch_bytes_ -= scratch_bytes_;
+    cache_.open_steps_--;
+    phase_ = Phase::ended;
+}
+
+void Step::abort() {
+    std::lock_guard call(mutex_);
+    if (phase_ != Phase::open) return;
+    Result<Cache::Exclusive> lock = cache_.exclusive();
+    cut_reservations();
+    close();
+}
+
+}  // namespace kvc

@@ -1,0 +1,190 @@
+#include "core/store/arena.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include "core/base/size.h"
+
+namespace kvc {
+namespace {
+
+constexpr int64_t slab_bytes_floor = int64_t{64} << 10;  // also at least the alignment that hosts ask for
+constexpr int64_t slabs_of_small_arena = 64;
+constexpr int64_t slab_limit = int64_t{1} << 20;  // slabs that a RecordId can name
+constexpr int64_t records_limit = int64_t{1} << record_index_bits;
+
+void* host_allocate(void*, int64_t bytes, int64_t alignment) {
+    void* block = std::aligned_alloc(size_t(alignment), size_t(round_up(bytes, alignment)));
+#ifdef __linux__
+    // Attention streams whole slabs: huge pages save most of its TLB misses. A refusal changes nothing.
+    if (block) madvise(block, size_t(bytes), MADV_HUGEPAGE);
+#endif
+    return block;
+}
+void host_release(void*, void* block, int64_t) { std::free(block); }
+
+}  // namespace
+
+int64_t slab_bytes_min(int64_t largest_record) {
+    int64_t bytes = slab_bytes_floor;
+    while (bytes < 4 * largest_record) bytes *= 2;
+    return bytes;
+}
+
+int64_t slab_bytes_for(int64_t arena_bytes, int64_t largest_record) {
+    const int64_t least = slab_bytes_min(largest_record);
+    int64_t bytes = std::max(slab_bytes_max, least);
+    while (bytes > least && arena_bytes < slabs_of_small_arena * bytes) bytes /= 2;
+    return bytes;
+}
+
+int64_t records_per_slab(int64_t slab_bytes, int64_t record_bytes) {
+    return std::min(slab_bytes / record_bytes, records_limit);
+}
+
+Result<std::unique_ptr<Arena>> Arena::create(const ArenaOptions& options, const std::vector<int64_t>& record_sizes) {
+    std::unique_ptr<Arena> arena(new Arena);
+    arena->options_ = options;
+    if (!options.source.allocate) arena->options_.source = {host_allocate, host_release, nullptr};
+    arena->slab_bytes_ = options.slab_bytes;
+    for (int64_t bytes : record_sizes) {
+        const auto same = [&](const SizeClass& c) { return c.record_bytes == bytes; };
+        if (bytes == 0 || std::any_of(arena->classes_.begin(), arena->classes_.end(), same)) continue;
+        SizeClass size_class;
+        size_class.record_bytes = bytes;
+        size_class.per_slab = records_per_slab(options.slab_bytes, bytes);
+        arena->classes_.push_back(size_class);
+    }
+    const int64_t slabs = options.bytes / options.slab_bytes;
+    if (slabs >= slab_limit) return fail(Code::argument, "arena: ", options.bytes, " bytes are more than a cache can address");
+    if (slabs < 1 && !options.growth) {
+        return fail(Code::argument, "arena: ", options.bytes, " bytes are less than one slab of ", options.slab_bytes);
+    }
+    arena->slab_capacity_ = options.growth ? slab_limit : slabs + 1;
+    arena->slab_data_.reset(new std::byte*[size_t(arena->slab_capacity_)]);
+    arena->slabs_.resize(1);
+    arena->first_slabs_ = slabs;
+    if (slabs > 0) {
+        arena->block_ = options.block ? static_cast<std::byte*>(options.block) : arena->take(slabs * options.slab_bytes);
+        if (!arena->block_) return fail(Code::no_memory, "arena: the host refused ", slabs * options.slab_bytes, " bytes");
+    }
+    for (int64_t i = 0; i < slabs; i++) arena->add_slab(arena->block_ + i * options.slab_bytes);
+    return arena;
+}
+
+Arena::~Arena() {
+    const SlabSource& source = options_.source;
+    if (block_ && !options_.block) source.release(source.context, block_, first_slabs_ * slab_bytes_);
+    for (int64_t i = first_slabs_ + 1; i <= slab_count_; i++) source.release(source.context, slab_data_[size_t(i)], slab_bytes_);
+}
+
+std::byte* Arena::take(int64_t bytes) {
+    return static_cast<std::byte*>(options_.source.allocate(options_.source.context, bytes, slab_bytes_));
+}
+
+int Arena::class_of(int64_t record_bytes) const {
+    for (size_t i = 0; i < classes_.size(); i++) {
+        if (classes_[i].record_bytes == record_bytes) return int(i);
+    }
+    return -1;
+}
+
+void Arena::add_slab(std::byte* data) {
+    slabs_.reserve(slabs_.size() + 1);
+    unbound_.reserve(slabs_.size() + 1);  // so that returning a slab never allocates
+    slab_count_++;
+    slab_data_[size_t(slab_count_)] = data;
+    slabs_.emplace_back();
+    unbound_.push_back(uint32_t(slab_count_));
+}
+
+// Takes one more slab from the source; a failure of any kind leaves the arena as it was.
+bool Arena::grow() {
+    if (!options_.growth || slab_count_ + 1 >= slab_capacity_) return false;
+    slabs_.reserve(slabs_.size() + 1);
+    unbound_.reserve(slabs_.size() + 1);
+    std::byte* data = take(slab_bytes_);
+    if (data) add_slab(data);
+    return data != nullptr;
+}
+
+bool Arena::bind_slab(int size_class) {
+    if (unbound_.empty() && !grow()) return false;
+    SizeClass& c = classes_[size_t(size_class)];
+    const uint32_t id = unbound_.back();
+    Slab& slab = slabs_[id];
+    slab.free.resize(size_t(c.per_slab));
+    slab.owners.assign(size_t(c.per_slab), 0);
+    c.partial.reserve(slabs_.size());
+    for (int64_t i = 0; i < c.per_slab; i++) slab.free[size_t(i)] = uint16_t(c.per_slab - 1 - i);
+    slab.size_class = size_class;
+    unbound_.pop_back();
+    bound_slabs_++;
+    list_partial(id);
+    return true;
+}
+
+void Arena::list_partial(uint32_t id) {
+    SizeClass& c = classes_[size_t(slabs_[id].size_class)];
+    slabs_[id].partial_index = int64_t(c.partial.size());
+    c.partial.push_back(id);
+}
+
+void Arena::unlist_partial(uint32_t id) {
+    Slab& slab = slabs_[id];
+    SizeClass& c = classes_[size_t(slab.size_class)];
+    const uint32_t last = c.partial.back();
+    c.partial[size_t(slab.partial_index)] = last;
+    slabs_[last].partial_index = slab.partial_index;
+    c.partial.pop_back();
+    slab.partial_index = -1;
+}
+
+RecordId Arena::allocate(int size_class) {
+    SizeClass& c = classes_[size_t(size_class)];
+    if (c.partial.empty() && !bind_slab(size_class)) return 0;
+    const uint32_t id = c.partial.back();
+    Slab& slab = slabs_[id];
+    const uint32_t index = slab.free.back();
+    slab.free.pop_back();
+    slab.owners[index] = 1;
+    c.in_use++;
+    if (slab.free.empty()) unlist_partial(id);
+    return id << record_index_bits | index;
+}
+
+void Arena::retain(RecordId id) { slabs_[slab_of(id)].owners[index_of(id)]++; }
+
+bool Arena::shared(RecordId id) const { return slabs_[slab_of(id)].owners[index_of(id)] > 1; }
+
+bool Arena::release(RecordId id) {
+    Slab& slab = slabs_[slab_of(id)];
+    if (--slab.owners[index_of(id)] > 0) return false;
+#ifndef NDEBUG
+    // 0xff.. is NaN in fp16, bf16 and f32: whoever reads a record that is no longer owned shows it.
+    std::memset(data(id), 0xff, size_t(classes_[size_t(slab.size_class)].record_bytes));
+#endif
+    SizeClass& c = classes_[size_t(slab.size_class)];
+    slab.free.push_back(uint16_t(index_of(id)));
+    c.in_use--;
+    if (slab.partial_index < 0) list_partial(slab_of(id));
+    if (int64_t(slab.free.size()) == c.per_slab) {
+        unlist_partial(slab_of(id));
+        slab.size_class = -1;
+        unbound_.push_back(slab_of(id));
+        bound_slabs_--;
+    }
+    return true;
+}
+
+std::byte* Arena::data(RecordId id) const {
+    const Slab& slab = slabs_[slab_of(id)];
+    return slab_data_[slab_of(id)] + int64_t(index_of(id)) * classes_[size_t(slab.size_class)].record_bytes;
+}
+
+}  // namespace kvc

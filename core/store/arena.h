@@ -1,0 +1,94 @@
+// The memory of a cache: slabs of one size, each bound to one record size while it holds records of it.
+//
+// A slab is bound only when every slab of its class is full, so a class that holds at most n records at a time never has more than
+// ceil(n / records_per_slab) slabs: the planner's arithmetic is exact. Not thread-safe; the cache's lock guards it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/backend/kernel_table.h"
+#include "core/base/status.h"
+
+namespace kvc {
+
+struct SlabSource {  // where slabs come from
+    void* (*allocate)(void* context, int64_t bytes, int64_t alignment) = nullptr;
+    void (*release)(void* context, void* block, int64_t bytes) = nullptr;
+    void* context = nullptr;
+};
+
+struct ArenaOptions {
+    int64_t bytes = 0;           // rounded down to whole slabs
+    int64_t slab_bytes = 0;      // from slab_bytes_for
+    void* block = nullptr;       // memory of the caller instead of the source
+    bool growth = false;
+    SlabSource source;           // empty: the host's aligned allocation
+};
+
+constexpr int64_t slab_bytes_max = int64_t{2} << 20;
+
+// 2 MiB, or the power of two that still gives a small arena 64 slabs; never less than what holds four of the largest record.
+int64_t slab_bytes_for(int64_t arena_bytes, int64_t largest_record);
+int64_t slab_bytes_min(int64_t largest_record);
+int64_t records_per_slab(int64_t slab_bytes, int64_t record_bytes);
+
+class Arena {
+public:
+    static Result<std::unique_ptr<Arena>> create(const ArenaOptions& options, const std::vector<int64_t>& record_sizes);
+    ~Arena();
+    Arena(const Arena&) = delete;
+    Arena& operator=(const Arena&) = delete;
+
+    // The class of a record size that was named at creation.
+    int class_of(int64_t record_bytes) const;
+    // A record with one owner, or 0 when the arena is full.
+    RecordId allocate(int size_class);
+    void retain(RecordId id);
+    // Gives up one ownership; true if it was the last and the record is free now.
+    bool release(RecordId id);
+    bool shared(RecordId id) const;
+
+    std::byte* data(RecordId id) const;
+    ArenaView view() const { return {slab_data_.get()}; }
+
+    int64_t slab_bytes() const { return slab_bytes_; }
+    int64_t total_bytes() const { return slab_count_ * slab_bytes_; }
+    int64_t bound_bytes() const { return bound_slabs_ * slab_bytes_; }
+    int64_t records_in_use(int size_class) const { return classes_[size_t(size_class)].in_use; }
+    int64_t record_bytes(int size_class) const { return classes_[size_t(size_class)].record_bytes; }
+
+private:
+    struct Slab {
+        int size_class = -1;
+        int64_t partial_index = -1;  // place in the class's list of slabs with free records; -1: full or unbound
+        std::vector<uint16_t> free;
+        std::vector<uint32_t> owners;
+    };
+    struct SizeClass {
+        int64_t record_bytes = 0, per_slab = 0, in_use = 0;
+        std::vector<uint32_t> partial;
+    };
+
+    Arena() = default;
+    std::byte* take(int64_t bytes);
+    void add_slab(std::byte* data);
+    bool grow();
+    bool bind_slab(int size_class);
+    void list_partial(uint32_t slab);
+    void unlist_partial(uint32_t slab);
+    static uint32_t slab_of(RecordId id) { return id >> record_index_bits; }
+    static uint32_t index_of(RecordId id) { return id & ((1u << record_index_bits) - 1); }
+
+    int64_t slab_bytes_ = 0, slab_count_ = 0, slab_capacity_ = 0, bound_slabs_ = 0;
+    ArenaOptions options_;
+    std::byte* block_ = nullptr;  // the first slabs, in one piece
+    int64_t first_slabs_ = 0;
+    std::unique_ptr<std::byte*[]> slab_data_;  // never moves: kernels read it without the lock; entry 0 stays empty
+    std::vector<Slab> slabs_;
+    std::vector<uint32_t> unbound_;
+    std::vector<SizeClass> classes_;
+};
+
+}  // namespace kvc

@@ -1,0 +1,36 @@
+// A sequence: per layer and kv head, the tables of its pages.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/backend/kernel_table.h"
+#include "core/store/page_rule.h"
+
+namespace kvc {
+
+// Records are private to a sequence wherever slots at or above its length can be written: the last 16-bit page and unfinished sinks.
+// Everything else may be shared with forks. During a step the tables hold entries beyond what the layer's PageState and the
+// sequence's length publish; abort cuts them off again.
+struct HeadPages {
+    RecordId sinks = 0;
+    std::vector<PageEntry> coded;   // entry e is page first_coded + e
+    std::vector<PageEntry> window;  // entry e is page first_window + e
+    std::vector<int64_t> mass;      // per token index, units of 2^-30; empty until a step accumulates
+};
+
+struct LayerPages {
+    PageState state;
+    std::vector<HeadPages> heads;
+};
+
+struct Sequence {
+    int64_t first_position = 0;
+    int64_t length = 0;      // committed tokens
+    int64_t prompt_end = 0;  // as an index: queries below it use the prompt kernels
+    int64_t floor = 0;       // lowest exact length that events (eviction, accumulation, inexact cuts) left
+    int64_t mass_queries = 0;
+    bool in_step = false;
+    std::vector<LayerPages> layers;
+};
+
+}  // namespace kvc
