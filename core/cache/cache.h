@@ -133,6 +133,7 @@ private:
         KernelTable::Form form;
         RecordId record;
         int slot;
+        size_t entry;  // of the table of codes or of the window
     };
     // All live tokens of one layer and kv head, by index.
     std::vector<LiveToken> live_tokens(const Sequence& sequence, size_t layer, size_t head) const;

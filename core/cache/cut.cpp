@@ -14,7 +14,7 @@ int64_t Cache::floor_of(const Sequence& sequence) const {
         const PageState& state = sequence.layers[i].state;
         if (!rule.lossless && state.first_window > 0) floor = std::max(floor, rule.page_start(state.first_window) + rule.window);
         // The next query after the cut must find every token that it can see.
-        if (state.first_coded > 0) floor = std::max(floor, rule.page_start(state.first_coded) + rule.sliding_window - 1);
+        if (rule.sliding_window > 0 && state.first_coded > 0) floor = std::max(floor, rule.page_start(state.first_coded) + rule.sliding_window - 1);
     }
     return floor;
 }
@@ -30,7 +30,7 @@ Status Cache::check_cut(const Sequence& sequence, int64_t length, bool allow_ine
     for (size_t i = 0; i < layers_.size(); i++) {
         const PageRule& rule = layers_[i].rule;
         const int64_t first_coded = sequence.layers[i].state.first_coded;
-        if (first_coded == 0 || length <= rule.sinks) continue;
+        if (rule.sliding_window == 0 || first_coded == 0 || length <= rule.sinks) continue;
         const int64_t held = rule.page_start(first_coded);
         if (length - rule.sliding_window + 1 < held) {
             return fail(Code::range, "cut at ", first + length, ": layer ", int64_t(i), " holds no tokens below ", first + held,
@@ -135,7 +135,10 @@ bool Cache::cut_head(size_t layer, const Sequence& source, size_t head, int64_t 
     }
     for (int64_t page = out.state.first_window; page < out.state.first_window + window_pages; page++) {
         const bool coded = page < pages.state.first_window;
-        const PageEntry& entry = coded ? from.coded[size_t(page - pages.state.first_coded)] : from.window[size_t(page - pages.state.first_window)];
+        const bool dropped = coded && page < pages.state.first_coded;
+        const PageEntry entry = dropped ? PageEntry{}
+                                : coded ? from.coded[size_t(page - pages.state.first_coded)]
+                                        : from.window[size_t(page - pages.state.first_window)];
         const bool whole = rule.page_start(page + 1) <= length && !coded;
         PageEntry cut;
         if (whole) {

@@ -22,20 +22,22 @@ std::vector<Cache::LiveToken> Cache::live_tokens(const Sequence& sequence, size_
     const HeadPages& tables = pages.heads[head];
     std::vector<LiveToken> tokens;
     for (int64_t i = 0; i < std::min(rule.sinks, sequence.length); i++) {
-        tokens.push_back({i, KernelTable::Form::sinks, tables.sinks, int(i)});
+        tokens.push_back({i, KernelTable::Form::sinks, tables.sinks, int(i), 0});
     }
-    const auto add = [&](const PageEntry& entry, int64_t page, KernelTable::Form form) {
+    const auto add = [&](const std::vector<PageEntry>& table, int64_t first_page, int64_t page, KernelTable::Form form) {
+        const size_t e = size_t(page - first_page);
+        const PageEntry& entry = table[e];
         for (int64_t t = 0; t < page_tokens && entry.record; t++) {
             const int64_t index = token_index(sequence, entry, rule.page_start(page), t);
-            if ((entry.live >> t & 1) && index < sequence.length) tokens.push_back({index, form, entry.record, int(t)});
+            if ((entry.live >> t & 1) && index < sequence.length) tokens.push_back({index, form, entry.record, int(t), e});
         }
     };
     const PageState& state = pages.state;
     for (int64_t page = state.first_coded; page < state.coded_end; page++) {
-        add(tables.coded[size_t(page - state.first_coded)], page, KernelTable::Form::codes);
+        add(tables.coded, state.first_coded, page, KernelTable::Form::codes);
     }
     for (int64_t page = std::max(state.coded_end, state.first_window); page < rule.pages(sequence.length); page++) {
-        add(tables.window[size_t(page - state.first_window)], page, KernelTable::Form::window);
+        add(tables.window, state.first_window, page, KernelTable::Form::window);
     }
     // Repacked pages hold tokens from between others.
     std::sort(tokens.begin(), tokens.end(), [](const LiveToken& a, const LiveToken& b) { return a.index < b.index; });

@@ -1,0 +1,116 @@
+#include "core/cache/repack.h"
+
+#include <algorithm>
+#include <bit>
+#include <memory>
+#include <numeric>
+
+#include "core/base/size.h"
+#include "core/codec/canonical.h"
+
+namespace kvc {
+namespace {
+
+// One source page, decoded.
+struct DecodedPage {
+    std::vector<float> k, v;
+    CanonicalPart k_codes, v_codes;
+};
+
+bool moves_as_is(const Codec& codec) { return !is_16_bit(codec.type) && codec.axis == Axis::token; }
+
+// Copies one token of a part that is coded per token: its codes and its groups' scales and zero points.
+void move_token(const Codec& codec, int dim, const CanonicalPart& from, int from_slot, int to_slot, CanonicalPart* to) {
+    std::copy_n(from.codes + from_slot * dim, dim, to->codes + to_slot * dim);
+    const int groups = int(group_count(codec, dim) / page_tokens);
+    for (int g = 0; g < groups; g++) {
+        to->scales[g * page_tokens + to_slot] = from.scales[g * page_tokens + from_slot];
+        to->zeros[g * page_tokens + to_slot] = from.zeros[g * page_tokens + from_slot];
+    }
+}
+
+void fill_page(const RepackInput& input, const std::vector<std::unique_ptr<DecodedPage>>& sources, RepackedPage* page) {
+    const LayerFormat& format = input.format;
+    std::vector<float> k(size_t(page_tokens * format.k_dim)), v(size_t(page_tokens * format.v_dim));
+    const bool move_k = moves_as_is(format.codec.k), move_v = moves_as_is(format.codec.v);
+    auto k_codes = std::make_unique<CanonicalPart>(), v_codes = std::make_unique<CanonicalPart>();
+    for (int t = 0; t < page_tokens; t++) {
+        // Slots past the last token repeat it, so that they widen no group's range.
+        const RepackedToken& token = page->tokens[std::min(size_t(t), page->tokens.size() - 1)];
+        const DecodedPage& source = *sources[token.entry];
+        float* k_row = &k[size_t(t * format.k_dim)];
+        float* v_row = &v[size_t(t * format.v_dim)];
+        std::copy_n(&source.k[size_t(token.slot * format.k_dim)], format.k_dim, k_row);
+        std::copy_n(&source.v[size_t(token.slot * format.v_dim)], format.v_dim, v_row);
+        if (format.codec.k.rotate) rotate(k_row, format.k_dim);  // store() rotates again
+        if (format.codec.v.rotate) rotate(v_row, format.v_dim);
+        if (move_k) move_token(format.codec.k, format.k_dim, source.k_codes, token.slot, t, k_codes.get());
+        if (move_v) move_token(format.codec.v, format.v_dim, source.v_codes, token.slot, t, v_codes.get());
+    }
+    std::vector<std::byte> window(size_t(format.window_bytes));
+    const StoreParams store = {&format, k.data(), v.data(), Dtype::f32, format.k_dim, format.v_dim, page_tokens, window.data(), false, 0, true};
+    input.kernels.store(store);
+    if (format.lossless) {
+        page->bytes = std::move(window);
+        return;
+    }
+    page->bytes.resize(size_t(format.code_bytes));
+    input.kernels.quantize({&format, window.data(), page->bytes.data()});
+    auto k_new = std::make_unique<CanonicalPart>(), v_new = std::make_unique<CanonicalPart>();
+    input.kernels.unpack(format, page->bytes.data(), k_new.get(), v_new.get());
+    input.kernels.pack(format, move_k ? *k_codes : *k_new, move_v ? *v_codes : *v_new, page->bytes.data());
+}
+
+}  // namespace
+
+RepackPlan plan_repack(std::span<const PageEntry> coded, std::span<const uint64_t> live) {
+    std::vector<size_t> order;
+    int64_t tokens = 0;
+    for (size_t e = 0; e < coded.size(); e++) {
+        if (live[e] == 0) continue;
+        order.push_back(e);
+        tokens += std::popcount(live[e]);
+    }
+    const int64_t records = int64_t(order.size());
+    const int64_t bound = ceil_div(2 * tokens, page_tokens);
+    RepackPlan plan;
+    if (records <= bound) return plan;
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return std::popcount(live[a]) < std::popcount(live[b]); });
+    for (size_t e : order) {
+        plan.sources.push_back(e);
+        plan.tokens += std::popcount(live[e]);
+        if (records - int64_t(plan.sources.size()) + ceil_div(plan.tokens, page_tokens) <= bound) break;
+    }
+    std::sort(plan.sources.begin(), plan.sources.end());
+    return plan;
+}
+
+void fill_repack(const RepackInput& input, RepackPlan* plan) {
+    const LayerFormat& format = input.format;
+    std::vector<std::unique_ptr<DecodedPage>> sources(input.coded.size());
+    std::vector<RepackedToken> tokens;
+    for (size_t e : plan->sources) {
+        const PageEntry& entry = input.coded[e];
+        sources[e] = std::make_unique<DecodedPage>();
+        sources[e]->k.resize(size_t(page_tokens * format.k_dim));
+        sources[e]->v.resize(size_t(page_tokens * format.v_dim));
+        const std::byte* record = input.arena.data(entry.record);
+        input.kernels.read(format, KernelTable::Form::codes, record, sources[e]->k.data(), sources[e]->v.data());
+        if (!format.lossless) input.kernels.unpack(format, record, &sources[e]->k_codes, &sources[e]->v_codes);
+        const PageSide* side = entry.side ? reinterpret_cast<const PageSide*>(input.arena.data(entry.side)) : nullptr;
+        for (int slot = 0; slot < page_tokens; slot++) {
+            if (!(input.live[e] >> slot & 1)) continue;
+            tokens.push_back({e, slot, side ? side->positions[slot] : input.first_position + int64_t(e) * page_tokens + slot});
+        }
+    }
+    std::sort(tokens.begin(), tokens.end(), [](const RepackedToken& a, const RepackedToken& b) { return a.position < b.position; });
+    for (size_t first = 0; first < tokens.size(); first += page_tokens) {
+        RepackedPage page;
+        const size_t count = std::min<size_t>(page_tokens, tokens.size() - first);
+        page.tokens.assign(tokens.begin() + std::ptrdiff_t(first), tokens.begin() + std::ptrdiff_t(first + count));
+        fill_page(input, sources, &page);
+        plan->pages.push_back(std::move(page));
+    }
+}
+
+}  // namespace kvc
