@@ -342,8 +342,8 @@ typedef struct kvc_stats {
     int32_t open_steps;
     int64_t arena_bytes;      /* all slabs */
     int64_t bound_bytes;      /* slabs bound to a record size */
-    int64_t record_bytes;     /* records in use: sinks + window + codes + staging + side */
-    int64_t sink_bytes, window_bytes, code_bytes, staging_bytes, side_bytes;
+    int64_t record_bytes;     /* all records in use, the sum of the next line */
+    int64_t sink_bytes, window_bytes, code_bytes, side_bytes, reserved_bytes; /* reserved: by open steps, not published yet */
     int64_t table_bytes;      /* host memory of page tables and sequences, outside the arena */
     int64_t scratch_bytes;    /* host memory of plans and partial results, outside the arena */
     int64_t sequences;

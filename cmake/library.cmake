@@ -45,7 +45,7 @@ configure_file(kvc.h "${KVC_PUBLIC_INCLUDE}/kvc.h" COPYONLY)
 
 add_library(kvc_objects OBJECT ${KVC_SOURCES})
 target_include_directories(kvc_objects PUBLIC "${PROJECT_SOURCE_DIR}")
-target_compile_definitions(kvc_objects PUBLIC ${KVC_SIMD_DEFINES} PRIVATE KVC_BUILD=1)
+target_compile_definitions(kvc_objects PUBLIC ${KVC_SIMD_DEFINES} PRIVATE KVC_VERSION="${PROJECT_VERSION}")
 target_link_libraries(kvc_objects PUBLIC kvc_flags)
 
 add_library(kvc_static STATIC)

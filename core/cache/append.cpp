@@ -99,6 +99,7 @@ void Step::quantize_pages(size_t layer, size_t b, size_t head) {
 
 Status Step::append(int64_t layer, const void* k, int64_t k_bytes, const void* v, int64_t v_bytes) {
     std::lock_guard call(mutex_);
+    KVC_TRY(check_open("append"));
     if (layer < 0 || layer >= int64_t(layers_.size())) {
         return fail(Code::argument, "append: layer ", layer, " is out of range (layers = ", int64_t(layers_.size()), ")");
     }

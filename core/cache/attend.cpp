@@ -111,6 +111,7 @@ int64_t sliding_window_of(const Layer& shape, const AttendRequest& request) {
 
 Status Step::attend(int64_t layer, const AttendRequest& request) {
     std::lock_guard lock(mutex_);
+    KVC_TRY(check_open("attend"));
     if (layer < 0 || layer >= int64_t(layers_.size())) {
         return fail(Code::argument, "attend: layer ", layer, " is out of range (layers = ", int64_t(layers_.size()), ")");
     }

@@ -38,7 +38,7 @@ struct EvictReport {
 
 struct CacheStats {
     int64_t open_steps = 0, arena_bytes = 0, bound_bytes = 0;
-    int64_t sink_bytes = 0, window_bytes = 0, code_bytes = 0, staging_bytes = 0, side_bytes = 0;
+    int64_t record_bytes = 0, sink_bytes = 0, window_bytes = 0, code_bytes = 0, side_bytes = 0;
     int64_t table_bytes = 0, scratch_bytes = 0, sequences = 0;
     int64_t tokens_appended = 0, tokens_evicted = 0, pages_quantized = 0, tokens_requantized = 0, slow_calls = 0;
 };
@@ -157,7 +157,6 @@ private:
     int64_t live_sequences_ = 0;
     int64_t open_steps_ = 0;
     std::atomic<int64_t> step_scratch_bytes_{0};
-    int64_t staging_bytes_ = 0;
     Counters counters_;
 };
 

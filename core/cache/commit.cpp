@@ -80,6 +80,7 @@ void Step::publish_mass(size_t layer, size_t b, int64_t length) {
 
 Status Step::commit(std::span<const int64_t> accepted) {
     std::lock_guard call(mutex_);
+    KVC_TRY(check_open("step_commit"));
     if (!accepted.empty() && accepted.size() != sequences_.size()) {
         return fail(Code::argument, "commit: ", int64_t(accepted.size()), " accepted counts for ", int64_t(sequences_.size()), " sequences");
     }

@@ -87,7 +87,8 @@ Result<const KernelTable*> choose_kernels(const CacheConfig& config) {
     for (int i = 0; i < kernel_table_count(); i++) {
         const KernelTable* table = kernel_table(i);
         if (config.target.empty() || config.target == table->name) return table;
-        names += (i ? " " : "") + std::string(table->name);
+        if (i > 0) names += ' ';
+        names += table->name;
     }
     return fail(Code::unsupported, "target \"", config.target, "\" does not run on this machine (those that do: ", names, ")");
 }

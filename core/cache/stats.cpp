@@ -1,5 +1,5 @@
 // Stats: counted where the bytes are, at the time of the call.
-#include <algorithm>
+#include <unordered_set>
 
 #include "core/cache/cache.h"
 #include "core/cache/planner.h"
@@ -34,15 +34,10 @@ Result<CacheStats> Cache::stats() const {
     out.bound_bytes = arena_->bound_bytes();
     out.sequences = live_sequences_;
     out.table_bytes = capacity_bytes(slots_);
-    // Layers can share a record size, and one record several owners: each record counts once, for the first use that meets it.
-    std::vector<RecordId> seen;
+    out.record_bytes = arena_->bytes_in_use();
+    std::unordered_set<RecordId> seen;  // a record with several owners counts once
     const auto count = [&](RecordId id, int64_t bytes, int64_t* total) {
-        if (!id) return;
-        if (arena_->shared(id)) {
-            if (std::find(seen.begin(), seen.end(), id) != seen.end()) return;
-            seen.push_back(id);
-        }
-        *total += bytes;
+        if (id && (!arena_->shared(id) || seen.insert(id).second)) *total += bytes;
     };
     for (const SequenceSlot& slot : slots_) {
         if (!slot.sequence) continue;
@@ -64,7 +59,6 @@ Result<CacheStats> Cache::stats() const {
             }
         }
     }
-    out.staging_bytes = staging_bytes_;
     out.scratch_bytes = step_scratch_bytes_ + pool_->scratch_bytes();
     out.tokens_appended = counters_.tokens_appended;
     out.tokens_evicted = counters_.tokens_evicted;

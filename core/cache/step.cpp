@@ -58,7 +58,7 @@ Result<std::unique_ptr<Step>> Cache::begin(std::span<const int64_t> ids, std::sp
 }
 
 Step::~Step() {
-    if (phase_ == Phase::open) abort();
+    if (phase_ == Phase::open) (void)abort();
     if (phase_ == Phase::reserving) {
         cut_reservations();  // begin failed half-way, under the cache's lock
         release_staging();
@@ -131,7 +131,7 @@ Status Step::reserve_staging() {
         const int size_class = cache_.classes_[i].window;
         size_t index = 0;
         while (index < staging_.size() && staging_[index].size_class != size_class) index++;
-        if (index == staging_.size()) staging_.push_back({size_class, cache_.layers_[i].format.window_bytes, -1, {}});
+        if (index == staging_.size()) staging_.push_back({size_class, -1, {}});
         staging_of_.push_back(index);
         int64_t records = 0;
         for (const StepNeed& need : layers_[i].needs) records += need.staged * cache_.layers_[i].kv_heads;
@@ -141,7 +141,6 @@ Status Step::reserve_staging() {
             const RecordId id = cache_.arena_->allocate(size_class);
             if (!id) return fail(Code::no_memory, "step: the arena has no room for the staging of ", tokens_, " tokens");
             staging.records.push_back(id);
-            cache_.staging_bytes_ += staging.record_bytes;
         }
     }
     return {};
@@ -150,7 +149,6 @@ Status Step::reserve_staging() {
 void Step::release_staging() {
     for (const Staging& staging : staging_) {
         for (RecordId id : staging.records) cache_.arena_->release(id);
-        cache_.staging_bytes_ -= staging.record_bytes * int64_t(staging.records.size());
     }
     staging_.clear();
 }
@@ -244,12 +242,19 @@ void Step::close() {
     phase_ = Phase::ended;
 }
 
-void Step::abort() {
+// Another thread may have ended the step while this call waited for its turn.
+Status Step::check_open(const char* what) const {
+    return phase_ == Phase::open ? Status{} : fail(Code::handle, what, ": not an open step");
+}
+
+Status Step::abort() {
     std::lock_guard call(mutex_);
-    if (phase_ != Phase::open) return;
+    KVC_TRY(check_open("step_abort"));
     Result<Cache::Exclusive> lock = cache_.exclusive();
+    if (!lock.ok()) return lock.status();
     cut_reservations();
     close();
+    return {};
 }
 
 }  // namespace kvc

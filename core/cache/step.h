@@ -46,7 +46,7 @@ public:
     Status attend(int64_t layer, const AttendRequest& request);
     // accepted: tokens to publish of each sequence, or empty for all of them.
     Status commit(std::span<const int64_t> accepted);
-    void abort();
+    Status abort();
 
 private:
     friend class Cache;
@@ -64,12 +64,13 @@ private:
     // 16-bit records of tokens that arrive and leave the window within this step: they hold one layer at a time.
     struct Staging {
         int size_class = -1;
-        int64_t record_bytes = 0;
         int64_t owner = -1;  // the layer, -1 none yet
         std::vector<RecordId> records;
     };
 
     explicit Step(Cache& cache) : cache_(cache) {}
+
+    Status check_open(const char* what) const;
 
     // begin
     Status reserve();

@@ -145,6 +145,12 @@ void Arena::unlist_partial(uint32_t id) {
     slab.partial_index = -1;
 }
 
+int64_t Arena::bytes_in_use() const {
+    int64_t bytes = 0;
+    for (const SizeClass& c : classes_) bytes += c.in_use * c.record_bytes;
+    return bytes;
+}
+
 RecordId Arena::allocate(int size_class) {
     SizeClass& c = classes_[size_t(size_class)];
     if (c.partial.empty() && !bind_slab(size_class)) return 0;

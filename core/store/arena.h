@@ -56,7 +56,7 @@ public:
     int64_t slab_bytes() const { return slab_bytes_; }
     int64_t total_bytes() const { return slab_count_ * slab_bytes_; }
     int64_t bound_bytes() const { return bound_slabs_ * slab_bytes_; }
-    int64_t records_in_use(int size_class) const { return classes_[size_t(size_class)].in_use; }
+    int64_t bytes_in_use() const;
     int64_t record_bytes(int size_class) const { return classes_[size_t(size_class)].record_bytes; }
 
 private:

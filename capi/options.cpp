@@ -1,0 +1,166 @@
+#include "capi/options.h"
+
+#include <cstring>
+
+#include "capi/boundary.h"
+#include "capi/structs.h"
+#include "core/cache/planner.h"
+
+namespace kvc {
+namespace {
+
+constexpr const char* default_codec = "int4";
+
+// Text in a fixed array must end inside it.
+Result<std::string> read_text(const char* what, const char* text, size_t bytes) {
+    const void* end = std::memchr(text, 0, bytes);
+    if (!end) return fail(Code::argument, what, " has no final NUL within its ", int64_t(bytes), " bytes");
+    return std::string(text);
+}
+
+int64_t either(int64_t value, int64_t otherwise) { return value != 0 ? value : otherwise; }
+
+Result<LayerConfig> read_layer(const kvc_options& options, const kvc_layer& layer) {
+    LayerConfig config;
+    config.kv_heads = either(layer.kv_heads, options.kv_heads);
+    config.q_heads = either(layer.q_heads, either(options.q_heads, config.kv_heads));
+    config.k_dim = either(layer.k_dim, options.k_dim);
+    config.v_dim = either(layer.v_dim, either(options.v_dim, config.k_dim));
+    config.sliding_window = either(layer.sliding_window, options.sliding_window);
+    if (layer.sliding_window == -1) config.sliding_window = 0;
+    Result<std::string> own = read_text("codec of a layer", layer.codec, sizeof layer.codec);
+    if (!own.ok()) return own.status();
+    Result<std::string> common = read_text("codec", options.codec, sizeof options.codec);
+    if (!common.ok()) return common.status();
+    config.codec = !own->empty() ? *own : !common->empty() ? *common : default_codec;
+    return config;
+}
+
+Status check_scalars(const kvc_options& options) {
+    if (options.device != KVC_DEVICE_DEFAULT && options.device != KVC_CPU) {
+        return fail(Code::unsupported, "device ", int64_t(options.device), ": this build serves KVC_CPU only");
+    }
+    const auto flag = [](const char* what, int32_t value) -> Status {
+        if (value == 0 || value == 1) return {};
+        return fail(Code::argument, what, " ", int64_t(value), " is neither 0 nor 1");
+    };
+    KVC_TRY(flag("arena_growth", options.arena_growth));
+    KVC_TRY(flag("saturate", options.saturate));
+    if (options.reserved != 0) return fail(Code::argument, "reserved is not 0");
+    if ((options.allocate == nullptr) != (options.release == nullptr)) {
+        return fail(Code::argument, "allocate and release must both be given, or neither");
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<CacheConfig> read_options(const kvc_options* given, const kvc_layer* layers, int64_t n_layers) {
+    if (!given) return fail(Code::argument, "options: NULL");
+    kvc_options options = {};
+    KVC_TRY(read_struct("options", given, &options));
+    KVC_TRY(check_scalars(options));
+    if (options.layers < 1 || options.layers > 4096) return fail(Code::argument, "layers ", options.layers, " is out of range (1 .. 4096)");
+    if (n_layers != 0 && n_layers != options.layers) {
+        return fail(Code::argument, "n_layers ", n_layers, " is neither 0 nor layers = ", options.layers);
+    }
+    if (n_layers != 0 && !layers) return fail(Code::argument, "layers: NULL, n_layers = ", n_layers);
+    CacheConfig config;
+    const char* element = reinterpret_cast<const char*>(layers);
+    for (int64_t i = 0; i < options.layers; i++) {
+        kvc_layer layer = {};
+        if (n_layers != 0) {
+            // Elements lie struct_size of the first one apart: that is the caller's idea of the struct.
+            KVC_TRY(read_struct("layer", reinterpret_cast<const kvc_layer*>(element), &layer));
+            element += layers->struct_size;
+            if (layer.reserved != 0) return fail(Code::argument, "reserved of layer ", i, " is not 0");
+        }
+        Result<LayerConfig> read = read_layer(options, layer);
+        if (!read.ok()) return read.status();
+        config.layers.push_back(*read);
+    }
+    Result<std::string> target = read_text("target", options.target, sizeof options.target);
+    if (!target.ok()) return target.status();
+    config.target = *target;
+    config.spare_pages = options.spare_pages;
+    config.threads = options.threads;
+    config.saturate = options.saturate != 0;
+    config.arena_bytes = options.arena_bytes;
+    config.arena_tokens = options.arena_tokens;
+    config.arena_sequences = either(options.arena_sequences, 1);
+    config.arena_block = options.arena_block;
+    config.arena_growth = options.arena_growth != 0;
+    config.slab_source = {options.allocate, options.release, options.allocator_context};
+    return config;
+}
+
+Result<Dtype> read_dtype(const char* what, int32_t value) {
+    switch (value) {
+    case KVC_DTYPE_DEFAULT:
+    case KVC_F32:
+        return Dtype::f32;
+    case KVC_F16:
+        return Dtype::f16;
+    case KVC_BF16:
+        return Dtype::bf16;
+    default:
+        return fail(Code::argument, what, " ", int64_t(value), " is not a kvc_dtype");
+    }
+}
+
+}  // namespace kvc
+
+using namespace kvc;
+
+namespace {
+
+template <class T>
+kvc_status init(T* out, int64_t struct_size) {
+    return init_struct(out, struct_size) ? KVC_OK : KVC_E_ARGUMENT;
+}
+
+}  // namespace
+
+kvc_status kvc_options_init(kvc_options* options, int64_t struct_size) { return init(options, struct_size); }
+kvc_status kvc_layer_init(kvc_layer* layer, int64_t struct_size) { return init(layer, struct_size); }
+kvc_status kvc_plan_request_init(kvc_plan_request* request, int64_t struct_size) { return init(request, struct_size); }
+kvc_status kvc_seq_options_init(kvc_seq_options* options, int64_t struct_size) { return init(options, struct_size); }
+kvc_status kvc_step_options_init(kvc_step_options* options, int64_t struct_size) { return init(options, struct_size); }
+kvc_status kvc_attend_options_init(kvc_attend_options* options, int64_t struct_size) { return init(options, struct_size); }
+kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t struct_size) { return init(options, struct_size); }
+
+kvc_status kvc_supports(const kvc_options* options, const kvc_layer* layers, int64_t n_layers, kvc_error* err) {
+    return guard(err, [&]() -> Status {
+        Result<CacheConfig> config = read_options(options, layers, n_layers);
+        if (!config.ok()) return config.status();
+        Result<std::vector<Layer>> made = make_layers(*config);
+        if (!made.ok()) return made.status();
+        Result<const KernelTable*> kernels = choose_kernels(*config);
+        if (!kernels.ok()) return kernels.status();
+        Result<ArenaOptions> arena = arena_options(*config, *made);
+        return arena.ok() ? Status{} : arena.status();
+    });
+}
+
+kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer* layers, int64_t n_layers, const kvc_plan_request* request,
+                            kvc_plan* out, kvc_error* err) {
+    return guard(err, [&]() -> Status {
+        KVC_TRY(check_out_struct("plan", out));
+        if (!request) return fail(Code::argument, "request: NULL");
+        kvc_plan_request asked = {};
+        KVC_TRY(read_struct("request", request, &asked));
+        if (asked.partial_commit != 0 && asked.partial_commit != 1) return fail(Code::argument, "plan: partial_commit is neither 0 nor 1");
+        Result<CacheConfig> config = read_options(options, layers, n_layers);
+        if (!config.ok()) return config.status();
+        Result<Plan> plan = plan_memory(*config, {.tokens = asked.tokens,
+                                                  .sequences = either(asked.sequences, 1),
+                                                  .step_tokens = either(asked.step_tokens, 512),
+                                                  .partial_commit = asked.partial_commit == 1,
+                                                  .budget_bytes = asked.budget_bytes});
+        if (!plan.ok()) return plan.status();
+        write_struct(kvc_plan{0, 0, plan->arena_bytes, plan->slab_bytes, plan->record_bytes, plan->fp16_bytes, plan->max_tokens,
+                              plan->max_sequences, plan->codec_bits, plan->effective_bits},
+                     out);
+        return {};
+    });
+}

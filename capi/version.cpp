@@ -1,0 +1,122 @@
+// Version, build, ABI description, status names, discovery.
+#include <cstddef>
+#include <cstring>
+#include <string>
+#include <type_traits>
+
+#include "capi/boundary.h"
+#include "core/backend/kernel_table.h"
+#include "core/codec/codec.h"
+
+namespace kvc {
+namespace {
+
+static_assert(int32_t(Code::internal) == KVC_E_INTERNAL && int32_t(Code::forked) == KVC_E_FORKED);
+static_assert(int32_t(Code::nonfinite) == KVC_E_NONFINITE && int32_t(Code::busy) == KVC_E_BUSY);
+static_assert(int32_t(Dtype::f16) == KVC_F16 && int32_t(Dtype::f32) == KVC_F32 && int32_t(Dtype::bf16) == KVC_BF16);
+
+std::string describe_abi() {
+    std::string text;
+    const auto field = [&](const char* name, size_t offset, size_t bytes, const char* type) {
+        text += std::string(" ; field ") + name + " " + std::to_string(offset) + " " + std::to_string(bytes) + " " + type;
+    };
+    const auto value = [&](const char* type, const char* name, int number) {
+        text += std::string("enum ") + type + " " + name + " " + std::to_string(number) + "\n";
+    };
+#define KVC_STRUCT(name) text += std::string("struct " #name " ") + std::to_string(sizeof(name));
+#define KVC_FIELD(name, member, type) field(#member, offsetof(name, member), sizeof(name::member), #type);
+#define KVC_END text += "\n";
+#define KVC_ENUM(name, number) value(#name, #number, number);
+#include "capi/abi.def"
+#undef KVC_STRUCT
+#undef KVC_FIELD
+#undef KVC_END
+#undef KVC_ENUM
+    return text;
+}
+
+// Copies text with its NUL if there is room for all of it; the bytes needed.
+int64_t copy_text(const std::string& text, char* out, int64_t out_bytes) {
+    const int64_t needed = int64_t(text.size()) + 1;
+    if (out && out_bytes > 0) {
+        const size_t length = size_t(needed <= out_bytes ? needed - 1 : out_bytes - 1);
+        std::memcpy(out, text.data(), length);
+        out[length] = 0;
+    }
+    return needed;
+}
+
+}  // namespace
+}  // namespace kvc
+
+using namespace kvc;
+
+const char* kvc_version(void) { return KVC_VERSION; }
+
+int64_t kvc_abi_version(void) { return KVC_ABI_VERSION; }
+
+const char* kvc_build_info(void) {
+    return "kvc " KVC_VERSION ", "
+#if defined(__clang__)
+           "clang " __clang_version__
+#else
+           "gcc " __VERSION__
+#endif
+#if defined(KVC_CPU_AVX512)
+           ", avx512"
+#endif
+#if defined(KVC_CPU_AVX2)
+           ", avx2"
+#endif
+#if defined(KVC_CPU_NEON)
+           ", neon"
+#endif
+           ", scalar";
+}
+
+int64_t kvc_abi_describe(char* out, int64_t out_bytes) {
+    int64_t needed = 0;
+    guard(nullptr, [&]() -> Status {
+        needed = copy_text(describe_abi(), out, out_bytes);
+        return {};
+    });
+    return needed;
+}
+
+const char* kvc_status_name(int32_t status) {
+    switch (status) {
+#define KVC_STRUCT(name)
+#define KVC_FIELD(name, member, type)
+#define KVC_END
+#define KVC_ENUM(name, number) KVC_STATUS_CASE_##name(number)
+#define KVC_STATUS_CASE_kvc_status(number) \
+    case number:                           \
+        return #number;
+#define KVC_STATUS_CASE_kvc_dtype(number)
+#define KVC_STATUS_CASE_kvc_device(number)
+#define KVC_STATUS_CASE_kvc_part(number)
+#define KVC_STATUS_CASE_kvc_cut(number)
+#include "capi/abi.def"
+    default:
+        return "unknown";
+    }
+}
+
+int64_t kvc_preset_count(void) { return preset_count(); }
+
+const char* kvc_preset_name(int64_t index) { return index < 0 || index >= preset_count() ? nullptr : preset_name(int(index)); }
+
+int64_t kvc_codec_format(const char* codec, char* out, int64_t out_bytes, kvc_error* err) {
+    return guard_value<int64_t>(err, 0, [&]() -> Result<int64_t> {
+        if (!codec) return fail(Code::argument, "codec: NULL");
+        Result<CodecPair> pair = parse_codec(codec);
+        if (!pair.ok()) return pair.status();
+        return copy_text(format_codec(*pair), out, out_bytes);
+    });
+}
+
+int64_t kvc_target_count(void) { return kernel_table_count(); }
+
+const char* kvc_target_name(int64_t index) {
+    return index < 0 || index >= kernel_table_count() ? nullptr : kernel_table(int(index))->name;
+}
