@@ -1,0 +1,64 @@
+// The runs of an item: its sinks, coded pages and window pages, each at most 64 tokens, and who sees which of them.
+#pragma once
+#include "core/backend/kernel_table.h"
+#include "kernels/cpu/visible.h"
+
+namespace kvc {
+namespace {
+
+struct Run {
+    const PageEntry* entry;  // nullptr: sinks
+    KernelTable::Form form;
+    int64_t first;     // position of its first token, if it has no side record
+    uint64_t present;  // tokens that it holds
+    int64_t* mass;     // of its tokens, or nullptr
+    const std::byte* record;
+    const std::byte* next;  // the record that follows in the item; its own if none does
+};
+
+inline uint64_t seen_by(const AttendParams& params, const Run& run, int64_t i) {
+    const uint64_t seen = run.entry ? visible_tokens(params, *run.entry, run.first, i) : visible_run(params, run.first, i);
+    return seen & run.present;
+}
+
+inline bool seen_by_any(const AttendParams& params, const AttendItem& item, const Run& run) {
+    for (int64_t t = 0; t < item.tokens; ++t) {
+        if (seen_by(params, run, item.first_position + t)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Calls visit(run) for sinks, coded pages and window pages, in the order of their positions.
+template <class Visit>
+void for_each_run(const AttendParams& params, const AttendItem& item, const MassItem* mass, const Visit& visit) {
+    const LayerFormat& f = *params.format;
+    Run run{};
+    // A run is visited when its successor is known, so that it can be fetched meanwhile.
+    const auto follow = [&](const Run& next) {
+        if (run.record) {
+            run.next = next.record ? next.record : run.record;
+            visit(run);
+        }
+        run = next;
+    };
+    if (item.sinks) {
+        follow({nullptr, KernelTable::Form::sinks, item.sinks_position, bits_between(0, item.sink_tokens), mass ? mass->sinks : nullptr,
+                params.arena.at(item.sinks, f.sink_bytes), nullptr});
+    }
+    const auto pages = [&](KernelTable::Form form, const PageEntry* entries, int64_t n, int64_t first, int64_t* counters, int64_t bytes) {
+        for (int64_t e = 0; e < n; ++e) {
+            if (entries[e].record) {
+                follow({entries + e, form, first + e * page_tokens, all_live, counters ? counters + e * page_tokens : nullptr,
+                        params.arena.at(entries[e].record, bytes), nullptr});
+            }
+        }
+    };
+    pages(KernelTable::Form::codes, item.coded, item.n_coded, item.coded_position, mass ? mass->coded : nullptr, f.code_bytes);
+    pages(KernelTable::Form::window, item.window, item.n_window, item.window_position, mass ? mass->window : nullptr, f.window_bytes);
+    follow(Run{});
+}
+
+}  // namespace
+}  // namespace kvc
