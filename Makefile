@@ -66,7 +66,7 @@ test-package: ## a program built against the installed package
 	@if [ -e build/release/libkvc.so ]; then tests/package/run build/release; else echo "package: no library yet"; fi
 
 test-bindings: ## every language over the raw layer
-	@if [ -x bindings/test ]; then $(SETUP) build bindings && PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test; fi
+	@if [ -e build/release/libkvc.so ]; then $(SETUP) build bindings && PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test; fi
 
 test-python: ## kvc-eval, the demo and the model-level quality bars
 	@$(SETUP) python
