@@ -18,12 +18,13 @@ def fp16(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float16).astype(np.float32)
 
 
-def hadamard(size: int) -> np.ndarray:
-    """Orthonormal and symmetric; size is a power of two."""
+def rotation(size: int) -> np.ndarray:
+    """S H S of docs/FORMATS.md section 3, orthonormal and symmetric; size is a power of two."""
     matrix = np.ones((1, 1))
     while len(matrix) < size:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    return (matrix / np.sqrt(size)).astype(np.float32)
+    signs = np.array([(-1) ** (i & (i >> 1) & 0x55).bit_count() for i in range(size)])
+    return (signs[:, None] * matrix * signs / np.sqrt(size)).astype(np.float32)
 
 
 # ---- quantizers: x [64, heads, dim] -> (codes, dequantized) ----
@@ -74,14 +75,18 @@ def token_symmetric(x: np.ndarray, bits: int) -> np.ndarray:
 
 
 def token_least_squares(x: np.ndarray, bits: int) -> np.ndarray:
-    """Uniform codes around zero, without zero itself; the scale minimizes the squared error of the codes it gives."""
+    """Uniform codes around zero, without zero itself; the scale is refitted three times to the levels that it gives."""
     middle = ((1 << bits) - 1) / 2
     best_for_gaussian = {2: 0.9957, 3: 0.586, 4: 0.3352}[bits]  # step of the uniform quantizer with the least error on N(0, 1)
-    scale = np.sqrt((x * x).mean(-1, keepdims=True)) * np.float32(best_for_gaussian) + np.float32(1e-9)
+
+    def levels(scale: np.ndarray) -> np.ndarray:
+        return (np.clip(np.rint(x / scale + middle), 0, 2 * middle) - middle).astype(np.float32)
+
+    scale = np.maximum(np.sqrt((x * x).mean(-1, keepdims=True)) * np.float32(best_for_gaussian), np.float32(2.0**-24))
     for _ in range(3):
-        levels = (np.clip(np.rint(x / scale + middle), 0, 2 * middle) - middle).astype(np.float32)
-        scale = np.maximum((x * levels).sum(-1, keepdims=True) / (levels * levels).sum(-1, keepdims=True), np.float32(1e-9))
-    return levels * fp16(scale)
+        fit = levels(scale)
+        scale = np.maximum((x * fit).sum(-1, keepdims=True) / (fit * fit).sum(-1, keepdims=True), np.float32(2.0**-24))
+    return levels(fp16(scale)) * fp16(scale)
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ class NumpyPresetCache:
     def __init__(self, shape: AttentionShape, preset: str, capacity: int):
         self.shape, self.preset, self._capacity = shape, PRESETS[preset], capacity
         self._sequences: list[_Sequence] = []
-        self._rotation = hadamard(shape.head_dim)
+        self._rotation = rotation(shape.head_dim)
 
     def create_sequence(self) -> int:
         self._sequences.append(_Sequence(self.shape, self._capacity))
