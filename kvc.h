@@ -205,7 +205,8 @@ KVC_API kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer*
 KVC_API kvc_cache* kvc_create(const kvc_options* options, const kvc_layer* layers, int64_t n_layers, kvc_error* err);
 /* Destroys the cache with its sequences and open steps. A call that still runs on another thread finishes first. */
 KVC_API kvc_status kvc_destroy(kvc_cache* cache, kvc_error* err);
-/* Learned sink logits of a layer, one per query head, used by every later attend of that layer; n = 0 takes them away. */
+/* Learned sink logits of a layer, one per query head, used by every later attend of that layer; n = 0 takes them away.
+ * KVC_E_BUSY while steps are open. */
 KVC_API kvc_status kvc_sink_logits_set(kvc_cache* cache, int64_t layer, const float* logits, int64_t n, kvc_error* err);
 
 /* ---- Sequences ---- */
@@ -322,6 +323,8 @@ KVC_API kvc_status kvc_evict_keep(kvc_cache* cache, kvc_seq seq, const int64_t* 
                                   const kvc_evict_options* options, kvc_evict_report* out, kvc_error* err);
 
 /* ---- Read-back ---- */
+
+/* kvc_seq_read and kvc_seq_read_codes answer KVC_E_BUSY while the sequence belongs to an open step. */
 
 /* Live tokens `first` .. `first + n` (counted among the live, by position) of one layer and kv head, dequantized and in the basis
  * in which they were appended: f32 [n, dim]. */

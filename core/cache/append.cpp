@@ -33,8 +33,9 @@ bool Step::staging_lost(size_t layer) const {
     return std::any_of(needs.begin(), needs.end(), staged) && staging_[staging_of_[layer]].owner != int64_t(layer);
 }
 
-// Writes the new tokens of one (sequence, kv head); -1, or the first token that cannot be stored.
-int64_t Step::store_tokens(size_t layer, const StepSequence& part, size_t head, const void* k, const void* v) {
+// Writes the new tokens of one (sequence, kv head), or with `rehearsal` only tries to, into that memory; -1, or the first token that
+// cannot be stored.
+int64_t Step::store_tokens(size_t layer, const StepSequence& part, size_t head, const void* k, const void* v, std::byte* rehearsal) {
     const Layer& shape = cache_.layers_[layer];
     const Sequence& sequence = *part.sequence;
     const LayerPages& pages = sequence.layers[layer];
@@ -62,6 +63,7 @@ int64_t Step::store_tokens(size_t layer, const StepSequence& part, size_t head, 
             store.first_slot = index - shape.rule.page_start(page);
             store.tokens = std::min<int64_t>(page_tokens - store.first_slot, end - index);
         }
+        if (rehearsal) store.record = rehearsal;
         const int64_t row = part.first_row + index - sequence.length;
         store.k = static_cast<const std::byte*>(k) + (row * k_layout.token_stride + int64_t(head) * k_layout.head_stride) * unit;
         store.v = static_cast<const std::byte*>(v) + (row * v_layout.token_stride + int64_t(head) * v_layout.head_stride) * unit;
@@ -97,6 +99,27 @@ void Step::quantize_pages(size_t layer, size_t b, size_t head) {
     }
 }
 
+Status Step::run_append(size_t layer, const void* k, const void* v, bool rehearse) {
+    const int64_t heads = cache_.layers_[layer].kv_heads;
+    std::atomic<int64_t> first_bad{LLONG_MAX};  // row * heads + head: the same one whichever thread finds it
+    auto job = [&](int64_t i, std::byte* scratch) {
+        const size_t b = size_t(i / heads), head = size_t(i % heads);
+        if (sequences_[b].count == 0) return;
+        const int64_t bad = store_tokens(layer, sequences_[b], head, k, v, rehearse ? scratch : nullptr);
+        if (bad < 0) {
+            if (!rehearse) quantize_pages(layer, b, head);
+            return;
+        }
+        const int64_t found = (sequences_[b].first_row + bad) * heads + int64_t(head);
+        for (int64_t seen = first_bad; found < seen && !first_bad.compare_exchange_weak(seen, found);) {
+        }
+    };
+    cache_.pool_->run(int64_t(sequences_.size()) * heads, scratch_, job);
+    if (first_bad == LLONG_MAX) return {};
+    return fail(Code::nonfinite, "append: layer ", int64_t(layer), ", token ", first_bad / heads, " of the step, kv head ", first_bad % heads,
+                " holds a number that is not finite or beyond the 16-bit window's range");
+}
+
 Status Step::append(int64_t layer, const void* k, int64_t k_bytes, const void* v, int64_t v_bytes) {
     std::lock_guard call(mutex_);
     KVC_TRY(check_open("append"));
@@ -109,22 +132,11 @@ Status Step::append(int64_t layer, const void* k, int64_t k_bytes, const void* v
     const int64_t k_dim = shape.format.k_dim, v_dim = shape.format.v_dim;
     KVC_TRY(check_buffer("append: k", k, k_bytes, tokens_, shape.kv_heads, k_dim, dense(options_.k, shape.kv_heads, k_dim)));
     KVC_TRY(check_buffer("append: v", v, v_bytes, tokens_, shape.kv_heads, v_dim, dense(options_.v, shape.kv_heads, v_dim)));
+    // Taking the staging over destroys what another layer left there: that must not happen in a call that fails.
+    const Staging& staging = staging_[staging_of_[size_t(layer)]];
+    if (!staging.records.empty() && staging.owner != -1 && staging.owner != layer) KVC_TRY(run_append(size_t(layer), k, v, true));
     place_staging(size_t(layer));
-    std::atomic<int64_t> first_bad{LLONG_MAX};  // row * heads + head: the same one whichever thread finds it
-    auto job = [&](int64_t i, std::byte*) {
-        const size_t b = size_t(i / shape.kv_heads), head = size_t(i % shape.kv_heads);
-        if (sequences_[b].count == 0) return;
-        const int64_t bad = store_tokens(size_t(layer), sequences_[b], head, k, v);
-        if (bad < 0) return quantize_pages(size_t(layer), b, head);
-        const int64_t found = (sequences_[b].first_row + bad) * shape.kv_heads + int64_t(head);
-        for (int64_t seen = first_bad; found < seen && !first_bad.compare_exchange_weak(seen, found);) {
-        }
-    };
-    cache_.pool_->run(int64_t(sequences_.size()) * shape.kv_heads, scratch_, job);
-    if (first_bad != LLONG_MAX) {
-        return fail(Code::nonfinite, "append: layer ", layer, ", token ", first_bad / shape.kv_heads, " of the step, kv head ",
-                    first_bad % shape.kv_heads, " holds a number that is not finite or beyond the 16-bit window's range");
-    }
+    KVC_TRY(run_append(size_t(layer), k, v, false));
     state.appended = true;
     return {};
 }

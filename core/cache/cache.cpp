@@ -35,14 +35,15 @@ Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
     cache->owner_process_ = getpid();
     cache->sink_logits_.resize(cache->layers_.size());
     cache->side_class_ = cache->arena_->class_of(side_bytes);
-    int64_t scratch = 0;
     for (const Layer& layer : cache->layers_) {
         const LayerFormat& format = layer.format;
         cache->classes_.push_back({cache->arena_->class_of(format.sink_bytes), cache->arena_->class_of(format.window_bytes),
                                    cache->arena_->class_of(format.code_bytes)});
-        scratch = std::max(scratch, cache->kernels_->scratch_bytes(format, layer.group(), page_tokens));
+        // Kernels want so much per thread; append rehearses into a 16-bit record.
+        const int64_t kernel_bytes = cache->kernels_->scratch_bytes(format, layer.group(), page_tokens);
+        cache->thread_scratch_bytes_ = std::max({cache->thread_scratch_bytes_, kernel_bytes, format.window_bytes});
     }
-    cache->pool_ = std::make_unique<ThreadPool>(config.threads, scratch);
+    cache->pool_ = std::make_unique<ThreadPool>(config.threads, cache->thread_scratch_bytes_);
     return cache;
 }
 

@@ -149,6 +149,7 @@ private:
     bool saturate_ = false;
     std::unique_ptr<Arena> arena_;
     std::unique_ptr<ThreadPool> pool_;
+    int64_t thread_scratch_bytes_ = 0;
     int owner_process_ = 0;
 
     mutable std::shared_mutex state_;

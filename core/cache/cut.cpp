@@ -12,11 +12,14 @@ int64_t Cache::floor_of(const Sequence& sequence) const {
     for (size_t i = 0; i < layers_.size(); i++) {
         const PageRule& rule = layers_[i].rule;
         const PageState& state = sequence.layers[i].state;
-        if (!rule.lossless && state.first_window > 0) floor = std::max(floor, rule.page_start(state.first_window) + rule.window);
+        const bool only_codes = !rule.lossless && state.first_coded < state.first_window;  // of some page that is held
+        if (only_codes) floor = std::max(floor, rule.page_start(state.first_window) + rule.window);
         // The next query after the cut must find every token that it can see.
-        if (rule.sliding_window > 0 && state.first_coded > 0) floor = std::max(floor, rule.page_start(state.first_coded) + rule.sliding_window - 1);
+        if (rule.sliding_window > 0 && state.first_held() > 0) {
+            floor = std::max(floor, rule.page_start(state.first_held()) + rule.sliding_window - 1);
+        }
     }
-    return floor;
+    return std::min(floor, sequence.length);
 }
 
 Status Cache::check_cut(const Sequence& sequence, int64_t length, bool allow_inexact) const {
@@ -29,9 +32,9 @@ Status Cache::check_cut(const Sequence& sequence, int64_t length, bool allow_ine
     if (!allow_inexact) return fail(Code::range, "cut at ", first + length, " is below the exact floor ", first + floor);
     for (size_t i = 0; i < layers_.size(); i++) {
         const PageRule& rule = layers_[i].rule;
-        const int64_t first_coded = sequence.layers[i].state.first_coded;
-        if (rule.sliding_window == 0 || first_coded == 0 || length <= rule.sinks) continue;
-        const int64_t held = rule.page_start(first_coded);
+        const int64_t first_held = sequence.layers[i].state.first_held();
+        if (rule.sliding_window == 0 || first_held == 0 || length <= rule.sinks) continue;
+        const int64_t held = rule.page_start(first_held);
         if (length - rule.sliding_window + 1 < held) {
             return fail(Code::range, "cut at ", first + length, ": layer ", int64_t(i), " holds no tokens below ", first + held,
                         " (sliding window ", rule.sliding_window, ")");

@@ -172,10 +172,9 @@ void Step::reserve_mass() {
 }
 
 void Step::reserve_scratch() {
-    int64_t kernel_bytes = 0, states = 0, tile_states = 0, items = 0, tiles = 0, lse = 0;
+    int64_t states = 0, tile_states = 0, items = 0, tiles = 0, lse = 0;
     for (const StepSequence& part : sequences_) tiles += tiles_bound(part.count);
     for (const Layer& layer : cache_.layers_) {
-        kernel_bytes = std::max(kernel_bytes, cache_.kernels_->scratch_bytes(layer.format, layer.group(), page_tokens));
         int64_t layer_states = 0, layer_items = 0;
         for (const StepSequence& part : sequences_) {
             if (part.count == 0) continue;
@@ -199,10 +198,10 @@ void Step::reserve_scratch() {
     attend_.item_head.reserve(size_t(items));
     attend_.states.resize(size_t(std::max(tile_states, std::min(states, state_floats_target))));
     if (options_.accumulate) attend_.lse.resize(size_t(lse));
-    scratch_block_.reset(new std::byte[size_t(kernel_bytes) + 64]);
+    scratch_block_.reset(new std::byte[size_t(cache_.thread_scratch_bytes_) + 64]);
     const uintptr_t address = reinterpret_cast<uintptr_t>(scratch_block_.get());
     scratch_ = scratch_block_.get() + (64 - address % 64) % 64;
-    scratch_bytes_ = attend_.bytes() + kernel_bytes;
+    scratch_bytes_ = attend_.bytes() + cache_.thread_scratch_bytes_;
     cache_.step_scratch_bytes_ += scratch_bytes_;
 }
 

@@ -84,7 +84,8 @@ private:
 
     // append
     void place_staging(size_t layer);
-    int64_t store_tokens(size_t layer, const StepSequence& part, size_t head, const void* k, const void* v);
+    Status run_append(size_t layer, const void* k, const void* v, bool rehearse);
+    int64_t store_tokens(size_t layer, const StepSequence& part, size_t head, const void* k, const void* v, std::byte* rehearsal);
     void quantize_pages(size_t layer, size_t b, size_t head);
     bool staging_lost(size_t layer) const;
 

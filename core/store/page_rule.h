@@ -35,6 +35,7 @@ struct PageRule {
 struct PageState {
     int64_t first_coded = 0, coded_end = 0, first_window = 0;
 
+    int64_t first_held() const { return std::min(first_coded, first_window); }
     bool operator==(const PageState&) const = default;
 };
 
