@@ -936,17 +936,17 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_code_bytes_get___")]
   public static extern long kvc_stats_code_bytes_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
-  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_staging_bytes_set___")]
-  public static extern void kvc_stats_staging_bytes_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
-
-  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_staging_bytes_get___")]
-  public static extern long kvc_stats_staging_bytes_get(global::System.Runtime.InteropServices.HandleRef jarg1);
-
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_side_bytes_set___")]
   public static extern void kvc_stats_side_bytes_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_side_bytes_get___")]
   public static extern long kvc_stats_side_bytes_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_reserved_bytes_set___")]
+  public static extern void kvc_stats_reserved_bytes_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_reserved_bytes_get___")]
+  public static extern long kvc_stats_reserved_bytes_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_table_bytes_set___")]
   public static extern void kvc_stats_table_bytes_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);

@@ -134,22 +134,22 @@ public class kvc_stats : global::System.IDisposable {
     } 
   }
 
-  public long staging_bytes {
-    set {
-      kvcPINVOKE.kvc_stats_staging_bytes_set(swigCPtr, value);
-    } 
-    get {
-      long ret = kvcPINVOKE.kvc_stats_staging_bytes_get(swigCPtr);
-      return ret;
-    } 
-  }
-
   public long side_bytes {
     set {
       kvcPINVOKE.kvc_stats_side_bytes_set(swigCPtr, value);
     } 
     get {
       long ret = kvcPINVOKE.kvc_stats_side_bytes_get(swigCPtr);
+      return ret;
+    } 
+  }
+
+  public long reserved_bytes {
+    set {
+      kvcPINVOKE.kvc_stats_reserved_bytes_set(swigCPtr, value);
+    } 
+    get {
+      long ret = kvcPINVOKE.kvc_stats_reserved_bytes_get(swigCPtr);
       return ret;
     } 
   }

@@ -3258,28 +3258,6 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_code_bytes_get___(void
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_staging_bytes_set___(void * jarg1, long long jarg2) {
-  struct kvc_stats *arg1 = 0 ;
-  int64_t arg2 ;
-  
-  arg1 = (struct kvc_stats *)jarg1; 
-  arg2 = (int64_t)jarg2; 
-  if (arg1) (arg1)->staging_bytes = arg2;
-}
-
-
-SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_staging_bytes_get___(void * jarg1) {
-  long long jresult = 0 ;
-  struct kvc_stats *arg1 = 0 ;
-  int64_t result;
-  
-  arg1 = (struct kvc_stats *)jarg1; 
-  result =  ((arg1)->staging_bytes);
-  jresult = result; 
-  return jresult;
-}
-
-
 SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_side_bytes_set___(void * jarg1, long long jarg2) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
@@ -3297,6 +3275,28 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_side_bytes_get___(void
   
   arg1 = (struct kvc_stats *)jarg1; 
   result =  ((arg1)->side_bytes);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_reserved_bytes_set___(void * jarg1, long long jarg2) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->reserved_bytes = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_reserved_bytes_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_stats *)jarg1; 
+  result =  ((arg1)->reserved_bytes);
   jresult = result; 
   return jresult;
 }

@@ -501,10 +501,10 @@ extern void _wrap_kvc_stats_window_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1
 extern swig_type_179 _wrap_kvc_stats_window_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_stats_code_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_180 arg2);
 extern swig_type_181 _wrap_kvc_stats_code_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_staging_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_182 arg2);
-extern swig_type_183 _wrap_kvc_stats_staging_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_184 arg2);
-extern swig_type_185 _wrap_kvc_stats_side_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_182 arg2);
+extern swig_type_183 _wrap_kvc_stats_side_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_184 arg2);
+extern swig_type_185 _wrap_kvc_stats_reserved_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_stats_table_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_186 arg2);
 extern swig_type_187 _wrap_kvc_stats_table_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_stats_scratch_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_188 arg2);
@@ -2773,29 +2773,29 @@ func (arg1 SwigcptrKvc_stats) GetCode_bytes() (_swig_ret int64) {
 	return swig_r
 }
 
-func (arg1 SwigcptrKvc_stats) SetStaging_bytes(arg2 int64) {
-	_swig_i_0 := arg1
-	_swig_i_1 := arg2
-	C._wrap_kvc_stats_staging_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_182(_swig_i_1))
-}
-
-func (arg1 SwigcptrKvc_stats) GetStaging_bytes() (_swig_ret int64) {
-	var swig_r int64
-	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_staging_bytes_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0)))
-	return swig_r
-}
-
 func (arg1 SwigcptrKvc_stats) SetSide_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_184(_swig_i_1))
+	C._wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_182(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSide_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
 	swig_r = (int64)(C._wrap_kvc_stats_side_bytes_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_stats) SetReserved_bytes(arg2 int64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_184(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_stats) GetReserved_bytes() (_swig_ret int64) {
+	var swig_r int64
+	_swig_i_0 := arg1
+	swig_r = (int64)(C._wrap_kvc_stats_reserved_bytes_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
@@ -2932,10 +2932,10 @@ type Kvc_stats interface {
 	GetWindow_bytes() (_swig_ret int64)
 	SetCode_bytes(arg2 int64)
 	GetCode_bytes() (_swig_ret int64)
-	SetStaging_bytes(arg2 int64)
-	GetStaging_bytes() (_swig_ret int64)
 	SetSide_bytes(arg2 int64)
 	GetSide_bytes() (_swig_ret int64)
+	SetReserved_bytes(arg2 int64)
+	GetReserved_bytes() (_swig_ret int64)
 	SetTable_bytes(arg2 int64)
 	GetTable_bytes() (_swig_ret int64)
 	SetScratch_bytes(arg2 int64)

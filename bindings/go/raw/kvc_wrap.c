@@ -3757,31 +3757,6 @@ long long _wrap_kvc_stats_code_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_staging_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
-  struct kvc_stats *arg1 = 0 ;
-  int64_t arg2 ;
-  
-  arg1 = *(struct kvc_stats **)&_swig_go_0; 
-  arg2 = (int64_t)_swig_go_1; 
-  
-  if (arg1) (arg1)->staging_bytes = arg2;
-  
-}
-
-
-long long _wrap_kvc_stats_staging_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
-  struct kvc_stats *arg1 = 0 ;
-  int64_t result;
-  long long _swig_go_result;
-  
-  arg1 = *(struct kvc_stats **)&_swig_go_0; 
-  
-  result =  ((arg1)->staging_bytes);
-  _swig_go_result = result; 
-  return _swig_go_result;
-}
-
-
 void _wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
@@ -3802,6 +3777,31 @@ long long _wrap_kvc_stats_side_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *
   arg1 = *(struct kvc_stats **)&_swig_go_0; 
   
   result =  ((arg1)->side_bytes);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->reserved_bytes = arg2;
+  
+}
+
+
+long long _wrap_kvc_stats_reserved_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->reserved_bytes);
   _swig_go_result = result; 
   return _swig_go_result;
 }

@@ -4119,34 +4119,6 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1code_1bytes_1get(JNIEnv
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1staging_1bytes_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
-  struct kvc_stats *arg1 = 0 ;
-  int64_t arg2 ;
-  
-  (void)jenv;
-  (void)jcls;
-  (void)jarg1_;
-  arg1 = *(struct kvc_stats **)&jarg1; 
-  arg2 = (int64_t)jarg2; 
-  if (arg1) (arg1)->staging_bytes = arg2;
-}
-
-
-SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1staging_1bytes_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
-  jlong jresult = 0 ;
-  struct kvc_stats *arg1 = 0 ;
-  int64_t result;
-  
-  (void)jenv;
-  (void)jcls;
-  (void)jarg1_;
-  arg1 = *(struct kvc_stats **)&jarg1; 
-  result =  ((arg1)->staging_bytes);
-  jresult = (jlong)result; 
-  return jresult;
-}
-
-
 SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1side_1bytes_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
@@ -4170,6 +4142,34 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1side_1bytes_1get(JNIEnv
   (void)jarg1_;
   arg1 = *(struct kvc_stats **)&jarg1; 
   result =  ((arg1)->side_bytes);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1reserved_1bytes_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_stats **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->reserved_bytes = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1reserved_1bytes_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_stats *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_stats **)&jarg1; 
+  result =  ((arg1)->reserved_bytes);
   jresult = (jlong)result; 
   return jresult;
 }

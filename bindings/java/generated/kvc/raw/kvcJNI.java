@@ -247,10 +247,10 @@ class kvcJNI {
   public final static native long kvc_stats_window_bytes_get(long jarg1, kvc_stats jarg1_);
   public final static native void kvc_stats_code_bytes_set(long jarg1, kvc_stats jarg1_, long jarg2);
   public final static native long kvc_stats_code_bytes_get(long jarg1, kvc_stats jarg1_);
-  public final static native void kvc_stats_staging_bytes_set(long jarg1, kvc_stats jarg1_, long jarg2);
-  public final static native long kvc_stats_staging_bytes_get(long jarg1, kvc_stats jarg1_);
   public final static native void kvc_stats_side_bytes_set(long jarg1, kvc_stats jarg1_, long jarg2);
   public final static native long kvc_stats_side_bytes_get(long jarg1, kvc_stats jarg1_);
+  public final static native void kvc_stats_reserved_bytes_set(long jarg1, kvc_stats jarg1_, long jarg2);
+  public final static native long kvc_stats_reserved_bytes_get(long jarg1, kvc_stats jarg1_);
   public final static native void kvc_stats_table_bytes_set(long jarg1, kvc_stats jarg1_, long jarg2);
   public final static native long kvc_stats_table_bytes_get(long jarg1, kvc_stats jarg1_);
   public final static native void kvc_stats_scratch_bytes_set(long jarg1, kvc_stats jarg1_, long jarg2);

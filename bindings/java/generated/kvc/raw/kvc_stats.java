@@ -108,20 +108,20 @@ public class kvc_stats {
     return kvcJNI.kvc_stats_code_bytes_get(swigCPtr, this);
   }
 
-  public void setStaging_bytes(long value) {
-    kvcJNI.kvc_stats_staging_bytes_set(swigCPtr, this, value);
-  }
-
-  public long getStaging_bytes() {
-    return kvcJNI.kvc_stats_staging_bytes_get(swigCPtr, this);
-  }
-
   public void setSide_bytes(long value) {
     kvcJNI.kvc_stats_side_bytes_set(swigCPtr, this, value);
   }
 
   public long getSide_bytes() {
     return kvcJNI.kvc_stats_side_bytes_get(swigCPtr, this);
+  }
+
+  public void setReserved_bytes(long value) {
+    kvcJNI.kvc_stats_reserved_bytes_set(swigCPtr, this, value);
+  }
+
+  public long getReserved_bytes() {
+    return kvcJNI.kvc_stats_reserved_bytes_get(swigCPtr, this);
   }
 
   public void setTable_bytes(long value) {

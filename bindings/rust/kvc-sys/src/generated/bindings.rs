@@ -896,8 +896,8 @@ pub struct kvc_stats {
     pub sink_bytes: i64,
     pub window_bytes: i64,
     pub code_bytes: i64,
-    pub staging_bytes: i64,
     pub side_bytes: i64,
+    pub reserved_bytes: i64,
     pub table_bytes: i64,
     pub scratch_bytes: i64,
     pub sequences: i64,
@@ -936,11 +936,11 @@ const _: () = {
         "Offset of field: kvc_stats::code_bytes",
     ][::core::mem::offset_of!(kvc_stats, code_bytes) - 48usize];
     [
-        "Offset of field: kvc_stats::staging_bytes",
-    ][::core::mem::offset_of!(kvc_stats, staging_bytes) - 56usize];
-    [
         "Offset of field: kvc_stats::side_bytes",
-    ][::core::mem::offset_of!(kvc_stats, side_bytes) - 64usize];
+    ][::core::mem::offset_of!(kvc_stats, side_bytes) - 56usize];
+    [
+        "Offset of field: kvc_stats::reserved_bytes",
+    ][::core::mem::offset_of!(kvc_stats, reserved_bytes) - 64usize];
     [
         "Offset of field: kvc_stats::table_bytes",
     ][::core::mem::offset_of!(kvc_stats, table_bytes) - 72usize];
