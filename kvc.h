@@ -117,6 +117,12 @@ typedef enum kvc_device { KVC_DEVICE_DEFAULT = 0, KVC_CPU = 1, KVC_DEVICE_MAX_ =
 
 typedef enum kvc_part { KVC_PART_UNSET = 0, KVC_KEYS = 1, KVC_VALUES = 2, KVC_PART_MAX_ = 0x7fffffff } kvc_part;
 
+/* Rotary positions (RoFormer, arXiv 2104.09864): which channels turn together, whether keys and queries come turned, and by which
+ * positions they turn. In-cache positions close the gap that evicted tokens leave (StreamingLLM, arXiv 2309.17453). */
+typedef enum kvc_rope_pairs { KVC_ROPE_HALVES = 0, KVC_ROPE_INTERLEAVED = 1, KVC_ROPE_PAIRS_MAX_ = 0x7fffffff } kvc_rope_pairs;
+typedef enum kvc_keys { KVC_KEYS_AFTER_ROPE = 0, KVC_KEYS_BEFORE_ROPE = 1, KVC_KEYS_MAX_ = 0x7fffffff } kvc_keys;
+typedef enum kvc_positions { KVC_POSITIONS_TRUE = 0, KVC_POSITIONS_IN_CACHE = 1, KVC_POSITIONS_MAX_ = 0x7fffffff } kvc_positions;
+
 /* ---- Discovery ---- */
 
 /* Presets: fp16 bf16 int8 int4 int3 k3v2 int2 kivi4 kivi2. The name is static; NULL out of range. */
@@ -149,7 +155,11 @@ typedef struct kvc_options {
     int32_t spare_pages;        /* 16-bit pages kept below the window, so that rollbacks of 64 * this are exact */
     int64_t threads;            /* worker threads of the cache; 0 = the calling thread only */
     int32_t saturate;           /* 1 = clamp numbers beyond the window's type instead of refusing; NaN is always refused */
-    int32_t reserved;
+    int32_t rope_pairs;         /* kvc_rope_pairs; this and the next four matter unless keys come after RoPE at true positions */
+    int32_t keys;               /* kvc_keys: KVC_KEYS_BEFORE_ROPE = k and q come unturned, kvc turns both while it attends (slower) */
+    int32_t positions;          /* kvc_positions: KVC_POSITIONS_IN_CACHE needs evictions that leave no gaps but behind the sinks */
+    double rope_theta;          /* base of the frequencies theta^(-2 i / rope_dims); or see kvc_rope_frequencies_set */
+    int64_t rope_dims;          /* leading channels that turn, even; 0 = k_dim */
     void* (*allocate)(void* context, int64_t bytes, int64_t alignment); /* for slabs; NULL = the host's; must return NULL on failure */
     void (*release)(void* context, void* block, int64_t bytes);
     void* allocator_context;
@@ -162,6 +172,7 @@ typedef struct kvc_layer {
     int64_t kv_heads, q_heads, k_dim, v_dim;
     int64_t sliding_window;
     char codec[128];
+    double rope_theta;
 } kvc_layer;
 
 KVC_API kvc_status kvc_options_init(kvc_options* options, int64_t struct_size);
@@ -208,6 +219,10 @@ KVC_API kvc_status kvc_destroy(kvc_cache* cache, kvc_error* err);
 /* Learned sink logits of a layer, one per query head, used by every later attend of that layer; n = 0 takes them away.
  * KVC_E_BUSY while steps are open. */
 KVC_API kvc_status kvc_sink_logits_set(kvc_cache* cache, int64_t layer, const float* logits, int64_t n, kvc_error* err);
+
+/* The caller's own RoPE frequencies of a layer, radians per position [rope_dims / 2], instead of those of rope_theta. Before the
+ * cache's first sequence, otherwise KVC_E_ORDER. */
+KVC_API kvc_status kvc_rope_frequencies_set(kvc_cache* cache, int64_t layer, const double* frequencies, int64_t n, kvc_error* err);
 
 /* ---- Sequences ---- */
 
@@ -318,7 +333,8 @@ KVC_API kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t st
  * Sinks and the residual window always stay; other sequences never change. The report may be NULL. */
 KVC_API kvc_status kvc_evict(kvc_cache* cache, kvc_seq seq, const float* scores, int64_t n_scores,
                              const kvc_evict_options* options, kvc_evict_report* out, kvc_error* err);
-/* Evicts all tokens but the given positions (ascending), sinks and the residual window. */
+/* Evicts all tokens but the given positions (ascending), sinks and the residual window. With KVC_POSITIONS_IN_CACHE both refuse, as
+ * KVC_E_UNSUPPORTED, what would leave a gap anywhere but behind the sinks. */
 KVC_API kvc_status kvc_evict_keep(kvc_cache* cache, kvc_seq seq, const int64_t* positions, int64_t n,
                                   const kvc_evict_options* options, kvc_evict_report* out, kvc_error* err);
 

@@ -67,6 +67,13 @@ kvc_status kvc_sink_logits_set(kvc_cache* cache, int64_t layer, const float* log
     });
 }
 
+kvc_status kvc_rope_frequencies_set(kvc_cache* cache, int64_t layer, const double* frequencies, int64_t n, kvc_error* err) {
+    return with_cache("rope_frequencies_set", cache, err, [&](Cache& c) -> Status {
+        if (n < 1 || !frequencies) return fail(Code::argument, "rope_frequencies_set: n ", n, " without frequencies");
+        return c.set_rope_frequencies(layer, {frequencies, size_t(n)});
+    });
+}
+
 kvc_seq kvc_seq_create(kvc_cache* cache, const kvc_seq_options* options, kvc_error* err) {
     kvc_seq made = 0;
     with_cache("seq_create", cache, err, [&](Cache& c) -> Status {

@@ -28,6 +28,7 @@ Result<LayerConfig> read_layer(const kvc_options& options, const kvc_layer& laye
     config.v_dim = either(layer.v_dim, either(options.v_dim, config.k_dim));
     config.sliding_window = either(layer.sliding_window, options.sliding_window);
     if (layer.sliding_window == -1) config.sliding_window = 0;
+    config.rope_theta = layer.rope_theta != 0 ? layer.rope_theta : options.rope_theta;
     Result<std::string> own = read_text("codec of a layer", layer.codec, sizeof layer.codec);
     if (!own.ok()) return own.status();
     Result<std::string> common = read_text("codec", options.codec, sizeof options.codec);
@@ -46,7 +47,9 @@ Status check_scalars(const kvc_options& options) {
     };
     KVC_TRY(flag("arena_growth", options.arena_growth));
     KVC_TRY(flag("saturate", options.saturate));
-    if (options.reserved != 0) return fail(Code::argument, "reserved is not 0");
+    KVC_TRY(flag("rope_pairs", options.rope_pairs));
+    KVC_TRY(flag("keys", options.keys));
+    KVC_TRY(flag("positions", options.positions));
     if ((options.allocate == nullptr) != (options.release == nullptr)) {
         return fail(Code::argument, "allocate and release must both be given, or neither");
     }
@@ -82,6 +85,8 @@ Result<CacheConfig> read_options(const kvc_options* given, const kvc_layer* laye
     Result<std::string> target = read_text("target", options.target, sizeof options.target);
     if (!target.ok()) return target.status();
     config.target = *target;
+    config.rope = {options.keys == KVC_KEYS_BEFORE_ROPE, options.positions == KVC_POSITIONS_IN_CACHE,
+                   options.rope_pairs == KVC_ROPE_INTERLEAVED, options.rope_dims};
     config.spare_pages = options.spare_pages;
     config.threads = options.threads;
     config.saturate = options.saturate != 0;

@@ -96,6 +96,9 @@ const char* kvc_status_name(int32_t status) {
 #define KVC_STATUS_CASE_kvc_device(number)
 #define KVC_STATUS_CASE_kvc_part(number)
 #define KVC_STATUS_CASE_kvc_cut(number)
+#define KVC_STATUS_CASE_kvc_rope_pairs(number)
+#define KVC_STATUS_CASE_kvc_keys(number)
+#define KVC_STATUS_CASE_kvc_positions(number)
 #include "capi/abi.def"
     default:
         return "unknown";

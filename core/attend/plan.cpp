@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/attend/positions.h"
+
 namespace kvc {
 namespace {
 
@@ -18,19 +20,22 @@ Run run_of(const std::vector<PageEntry>& table, int64_t table_first, int64_t fir
     return {table.data() + (first - table_first), end - first, first};
 }
 
-int64_t split_count(int64_t pages) { return std::max<int64_t>(1, ceil_div(pages, split_pages)); }
-
 }  // namespace
+
+int64_t split_count(int64_t pages, bool prompt_class, bool apart) {
+    return (prompt_class ? 1 : std::max<int64_t>(1, ceil_div(pages, split_pages))) + (apart ? 1 : 0);
+}
 
 int64_t AttendScratch::bytes() const {
     return int64_t(tiles.capacity() * sizeof(QueryTile) + items.capacity() * sizeof(AttendItem) +
-                   (item_sequence.capacity() + item_head.capacity()) * sizeof(int64_t) + (states.capacity() + lse.capacity()) * sizeof(float));
+                   (item_sequence.capacity() + item_head.capacity()) * sizeof(int64_t) + (states.capacity() + lse.capacity() + turned_q.capacity()) * sizeof(float) + item_turned.capacity());
 }
 
 // A tile ends after 64 positions, where the form of a page changes (once in 64 positions) or where the class changes.
 int64_t tiles_bound(int64_t count) { return 2 * ceil_div(count, page_tokens) + 2; }
 
-void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, std::vector<QueryTile>& out) {
+void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, bool apart,
+                std::vector<QueryTile>& out) {
     out.clear();
     for (size_t b = 0; b < sequences.size(); b++) {
         const StepSequence& part = sequences[b];
@@ -51,51 +56,72 @@ void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, s
                 last++;
             }
             tile.count = last + 1 - first;
-            tile.splits = tile.prompt_class ? 1 : split_count(rule.pages(last + 1));
+            tile.splits = split_count(rule.pages(last + 1), tile.prompt_class, apart);
             out.push_back(tile);
             first = last + 1;
         }
     }
 }
 
-void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPages& pages, const LayerQuery& query, float* states,
-                AttendScratch& scratch) {
+namespace {
+
+// What all items of a tile have in common, and the range of pages that any of its rows can see.
+struct TilePages {
+    AttendItem item;
+    int64_t first_page, end_page;
+};
+
+TilePages tile_pages(const QueryTile& tile, const StepSequence& part, const LayerQuery& query) {
     const PageRule& rule = *query.rule;
     const Sequence& sequence = *part.sequence;
-    const int64_t page_end = rule.pages(tile.first + tile.count);
+    AttendItem item = {};
+    item.tokens = tile.count;
+    item.first_position = sequence.first_position + tile.first;
+    item.prompt_class = tile.prompt_class;
+    item.sink_tokens = std::min(rule.sinks, tile.first + tile.count);
+    item.sinks_position = sequence.first_position;
+    item.state_token_stride = query.kv_heads * query.group;
     int64_t first_seen = 0;
     if (query.sliding_window < tile.first + 1) {
         first_seen = std::max<int64_t>(0, tile.first + 1 - query.sliding_window - rule.sinks) / page_tokens;
     }
-    const int64_t floats_per_row = query.v_dim + 2;
+    return {item, first_seen, rule.pages(tile.first + tile.count)};
+}
+
+}  // namespace
+
+void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPages& pages, const LayerQuery& query, float* states,
+                AttendScratch& scratch) {
+    const PageRule& rule = *query.rule;
+    const Sequence& sequence = *part.sequence;
+    const TilePages common = tile_pages(tile, part, query);
     const int64_t q_heads = query.kv_heads * query.group;
+    const int64_t row = part.first_row + (tile.first - sequence.length);
+    const int64_t sinks_split = query.turn_sinks ? tile.splits - 1 : 0;
     for (int64_t head = 0; head < query.kv_heads; head++) {
         const HeadPages& head_pages = pages.heads[size_t(head)];
         for (int64_t split = 0; split < tile.splits; split++) {
-            const int64_t low = std::max(first_seen, tile.prompt_class ? 0 : split * split_pages);
-            const int64_t high = tile.prompt_class ? page_end : std::min(page_end, (split + 1) * split_pages);
+            AttendItem item = common.item;
+            const bool turned = query.turn_sinks && split == sinks_split;
+            item.q = query.q + row * query.q_token_bytes + head * query.group * query.q_head_bytes;
+            if (turned) item.q = scratch.turned_q.data() + (row * q_heads + head * query.group) * query.k_dim;
+            item.sinks = split == sinks_split ? head_pages.sinks : 0;
+            item.rope_gap = query.subtract_gap ? gap_behind_sinks(pages, size_t(head), rule, sequence.length) : 0;
+            const int64_t low = std::max(common.first_page, tile.prompt_class ? 0 : split * split_pages);
+            const int64_t high = turned ? 0 : tile.prompt_class ? common.end_page : std::min(common.end_page, (split + 1) * split_pages);
             const Run coded = run_of(head_pages.coded, pages.state.first_coded, low, std::min(high, tile.boundary));
             const Run window = run_of(head_pages.window, pages.state.first_window, std::max(low, tile.boundary), high);
-            AttendItem item = {};
-            const int64_t row = part.first_row + (tile.first - sequence.length);
-            item.q = query.q + row * query.q_token_bytes + head * query.group * query.q_head_bytes;
-            item.tokens = tile.count;
-            item.first_position = sequence.first_position + tile.first;
-            item.prompt_class = tile.prompt_class;
-            item.sinks = split == 0 ? head_pages.sinks : 0;
-            item.sink_tokens = std::min(rule.sinks, tile.first + tile.count);
-            item.sinks_position = sequence.first_position;
             item.coded = coded.entries;
             item.n_coded = coded.count;
             item.coded_position = sequence.first_position + rule.page_start(coded.first_page);
             item.window = window.entries;
             item.n_window = window.count;
             item.window_position = sequence.first_position + rule.page_start(window.first_page);
-            item.state = states + tile.state_offset + (split * tile.count * q_heads + head * query.group) * floats_per_row;
-            item.state_token_stride = q_heads;
+            item.state = states + tile.state_offset + (split * tile.count * q_heads + head * query.group) * (query.v_dim + 2);
             scratch.items.push_back(item);
             scratch.item_sequence.push_back(tile.b);
             scratch.item_head.push_back(head);
+            scratch.item_turned.push_back(turned);
         }
     }
 }

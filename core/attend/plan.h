@@ -40,6 +40,8 @@ struct AttendScratch {
     std::vector<QueryTile> tiles;
     std::vector<AttendItem> items;
     std::vector<int64_t> item_sequence, item_head;  // of each item
+    std::vector<uint8_t> item_turned;               // 1: its queries are turned_q
+    std::vector<float> turned_q;                    // [tokens][q_heads][k_dim], for in-cache positions
     std::vector<float> states;
     std::vector<float> lse;  // [tokens][q_heads], for mass
 
@@ -47,7 +49,11 @@ struct AttendScratch {
 };
 
 // The tiles of all sequences, in order. `prompt` = false puts every query into the decode class.
-void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, std::vector<QueryTile>& out);
+// `apart` = the sinks are a split of their own, the last.
+void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, bool apart,
+                std::vector<QueryTile>& out);
+// Splits of a tile whose last page is pages - 1.
+int64_t split_count(int64_t pages, bool prompt_class, bool apart);
 // An upper bound on the tiles of `count` tokens.
 int64_t tiles_bound(int64_t count);
 
@@ -57,8 +63,12 @@ struct LayerQuery {
     int64_t kv_heads, group;
     int64_t v_dim;
     int64_t sliding_window;  // INT64_MAX: all
+    int64_t k_dim;
     const std::byte* q;
     int64_t q_token_bytes, q_head_bytes;
+    // In-cache positions. Of keys after RoPE the sinks are an item of their own, whose queries are turned back by the gap (turn_sinks);
+    // of keys before RoPE the kernel subtracts it (subtract_gap).
+    bool turn_sinks, subtract_gap;
 };
 
 // The items of one tile, for all kv heads and splits; states is the round's buffer.

@@ -61,6 +61,15 @@ struct QuantizeParams {
     std::byte* codes;
 };
 
+// ---- rotary positions (RoFormer, arXiv 2104.09864) ----
+
+// Channels 2 i and 2 i + 1 (interleaved), or i and i + dims / 2, turn by position * frequencies[i] radians; channels from dims on stay.
+struct Rope {
+    const double* frequencies;  // [dims / 2]
+    int dims;
+    bool interleaved;
+};
+
 // ---- attend: one item = query rows of one (sequence, kv head) against a run of pages ----
 
 struct AttendParams {
@@ -72,6 +81,8 @@ struct AttendParams {
     float scale, soft_cap;                  // soft_cap 0: none
     int64_t sliding_window;                 // tokens that a query sees, itself included; INT64_MAX: all
     int64_t causal_offset;                  // <= 0
+    // Keys are stored before RoPE and q comes before RoPE: kernels turn both by their positions. nullptr: both come turned.
+    const Rope* rope = nullptr;
 };
 
 // The result of rows [tokens][group]: o [v_dim] unnormalized, m the running maximum of the logits, d the sum of exp(logit - m).
@@ -94,6 +105,9 @@ struct AttendItem {
 
     float* state;
     int64_t state_token_stride;  // in rows
+
+    // With AttendParams::rope: all but the sinks, queries included, turn by their position less this (in-cache positions).
+    int64_t rope_gap;
 };
 
 // ---- finish: merge the splits of rows, undo the rotation, write ----
@@ -137,6 +151,7 @@ struct KernelTable {
     void (*attend)(const AttendParams& params, const AttendItem& item, std::byte* scratch);
     void (*mass)(const AttendParams& params, const MassItem& item, std::byte* scratch);
     void (*finish)(const FinishParams& params);
+    bool rotates_keys = false;  // attend and mass honour AttendParams::rope
 };
 
 // Tables that this machine can run, best first; defined by the kernels that are linked in.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/attend/positions.h"
 #include "core/cache/buffer.h"
 #include "core/cache/cache.h"
 #include "core/cache/step.h"
@@ -13,6 +14,7 @@ struct Step::AttendCall {
     const Layer& shape;
     const AttendRequest& request;
     AttendParams params;
+    AttendParams turned_params;  // of items whose queries are turned_q
     LayerQuery query;
     BufferLayout out;
     const float* sink_logits;  // [q_heads] or nullptr
@@ -22,14 +24,32 @@ void Step::attend_round(const AttendCall& call, std::span<const QueryTile> tiles
     attend_.items.clear();
     attend_.item_sequence.clear();
     attend_.item_head.clear();
+    attend_.item_turned.clear();
     for (const QueryTile& tile : tiles) {
         const StepSequence& part = sequences_[size_t(tile.b)];
         plan_items(tile, part, part.sequence->layers[call.layer], call.query, attend_.states.data(), attend_);
     }
-    auto job = [&](int64_t i, std::byte* scratch) { cache_.kernels_->attend(call.params, attend_.items[size_t(i)], scratch); };
+    auto job = [&](int64_t i, std::byte* scratch) {
+        const AttendParams& params = attend_.item_turned[size_t(i)] ? call.turned_params : call.params;
+        cache_.kernels_->attend(params, attend_.items[size_t(i)], scratch);
+    };
     cache_.pool_->run(int64_t(attend_.items.size()), scratch_, job);
     finish_rows(call, tiles);
     if (options_.accumulate) add_mass(call);
+}
+
+// In-cache positions of keys after RoPE: the queries that meet the sinks, turned back by each head's gap.
+void Step::turn_sink_queries(const AttendCall& call, const Rope& rope) {
+    const int64_t k_dim = call.shape.format.k_dim, group = call.shape.group(), q_heads = call.shape.q_heads;
+    for (const StepSequence& part : sequences_) {
+        const LayerPages& pages = part.sequence->layers[call.layer];
+        for (int64_t h = 0; h < q_heads && part.count > 0; h++) {
+            const int64_t gap = gap_behind_sinks(pages, size_t(h / group), call.shape.rule, part.sequence->length);
+            const std::byte* q = call.query.q + part.first_row * call.query.q_token_bytes + h * call.query.q_head_bytes;
+            turn_queries(rope, gap, q, call.params.q_dtype, call.params.q_token_stride, part.count, k_dim,
+                         attend_.turned_q.data() + (part.first_row * q_heads + h) * k_dim, q_heads * k_dim);
+        }
+    }
 }
 
 // Merges the splits of each row and writes it to the caller's buffer.
@@ -78,7 +98,7 @@ void Step::add_mass(const AttendCall& call) {
             item.sinks = mass.sinks.data();
             item.coded = item.item.n_coded ? mass.coded.data() + (item.item.coded - head.coded.data()) * page_tokens : nullptr;
             item.window = item.item.n_window ? mass.window.data() + (item.item.window - head.window.data()) * page_tokens : nullptr;
-            cache_.kernels_->mass(call.params, item, scratch);
+            cache_.kernels_->mass(attend_.item_turned[j] ? call.turned_params : call.params, item, scratch);
         }
     };
     cache_.pool_->run(int64_t(sequences_.size()) * kv_heads, scratch_, job);
@@ -125,16 +145,30 @@ Status Step::attend(int64_t layer, const AttendRequest& request) {
     const int64_t k_dim = shape.format.k_dim, group = shape.group();
     const BufferLayout q = dense(options_.q, shape.q_heads, k_dim);
     const std::vector<float>& logits = cache_.sink_logits_[size_t(layer)];
-    AttendCall call = {size_t(layer), shape, request, {}, {}, dense(options_.out, shape.q_heads, shape.format.v_dim),
+    AttendCall call = {size_t(layer), shape, request, {}, {}, {}, dense(options_.out, shape.q_heads, shape.format.v_dim),
                        logits.empty() || request.partial ? nullptr : logits.data()};
     const float scale = request.scale == 0 ? 1.0f / std::sqrt(float(k_dim)) : request.scale;
     const int64_t sliding = sliding_window_of(shape, request);
+    const RopeConfig& turning = cache_.rope_;
+    const Rope rope = {shape.rope_frequencies.data(), int(shape.rope_frequencies.size() * 2), turning.interleaved};
+    const bool turn_sinks = turning.in_cache && !turning.keys_before;
     call.params = {&shape.format, cache_.arena_->view(), q.dtype, q.token_stride, q.head_stride, group, scale, request.soft_cap, sliding,
-                   request.causal_offset};
-    call.query = {&shape.rule, shape.kv_heads, group, shape.format.v_dim, sliding, static_cast<const std::byte*>(request.q),
-                  q.token_stride * bytes_of(q.dtype), q.head_stride * bytes_of(q.dtype)};
+                   request.causal_offset, turning.keys_before ? &rope : nullptr};
+    call.turned_params = call.params;
+    call.turned_params.q_dtype = Dtype::f32;
+    call.turned_params.q_head_stride = k_dim;
+    call.turned_params.q_token_stride = k_dim * shape.q_heads;
+    call.query = {&shape.rule, shape.kv_heads, group, shape.format.v_dim, sliding, k_dim, static_cast<const std::byte*>(request.q),
+                  q.token_stride * bytes_of(q.dtype), q.head_stride * bytes_of(q.dtype), turn_sinks, turning.keys_before && turning.in_cache};
+    if (turn_sinks) turn_sink_queries(call, rope);
+    run_rounds(call);
+    return {};
+}
 
-    plan_tiles(sequences_, shape.rule, size_t(layer), options_.strict, attend_.tiles);
+// As many tiles at a time as the states hold.
+void Step::run_rounds(const AttendCall& call) {
+    const Layer& shape = call.shape;
+    plan_tiles(sequences_, shape.rule, call.layer, options_.strict, call.query.turn_sinks, attend_.tiles);
     const std::span<QueryTile> tiles(attend_.tiles);
     for (size_t first = 0, end = 0; first < tiles.size(); first = end) {
         int64_t floats = 0;
@@ -146,7 +180,6 @@ Status Step::attend(int64_t layer, const AttendRequest& request) {
         }
         attend_round(call, tiles.subspan(first, end - first));
     }
-    return {};
 }
 
 }  // namespace kvc

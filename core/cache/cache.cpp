@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/cache/planner.h"
 
@@ -32,6 +33,7 @@ Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
     cache->kernels_ = *kernels;
     cache->arena_ = std::move(*arena);
     cache->saturate_ = config.saturate;
+    cache->rope_ = config.rope;
     cache->owner_process_ = getpid();
     cache->sink_logits_.resize(cache->layers_.size());
     cache->side_class_ = cache->arena_->class_of(side_bytes);
@@ -106,6 +108,22 @@ Status Cache::set_sink_logits(int64_t layer, std::span<const float> logits) {
     return {};
 }
 
+Status Cache::set_rope_frequencies(int64_t layer, std::span<const double> frequencies) {
+    KVC_TRY(check_layer_head(layer, 0));
+    std::vector<double>& own = layers_[size_t(layer)].rope_frequencies;
+    if (own.size() != frequencies.size()) {
+        return fail(Code::argument, "rope frequencies: ", int64_t(frequencies.size()), " given, the layer turns ", int64_t(own.size()), " pairs");
+    }
+    for (double x : frequencies) {
+        if (!std::isfinite(x)) return fail(Code::nonfinite, "rope frequencies of layer ", layer, " hold a number that is not finite");
+    }
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    if (!slots_.empty()) return fail(Code::order, "rope frequencies: the cache has had sequences");
+    own.assign(frequencies.begin(), frequencies.end());
+    return {};
+}
+
 Result<uint32_t> Cache::take_slot() {
     if (free_slots_.empty()) {
         if (slots_.size() >= size_t{1} << slot_bits) return fail(Code::no_memory, "sequences: ", int64_t(slots_.size()), " is the limit");
@@ -138,6 +156,12 @@ Result<int64_t> Cache::create_sequence(int64_t first_position, int64_t prompt_le
     for (size_t i = 0; i < layers_.size(); i++) sequence->layers[i].heads.resize(size_t(layers_[i].kv_heads));
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const std::vector<double>& rope = layers_[i].rope_frequencies;
+        if (!rope.empty() && std::isnan(rope[0])) {
+            return fail(Code::order, "seq_create: layer ", int64_t(i), " has neither rope_theta nor frequencies of the caller's");
+        }
+    }
     Result<uint32_t> slot = take_slot();
     if (!slot.ok()) return slot.status();
     return fill_slot(*slot, std::move(sequence));

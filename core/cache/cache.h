@@ -57,6 +57,7 @@ public:
 
     const std::vector<Layer>& layers() const { return layers_; }
     Status set_sink_logits(int64_t layer, std::span<const float> logits);
+    Status set_rope_frequencies(int64_t layer, std::span<const double> frequencies);
 
     // Sequences, by id.
     Result<int64_t> create_sequence(int64_t first_position, int64_t prompt_length);
@@ -147,6 +148,7 @@ private:
     int side_class_ = -1;
     const KernelTable* kernels_ = nullptr;
     bool saturate_ = false;
+    RopeConfig rope_;
     std::unique_ptr<Arena> arena_;
     std::unique_ptr<ThreadPool> pool_;
     int64_t thread_scratch_bytes_ = 0;

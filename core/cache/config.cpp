@@ -1,6 +1,7 @@
 #include "core/cache/config.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace kvc {
 namespace {
@@ -24,7 +25,27 @@ Status check_dim(const char* what, int64_t layer, int64_t value) {
     return fail(Code::argument, what, " ", value, " of layer ", layer, " is not a multiple of ", dim_unit);
 }
 
-Result<Layer> make_layer(const LayerConfig& config, int64_t index, int64_t spare_pages) {
+// Frequencies of the layer, if anything turns inside kvc.
+Status make_rope(const RopeConfig& rope, const LayerConfig& config, int64_t index, Layer* layer) {
+    if (!rope.keys_before && !rope.in_cache) return {};
+    const int64_t dims = rope.dims == 0 ? config.k_dim : rope.dims;
+    KVC_TRY(check_range("rope_dims", index, dims, 2, config.k_dim));
+    if (dims % 2 != 0) return fail(Code::argument, "rope_dims ", dims, " of layer ", index, " is odd");
+    if (!std::isfinite(config.rope_theta) || config.rope_theta < 0) {
+        return fail(Code::argument, "rope_theta of layer ", index, " is negative or not finite");
+    }
+    if (rope.keys_before && layer->format.codec.k.rotate) {
+        return fail(Code::unsupported, "layer ", index, ": keys before RoPE do not go with rotated keys (rot)");
+    }
+    // Without theta the caller sets the frequencies before the first sequence; until then they are no numbers.
+    const double base = config.rope_theta == 0 ? std::nan("") : config.rope_theta;
+    for (int64_t i = 0; i < dims / 2; i++) layer->rope_frequencies.push_back(std::pow(base, -2.0 * double(i) / double(dims)));
+    if (config.rope_theta == 0) layer->rope_frequencies[0] = base;
+    return {};
+}
+
+Result<Layer> make_layer(const CacheConfig& cache, int64_t index) {
+    const LayerConfig& config = cache.layers[size_t(index)];
     KVC_TRY(check_range("kv_heads", index, config.kv_heads, 1, head_limit));
     KVC_TRY(check_range("q_heads", index, config.q_heads, config.kv_heads, config.kv_heads * group_limit));
     if (config.q_heads % config.kv_heads != 0) {
@@ -43,9 +64,10 @@ Result<Layer> make_layer(const LayerConfig& config, int64_t index, int64_t spare
     layer.q_heads = config.q_heads;
     layer.rule.sinks = codec->sinks;
     layer.rule.window = codec->window;
-    layer.rule.spare = format->lossless ? 0 : spare_pages;
+    layer.rule.spare = format->lossless ? 0 : cache.spare_pages;
     layer.rule.sliding_window = config.sliding_window;
     layer.rule.lossless = format->lossless;
+    KVC_TRY(make_rope(cache.rope, config, index, &layer));
     return layer;
 }
 
@@ -62,7 +84,7 @@ Result<std::vector<Layer>> make_layers(const CacheConfig& config) {
     }
     std::vector<Layer> layers;
     for (int64_t i = 0; i < count; i++) {
-        Result<Layer> layer = make_layer(config.layers[size_t(i)], i, config.spare_pages);
+        Result<Layer> layer = make_layer(config, i);
         if (!layer.ok()) return layer.status();
         layers.push_back(*layer);
     }
@@ -86,7 +108,11 @@ Result<const KernelTable*> choose_kernels(const CacheConfig& config) {
     std::string names;
     for (int i = 0; i < kernel_table_count(); i++) {
         const KernelTable* table = kernel_table(i);
-        if (config.target.empty() || config.target == table->name) return table;
+        const bool named = config.target.empty() || config.target == table->name;
+        if (named && config.rope.keys_before && !table->rotates_keys) {
+            return fail(Code::unsupported, "target ", table->name, " has no kernels for keys before RoPE");
+        }
+        if (named) return table;
         if (i > 0) names += ' ';
         names += table->name;
     }

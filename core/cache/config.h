@@ -11,15 +11,24 @@
 
 namespace kvc {
 
+struct RopeConfig {
+    bool keys_before = false;  // keys are stored unturned
+    bool in_cache = false;     // positions close the gap behind the sinks
+    bool interleaved = false;
+    int64_t dims = 0;          // 0: k_dim
+};
+
 struct LayerConfig {
     int64_t kv_heads = 0, q_heads = 0, k_dim = 0, v_dim = 0;
     int64_t sliding_window = 0;
+    double rope_theta = 0;
     std::string codec;  // preset name or codec string
 };
 
 struct CacheConfig {
     std::vector<LayerConfig> layers;
     std::string target;  // kernel table to force; empty: the best
+    RopeConfig rope;
     int64_t spare_pages = 0;
     int64_t threads = 0;
     bool saturate = false;
@@ -36,6 +45,7 @@ struct Layer {
     LayerFormat format;
     PageRule rule;
     int64_t kv_heads = 0, q_heads = 0;
+    std::vector<double> rope_frequencies;  // empty: nothing turns inside kvc
 
     int64_t group() const { return q_heads / kv_heads; }
 };

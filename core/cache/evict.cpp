@@ -124,6 +124,10 @@ Status Evictor::plan_head(size_t layer, size_t head) {
     } else {
         KVC_TRY(keep_by_score(layer, head, tokens, fixed, &keep));
     }
+    if (cache_.rope_.in_cache && !std::is_sorted(keep.begin(), keep.end())) {
+        return fail(Code::unsupported, "evict: layer ", int64_t(layer), ", head ", int64_t(head),
+                    " would keep a token before one that it drops; in-cache positions allow a gap behind the sinks only");
+    }
     const HeadPages& pages = sequence_.layers[layer].heads[head];
     HeadEviction eviction = {layer, head, std::vector<uint64_t>(pages.coded.size(), 0), {}};
     for (size_t i = 0; i < tokens.size(); i++) {

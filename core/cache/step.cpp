@@ -172,7 +172,8 @@ void Step::reserve_mass() {
 }
 
 void Step::reserve_scratch() {
-    int64_t states = 0, tile_states = 0, items = 0, tiles = 0, lse = 0;
+    int64_t states = 0, tile_states = 0, items = 0, tiles = 0, lse = 0, turned = 0;
+    const bool apart = cache_.rope_.in_cache && !cache_.rope_.keys_before;
     for (const StepSequence& part : sequences_) tiles += tiles_bound(part.count);
     for (const Layer& layer : cache_.layers_) {
         int64_t layer_states = 0, layer_items = 0;
@@ -182,7 +183,7 @@ void Step::reserve_scratch() {
             const bool prompt_only = !options_.strict && end <= part.sequence->prompt_end;
             QueryTile tile;
             tile.count = std::min<int64_t>(part.count, page_tokens);
-            tile.splits = prompt_only ? 1 : std::max<int64_t>(1, ceil_div(layer.rule.pages(end), split_pages));
+            tile.splits = split_count(layer.rule.pages(end), prompt_only, apart);
             const int64_t floats = tile.state_floats(layer.q_heads, layer.format.v_dim);
             tile_states = std::max(tile_states, floats);
             layer_states += ceil_div(part.count, tile.count) * floats;
@@ -191,11 +192,14 @@ void Step::reserve_scratch() {
         states = std::max(states, layer_states);
         items = std::max(items, layer_items);
         lse = std::max(lse, tokens_ * layer.q_heads);
+        if (apart) turned = std::max(turned, tokens_ * layer.q_heads * layer.format.k_dim);
     }
     attend_.tiles.reserve(size_t(tiles));
     attend_.items.reserve(size_t(items));
     attend_.item_sequence.reserve(size_t(items));
     attend_.item_head.reserve(size_t(items));
+    attend_.item_turned.reserve(size_t(items));
+    attend_.turned_q.resize(size_t(turned));
     attend_.states.resize(size_t(std::max(tile_states, std::min(states, state_floats_target))));
     if (options_.accumulate) attend_.lse.resize(size_t(lse));
     scratch_block_.reset(new std::byte[size_t(cache_.thread_scratch_bytes_) + 64]);

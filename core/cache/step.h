@@ -91,6 +91,8 @@ private:
 
     // attend
     struct AttendCall;
+    void run_rounds(const AttendCall& call);
+    void turn_sink_queries(const AttendCall& call, const Rope& rope);
     void attend_round(const AttendCall& call, std::span<const QueryTile> tiles);
     void finish_rows(const AttendCall& call, std::span<const QueryTile> tiles);
     void add_mass(const AttendCall& call);
