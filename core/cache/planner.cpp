@@ -87,16 +87,17 @@ int64_t slabs_for(const Counts& counts, int64_t slab_bytes) {
     return slabs;
 }
 
-// The smallest arena whose own slab size serves these counts.
-int64_t least_arena(const Counts& counts, int64_t largest) {
+// The smallest arena whose own slab size serves these counts; invalid if it is beyond 64 bits.
+Size least_arena(const Counts& counts, int64_t largest) {
     const int64_t least_slab = slab_bytes_min(largest);
     for (int64_t slab = std::max(slab_bytes_max, least_slab); slab >= least_slab; slab /= 2) {
-        const int64_t bytes = slabs_for(counts, slab) * slab;
-        if (slab_bytes_for(bytes, largest) == slab) return bytes;
+        const Size bytes = Size(slabs_for(counts, slab)) * slab;
+        if (bytes.valid() && slab_bytes_for(bytes.value(), largest) == slab) return bytes;
     }
     // Rounding sent the size back and forth over a limit between two slab sizes: take the limit itself.
     const int64_t slab = std::max(slab_bytes_max, least_slab);
-    return std::max(slab_bytes_for(0, largest) == slab ? slab : 64 * slab, slabs_for(counts, slab) * slab);
+    const Size bytes = Size(slabs_for(counts, slab)) * slab;
+    return bytes.valid() ? std::max(slab_bytes_for(0, largest) == slab ? slab : 64 * slab, bytes.value()) : bytes;
 }
 
 bool fits(const std::vector<Layer>& layers, const PlanRequest& request, int64_t slab_bytes) {
@@ -157,12 +158,17 @@ Result<Plan> plan_memory(const CacheConfig& config, const PlanRequest& request) 
     const int64_t largest = largest_record(*layers);
     const Size fp16 = fp16_bytes(*layers, request.tokens) * Size(request.sequences);
     if (!fp16.valid()) return fail(Code::argument, "plan: the request is larger than 2^63 bytes");
+    // Pages round up, so that the records can be beyond 64 bits where plain numbers are not.
+    const Size arena = least_arena(peak_of(*layers, request), largest);
+    Size records = 0;
+    for (const auto& [bytes, n] : at_rest(*layers, request.tokens)) records = records + Size(bytes) * n * request.sequences;
+    if (!arena.valid() || !records.valid()) return fail(Code::argument, "plan: the request is larger than 2^63 bytes");
 
     Plan plan;
     plan.fp16_bytes = fp16.value();
-    plan.arena_bytes = least_arena(peak_of(*layers, request), largest);
+    plan.arena_bytes = arena.value();
+    plan.record_bytes = records.value();
     plan.slab_bytes = slab_bytes_for(plan.arena_bytes, largest);
-    for (const auto& [bytes, n] : at_rest(*layers, request.tokens)) plan.record_bytes += bytes * n * request.sequences;
     plan.codec_bits = codec_bits(*layers);
     plan.effective_bits = double(plan.record_bytes) * 16 / double(plan.fp16_bytes);
     if (request.budget_bytes > 0) {

@@ -147,7 +147,7 @@ void Arena::unlist_partial(uint32_t id) {
 
 int64_t Arena::bytes_in_use() const {
     int64_t bytes = 0;
-    for (const SizeClass& c : classes_) bytes += c.in_use * c.record_bytes;
+    for (const SizeClass& c : classes_) bytes += (Size(c.in_use) * c.record_bytes).value();
     return bytes;
 }
 
