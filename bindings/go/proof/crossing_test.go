@@ -45,3 +45,30 @@ func TestLongTextPanics(t *testing.T) {
 	}()
 	raw.NewKvc_options().SetCodec(strings.Repeat("x", 128))
 }
+
+// Layers go to C as one block: the second layer's codec has to arrive, for what is no codec there makes the creation fail.
+func TestLayersReachC(t *testing.T) {
+	options, layers := raw.NewKvc_options(), raw.Kvc_layers_new(2)
+	defer raw.Kvc_layers_delete(layers)
+	options.SetLayers(2)
+	options.SetKv_heads(1)
+	options.SetK_dim(64)
+	options.SetArena_tokens(256)
+	second := raw.Kvc_layers_at(layers, 1)
+	second.SetCodec("int8")
+	if status := raw.Kvc_supports(options, layers, 2, err); status != raw.KVC_OK {
+		t.Error(err.GetMessage())
+	}
+	second.SetCodec("no codec")
+	if status := raw.Kvc_supports(options, layers, 2, err); status != raw.KVC_E_ARGUMENT || err.GetStatus() != int32(status) {
+		t.Errorf("status %v, message %s", status, err.GetMessage())
+	}
+}
+
+// A slice is a text buffer too: asked for the size first, then filled.
+func TestCodecIsFormattedIntoASlice(t *testing.T) {
+	text := make([]byte, raw.Kvc_codec_format("int4", nil, err))
+	if raw.Kvc_codec_format("int4", text, err) != int64(len(text)) || !strings.HasPrefix(string(text), "k=int4") {
+		t.Errorf("int4 is %q", text)
+	}
+}
