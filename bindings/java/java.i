@@ -24,6 +24,7 @@
   }
   private static java.nio.ByteBuffer bytes(java.nio.ByteBuffer b, boolean written) { return direct(b, java.nio.ByteOrder.nativeOrder(), written); }
   private static java.nio.FloatBuffer floats(java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
+  private static java.nio.DoubleBuffer doubles(java.nio.DoubleBuffer b) { return b == null ? null : direct(b, b.order(), false); }
   private static java.nio.LongBuffer longs(java.nio.LongBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
   private static java.nio.LongBuffer counts(java.nio.LongBuffer seqs, java.nio.LongBuffer counts) {
     if (seqs == null || counts == null || seqs.remaining() != counts.remaining())
@@ -112,6 +113,7 @@ KVC_BUFFER(char* out, int64_t out_bytes, ByteBuffer, bytes($javainput, true), 1,
 KVC_BUFFER(uint8_t* out, int64_t out_bytes, ByteBuffer, bytes($javainput, true), 1, 1)
 KVC_BUFFER(float* out, int64_t out_bytes, FloatBuffer, floats($javainput, true), 4, 4)
 KVC_BUFFER(float* out_lse, int64_t lse_bytes, FloatBuffer, floats($javainput, true), 4, 4)
+KVC_BUFFER(const double* frequencies, int64_t n, DoubleBuffer, doubles($javainput), 8, 1)
 KVC_BUFFER(const float* logits, int64_t n, FloatBuffer, floats($javainput, false), 4, 1)
 KVC_BUFFER(const float* scores, int64_t n_scores, FloatBuffer, floats($javainput, false), 4, 1)
 KVC_BUFFER(int64_t* out, int64_t capacity, LongBuffer, longs($javainput, true), 8, 1)

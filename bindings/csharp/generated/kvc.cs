@@ -88,6 +88,11 @@ public unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
+  public static void kvc_rope_frequencies_set(CacheHandle cache, long layer, double* frequencies, long n) {
+    kvcPINVOKE.kvc_rope_frequencies_set(cache, layer, frequencies, n);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
   public static long kvc_seq_create(CacheHandle cache, kvc_seq_options options) {
     long ret = kvcPINVOKE.kvc_seq_create(cache, kvc_seq_options.getCPtr(options));
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();

@@ -399,11 +399,35 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_saturate_get___")]
   public static extern int kvc_options_saturate_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
-  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_reserved_set___")]
-  public static extern void kvc_options_reserved_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_rope_pairs_set___")]
+  public static extern void kvc_options_rope_pairs_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
 
-  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_reserved_get___")]
-  public static extern int kvc_options_reserved_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_rope_pairs_get___")]
+  public static extern int kvc_options_rope_pairs_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_keys_set___")]
+  public static extern void kvc_options_keys_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_keys_get___")]
+  public static extern int kvc_options_keys_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_positions_set___")]
+  public static extern void kvc_options_positions_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_positions_get___")]
+  public static extern int kvc_options_positions_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_rope_theta_set___")]
+  public static extern void kvc_options_rope_theta_set(global::System.Runtime.InteropServices.HandleRef jarg1, double jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_rope_theta_get___")]
+  public static extern double kvc_options_rope_theta_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_rope_dims_set___")]
+  public static extern void kvc_options_rope_dims_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_rope_dims_get___")]
+  public static extern long kvc_options_rope_dims_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_options___")]
   public static extern global::System.IntPtr new_kvc_options();
@@ -455,6 +479,12 @@ unsafe class kvcPINVOKE {
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_layer_codec_get___")]
   public static extern string kvc_layer_codec_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_layer_rope_theta_set___")]
+  public static extern void kvc_layer_rope_theta_set(global::System.Runtime.InteropServices.HandleRef jarg1, double jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_layer_rope_theta_get___")]
+  public static extern double kvc_layer_rope_theta_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_layer___")]
   public static extern global::System.IntPtr new_kvc_layer();
@@ -578,6 +608,9 @@ unsafe class kvcPINVOKE {
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_sink_logits_set___")]
   public static extern void kvc_sink_logits_set(CacheHandle jarg1, long jarg2, float* jarg3, long jarg4);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_rope_frequencies_set___")]
+  public static extern void kvc_rope_frequencies_set(CacheHandle jarg1, long jarg2, double* jarg3, long jarg4);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_options_struct_size_get___")]
   public static extern uint kvc_seq_options_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);

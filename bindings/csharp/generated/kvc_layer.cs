@@ -136,6 +136,16 @@ public class kvc_layer : global::System.IDisposable {
     } 
   }
 
+  public double rope_theta {
+    set {
+      kvcPINVOKE.kvc_layer_rope_theta_set(swigCPtr, value);
+    } 
+    get {
+      double ret = kvcPINVOKE.kvc_layer_rope_theta_get(swigCPtr);
+      return ret;
+    } 
+  }
+
   public kvc_layer() : this(kvcPINVOKE.new_kvc_layer(), true) {
   }
 

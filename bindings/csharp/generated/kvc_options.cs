@@ -238,12 +238,52 @@ public class kvc_options : global::System.IDisposable {
     } 
   }
 
-  public int reserved {
+  public int rope_pairs {
     set {
-      kvcPINVOKE.kvc_options_reserved_set(swigCPtr, value);
+      kvcPINVOKE.kvc_options_rope_pairs_set(swigCPtr, value);
     } 
     get {
-      int ret = kvcPINVOKE.kvc_options_reserved_get(swigCPtr);
+      int ret = kvcPINVOKE.kvc_options_rope_pairs_get(swigCPtr);
+      return ret;
+    } 
+  }
+
+  public int keys {
+    set {
+      kvcPINVOKE.kvc_options_keys_set(swigCPtr, value);
+    } 
+    get {
+      int ret = kvcPINVOKE.kvc_options_keys_get(swigCPtr);
+      return ret;
+    } 
+  }
+
+  public int positions {
+    set {
+      kvcPINVOKE.kvc_options_positions_set(swigCPtr, value);
+    } 
+    get {
+      int ret = kvcPINVOKE.kvc_options_positions_get(swigCPtr);
+      return ret;
+    } 
+  }
+
+  public double rope_theta {
+    set {
+      kvcPINVOKE.kvc_options_rope_theta_set(swigCPtr, value);
+    } 
+    get {
+      double ret = kvcPINVOKE.kvc_options_rope_theta_get(swigCPtr);
+      return ret;
+    } 
+  }
+
+  public long rope_dims {
+    set {
+      kvcPINVOKE.kvc_options_rope_dims_set(swigCPtr, value);
+    } 
+    get {
+      long ret = kvcPINVOKE.kvc_options_rope_dims_get(swigCPtr);
       return ret;
     } 
   }

@@ -1033,23 +1033,111 @@ SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_options_saturate_get___(void * jar
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_reserved_set___(void * jarg1, int jarg2) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_rope_pairs_set___(void * jarg1, int jarg2) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
   arg1 = (struct kvc_options *)jarg1; 
   arg2 = (int32_t)jarg2; 
-  if (arg1) (arg1)->reserved = arg2;
+  if (arg1) (arg1)->rope_pairs = arg2;
 }
 
 
-SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_options_reserved_get___(void * jarg1) {
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_options_rope_pairs_get___(void * jarg1) {
   int jresult = 0 ;
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   
   arg1 = (struct kvc_options *)jarg1; 
-  result =  ((arg1)->reserved);
+  result =  ((arg1)->rope_pairs);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_keys_set___(void * jarg1, int jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->keys = arg2;
+}
+
+
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_options_keys_get___(void * jarg1) {
+  int jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  int32_t result;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  result =  ((arg1)->keys);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_positions_set___(void * jarg1, int jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->positions = arg2;
+}
+
+
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_options_positions_get___(void * jarg1) {
+  int jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  int32_t result;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  result =  ((arg1)->positions);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_rope_theta_set___(void * jarg1, double jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  double arg2 ;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  arg2 = (double)jarg2; 
+  if (arg1) (arg1)->rope_theta = arg2;
+}
+
+
+SWIGEXPORT double SWIGSTDCALL CSharp_KvcfRaw_kvc_options_rope_theta_get___(void * jarg1) {
+  double jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  double result;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  result = (double) ((arg1)->rope_theta);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_rope_dims_set___(void * jarg1, long long jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->rope_dims = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_options_rope_dims_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  result =  ((arg1)->rope_dims);
   jresult = result; 
   return jresult;
 }
@@ -1244,6 +1332,28 @@ SWIGEXPORT char * SWIGSTDCALL CSharp_KvcfRaw_kvc_layer_codec_get___(void * jarg1
   arg1 = (struct kvc_layer *)jarg1; 
   result = (char *)(char *) ((arg1)->codec);
   jresult = SWIG_csharp_string_callback((const char *)result); 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_layer_rope_theta_set___(void * jarg1, double jarg2) {
+  struct kvc_layer *arg1 = 0 ;
+  double arg2 ;
+  
+  arg1 = (struct kvc_layer *)jarg1; 
+  arg2 = (double)jarg2; 
+  if (arg1) (arg1)->rope_theta = arg2;
+}
+
+
+SWIGEXPORT double SWIGSTDCALL CSharp_KvcfRaw_kvc_layer_rope_theta_get___(void * jarg1) {
+  double jresult = 0 ;
+  struct kvc_layer *arg1 = 0 ;
+  double result;
+  
+  arg1 = (struct kvc_layer *)jarg1; 
+  result = (double) ((arg1)->rope_theta);
+  jresult = result; 
   return jresult;
 }
 
@@ -1728,6 +1838,27 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_sink_logits_set___(void* jarg1, l
   arg3 = (float *)jarg3; 
   arg4 = (int64_t)jarg4; 
   result = (kvc_status)kvc_sink_logits_set(arg1,arg2,(float const *)arg3,arg4,arg5);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_rope_frequencies_set___(void* jarg1, long long jarg2, void* jarg3, long long jarg4) {
+  kvc_cache *arg1 = 0 ;
+  int64_t arg2 ;
+  double *arg3 = 0 ;
+  int64_t arg4 ;
+  kvc_error *arg5 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg5 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  arg3 = (double *)jarg3; 
+  arg4 = (int64_t)jarg4; 
+  result = (kvc_status)kvc_rope_frequencies_set(arg1,arg2,(double const *)arg3,arg4,arg5);
   (void)result; (void)failure; 
   if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
 }

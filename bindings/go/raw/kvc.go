@@ -82,10 +82,10 @@ typedef long long swig_type_48;
 typedef long long swig_type_49;
 typedef long long swig_type_50;
 typedef long long swig_type_51;
-typedef _gostring_ swig_type_52;
-typedef _gostring_ swig_type_53;
-typedef long long swig_type_54;
-typedef long long swig_type_55;
+typedef long long swig_type_52;
+typedef long long swig_type_53;
+typedef _gostring_ swig_type_54;
+typedef _gostring_ swig_type_55;
 typedef long long swig_type_56;
 typedef long long swig_type_57;
 typedef long long swig_type_58;
@@ -108,11 +108,11 @@ typedef long long swig_type_74;
 typedef long long swig_type_75;
 typedef long long swig_type_76;
 typedef long long swig_type_77;
-typedef _goslice_ swig_type_78;
+typedef long long swig_type_78;
 typedef long long swig_type_79;
-typedef long long swig_type_80;
+typedef _goslice_ swig_type_80;
 typedef long long swig_type_81;
-typedef long long swig_type_82;
+typedef _goslice_ swig_type_82;
 typedef long long swig_type_83;
 typedef long long swig_type_84;
 typedef long long swig_type_85;
@@ -128,11 +128,11 @@ typedef long long swig_type_94;
 typedef long long swig_type_95;
 typedef long long swig_type_96;
 typedef long long swig_type_97;
-typedef _goslice_ swig_type_98;
+typedef long long swig_type_98;
 typedef long long swig_type_99;
 typedef long long swig_type_100;
 typedef long long swig_type_101;
-typedef long long swig_type_102;
+typedef _goslice_ swig_type_102;
 typedef long long swig_type_103;
 typedef long long swig_type_104;
 typedef long long swig_type_105;
@@ -147,25 +147,25 @@ typedef long long swig_type_113;
 typedef long long swig_type_114;
 typedef long long swig_type_115;
 typedef long long swig_type_116;
-typedef _goslice_ swig_type_117;
-typedef _goslice_ swig_type_118;
-typedef _goslice_ swig_type_119;
+typedef long long swig_type_117;
+typedef long long swig_type_118;
+typedef long long swig_type_119;
 typedef long long swig_type_120;
 typedef _goslice_ swig_type_121;
 typedef _goslice_ swig_type_122;
 typedef _goslice_ swig_type_123;
 typedef long long swig_type_124;
-typedef long long swig_type_125;
-typedef long long swig_type_126;
-typedef long long swig_type_127;
+typedef _goslice_ swig_type_125;
+typedef _goslice_ swig_type_126;
+typedef _goslice_ swig_type_127;
 typedef long long swig_type_128;
-typedef _goslice_ swig_type_129;
-typedef _goslice_ swig_type_130;
-typedef _goslice_ swig_type_131;
+typedef long long swig_type_129;
+typedef long long swig_type_130;
+typedef long long swig_type_131;
 typedef long long swig_type_132;
-typedef long long swig_type_133;
-typedef long long swig_type_134;
-typedef long long swig_type_135;
+typedef _goslice_ swig_type_133;
+typedef _goslice_ swig_type_134;
+typedef _goslice_ swig_type_135;
 typedef long long swig_type_136;
 typedef long long swig_type_137;
 typedef long long swig_type_138;
@@ -183,15 +183,15 @@ typedef long long swig_type_149;
 typedef long long swig_type_150;
 typedef long long swig_type_151;
 typedef long long swig_type_152;
-typedef _goslice_ swig_type_153;
+typedef long long swig_type_153;
 typedef long long swig_type_154;
-typedef _goslice_ swig_type_155;
+typedef long long swig_type_155;
 typedef long long swig_type_156;
-typedef long long swig_type_157;
+typedef _goslice_ swig_type_157;
 typedef long long swig_type_158;
-typedef long long swig_type_159;
+typedef _goslice_ swig_type_159;
 typedef long long swig_type_160;
-typedef _goslice_ swig_type_161;
+typedef long long swig_type_161;
 typedef long long swig_type_162;
 typedef long long swig_type_163;
 typedef long long swig_type_164;
@@ -203,7 +203,7 @@ typedef _goslice_ swig_type_169;
 typedef long long swig_type_170;
 typedef long long swig_type_171;
 typedef long long swig_type_172;
-typedef long long swig_type_173;
+typedef _goslice_ swig_type_173;
 typedef long long swig_type_174;
 typedef long long swig_type_175;
 typedef long long swig_type_176;
@@ -245,7 +245,11 @@ typedef long long swig_type_211;
 typedef long long swig_type_212;
 typedef long long swig_type_213;
 typedef long long swig_type_214;
-typedef _gostring_ swig_type_215;
+typedef long long swig_type_215;
+typedef long long swig_type_216;
+typedef long long swig_type_217;
+typedef long long swig_type_218;
+typedef _gostring_ swig_type_219;
 extern void _wrap_Swig_free_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_raw_34db36d697db1bc7(swig_intgo arg1);
 extern swig_type_1 _wrap_kvc_version_raw_34db36d697db1bc7(void);
@@ -280,6 +284,12 @@ extern swig_intgo _wrap_KVC_CPU_raw_34db36d697db1bc7(void);
 extern swig_intgo _wrap_KVC_PART_UNSET_raw_34db36d697db1bc7(void);
 extern swig_intgo _wrap_KVC_KEYS_raw_34db36d697db1bc7(void);
 extern swig_intgo _wrap_KVC_VALUES_raw_34db36d697db1bc7(void);
+extern swig_intgo _wrap_KVC_ROPE_HALVES_raw_34db36d697db1bc7(void);
+extern swig_intgo _wrap_KVC_ROPE_INTERLEAVED_raw_34db36d697db1bc7(void);
+extern swig_intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_34db36d697db1bc7(void);
+extern swig_intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_34db36d697db1bc7(void);
+extern swig_intgo _wrap_KVC_POSITIONS_TRUE_raw_34db36d697db1bc7(void);
+extern swig_intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_34db36d697db1bc7(void);
 extern swig_type_9 _wrap_kvc_preset_count_raw_34db36d697db1bc7(void);
 extern swig_type_10 _wrap_kvc_preset_name_raw_34db36d697db1bc7(swig_type_11 arg1);
 extern swig_type_12 _wrap_kvc_codec_format_raw_34db36d697db1bc7(swig_type_13 arg1, swig_type_14 arg2, uintptr_t arg3);
@@ -320,86 +330,97 @@ extern void _wrap_kvc_options_threads_set_raw_34db36d697db1bc7(uintptr_t arg1, s
 extern swig_type_41 _wrap_kvc_options_threads_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_options_saturate_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_options_saturate_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_rope_pairs_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_rope_pairs_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_keys_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_keys_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_positions_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_positions_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_rope_theta_set_raw_34db36d697db1bc7(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_options_rope_theta_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_rope_dims_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_42 arg2);
+extern swig_type_43 _wrap_kvc_options_rope_dims_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_options_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_options_raw_34db36d697db1bc7(uintptr_t arg1);
 extern int _wrap_kvc_layer_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_layer_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_layer_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_layer_kv_heads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_42 arg2);
-extern swig_type_43 _wrap_kvc_layer_kv_heads_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_layer_q_heads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_44 arg2);
-extern swig_type_45 _wrap_kvc_layer_q_heads_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_layer_k_dim_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_46 arg2);
-extern swig_type_47 _wrap_kvc_layer_k_dim_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_layer_v_dim_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_48 arg2);
-extern swig_type_49 _wrap_kvc_layer_v_dim_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_layer_sliding_window_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_50 arg2);
-extern swig_type_51 _wrap_kvc_layer_sliding_window_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_layer_codec_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_52 arg2);
-extern swig_type_53 _wrap_kvc_layer_codec_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_kv_heads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_44 arg2);
+extern swig_type_45 _wrap_kvc_layer_kv_heads_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_q_heads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_46 arg2);
+extern swig_type_47 _wrap_kvc_layer_q_heads_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_k_dim_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_48 arg2);
+extern swig_type_49 _wrap_kvc_layer_k_dim_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_v_dim_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_50 arg2);
+extern swig_type_51 _wrap_kvc_layer_v_dim_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_sliding_window_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_52 arg2);
+extern swig_type_53 _wrap_kvc_layer_sliding_window_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_codec_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_54 arg2);
+extern swig_type_55 _wrap_kvc_layer_codec_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_rope_theta_set_raw_34db36d697db1bc7(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_layer_rope_theta_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_layer_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_layer_raw_34db36d697db1bc7(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_supports_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, swig_type_54 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_supports_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, swig_type_56 arg3, uintptr_t arg4);
 extern int _wrap_kvc_plan_request_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_plan_request_partial_commit_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_plan_request_partial_commit_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_55 arg2);
-extern swig_type_56 _wrap_kvc_plan_request_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_57 arg2);
-extern swig_type_58 _wrap_kvc_plan_request_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_step_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_59 arg2);
-extern swig_type_60 _wrap_kvc_plan_request_step_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_budget_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_61 arg2);
-extern swig_type_62 _wrap_kvc_plan_request_budget_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_57 arg2);
+extern swig_type_58 _wrap_kvc_plan_request_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_59 arg2);
+extern swig_type_60 _wrap_kvc_plan_request_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_step_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_61 arg2);
+extern swig_type_62 _wrap_kvc_plan_request_step_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_budget_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_63 arg2);
+extern swig_type_64 _wrap_kvc_plan_request_budget_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_plan_request_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_plan_request_raw_34db36d697db1bc7(uintptr_t arg1);
 extern int _wrap_kvc_plan_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_plan_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_plan_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_arena_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_63 arg2);
-extern swig_type_64 _wrap_kvc_plan_arena_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_slab_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_65 arg2);
-extern swig_type_66 _wrap_kvc_plan_slab_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_record_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_67 arg2);
-extern swig_type_68 _wrap_kvc_plan_record_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_fp16_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_69 arg2);
-extern swig_type_70 _wrap_kvc_plan_fp16_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_max_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_71 arg2);
-extern swig_type_72 _wrap_kvc_plan_max_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_max_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_73 arg2);
-extern swig_type_74 _wrap_kvc_plan_max_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_arena_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_65 arg2);
+extern swig_type_66 _wrap_kvc_plan_arena_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_slab_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_67 arg2);
+extern swig_type_68 _wrap_kvc_plan_slab_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_record_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_69 arg2);
+extern swig_type_70 _wrap_kvc_plan_record_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_fp16_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_71 arg2);
+extern swig_type_72 _wrap_kvc_plan_fp16_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_max_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_73 arg2);
+extern swig_type_74 _wrap_kvc_plan_max_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_max_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_75 arg2);
+extern swig_type_76 _wrap_kvc_plan_max_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_plan_codec_bits_set_raw_34db36d697db1bc7(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_plan_codec_bits_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_plan_effective_bits_set_raw_34db36d697db1bc7(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_plan_effective_bits_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_plan_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_plan_raw_34db36d697db1bc7(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_plan_compute_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, swig_type_75 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern uintptr_t _wrap_kvc_create_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, swig_type_76 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_plan_compute_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, swig_type_77 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern uintptr_t _wrap_kvc_create_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, swig_type_78 arg3, uintptr_t arg4);
 extern swig_intgo _wrap_kvc_destroy_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_kvc_sink_logits_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_77 arg2, swig_type_78 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_sink_logits_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_79 arg2, swig_type_80 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_rope_frequencies_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_81 arg2, swig_type_82 arg3, uintptr_t arg4);
 extern int _wrap_kvc_seq_options_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_seq_options_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_seq_options_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_options_first_position_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_79 arg2);
-extern swig_type_80 _wrap_kvc_seq_options_first_position_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_options_prompt_length_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_81 arg2);
-extern swig_type_82 _wrap_kvc_seq_options_prompt_length_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_options_first_position_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_83 arg2);
+extern swig_type_84 _wrap_kvc_seq_options_first_position_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_options_prompt_length_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_85 arg2);
+extern swig_type_86 _wrap_kvc_seq_options_prompt_length_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_seq_options_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_seq_options_raw_34db36d697db1bc7(uintptr_t arg1);
 extern swig_intgo _wrap_KVC_CUT_EXACT_raw_34db36d697db1bc7(void);
 extern swig_intgo _wrap_KVC_CUT_INEXACT_raw_34db36d697db1bc7(void);
-extern swig_type_83 _wrap_kvc_seq_create_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_seq_destroy_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_84 arg2, uintptr_t arg3);
-extern swig_type_85 _wrap_kvc_seq_fork_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_86 arg2, swig_type_87 arg3, int arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_truncate_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_88 arg2, swig_type_89 arg3, int arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_length_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_90 arg2, swig_voidp arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_exact_floor_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_91 arg2, swig_voidp arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_live_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_92 arg2, swig_type_93 arg3, swig_type_94 arg4, swig_voidp arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_positions_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_95 arg2, swig_type_96 arg3, swig_type_97 arg4, swig_type_98 arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_prompt_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_99 arg2, swig_type_100 arg3, uintptr_t arg4);
+extern swig_type_87 _wrap_kvc_seq_create_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_intgo _wrap_kvc_seq_destroy_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_88 arg2, uintptr_t arg3);
+extern swig_type_89 _wrap_kvc_seq_fork_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_90 arg2, swig_type_91 arg3, int arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_truncate_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_92 arg2, swig_type_93 arg3, int arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_length_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_94 arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_exact_floor_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_95 arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_live_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_96 arg2, swig_type_97 arg3, swig_type_98 arg4, swig_voidp arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_positions_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_99 arg2, swig_type_100 arg3, swig_type_101 arg4, swig_type_102 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_prompt_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_103 arg2, swig_type_104 arg3, uintptr_t arg4);
 extern int _wrap_kvc_step_options_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_step_options_kv_dtype_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_step_options_kv_dtype_get_raw_34db36d697db1bc7(uintptr_t arg1);
@@ -407,22 +428,22 @@ extern void _wrap_kvc_step_options_q_dtype_set_raw_34db36d697db1bc7(uintptr_t ar
 extern int _wrap_kvc_step_options_q_dtype_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_step_options_out_dtype_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_step_options_out_dtype_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_k_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_101 arg2);
-extern swig_type_102 _wrap_kvc_step_options_k_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_k_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_103 arg2);
-extern swig_type_104 _wrap_kvc_step_options_k_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_v_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_105 arg2);
-extern swig_type_106 _wrap_kvc_step_options_v_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_v_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_107 arg2);
-extern swig_type_108 _wrap_kvc_step_options_v_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_q_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_109 arg2);
-extern swig_type_110 _wrap_kvc_step_options_q_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_q_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_111 arg2);
-extern swig_type_112 _wrap_kvc_step_options_q_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_out_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_113 arg2);
-extern swig_type_114 _wrap_kvc_step_options_out_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_out_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_115 arg2);
-extern swig_type_116 _wrap_kvc_step_options_out_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_k_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_105 arg2);
+extern swig_type_106 _wrap_kvc_step_options_k_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_k_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_107 arg2);
+extern swig_type_108 _wrap_kvc_step_options_k_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_v_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_109 arg2);
+extern swig_type_110 _wrap_kvc_step_options_v_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_v_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_111 arg2);
+extern swig_type_112 _wrap_kvc_step_options_v_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_q_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_113 arg2);
+extern swig_type_114 _wrap_kvc_step_options_q_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_q_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_115 arg2);
+extern swig_type_116 _wrap_kvc_step_options_q_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_out_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_117 arg2);
+extern swig_type_118 _wrap_kvc_step_options_out_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_out_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_119 arg2);
+extern swig_type_120 _wrap_kvc_step_options_out_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_step_options_partial_commit_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_step_options_partial_commit_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_step_options_strict_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
@@ -433,9 +454,9 @@ extern void _wrap_kvc_step_options_reserved_set_raw_34db36d697db1bc7(uintptr_t a
 extern int _wrap_kvc_step_options_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_step_options_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_step_options_raw_34db36d697db1bc7(uintptr_t arg1);
-extern uintptr_t _wrap_kvc_step_begin_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_117 arg2, swig_type_118 arg3, swig_type_119 arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_append_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_120 arg2, swig_type_121 arg3, swig_type_122 arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_step_commit_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_123 arg2, uintptr_t arg3);
+extern uintptr_t _wrap_kvc_step_begin_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_121 arg2, swig_type_122 arg3, swig_type_123 arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_append_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_124 arg2, swig_type_125 arg3, swig_type_126 arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_step_commit_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_127 arg2, uintptr_t arg3);
 extern swig_intgo _wrap_kvc_step_abort_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2);
 extern int _wrap_kvc_attend_options_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_attend_options_scale_set_raw_34db36d697db1bc7(uintptr_t arg1, float arg2);
@@ -444,98 +465,98 @@ extern void _wrap_kvc_attend_options_soft_cap_set_raw_34db36d697db1bc7(uintptr_t
 extern float _wrap_kvc_attend_options_soft_cap_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_attend_options_partial_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_attend_options_partial_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_sliding_window_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_124 arg2);
-extern swig_type_125 _wrap_kvc_attend_options_sliding_window_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_causal_offset_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_126 arg2);
-extern swig_type_127 _wrap_kvc_attend_options_causal_offset_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_sliding_window_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_128 arg2);
+extern swig_type_129 _wrap_kvc_attend_options_sliding_window_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_causal_offset_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_130 arg2);
+extern swig_type_131 _wrap_kvc_attend_options_causal_offset_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_attend_options_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_attend_options_raw_34db36d697db1bc7(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_attend_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_128 arg2, swig_type_129 arg3, swig_type_130 arg4, swig_type_131 arg5, uintptr_t arg6, uintptr_t arg7);
+extern swig_intgo _wrap_kvc_attend_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_132 arg2, swig_type_133 arg3, swig_type_134 arg4, swig_type_135 arg5, uintptr_t arg6, uintptr_t arg7);
 extern int _wrap_kvc_evict_options_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_evict_options_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_evict_options_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_layer_begin_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_132 arg2);
-extern swig_type_133 _wrap_kvc_evict_options_layer_begin_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_layer_end_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_134 arg2);
-extern swig_type_135 _wrap_kvc_evict_options_layer_end_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_head_begin_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_136 arg2);
-extern swig_type_137 _wrap_kvc_evict_options_head_begin_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_head_end_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_138 arg2);
-extern swig_type_139 _wrap_kvc_evict_options_head_end_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_budget_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_140 arg2);
-extern swig_type_141 _wrap_kvc_evict_options_budget_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_recent_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_142 arg2);
-extern swig_type_143 _wrap_kvc_evict_options_recent_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_layer_begin_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_136 arg2);
+extern swig_type_137 _wrap_kvc_evict_options_layer_begin_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_layer_end_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_138 arg2);
+extern swig_type_139 _wrap_kvc_evict_options_layer_end_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_head_begin_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_140 arg2);
+extern swig_type_141 _wrap_kvc_evict_options_head_begin_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_head_end_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_142 arg2);
+extern swig_type_143 _wrap_kvc_evict_options_head_end_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_budget_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_144 arg2);
+extern swig_type_145 _wrap_kvc_evict_options_budget_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_recent_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_146 arg2);
+extern swig_type_147 _wrap_kvc_evict_options_recent_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_evict_options_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_evict_options_raw_34db36d697db1bc7(uintptr_t arg1);
 extern int _wrap_kvc_evict_report_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_evict_report_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_evict_report_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_evicted_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_144 arg2);
-extern swig_type_145 _wrap_kvc_evict_report_tokens_evicted_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_records_freed_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_146 arg2);
-extern swig_type_147 _wrap_kvc_evict_report_records_freed_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_bytes_freed_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_148 arg2);
-extern swig_type_149 _wrap_kvc_evict_report_bytes_freed_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_repacked_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_150 arg2);
-extern swig_type_151 _wrap_kvc_evict_report_tokens_repacked_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_evicted_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_148 arg2);
+extern swig_type_149 _wrap_kvc_evict_report_tokens_evicted_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_records_freed_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_150 arg2);
+extern swig_type_151 _wrap_kvc_evict_report_records_freed_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_bytes_freed_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_152 arg2);
+extern swig_type_153 _wrap_kvc_evict_report_bytes_freed_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_repacked_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_154 arg2);
+extern swig_type_155 _wrap_kvc_evict_report_tokens_repacked_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_evict_report_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_evict_report_raw_34db36d697db1bc7(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_evict_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_152 arg2, swig_type_153 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_evict_keep_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_154 arg2, swig_type_155 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_read_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_156 arg2, swig_type_157 arg3, swig_type_158 arg4, int arg5, swig_type_159 arg6, swig_type_160 arg7, swig_type_161 arg8, uintptr_t arg9);
-extern swig_intgo _wrap_kvc_seq_read_codes_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_162 arg2, swig_type_163 arg3, swig_type_164 arg4, int arg5, swig_type_165 arg6, swig_voidp arg7, uintptr_t arg8);
-extern swig_intgo _wrap_kvc_seq_read_mass_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_166 arg2, swig_type_167 arg3, swig_type_168 arg4, swig_type_169 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_evict_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_156 arg2, swig_type_157 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_evict_keep_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_158 arg2, swig_type_159 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_read_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_160 arg2, swig_type_161 arg3, swig_type_162 arg4, int arg5, swig_type_163 arg6, swig_type_164 arg7, swig_type_165 arg8, uintptr_t arg9);
+extern swig_intgo _wrap_kvc_seq_read_codes_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_166 arg2, swig_type_167 arg3, swig_type_168 arg4, int arg5, swig_type_169 arg6, swig_voidp arg7, uintptr_t arg8);
+extern swig_intgo _wrap_kvc_seq_read_mass_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_170 arg2, swig_type_171 arg3, swig_type_172 arg4, swig_type_173 arg5, uintptr_t arg6);
 extern int _wrap_kvc_stats_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_stats_open_steps_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_stats_open_steps_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_arena_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_170 arg2);
-extern swig_type_171 _wrap_kvc_stats_arena_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_bound_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_172 arg2);
-extern swig_type_173 _wrap_kvc_stats_bound_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_record_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_174 arg2);
-extern swig_type_175 _wrap_kvc_stats_record_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_sink_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_176 arg2);
-extern swig_type_177 _wrap_kvc_stats_sink_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_window_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_178 arg2);
-extern swig_type_179 _wrap_kvc_stats_window_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_code_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_180 arg2);
-extern swig_type_181 _wrap_kvc_stats_code_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_182 arg2);
-extern swig_type_183 _wrap_kvc_stats_side_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_184 arg2);
-extern swig_type_185 _wrap_kvc_stats_reserved_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_table_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_186 arg2);
-extern swig_type_187 _wrap_kvc_stats_table_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_scratch_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_188 arg2);
-extern swig_type_189 _wrap_kvc_stats_scratch_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_190 arg2);
-extern swig_type_191 _wrap_kvc_stats_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_appended_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_192 arg2);
-extern swig_type_193 _wrap_kvc_stats_tokens_appended_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_evicted_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_194 arg2);
-extern swig_type_195 _wrap_kvc_stats_tokens_evicted_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_pages_quantized_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_196 arg2);
-extern swig_type_197 _wrap_kvc_stats_pages_quantized_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_requantized_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_198 arg2);
-extern swig_type_199 _wrap_kvc_stats_tokens_requantized_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_slow_calls_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_200 arg2);
-extern swig_type_201 _wrap_kvc_stats_slow_calls_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_arena_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_174 arg2);
+extern swig_type_175 _wrap_kvc_stats_arena_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_bound_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_176 arg2);
+extern swig_type_177 _wrap_kvc_stats_bound_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_record_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_178 arg2);
+extern swig_type_179 _wrap_kvc_stats_record_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_sink_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_180 arg2);
+extern swig_type_181 _wrap_kvc_stats_sink_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_window_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_182 arg2);
+extern swig_type_183 _wrap_kvc_stats_window_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_code_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_184 arg2);
+extern swig_type_185 _wrap_kvc_stats_code_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_186 arg2);
+extern swig_type_187 _wrap_kvc_stats_side_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_188 arg2);
+extern swig_type_189 _wrap_kvc_stats_reserved_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_table_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_190 arg2);
+extern swig_type_191 _wrap_kvc_stats_table_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_scratch_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_192 arg2);
+extern swig_type_193 _wrap_kvc_stats_scratch_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_194 arg2);
+extern swig_type_195 _wrap_kvc_stats_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_appended_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_196 arg2);
+extern swig_type_197 _wrap_kvc_stats_tokens_appended_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_evicted_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_198 arg2);
+extern swig_type_199 _wrap_kvc_stats_tokens_evicted_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_pages_quantized_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_200 arg2);
+extern swig_type_201 _wrap_kvc_stats_pages_quantized_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_requantized_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_202 arg2);
+extern swig_type_203 _wrap_kvc_stats_tokens_requantized_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_slow_calls_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_204 arg2);
+extern swig_type_205 _wrap_kvc_stats_slow_calls_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_stats_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_stats_raw_34db36d697db1bc7(uintptr_t arg1);
 extern int _wrap_kvc_seq_stats_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_seq_stats_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_seq_stats_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_202 arg2);
-extern swig_type_203 _wrap_kvc_seq_stats_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_record_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_204 arg2);
-extern swig_type_205 _wrap_kvc_seq_stats_record_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_shared_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_206 arg2);
-extern swig_type_207 _wrap_kvc_seq_stats_shared_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_table_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_208 arg2);
-extern swig_type_209 _wrap_kvc_seq_stats_table_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_fp16_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_210 arg2);
-extern swig_type_211 _wrap_kvc_seq_stats_fp16_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_206 arg2);
+extern swig_type_207 _wrap_kvc_seq_stats_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_record_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_208 arg2);
+extern swig_type_209 _wrap_kvc_seq_stats_record_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_shared_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_210 arg2);
+extern swig_type_211 _wrap_kvc_seq_stats_shared_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_table_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_212 arg2);
+extern swig_type_213 _wrap_kvc_seq_stats_table_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_fp16_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_214 arg2);
+extern swig_type_215 _wrap_kvc_seq_stats_fp16_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_seq_stats_codec_bits_set_raw_34db36d697db1bc7(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_seq_stats_codec_bits_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_seq_stats_effective_bits_set_raw_34db36d697db1bc7(uintptr_t arg1, double arg2);
@@ -543,11 +564,11 @@ extern double _wrap_kvc_seq_stats_effective_bits_get_raw_34db36d697db1bc7(uintpt
 extern uintptr_t _wrap_new_kvc_seq_stats_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_seq_stats_raw_34db36d697db1bc7(uintptr_t arg1);
 extern swig_intgo _wrap_kvc_stats_get_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_seq_stats_get_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_212 arg2, uintptr_t arg3, uintptr_t arg4);
-extern uintptr_t _wrap_kvc_layers_new_raw_34db36d697db1bc7(swig_type_213 arg1);
-extern uintptr_t _wrap_kvc_layers_at_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_214 arg2);
+extern swig_intgo _wrap_kvc_seq_stats_get_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_216 arg2, uintptr_t arg3, uintptr_t arg4);
+extern uintptr_t _wrap_kvc_layers_new_raw_34db36d697db1bc7(swig_type_217 arg1);
+extern uintptr_t _wrap_kvc_layers_at_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_218 arg2);
 extern void _wrap_kvc_layers_delete_raw_34db36d697db1bc7(uintptr_t arg1);
-extern swig_type_215 _wrap_kvc_abi_mismatch_raw_34db36d697db1bc7(void);
+extern swig_type_219 _wrap_kvc_abi_mismatch_raw_34db36d697db1bc7(void);
 #undef intgo
 */
 import "C"
@@ -869,6 +890,51 @@ func _swig_getKVC_VALUES() (_swig_ret Kvc_part) {
 }
 
 var KVC_VALUES Kvc_part = _swig_getKVC_VALUES()
+type Kvc_rope_pairs int
+func _swig_getKVC_ROPE_HALVES() (_swig_ret Kvc_rope_pairs) {
+	var swig_r Kvc_rope_pairs
+	swig_r = (Kvc_rope_pairs)(C._wrap_KVC_ROPE_HALVES_raw_34db36d697db1bc7())
+	return swig_r
+}
+
+var KVC_ROPE_HALVES Kvc_rope_pairs = _swig_getKVC_ROPE_HALVES()
+func _swig_getKVC_ROPE_INTERLEAVED() (_swig_ret Kvc_rope_pairs) {
+	var swig_r Kvc_rope_pairs
+	swig_r = (Kvc_rope_pairs)(C._wrap_KVC_ROPE_INTERLEAVED_raw_34db36d697db1bc7())
+	return swig_r
+}
+
+var KVC_ROPE_INTERLEAVED Kvc_rope_pairs = _swig_getKVC_ROPE_INTERLEAVED()
+type Kvc_keys int
+func _swig_getKVC_KEYS_AFTER_ROPE() (_swig_ret Kvc_keys) {
+	var swig_r Kvc_keys
+	swig_r = (Kvc_keys)(C._wrap_KVC_KEYS_AFTER_ROPE_raw_34db36d697db1bc7())
+	return swig_r
+}
+
+var KVC_KEYS_AFTER_ROPE Kvc_keys = _swig_getKVC_KEYS_AFTER_ROPE()
+func _swig_getKVC_KEYS_BEFORE_ROPE() (_swig_ret Kvc_keys) {
+	var swig_r Kvc_keys
+	swig_r = (Kvc_keys)(C._wrap_KVC_KEYS_BEFORE_ROPE_raw_34db36d697db1bc7())
+	return swig_r
+}
+
+var KVC_KEYS_BEFORE_ROPE Kvc_keys = _swig_getKVC_KEYS_BEFORE_ROPE()
+type Kvc_positions int
+func _swig_getKVC_POSITIONS_TRUE() (_swig_ret Kvc_positions) {
+	var swig_r Kvc_positions
+	swig_r = (Kvc_positions)(C._wrap_KVC_POSITIONS_TRUE_raw_34db36d697db1bc7())
+	return swig_r
+}
+
+var KVC_POSITIONS_TRUE Kvc_positions = _swig_getKVC_POSITIONS_TRUE()
+func _swig_getKVC_POSITIONS_IN_CACHE() (_swig_ret Kvc_positions) {
+	var swig_r Kvc_positions
+	swig_r = (Kvc_positions)(C._wrap_KVC_POSITIONS_IN_CACHE_raw_34db36d697db1bc7())
+	return swig_r
+}
+
+var KVC_POSITIONS_IN_CACHE Kvc_positions = _swig_getKVC_POSITIONS_IN_CACHE()
 func Kvc_preset_count() (_swig_ret int64) {
 	var swig_r int64
 	swig_r = (int64)(C._wrap_kvc_preset_count_raw_34db36d697db1bc7())
@@ -1165,16 +1231,68 @@ func (arg1 SwigcptrKvc_options) GetSaturate() (_swig_ret int32) {
 	return swig_r
 }
 
-func (arg1 SwigcptrKvc_options) SetReserved(arg2 int32) {
+func (arg1 SwigcptrKvc_options) SetRope_pairs(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_reserved_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_rope_pairs_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
-func (arg1 SwigcptrKvc_options) GetReserved() (_swig_ret int32) {
+func (arg1 SwigcptrKvc_options) GetRope_pairs() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_reserved_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_rope_pairs_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_options) SetKeys(arg2 int32) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_options_keys_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_options) GetKeys() (_swig_ret int32) {
+	var swig_r int32
+	_swig_i_0 := arg1
+	swig_r = (int32)(C._wrap_kvc_options_keys_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_options) SetPositions(arg2 int32) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_options_positions_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_options) GetPositions() (_swig_ret int32) {
+	var swig_r int32
+	_swig_i_0 := arg1
+	swig_r = (int32)(C._wrap_kvc_options_positions_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_options) SetRope_theta(arg2 float64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_options_rope_theta_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_options) GetRope_theta() (_swig_ret float64) {
+	var swig_r float64
+	_swig_i_0 := arg1
+	swig_r = (float64)(C._wrap_kvc_options_rope_theta_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_options) SetRope_dims(arg2 int64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_options_rope_dims_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_42(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_options) GetRope_dims() (_swig_ret int64) {
+	var swig_r int64
+	_swig_i_0 := arg1
+	swig_r = (int64)(C._wrap_kvc_options_rope_dims_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
@@ -1227,8 +1345,16 @@ type Kvc_options interface {
 	GetThreads() (_swig_ret int64)
 	SetSaturate(arg2 int32)
 	GetSaturate() (_swig_ret int32)
-	SetReserved(arg2 int32)
-	GetReserved() (_swig_ret int32)
+	SetRope_pairs(arg2 int32)
+	GetRope_pairs() (_swig_ret int32)
+	SetKeys(arg2 int32)
+	GetKeys() (_swig_ret int32)
+	SetPositions(arg2 int32)
+	GetPositions() (_swig_ret int32)
+	SetRope_theta(arg2 float64)
+	GetRope_theta() (_swig_ret float64)
+	SetRope_dims(arg2 int64)
+	GetRope_dims() (_swig_ret int64)
 }
 
 type SwigcptrKvc_layer uintptr
@@ -1263,7 +1389,7 @@ func (arg1 SwigcptrKvc_layer) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_layer) SetKv_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_kv_heads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_42(_swig_i_1))
+	C._wrap_kvc_layer_kv_heads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_44(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetKv_heads() (_swig_ret int64) {
@@ -1276,7 +1402,7 @@ func (arg1 SwigcptrKvc_layer) GetKv_heads() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetQ_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_q_heads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_44(_swig_i_1))
+	C._wrap_kvc_layer_q_heads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_46(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetQ_heads() (_swig_ret int64) {
@@ -1289,7 +1415,7 @@ func (arg1 SwigcptrKvc_layer) GetQ_heads() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetK_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_k_dim_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_46(_swig_i_1))
+	C._wrap_kvc_layer_k_dim_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_48(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetK_dim() (_swig_ret int64) {
@@ -1302,7 +1428,7 @@ func (arg1 SwigcptrKvc_layer) GetK_dim() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetV_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_v_dim_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_48(_swig_i_1))
+	C._wrap_kvc_layer_v_dim_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_50(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetV_dim() (_swig_ret int64) {
@@ -1315,7 +1441,7 @@ func (arg1 SwigcptrKvc_layer) GetV_dim() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_sliding_window_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_50(_swig_i_1))
+	C._wrap_kvc_layer_sliding_window_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_52(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetSliding_window() (_swig_ret int64) {
@@ -1328,7 +1454,7 @@ func (arg1 SwigcptrKvc_layer) GetSliding_window() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetCodec(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_codec_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_52)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_layer_codec_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_54)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1342,6 +1468,19 @@ func (arg1 SwigcptrKvc_layer) GetCodec() (_swig_ret string) {
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
 	return swig_r_1
+}
+
+func (arg1 SwigcptrKvc_layer) SetRope_theta(arg2 float64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_layer_rope_theta_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_layer) GetRope_theta() (_swig_ret float64) {
+	var swig_r float64
+	_swig_i_0 := arg1
+	swig_r = (float64)(C._wrap_kvc_layer_rope_theta_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0)))
+	return swig_r
 }
 
 func NewKvc_layer() (_swig_ret Kvc_layer) {
@@ -1373,6 +1512,8 @@ type Kvc_layer interface {
 	GetSliding_window() (_swig_ret int64)
 	SetCodec(arg2 string)
 	GetCodec() (_swig_ret string)
+	SetRope_theta(arg2 float64)
+	GetRope_theta() (_swig_ret float64)
 }
 
 func Kvc_supports(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_error) (_swig_ret Kvc_status) {
@@ -1381,7 +1522,7 @@ func Kvc_supports(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_error) 
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_supports_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_54(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_supports_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_56(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -1417,7 +1558,7 @@ func (arg1 SwigcptrKvc_plan_request) GetPartial_commit() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_plan_request) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_55(_swig_i_1))
+	C._wrap_kvc_plan_request_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_57(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetTokens() (_swig_ret int64) {
@@ -1430,7 +1571,7 @@ func (arg1 SwigcptrKvc_plan_request) GetTokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan_request) SetSequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_57(_swig_i_1))
+	C._wrap_kvc_plan_request_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_59(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetSequences() (_swig_ret int64) {
@@ -1443,7 +1584,7 @@ func (arg1 SwigcptrKvc_plan_request) GetSequences() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan_request) SetStep_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_step_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_59(_swig_i_1))
+	C._wrap_kvc_plan_request_step_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_61(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetStep_tokens() (_swig_ret int64) {
@@ -1456,7 +1597,7 @@ func (arg1 SwigcptrKvc_plan_request) GetStep_tokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan_request) SetBudget_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_budget_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_61(_swig_i_1))
+	C._wrap_kvc_plan_request_budget_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_63(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetBudget_bytes() (_swig_ret int64) {
@@ -1525,7 +1666,7 @@ func (arg1 SwigcptrKvc_plan) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_plan) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_arena_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_63(_swig_i_1))
+	C._wrap_kvc_plan_arena_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_65(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetArena_bytes() (_swig_ret int64) {
@@ -1538,7 +1679,7 @@ func (arg1 SwigcptrKvc_plan) GetArena_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetSlab_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_slab_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_65(_swig_i_1))
+	C._wrap_kvc_plan_slab_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_67(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetSlab_bytes() (_swig_ret int64) {
@@ -1551,7 +1692,7 @@ func (arg1 SwigcptrKvc_plan) GetSlab_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_record_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_67(_swig_i_1))
+	C._wrap_kvc_plan_record_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_69(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetRecord_bytes() (_swig_ret int64) {
@@ -1564,7 +1705,7 @@ func (arg1 SwigcptrKvc_plan) GetRecord_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetFp16_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_fp16_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_69(_swig_i_1))
+	C._wrap_kvc_plan_fp16_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_71(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetFp16_bytes() (_swig_ret int64) {
@@ -1577,7 +1718,7 @@ func (arg1 SwigcptrKvc_plan) GetFp16_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetMax_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_max_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_71(_swig_i_1))
+	C._wrap_kvc_plan_max_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_73(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetMax_tokens() (_swig_ret int64) {
@@ -1590,7 +1731,7 @@ func (arg1 SwigcptrKvc_plan) GetMax_tokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetMax_sequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_max_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_73(_swig_i_1))
+	C._wrap_kvc_plan_max_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_75(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetMax_sequences() (_swig_ret int64) {
@@ -1669,7 +1810,7 @@ func Kvc_plan_compute(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_pla
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_plan_compute_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_75(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_plan_compute_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_77(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	return swig_r
 }
 
@@ -1679,7 +1820,7 @@ func Kvc_create(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (uintptr)(C._wrap_kvc_create_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_76(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (uintptr)(C._wrap_kvc_create_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_78(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -1697,7 +1838,20 @@ func Kvc_sink_logits_set(arg1 uintptr, arg2 int64, arg3 []float32, arg4 Kvc_erro
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_sink_logits_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_77(_swig_i_1), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_sink_logits_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_79(_swig_i_1), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	return swig_r
+}
+
+func Kvc_rope_frequencies_set(arg1 uintptr, arg2 int64, arg3 []float64, arg4 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := getSwigcptr(arg4)
+	swig_r = (Kvc_status)(C._wrap_kvc_rope_frequencies_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_81(_swig_i_1), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -1736,7 +1890,7 @@ func (arg1 SwigcptrKvc_seq_options) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_seq_options) SetFirst_position(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_options_first_position_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_79(_swig_i_1))
+	C._wrap_kvc_seq_options_first_position_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_83(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_options) GetFirst_position() (_swig_ret int64) {
@@ -1749,7 +1903,7 @@ func (arg1 SwigcptrKvc_seq_options) GetFirst_position() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_options) SetPrompt_length(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_options_prompt_length_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_81(_swig_i_1))
+	C._wrap_kvc_seq_options_prompt_length_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_85(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_options) GetPrompt_length() (_swig_ret int64) {
@@ -1811,7 +1965,7 @@ func Kvc_seq_destroy(arg1 uintptr, arg2 int64, arg3 Kvc_error) (_swig_ret Kvc_st
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_destroy_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_84(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_destroy_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_88(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -1822,7 +1976,7 @@ func Kvc_seq_fork(arg1 uintptr, arg2 int64, arg3 int64, arg4 int32, arg5 Kvc_err
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (int64)(C._wrap_kvc_seq_fork_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_86(_swig_i_1), C.swig_type_87(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (int64)(C._wrap_kvc_seq_fork_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_90(_swig_i_1), C.swig_type_91(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	return swig_r
 }
 
@@ -1833,7 +1987,7 @@ func Kvc_seq_truncate(arg1 uintptr, arg2 int64, arg3 int64, arg4 int32, arg5 Kvc
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_truncate_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_88(_swig_i_1), C.swig_type_89(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_truncate_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_92(_swig_i_1), C.swig_type_93(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	return swig_r
 }
 
@@ -1843,7 +1997,7 @@ func Kvc_seq_length(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) (_swi
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_length_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_90(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_length_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_94(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -1853,7 +2007,7 @@ func Kvc_seq_exact_floor(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) 
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_exact_floor_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_91(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_exact_floor_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -1865,7 +2019,7 @@ func Kvc_seq_live(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 *int64,
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_live_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_92(_swig_i_1), C.swig_type_93(_swig_i_2), C.swig_type_94(_swig_i_3), C.swig_voidp(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_live_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_96(_swig_i_1), C.swig_type_97(_swig_i_2), C.swig_type_98(_swig_i_3), C.swig_voidp(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	return swig_r
 }
 
@@ -1877,7 +2031,7 @@ func Kvc_seq_positions(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_positions_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1), C.swig_type_96(_swig_i_2), C.swig_type_97(_swig_i_3), *(*C.swig_type_98)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_positions_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_99(_swig_i_1), C.swig_type_100(_swig_i_2), C.swig_type_101(_swig_i_3), *(*C.swig_type_102)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -1890,7 +2044,7 @@ func Kvc_seq_prompt_set(arg1 uintptr, arg2 int64, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_prompt_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_99(_swig_i_1), C.swig_type_100(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_prompt_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_103(_swig_i_1), C.swig_type_104(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -1952,7 +2106,7 @@ func (arg1 SwigcptrKvc_step_options) GetOut_dtype() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_step_options) SetK_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_k_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_101(_swig_i_1))
+	C._wrap_kvc_step_options_k_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_105(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetK_token_stride() (_swig_ret int64) {
@@ -1965,7 +2119,7 @@ func (arg1 SwigcptrKvc_step_options) GetK_token_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetK_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_k_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_103(_swig_i_1))
+	C._wrap_kvc_step_options_k_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_107(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetK_head_stride() (_swig_ret int64) {
@@ -1978,7 +2132,7 @@ func (arg1 SwigcptrKvc_step_options) GetK_head_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetV_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_v_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_105(_swig_i_1))
+	C._wrap_kvc_step_options_v_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_109(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetV_token_stride() (_swig_ret int64) {
@@ -1991,7 +2145,7 @@ func (arg1 SwigcptrKvc_step_options) GetV_token_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetV_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_v_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_107(_swig_i_1))
+	C._wrap_kvc_step_options_v_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetV_head_stride() (_swig_ret int64) {
@@ -2004,7 +2158,7 @@ func (arg1 SwigcptrKvc_step_options) GetV_head_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetQ_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_q_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_109(_swig_i_1))
+	C._wrap_kvc_step_options_q_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_113(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetQ_token_stride() (_swig_ret int64) {
@@ -2017,7 +2171,7 @@ func (arg1 SwigcptrKvc_step_options) GetQ_token_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetQ_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_q_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1))
+	C._wrap_kvc_step_options_q_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_115(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetQ_head_stride() (_swig_ret int64) {
@@ -2030,7 +2184,7 @@ func (arg1 SwigcptrKvc_step_options) GetQ_head_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetOut_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_out_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_113(_swig_i_1))
+	C._wrap_kvc_step_options_out_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_117(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetOut_token_stride() (_swig_ret int64) {
@@ -2043,7 +2197,7 @@ func (arg1 SwigcptrKvc_step_options) GetOut_token_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetOut_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_out_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_115(_swig_i_1))
+	C._wrap_kvc_step_options_out_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_119(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetOut_head_stride() (_swig_ret int64) {
@@ -2160,7 +2314,7 @@ func Kvc_step_begin(arg1 uintptr, arg2 []int64, arg3 []int64, arg4 []int64, arg5
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (uintptr)(C._wrap_kvc_step_begin_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_117)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_118)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_119)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (uintptr)(C._wrap_kvc_step_begin_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_121)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_122)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_123)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2180,7 +2334,7 @@ func Kvc_append(arg1 uintptr, arg2 int64, arg3 []byte, arg4 []byte, arg5 Kvc_err
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_append_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_120(_swig_i_1), *(*C.swig_type_121)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_122)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_append_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_124(_swig_i_1), *(*C.swig_type_125)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_126)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2195,7 +2349,7 @@ func Kvc_step_commit(arg1 uintptr, arg2 []int64, arg3 Kvc_error) (_swig_ret Kvc_
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_step_commit_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_123)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_step_commit_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_127)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2268,7 +2422,7 @@ func (arg1 SwigcptrKvc_attend_options) GetPartial() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_attend_options) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_sliding_window_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_124(_swig_i_1))
+	C._wrap_kvc_attend_options_sliding_window_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_128(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetSliding_window() (_swig_ret int64) {
@@ -2281,7 +2435,7 @@ func (arg1 SwigcptrKvc_attend_options) GetSliding_window() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_attend_options) SetCausal_offset(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_causal_offset_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_126(_swig_i_1))
+	C._wrap_kvc_attend_options_causal_offset_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_130(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetCausal_offset() (_swig_ret int64) {
@@ -2327,7 +2481,7 @@ func Kvc_attend(arg1 uintptr, arg2 int64, arg3 []byte, arg4 []byte, arg5 []float
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
 	_swig_i_6 := getSwigcptr(arg7)
-	swig_r = (Kvc_status)(C._wrap_kvc_attend_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_128(_swig_i_1), *(*C.swig_type_129)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_130)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_131)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5), C.uintptr_t(_swig_i_6)))
+	swig_r = (Kvc_status)(C._wrap_kvc_attend_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_132(_swig_i_1), *(*C.swig_type_133)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_134)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_135)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5), C.uintptr_t(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2372,7 +2526,7 @@ func (arg1 SwigcptrKvc_evict_options) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_evict_options) SetLayer_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_layer_begin_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_132(_swig_i_1))
+	C._wrap_kvc_evict_options_layer_begin_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_136(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetLayer_begin() (_swig_ret int64) {
@@ -2385,7 +2539,7 @@ func (arg1 SwigcptrKvc_evict_options) GetLayer_begin() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetLayer_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_layer_end_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_134(_swig_i_1))
+	C._wrap_kvc_evict_options_layer_end_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_138(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetLayer_end() (_swig_ret int64) {
@@ -2398,7 +2552,7 @@ func (arg1 SwigcptrKvc_evict_options) GetLayer_end() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetHead_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_head_begin_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_136(_swig_i_1))
+	C._wrap_kvc_evict_options_head_begin_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_140(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetHead_begin() (_swig_ret int64) {
@@ -2411,7 +2565,7 @@ func (arg1 SwigcptrKvc_evict_options) GetHead_begin() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetHead_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_head_end_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_138(_swig_i_1))
+	C._wrap_kvc_evict_options_head_end_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_142(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetHead_end() (_swig_ret int64) {
@@ -2424,7 +2578,7 @@ func (arg1 SwigcptrKvc_evict_options) GetHead_end() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetBudget(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_budget_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_140(_swig_i_1))
+	C._wrap_kvc_evict_options_budget_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_144(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetBudget() (_swig_ret int64) {
@@ -2437,7 +2591,7 @@ func (arg1 SwigcptrKvc_evict_options) GetBudget() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetRecent(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_recent_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_142(_swig_i_1))
+	C._wrap_kvc_evict_options_recent_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_146(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetRecent() (_swig_ret int64) {
@@ -2510,7 +2664,7 @@ func (arg1 SwigcptrKvc_evict_report) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_evict_report) SetTokens_evicted(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_evicted_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_144(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_evicted_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_148(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_evicted() (_swig_ret int64) {
@@ -2523,7 +2677,7 @@ func (arg1 SwigcptrKvc_evict_report) GetTokens_evicted() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_report) SetRecords_freed(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_records_freed_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_146(_swig_i_1))
+	C._wrap_kvc_evict_report_records_freed_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_150(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetRecords_freed() (_swig_ret int64) {
@@ -2536,7 +2690,7 @@ func (arg1 SwigcptrKvc_evict_report) GetRecords_freed() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_report) SetBytes_freed(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_bytes_freed_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_148(_swig_i_1))
+	C._wrap_kvc_evict_report_bytes_freed_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_152(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetBytes_freed() (_swig_ret int64) {
@@ -2549,7 +2703,7 @@ func (arg1 SwigcptrKvc_evict_report) GetBytes_freed() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_report) SetTokens_repacked(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_repacked_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_150(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_repacked_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_154(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_repacked() (_swig_ret int64) {
@@ -2594,7 +2748,7 @@ func Kvc_evict(arg1 uintptr, arg2 int64, arg3 []float32, arg4 Kvc_evict_options,
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_evict_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_152(_swig_i_1), *(*C.swig_type_153)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_evict_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_156(_swig_i_1), *(*C.swig_type_157)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2609,7 +2763,7 @@ func Kvc_evict_keep(arg1 uintptr, arg2 int64, arg3 []int64, arg4 Kvc_evict_optio
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_evict_keep_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_154(_swig_i_1), *(*C.swig_type_155)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_evict_keep_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_158(_swig_i_1), *(*C.swig_type_159)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2627,7 +2781,7 @@ func Kvc_seq_read(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 int32, 
 	_swig_i_6 := arg7
 	_swig_i_7 := arg8
 	_swig_i_8 := getSwigcptr(arg9)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_156(_swig_i_1), C.swig_type_157(_swig_i_2), C.swig_type_158(_swig_i_3), C.int(_swig_i_4), C.swig_type_159(_swig_i_5), C.swig_type_160(_swig_i_6), *(*C.swig_type_161)(unsafe.Pointer(&_swig_i_7)), C.uintptr_t(_swig_i_8)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_160(_swig_i_1), C.swig_type_161(_swig_i_2), C.swig_type_162(_swig_i_3), C.int(_swig_i_4), C.swig_type_163(_swig_i_5), C.swig_type_164(_swig_i_6), *(*C.swig_type_165)(unsafe.Pointer(&_swig_i_7)), C.uintptr_t(_swig_i_8)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg8
 	}
@@ -2644,7 +2798,7 @@ func Kvc_seq_read_codes(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 i
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
 	_swig_i_7 := getSwigcptr(arg8)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_codes_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_162(_swig_i_1), C.swig_type_163(_swig_i_2), C.swig_type_164(_swig_i_3), C.int(_swig_i_4), *(*C.swig_type_165)(unsafe.Pointer(&_swig_i_5)), C.swig_voidp(_swig_i_6), C.uintptr_t(_swig_i_7)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_codes_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_166(_swig_i_1), C.swig_type_167(_swig_i_2), C.swig_type_168(_swig_i_3), C.int(_swig_i_4), *(*C.swig_type_169)(unsafe.Pointer(&_swig_i_5)), C.swig_voidp(_swig_i_6), C.uintptr_t(_swig_i_7)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg6
 	}
@@ -2659,7 +2813,7 @@ func Kvc_seq_read_mass(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_mass_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_166(_swig_i_1), C.swig_type_167(_swig_i_2), C.swig_type_168(_swig_i_3), *(*C.swig_type_169)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_mass_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_170(_swig_i_1), C.swig_type_171(_swig_i_2), C.swig_type_172(_swig_i_3), *(*C.swig_type_173)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -2698,7 +2852,7 @@ func (arg1 SwigcptrKvc_stats) GetOpen_steps() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_stats) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_arena_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_170(_swig_i_1))
+	C._wrap_kvc_stats_arena_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_174(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetArena_bytes() (_swig_ret int64) {
@@ -2711,7 +2865,7 @@ func (arg1 SwigcptrKvc_stats) GetArena_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetBound_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_bound_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_172(_swig_i_1))
+	C._wrap_kvc_stats_bound_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_176(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetBound_bytes() (_swig_ret int64) {
@@ -2724,7 +2878,7 @@ func (arg1 SwigcptrKvc_stats) GetBound_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_record_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_174(_swig_i_1))
+	C._wrap_kvc_stats_record_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_178(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetRecord_bytes() (_swig_ret int64) {
@@ -2737,7 +2891,7 @@ func (arg1 SwigcptrKvc_stats) GetRecord_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSink_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_sink_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_176(_swig_i_1))
+	C._wrap_kvc_stats_sink_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_180(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSink_bytes() (_swig_ret int64) {
@@ -2750,7 +2904,7 @@ func (arg1 SwigcptrKvc_stats) GetSink_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetWindow_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_window_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_178(_swig_i_1))
+	C._wrap_kvc_stats_window_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_182(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetWindow_bytes() (_swig_ret int64) {
@@ -2763,7 +2917,7 @@ func (arg1 SwigcptrKvc_stats) GetWindow_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetCode_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_code_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_180(_swig_i_1))
+	C._wrap_kvc_stats_code_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_184(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetCode_bytes() (_swig_ret int64) {
@@ -2776,7 +2930,7 @@ func (arg1 SwigcptrKvc_stats) GetCode_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSide_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_182(_swig_i_1))
+	C._wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_186(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSide_bytes() (_swig_ret int64) {
@@ -2789,7 +2943,7 @@ func (arg1 SwigcptrKvc_stats) GetSide_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetReserved_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_184(_swig_i_1))
+	C._wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_188(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetReserved_bytes() (_swig_ret int64) {
@@ -2802,7 +2956,7 @@ func (arg1 SwigcptrKvc_stats) GetReserved_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTable_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_table_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_186(_swig_i_1))
+	C._wrap_kvc_stats_table_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_190(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTable_bytes() (_swig_ret int64) {
@@ -2815,7 +2969,7 @@ func (arg1 SwigcptrKvc_stats) GetTable_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetScratch_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_scratch_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_188(_swig_i_1))
+	C._wrap_kvc_stats_scratch_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_192(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetScratch_bytes() (_swig_ret int64) {
@@ -2828,7 +2982,7 @@ func (arg1 SwigcptrKvc_stats) GetScratch_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_190(_swig_i_1))
+	C._wrap_kvc_stats_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_194(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSequences() (_swig_ret int64) {
@@ -2841,7 +2995,7 @@ func (arg1 SwigcptrKvc_stats) GetSequences() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTokens_appended(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_appended_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_192(_swig_i_1))
+	C._wrap_kvc_stats_tokens_appended_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_196(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_appended() (_swig_ret int64) {
@@ -2854,7 +3008,7 @@ func (arg1 SwigcptrKvc_stats) GetTokens_appended() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTokens_evicted(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_evicted_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_194(_swig_i_1))
+	C._wrap_kvc_stats_tokens_evicted_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_198(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_evicted() (_swig_ret int64) {
@@ -2867,7 +3021,7 @@ func (arg1 SwigcptrKvc_stats) GetTokens_evicted() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetPages_quantized(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_pages_quantized_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_196(_swig_i_1))
+	C._wrap_kvc_stats_pages_quantized_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_200(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetPages_quantized() (_swig_ret int64) {
@@ -2880,7 +3034,7 @@ func (arg1 SwigcptrKvc_stats) GetPages_quantized() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTokens_requantized(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_requantized_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_198(_swig_i_1))
+	C._wrap_kvc_stats_tokens_requantized_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_202(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_requantized() (_swig_ret int64) {
@@ -2893,7 +3047,7 @@ func (arg1 SwigcptrKvc_stats) GetTokens_requantized() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSlow_calls(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_slow_calls_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_200(_swig_i_1))
+	C._wrap_kvc_stats_slow_calls_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_204(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSlow_calls() (_swig_ret int64) {
@@ -2986,7 +3140,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_seq_stats) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_202(_swig_i_1))
+	C._wrap_kvc_seq_stats_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_206(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetTokens() (_swig_ret int64) {
@@ -2999,7 +3153,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetTokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_record_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_204(_swig_i_1))
+	C._wrap_kvc_seq_stats_record_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_208(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetRecord_bytes() (_swig_ret int64) {
@@ -3012,7 +3166,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetRecord_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_stats) SetShared_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_shared_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_206(_swig_i_1))
+	C._wrap_kvc_seq_stats_shared_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_210(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetShared_bytes() (_swig_ret int64) {
@@ -3025,7 +3179,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetShared_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_stats) SetTable_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_table_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_208(_swig_i_1))
+	C._wrap_kvc_seq_stats_table_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_212(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetTable_bytes() (_swig_ret int64) {
@@ -3038,7 +3192,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetTable_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_stats) SetFp16_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_fp16_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_210(_swig_i_1))
+	C._wrap_kvc_seq_stats_fp16_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_214(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetFp16_bytes() (_swig_ret int64) {
@@ -3122,14 +3276,14 @@ func Kvc_seq_stats_get(arg1 uintptr, arg2 int64, arg3 Kvc_seq_stats, arg4 Kvc_er
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_stats_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_212(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_stats_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_216(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
 func Kvc_layers_new(arg1 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := arg1
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_34db36d697db1bc7(C.swig_type_213(_swig_i_0))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_34db36d697db1bc7(C.swig_type_217(_swig_i_0))))
 	return swig_r
 }
 
@@ -3137,7 +3291,7 @@ func Kvc_layers_at(arg1 Kvc_layer, arg2 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := getSwigcptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_214(_swig_i_1))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_218(_swig_i_1))))
 	return swig_r
 }
 

@@ -748,6 +748,78 @@ intgo _wrap_KVC_VALUES_raw_34db36d697db1bc7() {
 }
 
 
+intgo _wrap_KVC_ROPE_HALVES_raw_34db36d697db1bc7() {
+  enum kvc_rope_pairs result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_ROPE_HALVES;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_KVC_ROPE_INTERLEAVED_raw_34db36d697db1bc7() {
+  enum kvc_rope_pairs result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_ROPE_INTERLEAVED;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_34db36d697db1bc7() {
+  enum kvc_keys result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_KEYS_AFTER_ROPE;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_34db36d697db1bc7() {
+  enum kvc_keys result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_KEYS_BEFORE_ROPE;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_KVC_POSITIONS_TRUE_raw_34db36d697db1bc7() {
+  enum kvc_positions result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_POSITIONS_TRUE;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_34db36d697db1bc7() {
+  enum kvc_positions result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_POSITIONS_IN_CACHE;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
 long long _wrap_kvc_preset_count_raw_34db36d697db1bc7() {
   int64_t result;
   long long _swig_go_result;
@@ -1291,26 +1363,126 @@ int _wrap_kvc_options_saturate_get_raw_34db36d697db1bc7(struct kvc_options *_swi
 }
 
 
-void _wrap_kvc_options_reserved_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_rope_pairs_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
   arg1 = *(struct kvc_options **)&_swig_go_0; 
   arg2 = (int32_t)_swig_go_1; 
   
-  if (arg1) (arg1)->reserved = arg2;
+  if (arg1) (arg1)->rope_pairs = arg2;
   
 }
 
 
-int _wrap_kvc_options_reserved_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_rope_pairs_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
   
   arg1 = *(struct kvc_options **)&_swig_go_0; 
   
-  result =  ((arg1)->reserved);
+  result =  ((arg1)->rope_pairs);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_options_keys_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, int _swig_go_1) {
+  struct kvc_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->keys = arg2;
+  
+}
+
+
+int _wrap_kvc_options_keys_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+  struct kvc_options *arg1 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->keys);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_options_positions_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, int _swig_go_1) {
+  struct kvc_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->positions = arg2;
+  
+}
+
+
+int _wrap_kvc_options_positions_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+  struct kvc_options *arg1 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->positions);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_options_rope_theta_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, double _swig_go_1) {
+  struct kvc_options *arg1 = 0 ;
+  double arg2 ;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  arg2 = (double)_swig_go_1; 
+  
+  if (arg1) (arg1)->rope_theta = arg2;
+  
+}
+
+
+double _wrap_kvc_options_rope_theta_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+  struct kvc_options *arg1 = 0 ;
+  double result;
+  double _swig_go_result;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  
+  result = (double) ((arg1)->rope_theta);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_options_rope_dims_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+  struct kvc_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->rope_dims = arg2;
+  
+}
+
+
+long long _wrap_kvc_options_rope_dims_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+  struct kvc_options *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->rope_dims);
   _swig_go_result = result; 
   return _swig_go_result;
 }
@@ -1537,6 +1709,31 @@ _gostring_ _wrap_kvc_layer_codec_get_raw_34db36d697db1bc7(struct kvc_layer *_swi
   
   result = (char *)(char *) ((arg1)->codec);
   _swig_go_result = Swig_AllocateString((char*)result, result ? strlen((char*)result) : 0); 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_layer_rope_theta_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0, double _swig_go_1) {
+  struct kvc_layer *arg1 = 0 ;
+  double arg2 ;
+  
+  arg1 = *(struct kvc_layer **)&_swig_go_0; 
+  arg2 = (double)_swig_go_1; 
+  
+  if (arg1) (arg1)->rope_theta = arg2;
+  
+}
+
+
+double _wrap_kvc_layer_rope_theta_get_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
+  struct kvc_layer *arg1 = 0 ;
+  double result;
+  double _swig_go_result;
+  
+  arg1 = *(struct kvc_layer **)&_swig_go_0; 
+  
+  result = (double) ((arg1)->rope_theta);
+  _swig_go_result = result; 
   return _swig_go_result;
 }
 
@@ -2071,6 +2268,26 @@ intgo _wrap_kvc_sink_logits_set_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long
   arg5 = *(kvc_error **)&_swig_go_3; 
   
   result = (kvc_status)kvc_sink_logits_set(arg1,arg2,(float const *)arg3,arg4,arg5);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_rope_frequencies_set_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+  kvc_cache *arg1 = 0 ;
+  int64_t arg2 ;
+  double *arg3 = 0 ;
+  int64_t arg4 ;
+  kvc_error *arg5 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  arg3 = (double *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg5 = *(kvc_error **)&_swig_go_3; 
+  
+  result = (kvc_status)kvc_rope_frequencies_set(arg1,arg2,(double const *)arg3,arg4,arg5);
   _swig_go_result = (intgo)result; 
   return _swig_go_result;
 }

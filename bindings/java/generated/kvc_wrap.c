@@ -478,7 +478,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1set(JNIEnv *jen
       memset(arg1->message, 0, 240);
       memcpy(arg1->message, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,68,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,69,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -855,7 +855,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1set(JNIEnv *jen
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,68,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,69,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -898,7 +898,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1set(JNIEnv *je
       memset(arg1->target, 0, 16);
       memcpy(arg1->target, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,68,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,69,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1146,7 +1146,7 @@ SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1saturate_1get(JNIEnv *
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1reserved_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1rope_1pairs_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1155,11 +1155,11 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1reserved_1set(JNIEnv *
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
   arg2 = (int32_t)jarg2; 
-  if (arg1) (arg1)->reserved = arg2;
+  if (arg1) (arg1)->rope_pairs = arg2;
 }
 
 
-SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1reserved_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1rope_1pairs_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
   jint jresult = 0 ;
   struct kvc_options *arg1 = 0 ;
   int32_t result;
@@ -1168,8 +1168,120 @@ SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1reserved_1get(JNIEnv *
   (void)jcls;
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
-  result =  ((arg1)->reserved);
+  result =  ((arg1)->rope_pairs);
   jresult = (jint)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1keys_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->keys = arg2;
+}
+
+
+SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1keys_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jint jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  int32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  result =  ((arg1)->keys);
+  jresult = (jint)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1positions_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->positions = arg2;
+}
+
+
+SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1positions_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jint jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  int32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  result =  ((arg1)->positions);
+  jresult = (jint)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1rope_1theta_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jdouble jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  double arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  arg2 = (double)jarg2; 
+  if (arg1) (arg1)->rope_theta = arg2;
+}
+
+
+SWIGEXPORT jdouble JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1rope_1theta_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jdouble jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  double result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  result = (double) ((arg1)->rope_theta);
+  jresult = (jdouble)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1rope_1dims_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->rope_dims = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1rope_1dims_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  result =  ((arg1)->rope_dims);
+  jresult = (jlong)result; 
   return jresult;
 }
 
@@ -1398,7 +1510,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1set(JNIEnv *jenv,
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,68,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,69,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1418,6 +1530,34 @@ SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1get(JNIEnv *je
   arg1 = *(struct kvc_layer **)&jarg1; 
   result = (char *)(char *) ((arg1)->codec);
   if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1rope_1theta_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jdouble jarg2) {
+  struct kvc_layer *arg1 = 0 ;
+  double arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_layer **)&jarg1; 
+  arg2 = (double)jarg2; 
+  if (arg1) (arg1)->rope_theta = arg2;
+}
+
+
+SWIGEXPORT jdouble JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1rope_1theta_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jdouble jresult = 0 ;
+  struct kvc_layer *arg1 = 0 ;
+  double result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_layer **)&jarg1; 
+  result = (double) ((arg1)->rope_theta);
+  jresult = (jdouble)result; 
   return jresult;
 }
 
@@ -2039,6 +2179,38 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1sink_1logits_1set(JNIEnv *jenv,
   arg4 = elements3 * 1;
   
   result = (kvc_status)kvc_sink_logits_set(arg1,arg2,(float const *)arg3,arg4,arg5);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1rope_1frequencies_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jobject jarg3) {
+  kvc_cache *arg1 = 0 ;
+  int64_t arg2 ;
+  double *arg3 = 0 ;
+  int64_t arg4 ;
+  kvc_error *arg5 = 0 ;
+  int64_t elements3 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg5 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  
+  arg3 = (double *)kvc_buffer_address(jenv, jarg3, 8, &elements3);
+  arg4 = elements3 * 1;
+  
+  result = (kvc_status)kvc_rope_frequencies_set(arg1,arg2,(double const *)arg3,arg4,arg5);
   (void)result; if (failure.status != KVC_OK) {
     kvc_throw(jenv, &failure); return ; 
   } 

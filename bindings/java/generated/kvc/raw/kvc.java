@@ -19,6 +19,7 @@ public class kvc implements kvcConstants {
   }
   private static java.nio.ByteBuffer bytes(java.nio.ByteBuffer b, boolean written) { return direct(b, java.nio.ByteOrder.nativeOrder(), written); }
   private static java.nio.FloatBuffer floats(java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
+  private static java.nio.DoubleBuffer doubles(java.nio.DoubleBuffer b) { return b == null ? null : direct(b, b.order(), false); }
   private static java.nio.LongBuffer longs(java.nio.LongBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
   private static java.nio.LongBuffer counts(java.nio.LongBuffer seqs, java.nio.LongBuffer counts) {
     if (seqs == null || counts == null || seqs.remaining() != counts.remaining())
@@ -75,6 +76,8 @@ public class kvc implements kvcConstants {
   public static void kvc_destroy(long cache) { kvcJNI.kvc_destroy(cache); }
 
   public static void kvc_sink_logits_set(long cache, long layer, java.nio.FloatBuffer logits) { kvcJNI.kvc_sink_logits_set(cache, layer, floats(logits, false)); }
+
+  public static void kvc_rope_frequencies_set(long cache, long layer, java.nio.DoubleBuffer frequencies) { kvcJNI.kvc_rope_frequencies_set(cache, layer, doubles(frequencies)); }
 
   public static long kvc_seq_create(long cache, kvc_seq_options options) {
     return kvcJNI.kvc_seq_create(cache, kvc_seq_options.getCPtr(options), options);

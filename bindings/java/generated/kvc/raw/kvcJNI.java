@@ -68,8 +68,16 @@ class kvcJNI {
   public final static native long kvc_options_threads_get(long jarg1, kvc_options jarg1_);
   public final static native void kvc_options_saturate_set(long jarg1, kvc_options jarg1_, int jarg2);
   public final static native int kvc_options_saturate_get(long jarg1, kvc_options jarg1_);
-  public final static native void kvc_options_reserved_set(long jarg1, kvc_options jarg1_, int jarg2);
-  public final static native int kvc_options_reserved_get(long jarg1, kvc_options jarg1_);
+  public final static native void kvc_options_rope_pairs_set(long jarg1, kvc_options jarg1_, int jarg2);
+  public final static native int kvc_options_rope_pairs_get(long jarg1, kvc_options jarg1_);
+  public final static native void kvc_options_keys_set(long jarg1, kvc_options jarg1_, int jarg2);
+  public final static native int kvc_options_keys_get(long jarg1, kvc_options jarg1_);
+  public final static native void kvc_options_positions_set(long jarg1, kvc_options jarg1_, int jarg2);
+  public final static native int kvc_options_positions_get(long jarg1, kvc_options jarg1_);
+  public final static native void kvc_options_rope_theta_set(long jarg1, kvc_options jarg1_, double jarg2);
+  public final static native double kvc_options_rope_theta_get(long jarg1, kvc_options jarg1_);
+  public final static native void kvc_options_rope_dims_set(long jarg1, kvc_options jarg1_, long jarg2);
+  public final static native long kvc_options_rope_dims_get(long jarg1, kvc_options jarg1_);
   public final static native long new_kvc_options();
   public final static native void delete_kvc_options(long jarg1);
   public final static native long kvc_layer_struct_size_get(long jarg1, kvc_layer jarg1_);
@@ -87,6 +95,8 @@ class kvcJNI {
   public final static native long kvc_layer_sliding_window_get(long jarg1, kvc_layer jarg1_);
   public final static native void kvc_layer_codec_set(long jarg1, kvc_layer jarg1_, String jarg2);
   public final static native String kvc_layer_codec_get(long jarg1, kvc_layer jarg1_);
+  public final static native void kvc_layer_rope_theta_set(long jarg1, kvc_layer jarg1_, double jarg2);
+  public final static native double kvc_layer_rope_theta_get(long jarg1, kvc_layer jarg1_);
   public final static native long new_kvc_layer();
   public final static native void delete_kvc_layer(long jarg1);
   public final static native void kvc_supports(long jarg1, kvc_options jarg1_, long jarg2, kvc_layer jarg2_, long jarg3);
@@ -128,6 +138,7 @@ class kvcJNI {
   public final static native long kvc_create(long jarg1, kvc_options jarg1_, long jarg2, kvc_layer jarg2_, long jarg3);
   public final static native void kvc_destroy(long jarg1);
   public final static native void kvc_sink_logits_set(long jarg1, long jarg2, java.nio.FloatBuffer jarg3);
+  public final static native void kvc_rope_frequencies_set(long jarg1, long jarg2, java.nio.DoubleBuffer jarg3);
   public final static native long kvc_seq_options_struct_size_get(long jarg1, kvc_seq_options jarg1_);
   public final static native void kvc_seq_options_reserved_set(long jarg1, kvc_seq_options jarg1_, int jarg2);
   public final static native int kvc_seq_options_reserved_get(long jarg1, kvc_seq_options jarg1_);

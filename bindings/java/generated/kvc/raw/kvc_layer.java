@@ -108,6 +108,14 @@ public class kvc_layer {
     return kvcJNI.kvc_layer_codec_get(swigCPtr, this);
   }
 
+  public void setRope_theta(double value) {
+    kvcJNI.kvc_layer_rope_theta_set(swigCPtr, this, value);
+  }
+
+  public double getRope_theta() {
+    return kvcJNI.kvc_layer_rope_theta_get(swigCPtr, this);
+  }
+
   public kvc_layer() {
     this(kvcJNI.new_kvc_layer(), true);
   }

@@ -186,12 +186,44 @@ public class kvc_options {
     return kvcJNI.kvc_options_saturate_get(swigCPtr, this);
   }
 
-  public void setReserved(int value) {
-    kvcJNI.kvc_options_reserved_set(swigCPtr, this, value);
+  public void setRope_pairs(int value) {
+    kvcJNI.kvc_options_rope_pairs_set(swigCPtr, this, value);
   }
 
-  public int getReserved() {
-    return kvcJNI.kvc_options_reserved_get(swigCPtr, this);
+  public int getRope_pairs() {
+    return kvcJNI.kvc_options_rope_pairs_get(swigCPtr, this);
+  }
+
+  public void setKeys(int value) {
+    kvcJNI.kvc_options_keys_set(swigCPtr, this, value);
+  }
+
+  public int getKeys() {
+    return kvcJNI.kvc_options_keys_get(swigCPtr, this);
+  }
+
+  public void setPositions(int value) {
+    kvcJNI.kvc_options_positions_set(swigCPtr, this, value);
+  }
+
+  public int getPositions() {
+    return kvcJNI.kvc_options_positions_get(swigCPtr, this);
+  }
+
+  public void setRope_theta(double value) {
+    kvcJNI.kvc_options_rope_theta_set(swigCPtr, this, value);
+  }
+
+  public double getRope_theta() {
+    return kvcJNI.kvc_options_rope_theta_get(swigCPtr, this);
+  }
+
+  public void setRope_dims(long value) {
+    kvcJNI.kvc_options_rope_dims_set(swigCPtr, this, value);
+  }
+
+  public long getRope_dims() {
+    return kvcJNI.kvc_options_rope_dims_get(swigCPtr, this);
   }
 
   public kvc_options() {

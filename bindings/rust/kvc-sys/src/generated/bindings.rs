@@ -102,6 +102,30 @@ impl kvc_part {
 #[repr(transparent)]
 #[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
 pub struct kvc_part(pub ::core::ffi::c_uint);
+impl kvc_rope_pairs {
+    pub const KVC_ROPE_HALVES: kvc_rope_pairs = kvc_rope_pairs(0);
+    pub const KVC_ROPE_INTERLEAVED: kvc_rope_pairs = kvc_rope_pairs(1);
+    pub const KVC_ROPE_PAIRS_MAX_: kvc_rope_pairs = kvc_rope_pairs(2147483647);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct kvc_rope_pairs(pub ::core::ffi::c_uint);
+impl kvc_keys {
+    pub const KVC_KEYS_AFTER_ROPE: kvc_keys = kvc_keys(0);
+    pub const KVC_KEYS_BEFORE_ROPE: kvc_keys = kvc_keys(1);
+    pub const KVC_KEYS_MAX_: kvc_keys = kvc_keys(2147483647);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct kvc_keys(pub ::core::ffi::c_uint);
+impl kvc_positions {
+    pub const KVC_POSITIONS_TRUE: kvc_positions = kvc_positions(0);
+    pub const KVC_POSITIONS_IN_CACHE: kvc_positions = kvc_positions(1);
+    pub const KVC_POSITIONS_MAX_: kvc_positions = kvc_positions(2147483647);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct kvc_positions(pub ::core::ffi::c_uint);
 extern "C" {
     pub fn kvc_preset_count() -> i64;
 }
@@ -143,7 +167,11 @@ pub struct kvc_options {
     pub spare_pages: i32,
     pub threads: i64,
     pub saturate: i32,
-    pub reserved: i32,
+    pub rope_pairs: i32,
+    pub keys: i32,
+    pub positions: i32,
+    pub rope_theta: f64,
+    pub rope_dims: i64,
     pub allocate: ::core::option::Option<
         unsafe extern "C" fn(
             context: *mut ::core::ffi::c_void,
@@ -162,7 +190,7 @@ pub struct kvc_options {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of kvc_options"][::core::mem::size_of::<kvc_options>() - 280usize];
+    ["Size of kvc_options"][::core::mem::size_of::<kvc_options>() - 304usize];
     ["Alignment of kvc_options"][::core::mem::align_of::<kvc_options>() - 8usize];
     [
         "Offset of field: kvc_options::struct_size",
@@ -219,17 +247,29 @@ const _: () = {
         "Offset of field: kvc_options::saturate",
     ][::core::mem::offset_of!(kvc_options, saturate) - 248usize];
     [
-        "Offset of field: kvc_options::reserved",
-    ][::core::mem::offset_of!(kvc_options, reserved) - 252usize];
+        "Offset of field: kvc_options::rope_pairs",
+    ][::core::mem::offset_of!(kvc_options, rope_pairs) - 252usize];
+    [
+        "Offset of field: kvc_options::keys",
+    ][::core::mem::offset_of!(kvc_options, keys) - 256usize];
+    [
+        "Offset of field: kvc_options::positions",
+    ][::core::mem::offset_of!(kvc_options, positions) - 260usize];
+    [
+        "Offset of field: kvc_options::rope_theta",
+    ][::core::mem::offset_of!(kvc_options, rope_theta) - 264usize];
+    [
+        "Offset of field: kvc_options::rope_dims",
+    ][::core::mem::offset_of!(kvc_options, rope_dims) - 272usize];
     [
         "Offset of field: kvc_options::allocate",
-    ][::core::mem::offset_of!(kvc_options, allocate) - 256usize];
+    ][::core::mem::offset_of!(kvc_options, allocate) - 280usize];
     [
         "Offset of field: kvc_options::release",
-    ][::core::mem::offset_of!(kvc_options, release) - 264usize];
+    ][::core::mem::offset_of!(kvc_options, release) - 288usize];
     [
         "Offset of field: kvc_options::allocator_context",
-    ][::core::mem::offset_of!(kvc_options, allocator_context) - 272usize];
+    ][::core::mem::offset_of!(kvc_options, allocator_context) - 296usize];
 };
 impl Default for kvc_options {
     fn default() -> Self {
@@ -251,10 +291,11 @@ pub struct kvc_layer {
     pub v_dim: i64,
     pub sliding_window: i64,
     pub codec: [::core::ffi::c_char; 128usize],
+    pub rope_theta: f64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of kvc_layer"][::core::mem::size_of::<kvc_layer>() - 176usize];
+    ["Size of kvc_layer"][::core::mem::size_of::<kvc_layer>() - 184usize];
     ["Alignment of kvc_layer"][::core::mem::align_of::<kvc_layer>() - 8usize];
     [
         "Offset of field: kvc_layer::struct_size",
@@ -280,6 +321,9 @@ const _: () = {
     [
         "Offset of field: kvc_layer::codec",
     ][::core::mem::offset_of!(kvc_layer, codec) - 48usize];
+    [
+        "Offset of field: kvc_layer::rope_theta",
+    ][::core::mem::offset_of!(kvc_layer, rope_theta) - 176usize];
 };
 impl Default for kvc_layer {
     fn default() -> Self {
@@ -427,6 +471,16 @@ extern "C" {
         cache: *mut kvc_cache,
         layer: i64,
         logits: *const f32,
+        n: i64,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_rope_frequencies_set(
+        cache: *mut kvc_cache,
+        layer: i64,
+        frequencies: *const f64,
         n: i64,
         err: *mut kvc_error,
     ) -> kvc_status;
