@@ -80,18 +80,21 @@ int main(int argc, char** argv) {
     const kvc_seq seq = kvc_seq_create(cache, NULL, &err);
     check(seq != 0);
     run_step(cache, seq, PROMPT);
-    for (int i = 0; i < 150; ++i) run_step(cache, seq, 1);
+    for (int i = 0; i < 150; ++i)
+        run_step(cache, seq, 1);
     kvc_evict_options evict;
     check(kvc_evict_options_init(&evict, sizeof evict) == KVC_OK);
     evict.budget = 256;
     kvc_evict_report report = {sizeof report};
     check(kvc_evict(cache, seq, NULL, 0, &evict, &report, &err) == KVC_OK);
-    for (int i = 0; i < 20; ++i) run_step(cache, seq, 1);
+    for (int i = 0; i < 20; ++i)
+        run_step(cache, seq, 1);
     for (int64_t layer = 0; layer < LAYERS; ++layer)
-        for (int64_t head = 0; head < KV_HEADS; ++head) read_back(cache, seq, layer, head);
+        for (int64_t head = 0; head < KV_HEADS; ++head)
+            read_back(cache, seq, layer, head);
     kvc_stats stats = {sizeof stats};
     check(kvc_stats_get(cache, &stats, &err) == KVC_OK);
-    const int64_t counts[] = {report.tokens_evicted, report.records_freed,  report.bytes_freed,    stats.tokens_appended,
+    const int64_t counts[] = {report.tokens_evicted, report.records_freed,  report.bytes_freed, stats.tokens_appended,
                               stats.tokens_evicted,  stats.pages_quantized, stats.record_bytes, stats.sequences};
     sha256_add(&hash, counts, sizeof counts);
     check(kvc_destroy(cache, &err) == KVC_OK);

@@ -40,7 +40,8 @@ static void sha256_block(sha256* hash) {
         s[4] += t1;
         s[0] = t1 + t2;
     }
-    for (int i = 0; i < 8; ++i) hash->state[i] += s[i];
+    for (int i = 0; i < 8; ++i)
+        hash->state[i] += s[i];
 }
 
 static void sha256_begin(sha256* hash) {
@@ -59,11 +60,14 @@ static void sha256_add(sha256* hash, const void* data, int64_t bytes) {
 static void sha256_print(sha256* hash) {
     const uint64_t bits = hash->bytes * 8;
     uint8_t length[8];
-    for (int i = 0; i < 8; ++i) length[i] = (uint8_t)(bits >> (56 - 8 * i));
+    for (int i = 0; i < 8; ++i)
+        length[i] = (uint8_t)(bits >> (56 - 8 * i));
     sha256_add(hash, "\x80", 1);
-    while (hash->bytes % 64 != 56) sha256_add(hash, "", 1);
+    while (hash->bytes % 64 != 56)
+        sha256_add(hash, "", 1);
     sha256_add(hash, length, sizeof length);
-    for (int i = 0; i < 8; ++i) printf("%08x", hash->state[i]);
+    for (int i = 0; i < 8; ++i)
+        printf("%08x", hash->state[i]);
     printf("\n");
 }
 #endif
