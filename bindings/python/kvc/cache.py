@@ -66,6 +66,9 @@ class Cache:
         count = 0 if logits is None else len(logits)
         self._call("kvc_sink_logits_set", layer, count and _address(logits, "logits", np.float32), count)
 
+    def set_rope_frequencies(self, layer: int, frequencies: np.ndarray) -> None:
+        self._call("kvc_rope_frequencies_set", layer, _address(frequencies, "frequencies", np.float64), len(frequencies))
+
     # ---- sequences ----
 
     def create_sequence(self, **options) -> int:

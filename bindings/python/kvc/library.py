@@ -30,6 +30,7 @@ _SIGNATURES = {
     "kvc_create": (_POINTER, [_POINTER, _POINTER, _I64, _POINTER]),
     "kvc_destroy": (_I32, [_POINTER, _POINTER]),
     "kvc_sink_logits_set": (_I32, [_POINTER, _I64, _POINTER, _I64, _POINTER]),
+    "kvc_rope_frequencies_set": (_I32, [_POINTER, _I64, _POINTER, _I64, _POINTER]),
     "kvc_seq_options_init": (_I32, [_POINTER, _I64]),
     "kvc_seq_create": (_I64, [_POINTER, _POINTER, _POINTER]),
     "kvc_seq_destroy": (_I32, [_POINTER, _I64, _POINTER]),
