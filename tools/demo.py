@@ -1,0 +1,184 @@
+"""make demo: a real language model runs on compressed caches, all of them under one byte budget.
+
+First the plan: how much context and how many parallel sequences each mode fits. Then every mode runs that many
+sequences inside an arena of exactly the budget: it reads a passage of a novel into each and answers a question
+about it. Last, what compression costs: distance of each mode's predictions from those with an fp32 cache.
+"""
+import os
+import sys
+import textwrap
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "bindings" / "python")]
+THREADS = int(os.environ.get("KVC_EVAL_THREADS", os.cpu_count() or 1))
+os.environ.setdefault("OPENBLAS_NUM_THREADS", str(THREADS))  # read when numpy is first imported
+
+import kvc  # noqa: E402
+import numpy as np  # noqa: E402
+from kvc_eval.compressed_cache import CompressedCache, shape_options  # noqa: E402
+from kvc_eval.evaluate import Evaluation  # noqa: E402
+from kvc_eval.gguf_file import GgufFile  # noqa: E402
+from kvc_eval.known_models import gguf_path  # noqa: E402
+from kvc_eval.model import AttentionShape, Model, load_model  # noqa: E402
+from kvc_eval.modes import EVICT_EVERY, Mode  # noqa: E402
+from kvc_eval.texts import READ, novel  # noqa: E402
+from kvc_eval.tokens import TextTokenizer  # noqa: E402
+
+BUDGET = 64 << 20
+CONTEXT = 1024  # tokens of one sequence: a prompt and an answer
+ANSWER = 40
+PROMPT_STEP = 128
+PASSAGE = 640  # tokens over which quality is measured
+QUESTION = "In one sentence: what happens in this passage, and to whom?"
+WINDOW = 512
+MODES = [
+    Mode("fp16", "fp16"), Mode("int8", "int8"), Mode("int4", "int4"), Mode("k3v2", "k3v2"), Mode("int2", "int2"),
+    Mode(f"window 4+{WINDOW}", "k=f16,v=f16,window=0,sinks=4", "stream", str(4 + WINDOW)),
+]
+
+
+@dataclass
+class Row:
+    """What the demo finds out about one mode."""
+    mode: Mode
+    plan: object
+    sequences: int = 0
+    held: int = 0
+    decode_per_second: float = 0.0
+    answer: str = ""
+    quality: dict = field(default_factory=dict)
+
+
+def main() -> int:
+    began = time.perf_counter()
+    library = kvc.default_library()
+    print(f"kvc {library.version()}: {library.build_info()}")
+    file = GgufFile(gguf_path("smollm2"))
+    model = load_model(file.path)
+    tokenizer = TextTokenizer(file)
+    shape = model.shape
+    print(f"{model.name}: {shape.layers} layers, {shape.q_heads} query heads, {shape.kv_heads} kv heads of {shape.head_dim}; "
+          f"{shape.fp16_bytes(1) / 1024:.1f} KiB per token in fp16; {THREADS} threads\n")
+    rows = [Row(mode, plan_mode(shape, mode)) for mode in MODES]
+    show_plan(rows)
+    prompts = make_prompts(tokenizer, max(row.plan.max_sequences for row in rows))
+    for row in rows:
+        run_mode(model, tokenizer, row, prompts)
+    measure_quality(model, tokenizer, rows)
+    show_table(rows)
+    print(f"\nThe whole demo took {time.perf_counter() - began:.0f} s. Longer and for every preset: make eval")
+    return 0
+
+
+def plan_mode(shape: AttentionShape, mode: Mode):
+    """The library's planner; a mode that evicts holds its budget and what arrives until the next eviction."""
+    tokens = CONTEXT if mode.policy == "none" else int(mode.budget) + EVICT_EVERY
+    step = PROMPT_STEP if mode.policy == "none" else EVICT_EVERY
+    return kvc.plan(codec=mode.codec, **shape_options(shape), request=dict(tokens=tokens, step_tokens=step, budget_bytes=BUDGET))
+
+
+def show_plan(rows: list[Row]) -> None:
+    print(f"The plan for a budget of {BUDGET >> 20} MiB:")
+    print(f"  {'mode':<14}{'bits of a code':>15}{'one context of':>18}{f'or sequences of {CONTEXT}':>26}")
+    for row in rows:
+        context = f"{row.plan.max_tokens:,} tokens" if row.mode.policy == "none" else "any length"
+        print(f"  {row.mode.name:<14}{row.plan.codec_bits:>15.2f}{context:>18}{row.plan.max_sequences:>26}")
+    print(flush=True)
+
+
+def make_prompts(tokenizer: TextTokenizer, count: int) -> list[np.ndarray]:
+    """Prompts of CONTEXT - ANSWER tokens: consecutive passages of the novel, each with the question."""
+    head = tokenizer.encode("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n")
+    tail = tokenizer.encode(f"\n\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n")
+    room = CONTEXT - ANSWER - len(head) - len(tail)
+    text = tokenizer.encode(novel(READ))
+    return [np.array(head + text[i * room:(i + 1) * room] + tail, np.int64) for i in range(count)]
+
+
+def run_mode(model: Model, tokenizer: TextTokenizer, row: Row, prompts: list[np.ndarray]) -> None:
+    """Fills the budget with as many sequences as the plan promised, and generates in all of them side by side."""
+    row.sequences = row.plan.max_sequences
+    began = time.perf_counter()
+    cache = CompressedCache(model.shape, row.mode.codec, THREADS, arena_bytes=BUDGET)
+    try:
+        sequences, last = [], []
+        for number, prompt in enumerate(prompts[:row.sequences]):
+            progress(f"{row.mode.name}: reading prompt {number + 1} of {row.sequences}")
+            sequences.append(cache.create_sequence(prompt_length=len(prompt)))
+            last.append(read_prompt(model, cache, row.mode, sequences[-1], prompt))
+        read_seconds = time.perf_counter() - began
+        written = generate(model, cache, row, sequences, np.array(last))
+        row.held = cache.cache.stats().record_bytes
+    finally:
+        cache.close()
+    answer = written[:, 0].tolist()
+    row.answer = tokenizer.decode(answer[:answer.index(tokenizer.end)] if tokenizer.end in answer else answer).strip()
+    prompt_tokens = row.sequences * len(prompts[0])
+    print(f"{row.mode.name:<14}{row.sequences} sequences, {row.held / 2**20:.1f} of {BUDGET >> 20} MiB in records; read "
+          f"{prompt_tokens / read_seconds:.0f} tokens/s, wrote {row.decode_per_second:.0f} tokens/s")
+    print(textwrap.fill(row.answer, 118, initial_indent="    ", subsequent_indent="    "), flush=True)
+
+
+def read_prompt(model: Model, cache: CompressedCache, mode: Mode, sequence: int, prompt: np.ndarray) -> int:
+    """Reads a prompt in steps; the likeliest next token."""
+    step = PROMPT_STEP if mode.policy == "none" else EVICT_EVERY
+    for first in range(0, len(prompt), step):
+        hidden = forward(model, cache, [sequence], prompt[first:first + step], [len(prompt[first:first + step])])
+        evict(cache, mode, [sequence])
+    return int(model.logits(hidden[-1:]).argmax())
+
+
+def generate(model: Model, cache: CompressedCache, row: Row, sequences: list[int], tokens: np.ndarray) -> np.ndarray:
+    """Greedy decoding of all sequences in one step per token; tokens written [ANSWER, sequences]."""
+    written, began = [tokens], time.perf_counter()
+    for number in range(1, ANSWER):
+        progress(f"{row.mode.name}: writing token {number + 1} of {ANSWER} in {len(sequences)} sequences")
+        hidden = forward(model, cache, sequences, written[-1], [1] * len(sequences))
+        evict(cache, row.mode, sequences)
+        written.append(model.logits(hidden).argmax(-1))
+    row.decode_per_second = (ANSWER - 1) * len(sequences) / (time.perf_counter() - began)
+    return np.array(written)
+
+
+def forward(model: Model, cache: CompressedCache, sequences: list[int], tokens: np.ndarray, counts: list[int]) -> np.ndarray:
+    positions = np.concatenate([cache.length(s) + np.arange(n) for s, n in zip(sequences, counts)])
+    with cache.step(sequences, counts) as step:
+        return model.forward(tokens, positions, step.attend)
+
+
+def evict(cache: CompressedCache, mode: Mode, sequences: list[int]) -> None:
+    """The sliding window with sinks: whatever is older than the window goes, except for the first four tokens."""
+    for sequence in sequences if mode.policy == "stream" else []:
+        length = cache.length(sequence)
+        if length % EVICT_EVERY == 0 and length > int(mode.budget):
+            cache.evict_oldest(sequence, int(mode.budget))
+
+
+def measure_quality(model: Model, tokenizer: TextTokenizer, rows: list[Row]) -> None:
+    tokens = np.array(tokenizer.encode(novel(READ))[:PASSAGE], np.int64)
+    evaluation = Evaluation(model, [row.mode for row in rows], tokens, chunk=64, threads=THREADS, progress=progress)
+    for row, result in zip(rows, evaluation.run([])[1]):
+        row.quality = result
+
+
+def show_table(rows: list[Row]) -> None:
+    print(f"\nUnder {BUDGET >> 20} MiB (quality: {PASSAGE} tokens of Persuasion against an fp32 cache; KL in nats):")
+    print(f"  {'mode':<14}{'context':>10}{f'x {CONTEXT}':>8}{'tokens/s':>10}{'KL':>11}{'top-1':>9}")
+    for row in rows:
+        context = f"{row.plan.max_tokens:,}" if row.mode.policy == "none" else "any"
+        print(f"  {row.mode.name:<14}{context:>10}{row.sequences:>8}{row.decode_per_second:>10.0f}"
+              f"{row.quality['kl']:>11.6f}{100 * row.quality['top1']:>7.1f} %")
+    print("  The window forgets: what lies further back than its 512 tokens is gone, which KL over a short passage hardly shows.")
+
+
+def progress(line: str) -> None:
+    """A line that the next one overwrites, on a terminal; elsewhere progress would only fill a log."""
+    if sys.stdout.isatty():
+        print(f"\r\033[K{line}\r", end="", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
