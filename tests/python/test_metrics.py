@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+from kvc_eval.metrics import Fidelity, ReferenceChunk
+
+
+def logits(rows: int, seed: int) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal((rows, 50)) * 4).astype(np.float32)
+
+
+def test_equal_distributions():
+    reference, fidelity = logits(6, 1), Fidelity()
+    fidelity.add(ReferenceChunk(reference), reference + np.float32(3.0), np.arange(6))
+    summary = fidelity.summary()
+    assert abs(summary["kl"]) < 1e-6 and summary["top1"] == 1.0
+
+
+def test_against_the_definition_in_double_precision():
+    reference, other, next_tokens = logits(8, 1), logits(8, 2), np.arange(8) * 3
+    fidelity = Fidelity()
+    fidelity.add(ReferenceChunk(reference[:5]), other[:5], next_tokens[:5])
+    fidelity.add(ReferenceChunk(reference[5:]), other[5:], next_tokens[5:])
+    p, q = (np.exp(x.astype(np.float64)) / np.exp(x.astype(np.float64)).sum(-1, keepdims=True) for x in (reference, other))
+    kl = (p * np.log(p / q)).sum(-1)
+    expected = {
+        "kl": kl.mean(), "kl_p99": np.percentile(kl, 99), "top1": (p.argmax(-1) == q.argmax(-1)).mean(),
+        "ppl": np.exp(-np.log(q[np.arange(8), next_tokens]).mean()),
+    }
+    assert fidelity.summary() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_last_position_has_no_successor_and_does_not_count():
+    reference, other = logits(3, 1), logits(3, 2)
+    whole, cut = Fidelity(), Fidelity()
+    whole.add(ReferenceChunk(reference), other, np.array([1, 2]))
+    cut.add(ReferenceChunk(reference[:2]), other[:2], np.array([1, 2]))
+    assert whole.summary() == pytest.approx(cut.summary(), rel=1e-6)
