@@ -107,6 +107,8 @@ private:
     Result<Exclusive> exclusive() const;
     Result<Shared> shared() const;
 
+    Result<std::unique_ptr<Step>> open_step(std::span<const int64_t> ids, std::span<const int64_t> counts,
+                                            std::span<const int64_t> positions, const StepOptions& options);
     Sequence* find(int64_t id) const;
     Result<Sequence*> require(int64_t id) const;       // handle error if there is none
     Result<Sequence*> require_idle(int64_t id) const;  // busy error if it is in a step
@@ -114,6 +116,10 @@ private:
     // A place in the sequence table; giving it back or filling it never fails.
     Result<uint32_t> take_slot();
     int64_t fill_slot(uint32_t slot, std::unique_ptr<Sequence> sequence);
+
+    // Frees slabs by moving records together and renames them in every table; false if that frees none. Under the exclusive lock, and
+    // not while a step is open: steps use records without it (compact.cpp).
+    bool compact();
 
     // Cuts, under the exclusive lock (cut.cpp).
     int64_t floor_of(const Sequence& sequence) const;

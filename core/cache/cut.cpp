@@ -199,6 +199,7 @@ Result<int64_t> Cache::fork(int64_t id, int64_t position, bool allow_inexact) {
     std::unique_ptr<Sequence> copy;
     try {
         copy = cut(**source, length, false);
+        if (!copy && compact()) copy = cut(**source, length, false);
     } catch (...) {
         free_slots_.push_back(*slot);
         throw;
@@ -219,6 +220,7 @@ Status Cache::truncate(int64_t id, int64_t position, bool allow_inexact) {
     KVC_TRY(check_cut(**sequence, length, allow_inexact));
     if (length == (*sequence)->length) return {};
     std::unique_ptr<Sequence> rest = cut(**sequence, length, true);
+    if (!rest && compact()) rest = cut(**sequence, length, true);
     if (!rest) return fail(Code::no_memory, "truncate: the arena has no room for the partial pages of sequence ", id);
     release_records(**sequence);
     **sequence = std::move(*rest);

@@ -37,6 +37,14 @@ Result<std::unique_ptr<Step>> Cache::begin(std::span<const int64_t> ids, std::sp
     }
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
+    Result<std::unique_ptr<Step>> step = open_step(ids, counts, positions, options);
+    if (step.ok() || step.status().code != Code::no_memory || !compact()) return step;
+    return open_step(ids, counts, positions, options);
+}
+
+// Under the exclusive lock. A step that could not reserve everything takes back what it has when it is destroyed.
+Result<std::unique_ptr<Step>> Cache::open_step(std::span<const int64_t> ids, std::span<const int64_t> counts,
+                                               std::span<const int64_t> positions, const StepOptions& options) {
     std::unique_ptr<Step> step(new Step(*this));
     step->options_ = options;
     for (size_t i = 0; i < ids.size(); i++) {
@@ -49,7 +57,6 @@ Result<std::unique_ptr<Step>> Cache::begin(std::span<const int64_t> ids, std::sp
         step->sequences_.push_back({ids[i], *sequence, counts[i], step->tokens_});
         step->tokens_ += counts[i];
     }
-    // The destructor of a step that did not open takes back what was reserved.
     KVC_TRY(step->reserve());
     for (StepSequence& part : step->sequences_) part.sequence->in_step = true;
     step->phase_ = Step::Phase::open;

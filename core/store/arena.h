@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "core/backend/kernel_table.h"
@@ -50,6 +51,10 @@ public:
     bool release(RecordId id);
     bool shared(RecordId id) const;
 
+    // Moves records out of the emptiest slabs of each class into others, so that slabs become free for any class. Returns where the
+    // moved records lie now; nothing may hold their old ids or bytes. Throws std::bad_alloc before anything moved.
+    std::unordered_map<RecordId, RecordId> compact();
+
     std::byte* data(RecordId id) const;
     ArenaView view() const { return {slab_data_.get()}; }
 
@@ -76,6 +81,8 @@ private:
     void add_slab(std::byte* data);
     bool grow();
     bool bind_slab(int size_class);
+    std::vector<uint32_t> slabs_to_empty(int size_class) const;
+    void empty_slab(int size_class, uint32_t slab, std::unordered_map<RecordId, RecordId>* moved);
     void list_partial(uint32_t slab);
     void unlist_partial(uint32_t slab);
     static uint32_t slab_of(RecordId id) { return id >> record_index_bits; }

@@ -108,3 +108,32 @@ TEST_CASE("arena: a host that refuses leaves it as it was") {
     host.left = 1;
     CHECK(arena.allocate(0) != 0);
 }
+
+TEST_CASE("arena: compaction frees the slabs that half-empty classes hold, and keeps bytes and owners") {
+    auto arena = arena_of(3, {512, 4608});
+    const int small = arena->class_of(512), large = arena->class_of(4608);
+    const int64_t per_slab = records_per_slab(slab, 4608);
+    std::vector<RecordId> records;
+    for (int64_t i = 0; i < 2 * per_slab; i++) {
+        records.push_back(arena->allocate(large));
+        std::fill_n(arena->data(records.back()), 4608, std::byte(i));
+    }
+    const RecordId other = arena->allocate(small);
+    arena->retain(records[1]);
+    for (size_t i = 0; i < records.size(); i++) {
+        if (i % 2 == 0) arena->release(records[i]);
+    }
+    CHECK(arena->bound_bytes() == 3 * slab);
+    const auto moved = arena->compact();
+    CHECK(arena->bound_bytes() == 2 * slab);
+    CHECK(arena->bytes_in_use() == per_slab * 4608 + 512);
+    for (size_t i = 1; i < records.size(); i += 2) {
+        const RecordId now = moved.count(records[i]) ? moved.at(records[i]) : records[i];
+        CHECK(arena->data(now)[0] == std::byte(i));
+        CHECK(arena->data(now)[4607] == std::byte(i));
+        CHECK(arena->shared(now) == (i == 1));
+    }
+    CHECK(moved.count(other) == 0);
+    CHECK(arena->compact().empty());
+    for (int64_t i = 0; i < records_per_slab(slab, 512); i++) CHECK(arena->allocate(small) != 0);  // the slab serves another class now
+}
