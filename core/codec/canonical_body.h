@@ -70,7 +70,7 @@ inline void channel_range(const float* __restrict x, int tokens, int dim, float*
 inline void wanted_range(const Grid& grid, bool symmetric, float low, float high, float* step, float* zero) {
     if (symmetric) {
         const float largest = high > -low ? high : -low;
-        *step = largest * grid.clip / grid.span;
+        *step = (largest + 0.0f) * grid.clip / grid.span;  // a range of zeros of either sign gives +0
         *zero = 0.0f;
         return;
     }
@@ -79,7 +79,7 @@ inline void wanted_range(const Grid& grid, bool symmetric, float low, float high
         low = center - half;
         high = center + half;
     }
-    *step = (high - low) / grid.span;
+    *step = (high - low + 0.0f) / grid.span;
     *zero = low + 0.0f;  // -0 becomes +0: one number, one code
 }
 
@@ -94,28 +94,28 @@ inline void store_f16(int dim, ChannelScales* s, uint16_t* __restrict scales, ui
 
 // 8-bit multiples of one fp16 pair for the whole tile. A scale is rounded up unless it exceeds the multiple below by a quarter or
 // less: a scale too small clips, one too large only coarsens.
-inline void store_m8(int dim, ChannelScales* s, uint16_t* __restrict scales, uint16_t* __restrict zeros, uint16_t* super_scale,
-                     uint16_t* super_zero) {
+inline void store_m8(int dim, float* __restrict step, float* __restrict zero, uint16_t* __restrict scales, uint16_t* __restrict zeros,
+                     uint16_t* super_scale, uint16_t* super_zero) {
     float step_max = 0.0f, zero_max = 0.0f;
     for (int c = 0; c < dim; ++c) {
-        const float size = std::fabs(s->zero[c]);
-        step_max = s->step[c] > step_max ? s->step[c] : step_max;
+        const float size = std::fabs(zero[c]);
+        step_max = step[c] > step_max ? step[c] : step_max;
         zero_max = size > zero_max ? size : zero_max;
     }
     *super_scale = stored_scale(step_max / 255.0f);
     *super_zero = stored_scale(zero_max / 127.0f);
     const float scale_unit = f32_from_f16(*super_scale), zero_unit = f32_from_f16(*super_zero);
     for (int c = 0; c < dim; ++c) {
-        const float wanted = s->step[c] / scale_unit - 0.25f;
+        const float wanted = step[c] / scale_unit - 0.25f;
         const int whole = int(wanted);
         int multiple = whole + (float(whole) < wanted ? 1 : 0);
         multiple = multiple < 1 ? 1 : multiple > 255 ? 255 : multiple;
-        float point = round_signed(s->zero[c] / zero_unit);
+        float point = round_signed(zero[c] / zero_unit);
         point = point < -127.0f ? -127.0f : point > 127.0f ? 127.0f : point;
         scales[c] = uint16_t(multiple);
         zeros[c] = uint16_t(int(point) & 0xff);
-        s->step[c] = float(multiple) * scale_unit;
-        s->zero[c] = point * zero_unit;
+        step[c] = float(multiple) * scale_unit;
+        zero[c] = point * zero_unit;
     }
 }
 
@@ -141,7 +141,7 @@ inline void encode_channel_axis(const Codec& codec, int dim, const float* x, Can
             wanted_range(grid, codec.symmetric, low[c], high[c], &s.step[c], &s.zero[c]);
         }
         if (codec.m8) {
-            store_m8(dim, &s, scales, zeros, out->super_scale + tile, out->super_zero + tile);
+            store_m8(dim, s.step, s.zero, scales, zeros, out->super_scale + tile, out->super_zero + tile);
         } else {
             store_f16(dim, &s, scales, zeros);
         }
@@ -305,7 +305,15 @@ inline void decode_part_body(const Codec& codec, int dim, const CanonicalPart& p
 
 // ---- rotation ----
 
-inline float rotation_sign(int i) { return std::popcount(uint32_t(i & (i >> 1) & 0x55)) % 2 ? -1.0f : 1.0f; }
+constexpr float rotation_sign(int i) { return std::popcount(uint32_t(i & (i >> 1) & 0x55)) % 2 ? -1.0f : 1.0f; }
+
+// 1 / sqrt(block), rounded to f32 where it is no power of two.
+template <int block>
+constexpr float rotation_norm = block == 16    ? 0x1p-2f
+                                : block == 32  ? 0x1.6a09e6p-3f
+                                : block == 64  ? 0x1p-3f
+                                : block == 128 ? 0x1.6a09e6p-4f
+                                               : 0x1p-4f;
 
 template <int block>
 void rotate_block(float* x) {
@@ -321,14 +329,8 @@ void rotate_block(float* x) {
             }
         }
     }
-    // 1 / sqrt(block), rounded to f32 where it is no power of two.
-    constexpr float norm = block == 16    ? 0x1p-2f
-                           : block == 32  ? 0x1.6a09e6p-3f
-                           : block == 64  ? 0x1p-3f
-                           : block == 128 ? 0x1.6a09e6p-4f
-                                          : 0x1p-4f;
     for (int i = 0; i < block; ++i) {
-        x[i] = x[i] * norm * rotation_sign(i);
+        x[i] = x[i] * rotation_norm<block> * rotation_sign(i);
     }
 }
 

@@ -41,7 +41,7 @@ inline float largest_logit(const FinishParams& params) {
     return largest;
 }
 
-void finish_row(const FinishParams& params) {
+inline void finish_row(const FinishParams& params) {
     const int dim = params.format->v_dim;
     float o[dim_limit] = {};
     float d = 0.0f, lse = minus_infinity;

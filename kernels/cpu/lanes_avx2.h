@@ -63,9 +63,19 @@ KVC_INLINE Floats load_s8(const uint8_t* p) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
 }
+// Eight numbers at p in lanes 0 to 7, eight at q in lanes 8 to 15.
+KVC_INLINE Floats load_f16_pair(const void* p, const void* q) {
+    return {_mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p))),
+            _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(q)))};
+}
+KVC_INLINE Floats broadcast_pair(float x, float y) { return {_mm256_set1_ps(x), _mm256_set1_ps(y)}; }
 KVC_INLINE Words load_words(const std::byte* p) {
     const auto* bytes = reinterpret_cast<const __m256i*>(p);
     return {_mm256_loadu_si256(bytes), _mm256_loadu_si256(bytes + 1)};
+}
+KVC_INLINE void store(std::byte* p, Words x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.a);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 32), x.b);
 }
 KVC_INLINE void prefetch(const std::byte* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
 
@@ -95,6 +105,18 @@ KVC_INLINE Floats choose(uint32_t mask, Floats x, Floats y) {
     const __m256i a = _mm256_cmpeq_epi32(_mm256_and_si256(low, bits), bits), b = _mm256_cmpeq_epi32(_mm256_and_si256(high, bits), bits);
     return {_mm256_blendv_ps(y.a, x.a, _mm256_castsi256_ps(a)), _mm256_blendv_ps(y.b, x.b, _mm256_castsi256_ps(b))};
 }
+// Lane i gets what lane i ^ distance held.
+template <int distance>
+KVC_INLINE Floats swap_lanes(Floats x) {
+    if constexpr (distance == 8) {
+        return {x.b, x.a};
+    } else if constexpr (distance == 4) {
+        return {_mm256_permute2f128_ps(x.a, x.a, 1), _mm256_permute2f128_ps(x.b, x.b, 1)};
+    } else {
+        constexpr int order = distance == 2 ? 0x4e : 0xb1;
+        return {_mm256_permute_ps(x.a, order), _mm256_permute_ps(x.b, order)};
+    }
+}
 KVC_INLINE float lane0(Floats x) { return _mm256_cvtss_f32(x.a); }
 // Sums lanes i and i + 8, then i and i + 4, i and i + 2, i and i + 1.
 KVC_INLINE float sum_of_lanes(Floats x) {
@@ -103,6 +125,17 @@ KVC_INLINE float sum_of_lanes(Floats x) {
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
+struct Pair {
+    float first, second;
+};
+// The same sum of lanes 0 to 7, and of lanes 8 to 15: i and i + 4, then i and i + 2, i and i + 1.
+KVC_INLINE Pair sum_of_halves(Floats x) {
+    const __m128 a = _mm_add_ps(_mm256_castps256_ps128(x.a), _mm256_extractf128_ps(x.a, 1));
+    const __m128 b = _mm_add_ps(_mm256_castps256_ps128(x.b), _mm256_extractf128_ps(x.b, 1));
+    const __m128 two = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+    const __m128 one = _mm_add_ps(two, _mm_movehl_ps(two, two));
+    return {_mm_cvtss_f32(one), _mm_cvtss_f32(_mm_movehdup_ps(one))};
+}
 KVC_INLINE float max_of_lanes(Floats x) {
     const __m256 eight = _mm256_max_ps(x.a, x.b);
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
@@ -110,7 +143,27 @@ KVC_INLINE float max_of_lanes(Floats x) {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
+KVC_INLINE float min_of_lanes(Floats x) {
+    const __m256 eight = _mm256_min_ps(x.a, x.b);
+    const __m128 four = _mm_min_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_min_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_min_ss(two, _mm_movehdup_ps(two)));
+}
+
 // ---- integers ----
+
+// The bits of |x|: ordered as the numbers are, with infinity and NaN above all.
+KVC_INLINE Ints magnitude_bits(Floats x) {
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    return {_mm256_and_si256(_mm256_castps_si256(x.a), magnitude), _mm256_and_si256(_mm256_castps_si256(x.b), magnitude)};
+}
+KVC_INLINE Ints max(Ints x, Ints y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
+KVC_INLINE int32_t max_of_lanes(Ints x) {
+    const __m256i eight = _mm256_max_epi32(x.a, x.b);
+    const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
 
 KVC_INLINE Ints round_to_ints(Floats x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
 KVC_INLINE Floats to_floats(Ints x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
@@ -157,6 +210,14 @@ KVC_INLINE Words word_bits(Words x) {
     } else {
         return {_mm256_and_si256(_mm256_srli_epi16(x.a, shift), m), _mm256_and_si256(_mm256_srli_epi16(x.b, shift), m)};
     }
+}
+// Four numbers below 256 in the bytes of every lane.
+KVC_INLINE Words bytes_of(Ints x0, Ints x1, Ints x2, Ints x3) {
+    const __m256i a = _mm256_or_si256(_mm256_or_si256(x0.a, _mm256_slli_epi32(x1.a, 8)),
+                                      _mm256_or_si256(_mm256_slli_epi32(x2.a, 16), _mm256_slli_epi32(x3.a, 24)));
+    const __m256i b = _mm256_or_si256(_mm256_or_si256(x0.b, _mm256_slli_epi32(x1.b, 8)),
+                                      _mm256_or_si256(_mm256_slli_epi32(x2.b, 16), _mm256_slli_epi32(x3.b, 24)));
+    return {a, b};
 }
 KVC_INLINE Words word_shift(Words x, int shift) {
     const __m128i count = _mm_cvtsi32_si128(shift);

@@ -201,13 +201,13 @@ inline void clear_padding(const LayerFormat& format, std::byte* record) {
     std::memset(record + end, 0, size_t(format.code_bytes - end));
 }
 
-void quantize_page(const QuantizeParams& params) {
+inline void quantize_page(const QuantizeParams& params) {
     quantize_part<true>(*params.format, params.window, params.codes);
     quantize_part<false>(*params.format, params.window, params.codes);
     clear_padding(*params.format, params.codes);
 }
 
-void read_page(const LayerFormat& format, KernelTable::Form form, const std::byte* record, float* k, float* v) {
+inline void read_page(const LayerFormat& format, KernelTable::Form form, const std::byte* record, float* k, float* v) {
     if (k) {
         read_part<true>(format, form, record, k);
     }
@@ -216,7 +216,7 @@ void read_page(const LayerFormat& format, KernelTable::Form form, const std::byt
     }
 }
 
-void unpack_page(const LayerFormat& format, const std::byte* record, CanonicalPart* k, CanonicalPart* v) {
+inline void unpack_page(const LayerFormat& format, const std::byte* record, CanonicalPart* k, CanonicalPart* v) {
     if (!is_16_bit(format.codec.k.type)) {
         unpack_part<true>(format, record, k);
     }
@@ -225,7 +225,7 @@ void unpack_page(const LayerFormat& format, const std::byte* record, CanonicalPa
     }
 }
 
-void pack_page(const LayerFormat& format, const CanonicalPart& k, const CanonicalPart& v, std::byte* record) {
+inline void pack_page(const LayerFormat& format, const CanonicalPart& k, const CanonicalPart& v, std::byte* record) {
     if (!is_16_bit(format.codec.k.type)) {
         pack_part<true>(format, k, record);
     }

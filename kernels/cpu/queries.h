@@ -1,7 +1,7 @@
 // Query rows of an item, prepared once: f32, rotated where keys are, scaled, and rounded for keys with one scale per token.
 #pragma once
 #include "kernels/cpu/scores.h"
-#include "kernels/cpu/store_body.h"
+#include "kernels/cpu/store.h"
 
 namespace kvc::simd {
 namespace {
@@ -62,13 +62,13 @@ inline void prepare_queries(const AttendParams& params, const AttendItem& item, 
         for (int64_t g = 0; g < params.group; ++g) {
             const int64_t row = t * params.group + g;
             float* q = s.q + row * dim;
-            load_row(row_at(item.q, params.q_dtype, t * params.q_token_stride + g * params.q_head_stride), params.q_dtype, dim, q);
-            s.broken[row] = !(largest_of(q, dim) <= std::numeric_limits<float>::max());
+            const void* from = row_at(item.q, params.q_dtype, t * params.q_token_stride + g * params.q_head_stride);
+            s.broken[row] = load_row_lanes(from, params.q_dtype, dim, q) >= infinity_bits;
             if (s.broken[row]) {
                 memset(q, 0, size_t(dim) * sizeof *q);
             }
             if (codec.rotate) {
-                rotate_row(q, dim);
+                rotate_vector(q, dim);
             }
             for (int64_t c = 0; c < dim; c += 16) {
                 store(q + c, mul(load(q + c), broadcast(params.scale)));

@@ -4,6 +4,8 @@
 #include "kernels/cpu/finish_body.h"
 #include "kernels/cpu/mass.h"
 #include "kernels/cpu/page_body.h"
+#include "kernels/cpu/quantize.h"
+#include "kernels/cpu/store.h"
 #include "kernels/cpu/targets.h"
 
 namespace kvc::simd {
@@ -66,8 +68,8 @@ constexpr KernelTable table_named(const char* name) {
     return {
         .name = name,
         .scratch_bytes = scratch_bytes,
-        .store = store_tokens,
-        .quantize = quantize_page,
+        .store = store_rows,
+        .quantize = quantize_record,
         .read = read_page,
         .unpack = unpack_page,
         .pack = pack_page,

@@ -71,7 +71,7 @@ inline bool round_row(float* x, int dim, bool rotated, bool bf16, bool saturate,
     return true;
 }
 
-int64_t store_tokens(const StoreParams& p) {
+inline int64_t store_tokens(const StoreParams& p) {
     const LayerFormat& f = *p.format;
     auto* k16 = reinterpret_cast<uint16_t*>(p.record);
     auto* v16 = reinterpret_cast<uint16_t*>(p.record + (p.sinks ? sink_v_offset(f) : window_v_offset(f)));
