@@ -7,6 +7,7 @@
 #include "kernels/cpu/finish_body.h"
 #include "kernels/cpu/page_body.h"
 #include "kernels/cpu/runs.h"
+#include "kernels/cpu/turn.h"
 
 namespace kvc {
 namespace {
@@ -37,6 +38,9 @@ inline void load_queries(const AttendParams& params, const AttendItem& item, flo
         for (int64_t g = 0; g < params.group; ++g) {
             float* row = rows + (t * params.group + g) * dim;
             load_row(row_at(item.q, params.q_dtype, t * params.q_token_stride + g * params.q_head_stride), params.q_dtype, dim, row);
+            if (params.rope) {
+                turn_query(params, item, item.first_position + t, row);
+            }
             if (params.format->codec.k.rotate) {
                 rotate_row(row, dim);
             }
@@ -120,6 +124,9 @@ void attend_item(const AttendParams& params, const AttendItem& item, std::byte* 
             return;
         }
         read_page(f, run.form, run.record, s.k, s.v);
+        if (params.rope) {
+            turn_keys(params, item, run, s.k);
+        }
         for (int64_t t = 0; t < item.tokens; ++t) {
             const uint64_t seen = seen_by(params, run, item.first_position + t);
             for (int64_t g = 0; seen && g < params.group; ++g) {
@@ -146,6 +153,9 @@ void mass_item(const AttendParams& params, const MassItem& mass, std::byte* memo
             return;
         }
         read_page(f, run.form, run.record, s.k, nullptr);
+        if (params.rope) {
+            turn_keys(params, item, run, s.k);
+        }
         float logits[page_tokens];
         for (int64_t t = 0; t < item.tokens; ++t) {
             const uint64_t seen = seen_by(params, run, item.first_position + t);

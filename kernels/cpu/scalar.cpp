@@ -16,6 +16,7 @@ const KernelTable* scalar_table() {
         .attend = attend_item,
         .mass = mass_item,
         .finish = finish_row,
+        .rotates_keys = true,
     };
     return &table;
 }

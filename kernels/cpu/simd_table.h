@@ -1,5 +1,6 @@
 // The kernel table of a SIMD target; its lanes_<target>.h comes first.
 #pragma once
+#include "kernels/cpu/attend_body.h"
 #include "kernels/cpu/decode.h"
 #include "kernels/cpu/finish_body.h"
 #include "kernels/cpu/mass.h"
@@ -13,7 +14,7 @@ namespace {
 
 int64_t scratch_bytes(const LayerFormat& format, int64_t group, int64_t tokens) {
     Scratch measured;
-    return place_scratch(format, group * tokens, nullptr, &measured) + 64;
+    return std::max(place_scratch(format, group * tokens, nullptr, &measured) + 64, attend_scratch_bytes(format, group, tokens));
 }
 
 inline Scratch scratch_at(const LayerFormat& format, int64_t rows, std::byte* memory) {
@@ -39,6 +40,9 @@ inline void spread_broken(const AttendParams& params, const AttendItem& item, co
 }
 
 void attend(const AttendParams& params, const AttendItem& item, std::byte* memory) {
+    if (params.rope) {
+        return attend_item(params, item, memory);  // keys before RoPE are dequantized and turned: the witness's way, vectorized
+    }
     const Scratch scratch = scratch_at(*params.format, item.tokens * params.group, memory);
     prepare_queries(params, item, scratch);
     for (int64_t t = 0; t < item.tokens; ++t) {
@@ -55,6 +59,9 @@ void attend(const AttendParams& params, const AttendItem& item, std::byte* memor
 }
 
 void mass(const AttendParams& params, const MassItem& item, std::byte* memory) {
+    if (params.rope) {
+        return mass_item(params, item, memory);
+    }
     const Scratch scratch = scratch_at(*params.format, item.item.tokens * params.group, memory);
     prepare_queries(params, item.item, scratch);
     if (item.item.prompt_class) {
@@ -76,6 +83,7 @@ constexpr KernelTable table_named(const char* name) {
         .attend = attend,
         .mass = mass,
         .finish = finish_row,
+        .rotates_keys = true,
     };
 }
 
