@@ -48,7 +48,7 @@ def _unpacked_package() -> Path:
     target = folder / f"{PACKAGE}_{VERSION}"
     if target.exists():
         return target
-    command = ["apt-get", "download", "-q", f"{PACKAGE}={VERSION}"]
+    command = ["apt-get", "download", "-q", "-o", "Acquire::Retries=5", f"{PACKAGE}={VERSION}"]
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as fault:

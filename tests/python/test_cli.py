@@ -1,0 +1,64 @@
+"""The command kvc-eval: its JSON, its report, its refusals."""
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from kvc_eval import cli
+
+FIELDS = ["name", "k_codec", "v_codec", "policy", "codec_bits", "effective_bits", "bytes_cache", "ratio_vs_fp16", "kl", "kl_p99", "top1",
+          "ppl", "needle", "tokens_per_s"]
+
+
+def kvc_eval(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["kvc-eval", *map(str, arguments)])
+    return cli.main()
+
+
+@pytest.fixture(scope="module")
+def token_file(tmp_path_factory):
+    """Tokens that repeat, so that attention to what was cached matters."""
+    path = tmp_path_factory.mktemp("tokens") / "tokens.i32"
+    np.tile(np.random.default_rng(1).integers(1000, 20000, 90), 4).astype("<i4").tofile(path)
+    return path
+
+
+def test_figures_and_report(monkeypatch, tmp_path, token_file):
+    json_path, html_path = tmp_path / "deep" / "out.json", tmp_path / "out.html"
+    status = kvc_eval(monkeypatch, "--token-ids", token_file, "--tokens", 330, "--start", 10, "--chunk", 100, "--needles", 0,
+                      "--modes", "fp16,k=int4.ch.g32.m8,v=int2.tok.rot.ls,window=64,sinks=4", "--json", json_path, "--html", html_path)
+    assert status == 0
+    report = json.loads(json_path.read_text())
+    assert (report["model"], report["tokens"]) == ("smollm2", 330)
+    exact, coded = report["modes"]
+    assert list(exact) == list(coded) == FIELDS
+    assert (exact["k_codec"], exact["policy"], exact["codec_bits"], exact["needle"]) == ("f16", "none", 16.0, None)
+    assert (coded["k_codec"], coded["v_codec"]) == ("int4.ch.g32.m8", "int2.tok.rot.ls")
+    assert exact["kl"] < 1e-5 < coded["kl"]
+    assert coded["ratio_vs_fp16"] == pytest.approx(16 / coded["effective_bits"])
+    assert coded["bytes_cache"] < exact["bytes_cache"]
+    page = html_path.read_text()
+    assert page.count("<svg") == 2 and "int2.tok.rot.ls" in page
+    assert not re.search(r'<script|(src|href)\s*=\s*"(?!#)', page)  # nothing is fetched
+
+
+@pytest.mark.parametrize("wrong, said", [
+    (["--modes", "int5"], "int5"),
+    (["--modes", "int4+forget:20%"], "forget"),
+    (["--model", "no-such-model"], "no-such-model"),
+    (["--tokens", "0"], "--tokens 0"),
+    (["--tokens", "400"], "360 tokens"),
+    (["--tokens", "100"], "at least 258"),
+    (["--chunk", "0"], "--chunk 0"),
+])
+def test_wrong_requests(monkeypatch, capsys, token_file, wrong, said):
+    assert kvc_eval(monkeypatch, "--token-ids", token_file, "--needles", 0, "--modes", "int4", *wrong) == cli.WRONG_USAGE
+    assert said in capsys.readouterr().err
+
+
+def test_token_ids_beyond_the_vocabulary(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "tokens.i32"
+    np.full(300, 49152, "<i4").tofile(path)
+    assert kvc_eval(monkeypatch, "--token-ids", path, "--tokens", 300, "--needles", 0, "--modes", "int4") == cli.WRONG_USAGE
+    assert "0 .. 49151" in capsys.readouterr().err
