@@ -41,7 +41,9 @@ inline float largest_logit(const FinishParams& params) {
     return largest;
 }
 
-inline void finish_row(const FinishParams& params) {
+// rotate is the target's own way to undo the rotation of a row.
+template <void (*rotate)(float* row, int dim)>
+void finish_row(const FinishParams& params) {
     const int dim = params.format->v_dim;
     float o[dim_limit] = {};
     float d = 0.0f, lse = minus_infinity;
@@ -62,7 +64,7 @@ inline void finish_row(const FinishParams& params) {
         }
     }
     if (params.format->codec.v.rotate) {
-        rotate_row(o, dim);
+        rotate(o, dim);
     }
     write_row(o, dim, params.out_dtype, params.out);
     if (params.out_lse) {

@@ -64,9 +64,9 @@ void rotate_lanes(float* row) {
     }
 }
 
-inline void rotate_vector(float* row, int64_t dim) {
-    const int64_t block = dim & -dim;
-    for (int64_t start = 0; start < dim; start += block) {
+inline void rotate_vector(float* row, int dim) {
+    const int block = dim & -dim;
+    for (int start = 0; start < dim; start += block) {
         switch (block) {
         case 16:
             rotate_lanes<16>(row + start);

@@ -15,7 +15,7 @@ const KernelTable* scalar_table() {
         .pack = pack_page,
         .attend = attend_item,
         .mass = mass_item,
-        .finish = finish_row,
+        .finish = finish_row<rotate_row>,
         .rotates_keys = true,
     };
     return &table;

@@ -82,7 +82,7 @@ constexpr KernelTable table_named(const char* name) {
         .pack = pack_page,
         .attend = attend,
         .mass = mass,
-        .finish = finish_row,
+        .finish = finish_row<rotate_vector>,
         .rotates_keys = true,
     };
 }
