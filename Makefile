@@ -39,10 +39,11 @@ eval: ## quality of every preset on a real model and text; writes out/eval.json 
 	@mkdir -p out
 	./kvc-eval --model smollm2 --json out/eval.json --html out/eval.html
 
-bench: ## speed of the kernels on this machine
+bench: ## speed of kvc on this machine; writes out/bench.json (bench/peers/run compares with other systems)
 	@$(SETUP) build test bench
 	$(call configure_and_build,release,-DKVC_BENCH=ON)
-	@build/release/bench/kvc_bench
+	@mkdir -p out
+	@build/release/bench/kvc_bench --benchmark_out=out/bench.json --benchmark_out_format=json
 
 test: ## everything the gate checks, in stages
 	@$(SETUP) build test cross bindings python
