@@ -69,6 +69,7 @@ class Evaluation:
         for mode, result in zip(self._modes, results):
             result["needle"] = None
             if needles:
+                self._progress(f"{mode.name}: looking for needles")
                 reader = self._open_reader(self._model, mode, [len(prompt.tokens) for prompt in needles], self._threads)
                 result["needle"] = self._recall(reader, mode, needles)
                 reader.cache.close()
