@@ -7,6 +7,11 @@
 namespace kvc {
 namespace {
 
+// A repacked page holds tokens newer than its place says, so a sliding window does not skip it by place.
+bool any_repacked(const std::vector<PageEntry>& coded) {
+    return std::any_of(coded.begin(), coded.end(), [](const PageEntry& entry) { return entry.side != 0; });
+}
+
 // The part of page range [first, end) that lies within [low, high), as entries of a table that starts at page `table_first`.
 struct Run {
     const PageEntry* entries;
@@ -107,9 +112,11 @@ void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPage
             if (turned) item.q = scratch.turned_q.data() + (row * q_heads + head * query.group) * query.k_dim;
             item.sinks = split == sinks_split ? head_pages.sinks : 0;
             item.rope_gap = query.subtract_gap ? gap_behind_sinks(pages, size_t(head), rule, sequence.length) : 0;
-            const int64_t low = std::max(common.first_page, tile.prompt_class ? 0 : split * split_pages);
+            const int64_t split_low = tile.prompt_class ? 0 : split * split_pages;
+            const int64_t low = std::max(common.first_page, split_low);
             const int64_t high = turned ? 0 : tile.prompt_class ? common.end_page : std::min(common.end_page, (split + 1) * split_pages);
-            const Run coded = run_of(head_pages.coded, pages.state.first_coded, low, std::min(high, tile.boundary));
+            const int64_t coded_low = common.first_page > 0 && any_repacked(head_pages.coded) ? split_low : low;
+            const Run coded = run_of(head_pages.coded, pages.state.first_coded, coded_low, std::min(high, tile.boundary));
             const Run window = run_of(head_pages.window, pages.state.first_window, std::max(low, tile.boundary), high);
             item.coded = coded.entries;
             item.n_coded = coded.count;

@@ -12,7 +12,7 @@ int64_t Cache::floor_of(const Sequence& sequence) const {
     for (size_t i = 0; i < layers_.size(); i++) {
         const PageRule& rule = layers_[i].rule;
         const PageState& state = sequence.layers[i].state;
-        const bool only_codes = !rule.lossless && state.first_coded < state.first_window;  // of some page that is held
+        const bool only_codes = !rule.lossless && state.first_coded < std::min(state.coded_end, state.first_window);  // of some page that is held
         if (only_codes) floor = std::max(floor, rule.page_start(state.first_window) + rule.window);
         // The next query after the cut must find every token that it can see.
         if (rule.sliding_window > 0 && state.first_held() > 0) {
