@@ -1,0 +1,109 @@
+#include "tests/laws/session.h"
+
+#include <algorithm>
+#include <kvc.h>
+#include <sstream>
+
+namespace kvc_laws {
+
+using kvc_scripts::Operation;
+using kvc_scripts::Outcome;
+
+Session::Session(const std::string& create, const kvc_scripts::RunOptions& options) : replay(options) {
+    std::istringstream lines(create);
+    std::string line;
+    while (std::getline(lines, line, ';')) {
+        const bool is_layer = line.find("layer ") != std::string::npos && line.find("layers=") == std::string::npos;
+        ok(is_layer ? line : "create growth=1 " + line);
+    }
+}
+
+Outcome Session::run(const std::string& line) { return replay.run(kvc_scripts::parse(line).at(0)); }
+
+Outcome Session::ok(const std::string& line) {
+    Outcome outcome = run(line);
+    REQUIRE_MESSAGE(outcome.status == KVC_OK, line << ": " << outcome.message);
+    return outcome;
+}
+
+Bytes Session::open(const std::string& step, const std::string& counts) {
+    ok("begin " + step + " " + counts);
+    Bytes out;
+    for (int64_t l = 0; l < replay.shapes().options.layers; ++l) {
+        const std::string words = " " + step + " seed=1 layer=" + std::to_string(l);
+        ok("append" + words);
+        const Outcome attended = ok("attend" + words);
+        out.insert(out.end(), attended.bytes.begin(), attended.bytes.end());
+    }
+    return out;
+}
+
+Bytes Session::step(const std::string& counts) {
+    const std::string name = "step" + std::to_string(++steps_);
+    Bytes out = open(name, counts);
+    ok("commit " + name);
+    return out;
+}
+
+Bytes Session::feed(const std::string& sequence, int64_t tokens, int64_t chunk, const std::string& options) {
+    // Rows of one token after another, whatever the steps: the layers of a step come apart again.
+    const auto layers = static_cast<size_t>(replay.shapes().options.layers);
+    std::vector<Bytes> by_layer(layers);
+    while (tokens > 0) {
+        const int64_t n = std::min(chunk, tokens);
+        const std::string name = "step" + std::to_string(++steps_);
+        ok("begin " + name + " " + sequence + ":" + std::to_string(n) + " " + options);
+        for (size_t l = 0; l < layers; ++l) {
+            const std::string words = " " + name + " seed=1 lse=0 layer=" + std::to_string(l);
+            ok("append" + words);
+            const Outcome attended = ok("attend" + words);
+            by_layer[l].insert(by_layer[l].end(), attended.bytes.begin(), attended.bytes.end());
+        }
+        ok("commit " + name);
+        tokens -= n;
+    }
+    Bytes all;
+    for (const Bytes& layer : by_layer)
+        all.insert(all.end(), layer.begin(), layer.end());
+    return all;
+}
+
+Bytes Session::stored(const std::string& sequence) {
+    Bytes all;
+    const auto add = [&](const std::string& line) {
+        const Outcome outcome = run(line);
+        REQUIRE_MESSAGE((outcome.status == KVC_OK || outcome.status == KVC_E_UNSUPPORTED), line << ": " << outcome.message);
+        all.insert(all.end(), outcome.bytes.begin(), outcome.bytes.end());
+    };
+    add("length " + sequence);
+    for (int64_t l = 0; l < replay.shapes().options.layers; ++l)
+        for (int64_t head = 0; head < replay.shapes().layers[l].kv_heads; ++head) {
+            const std::string words = " " + sequence + " layer=" + std::to_string(l) + " head=" + std::to_string(head);
+            for (const char* verb : {"positions", "mass", "read part=keys", "read part=values", "codes part=keys", "codes part=values"})
+                add(verb + words);
+        }
+    return all;
+}
+
+std::string short_window(const std::string& preset, int64_t window, int64_t sinks) {
+    char text[128];
+    REQUIRE(kvc_codec_format(preset.c_str(), text, sizeof text, nullptr) > 0);
+    const std::string codec = text;
+    return codec.substr(0, codec.find(",window=")) + ",window=" + std::to_string(window) + ",sinks=" + std::to_string(sinks);
+}
+
+std::vector<std::string> presets() {
+    std::vector<std::string> names;
+    for (int64_t i = 0; i < kvc_preset_count(); ++i)
+        names.emplace_back(kvc_preset_name(i));
+    return names;
+}
+
+std::vector<std::string> targets() {
+    std::vector<std::string> names;
+    for (int64_t i = 0; i < kvc_target_count(); ++i)
+        names.emplace_back(kvc_target_name(i));
+    return names;
+}
+
+}  // namespace kvc_laws

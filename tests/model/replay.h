@@ -1,0 +1,88 @@
+// Runs a script against the C API and keeps what can be observed.
+#pragma once
+
+#include <kvc.h>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/model/inputs.h"
+#include "tests/reference/sha256.h"
+
+namespace kvc_scripts {
+
+struct RunOptions {
+    std::string target;   // kernel target to force; "" = the best
+    int64_t threads = 0;  // of the cache
+};
+
+// What one operation let a caller see. bytes is everything of it that enters the digest, in the order of docs/SCRIPTS.md.
+struct Outcome {
+    int32_t status = KVC_OK;
+    std::string message;
+    std::vector<uint8_t> bytes;
+    std::vector<float> out, lse;   // attend: [tokens][q_heads][v_dim], [tokens][q_heads]
+    std::vector<float> values;     // read
+    std::vector<int64_t> numbers;  // positions, mass, live, length, floor, evict's report, stats, plan
+    std::vector<uint8_t> codes;
+};
+
+class Replay {
+public:
+    explicit Replay(RunOptions options) : run_options_(std::move(options)) {}
+    ~Replay();
+    Replay(const Replay&) = delete;
+    Replay& operator=(const Replay&) = delete;
+
+    // Throws std::runtime_error if the line makes no sense as a script (an unknown verb, a missing number).
+    Outcome run(const Operation& operation);
+    std::string digest() const { return digest_.hex(); }
+
+    const ScriptShapes& shapes() const { return shapes_; }
+    const StepRecord& step(const std::string& name) const;
+    uint64_t data_of(const std::string& sequence) const;
+    int64_t first_position(const std::string& sequence) const;
+    kvc_cache* cache() const { return cache_; }
+    kvc_seq handle_of(const std::string& sequence) const;
+
+private:
+    using Verb = void (Replay::*)(const Operation&, Outcome&);
+    static const std::map<std::string, Verb>& verbs();
+
+    void layer(const Operation&, Outcome&);
+    void create(const Operation&, Outcome&);
+    void plan(const Operation&, Outcome&);
+    void sink_logits(const Operation&, Outcome&);
+    void seq(const Operation&, Outcome&);
+    void fork(const Operation&, Outcome&);
+    void truncate(const Operation&, Outcome&);
+    void destroy(const Operation&, Outcome&);
+    void prompt(const Operation&, Outcome&);
+    void begin(const Operation&, Outcome&);
+    void append(const Operation&, Outcome&);
+    void attend(const Operation&, Outcome&);
+    void commit(const Operation&, Outcome&);
+    void abort(const Operation&, Outcome&);
+    void evict(const Operation&, Outcome&);
+    void keep(const Operation&, Outcome&);
+    void read(const Operation&, Outcome&);
+    void codes(const Operation&, Outcome&);
+    void mass(const Operation&, Outcome&);
+    void positions(const Operation&, Outcome&);
+    void live(const Operation&, Outcome&);
+    void length(const Operation&, Outcome&);
+    void floor(const Operation&, Outcome&);
+    void stats(const Operation&, Outcome&);
+
+    RunOptions run_options_;
+    ScriptShapes shapes_;
+    kvc_cache* cache_ = nullptr;
+    std::map<std::string, kvc_seq> sequences_;
+    std::map<std::string, uint64_t> data_;
+    std::map<std::string, int64_t> first_positions_;
+    std::map<std::string, StepRecord> steps_;
+    kvc_error error_{};
+    kvc_reference::Sha256 digest_;
+};
+
+}  // namespace kvc_scripts
