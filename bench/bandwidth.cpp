@@ -13,14 +13,11 @@ namespace bench {
 namespace {
 
 constexpr int passes = 5;
+constexpr int64_t probe_bytes_floor = int64_t{256} << 20;
 
-int64_t probe_bytes() {
-    const int64_t last_level = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return std::max(int64_t{256} << 20, 8 * last_level);
-}
 }  // namespace
 
-ReadProbe::ReadProbe() : block_(probe_bytes()) {}
+ReadProbe::ReadProbe() : block_(std::max(probe_bytes_floor, 8 * last_level_cache_bytes())) {}
 
 double ReadProbe::bytes_per_second(int64_t threads) const {
     const int64_t part = block_.bytes() / threads / 4096 * 4096;

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -17,11 +18,6 @@ constexpr int64_t line_bytes = 64;
 constexpr int64_t ahead_bytes = 4096;                     // the hardware's prefetchers stop at a page; this carries over
 constexpr int64_t flush_bytes_floor = int64_t{96} << 20;  // where the machine does not tell its last-level cache
 
-int64_t flush_bytes() {
-    const int64_t last_level = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return std::max(flush_bytes_floor, 3 * last_level);
-}
-
 // Spreads a seed over all 64 bits (the finalizer of MurmurHash3).
 uint64_t mix(uint64_t x) {
     x = (x ^ (x >> 33)) * 0xff51afd7ed558ccdULL;
@@ -30,6 +26,14 @@ uint64_t mix(uint64_t x) {
 }
 
 }  // namespace
+
+// The kernel knows what one core can use; the C library's answer may be the sum over a whole socket.
+int64_t last_level_cache_bytes() {
+    std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index3/size");
+    int64_t kibibytes = 0;
+    if (file >> kibibytes) return kibibytes << 10;
+    return std::max<int64_t>(0, sysconf(_SC_LEVEL3_CACHE_SIZE));
+}
 
 Shape shape_of(const std::string& name) {
     if (name == "L") return {"L", 8, 32, 128};
@@ -91,7 +95,7 @@ uint64_t read_lines(const std::byte* block, int64_t bytes) {
     return sum;
 }
 
-CacheFlush::CacheFlush() : block_(flush_bytes()) {}
+CacheFlush::CacheFlush() : block_(std::max(flush_bytes_floor, 3 * last_level_cache_bytes())) {}
 
 void CacheFlush::operator()() {
     // Written back, so that the reads cannot be left out.

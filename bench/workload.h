@@ -28,6 +28,9 @@ private:
     std::vector<float> pool_;
 };
 
+// 0 if the machine does not tell.
+int64_t last_level_cache_bytes();
+
 // Memory that is filled with ones, in huge pages where the host gives them, as kvc asks for its own. Ends the program if there is none.
 class HugeBlock {
 public:

@@ -4,9 +4,9 @@ Types: f32, f16, int8 (one scale per tensor), int4 (one scale per channel); thes
 The cache is [kv_heads][tokens][head_dim], which is the operator's own layout ("stored").
 """
 
-import os
 import sys
 import time
+from pathlib import Path
 
 import numpy
 import onnxruntime
@@ -118,10 +118,16 @@ class Attention:
         return float(numpy.sqrt(difference / norm))
 
 
+def last_level_cache_bytes():
+    try:
+        return int(Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text().rstrip("K\n")) << 10
+    except (OSError, ValueError):
+        return 0
+
+
 class Engine:
     def __init__(self):
-        last_level = os.sysconf("SC_LEVEL3_CACHE_SIZE") if "SC_LEVEL3_CACHE_SIZE" in os.sysconf_names else 0
-        self.flush = numpy.ones(max(FLUSH_BYTES_FLOOR, 3 * last_level) // 8, numpy.uint64)
+        self.flush = numpy.ones(max(FLUSH_BYTES_FLOOR, 3 * last_level_cache_bytes()) // 8, numpy.uint64)
         self.prepared = None
 
     def prepare(self, kind, shape, cache_type, layout, context, threads):
