@@ -370,7 +370,7 @@ typedef struct kvc_stats {
     int64_t tokens_evicted;   /* since creation, per layer and head */
     int64_t pages_quantized;
     int64_t tokens_requantized;
-    int64_t slow_calls;       /* attends served by dequantization where a fused kernel exists elsewhere */
+    int64_t slow_calls;       /* attends that dequantize pages explicitly: those over keys before RoPE */
 } kvc_stats;
 
 typedef struct kvc_seq_stats {

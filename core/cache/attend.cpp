@@ -160,6 +160,7 @@ Status Step::attend(int64_t layer, const AttendRequest& request) {
     call.turned_params.q_token_stride = k_dim * shape.q_heads;
     call.query = {&shape.rule, shape.kv_heads, group, shape.format.v_dim, sliding, k_dim, static_cast<const std::byte*>(request.q),
                   q.token_stride * bytes_of(q.dtype), q.head_stride * bytes_of(q.dtype), turn_sinks, turning.keys_before && turning.in_cache};
+    if (turning.keys_before) cache_.counters_.slow_calls++;
     if (turn_sinks) turn_sink_queries(call, rope);
     run_rounds(call);
     return {};

@@ -163,6 +163,9 @@ TEST_CASE("keys before RoPE: equal keys that came turned") {
         for (int64_t j = 0; j < before.length; j++) kept.push_back(j);
         CHECK(relative_error(out, expected(stream, before.length - 1, kept, false)) < 4e-3);
     }
+    kvc_stats stats = {sizeof stats};
+    CHECK(kvc_stats_get(before.cache, &stats, nullptr) == KVC_OK);
+    CHECK(stats.slow_calls == 5);  // explicit dequantization is counted
 }
 
 TEST_CASE("in-cache positions: evictions that leave other gaps are refused and change nothing") {
