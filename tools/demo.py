@@ -27,7 +27,7 @@ from kvc_eval.modes import EVICT_EVERY, Mode  # noqa: E402
 from kvc_eval.texts import READ, novel  # noqa: E402
 from kvc_eval.tokens import TextTokenizer  # noqa: E402
 
-BUDGET = 64 << 20
+BUDGET = 48 << 20
 CONTEXT = 1024  # tokens of one sequence: a prompt and an answer
 ANSWER = 40
 PROMPT_STEP = 128
