@@ -11,6 +11,7 @@ namespace {
 
 const char* const codecs[] = {"fp16", "int8", "int4", "int3", "k3v2", "int2"};
 constexpr int64_t prompt_tokens = 512;
+constexpr int64_t branch_steps = 32;  // then a new branch, so that a short cache stays short
 
 std::vector<int64_t> thread_counts() {
     const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
@@ -46,6 +47,32 @@ void decode(benchmark::State& state, Bench& bench, const CacheRequest& request, 
         seconds += t;
     }
     report(state, bench, request, double(cache.bytes()), double(request.context), seconds);
+}
+
+// A step over a cache so short that kernels hardly count, warm: what begin, the plan, the worker threads and commit cost.
+void overhead(benchmark::State& state, Bench& bench, const CacheRequest& request) {
+    LayerCache& cache = bench.cache(request);
+    cache.branch(false);
+    cache.step(1);
+    int64_t steps = 1;
+    std::vector<double> begin, append, attend, commit;
+    for (auto _ : state) {
+        if (steps++ % branch_steps == 0) {
+            cache.branch(false);
+            cache.step(1);
+        }
+        cache.wake_threads();
+        const StepSeconds took = cache.step(1);
+        state.SetIterationTime(took.all());
+        begin.push_back(took.begin * 1e6);
+        append.push_back(took.append * 1e6);
+        attend.push_back(took.attend * 1e6);
+        commit.push_back(took.commit * 1e6);
+    }
+    state.counters["begin_us"] = median(begin);
+    state.counters["append_us"] = median(append);
+    state.counters["attend_us"] = median(attend);
+    state.counters["commit_us"] = median(commit);
 }
 
 void prefill(benchmark::State& state, Bench& bench, const CacheRequest& request) {
@@ -97,6 +124,22 @@ void register_decode(Bench& bench) {
     }
     for (const char* codec : {"fp16", "int8", "int4", "int2"}) {
         register_decode_of(bench, {shape_of("L"), codec, "", 131072, thread_counts().back()});
+    }
+}
+
+void register_overhead(Bench& bench) {
+    for (const char* shape : {"L", "S"}) {
+        for (const char* codec : {"fp16", "int4"}) {
+            for (int64_t threads : thread_counts()) {
+                const CacheRequest request = {shape_of(shape), codec, "", 16, threads};
+                const std::string name =
+                    std::string("overhead/") + shape + "/" + codec + "/context:16/threads:" + std::to_string(threads);
+                benchmark::RegisterBenchmark(name.c_str(), [&bench, request](benchmark::State& s) { overhead(s, bench, request); })
+                    ->UseManualTime()
+                    ->Unit(benchmark::kMicrosecond)
+                    ->MinTime(0.05);
+            }
+        }
     }
 }
 

@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
     benchmark::AddCustomContext("kvc_target", kvc_target_name(0));
     bench::register_decode(shared);
     bench::register_prefill(shared);
+    bench::register_overhead(shared);
     bench::register_append(shared);
     benchmark::RunSpecifiedBenchmarks();
     benchmark::Shutdown();

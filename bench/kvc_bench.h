@@ -25,6 +25,7 @@ private:
 
 void register_decode(Bench& bench);
 void register_prefill(Bench& bench);
+void register_overhead(Bench& bench);
 void register_append(Bench& bench);
 
 }  // namespace bench
