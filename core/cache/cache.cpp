@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "core/cache/planner.h"
@@ -10,11 +11,16 @@
 namespace kvc {
 namespace {
 
-constexpr int slot_bits = 24;
-constexpr uint32_t generation_limit = 0x7fffffff;
+// A sequence id: 16 bits that tell caches apart, 23 of generation, 24 of slot; bit 63 is 0.
+constexpr int slot_bits = 24, generation_bits = 23;
+constexpr uint32_t generation_limit = (1u << generation_bits) - 1;
+constexpr int64_t cache_tags = 0xffff;
 constexpr int64_t position_limit = int64_t{1} << 53;
 
-int64_t make_id(uint32_t generation, uint32_t slot) { return int64_t{generation} << slot_bits | slot; }
+int64_t next_cache_tag() {
+    static std::atomic<int64_t> caches{0};
+    return caches++ % cache_tags + 1;
+}
 
 }  // namespace
 
@@ -34,6 +40,7 @@ Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
     cache->arena_ = std::move(*arena);
     cache->saturate_ = config.saturate;
     cache->rope_ = config.rope;
+    cache->tag_ = next_cache_tag();
     cache->owner_process_ = getpid();
     cache->sink_logits_.resize(cache->layers_.size());
     cache->side_class_ = cache->arena_->class_of(side_bytes);
@@ -65,9 +72,13 @@ Result<Cache::Shared> Cache::shared() const {
     return fail(Code::forked, "cache: the process forked while another thread was changing this cache");
 }
 
+int64_t Cache::id_of(uint32_t slot) const {
+    return tag_ << (slot_bits + generation_bits) | int64_t{slots_[slot].generation} << slot_bits | slot;
+}
+
 Sequence* Cache::find(int64_t id) const {
     const int64_t slot = id & ((int64_t{1} << slot_bits) - 1);
-    if (id <= 0 || slot >= int64_t(slots_.size()) || int64_t{slots_[size_t(slot)].generation} != id >> slot_bits) return nullptr;
+    if (slot >= int64_t(slots_.size()) || id != id_of(uint32_t(slot))) return nullptr;
     return slots_[size_t(slot)].sequence.get();
 }
 
@@ -139,7 +150,7 @@ Result<uint32_t> Cache::take_slot() {
 int64_t Cache::fill_slot(uint32_t slot, std::unique_ptr<Sequence> sequence) {
     slots_[slot].sequence = std::move(sequence);
     live_sequences_++;
-    return make_id(slots_[slot].generation, slot);
+    return id_of(slot);
 }
 
 Result<int64_t> Cache::create_sequence(int64_t first_position, int64_t prompt_length) {
@@ -177,7 +188,7 @@ Status Cache::destroy_sequence(int64_t id) {
     slots_[slot].sequence.reset();
     live_sequences_--;
     // A slot whose generation would wrap is retired, so that an old id never names a new sequence.
-    if (slots_[slot].generation++ < generation_limit) free_slots_.push_back(slot);
+    if (++slots_[slot].generation <= generation_limit) free_slots_.push_back(slot);
     return {};
 }
 

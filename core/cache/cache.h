@@ -109,6 +109,7 @@ private:
 
     Result<std::unique_ptr<Step>> open_step(std::span<const int64_t> ids, std::span<const int64_t> counts,
                                             std::span<const int64_t> positions, const StepOptions& options);
+    int64_t id_of(uint32_t slot) const;
     Sequence* find(int64_t id) const;
     Result<Sequence*> require(int64_t id) const;       // handle error if there is none
     Result<Sequence*> require_idle(int64_t id) const;  // busy error if it is in a step
@@ -159,6 +160,7 @@ private:
     std::unique_ptr<ThreadPool> pool_;
     int64_t thread_scratch_bytes_ = 0;
     int owner_process_ = 0;
+    int64_t tag_ = 0;  // in every sequence id: ids of other caches are refused
 
     mutable std::shared_mutex state_;
     std::vector<SequenceSlot> slots_;
