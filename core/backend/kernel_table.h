@@ -152,6 +152,8 @@ struct KernelTable {
     void (*mass)(const AttendParams& params, const MassItem& item, std::byte* scratch);
     void (*finish)(const FinishParams& params);
     bool rotates_keys = false;  // attend and mass honour AttendParams::rope
+    // nullptr, or why the table has no kernels for a format; a table without the function takes every format. mass may be nullptr.
+    const char* (*unsupported)(const LayerFormat& format) = nullptr;
 };
 
 // Tables that this machine can run, best first; defined by the kernels that are linked in.

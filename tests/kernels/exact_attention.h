@@ -13,8 +13,11 @@ namespace kvc_test {
 // and p folded with those of values. 0: it does not, and computes in f32.
 struct Precision {
     double q_step = 0, p_step = 0;
+    double product = 0;  // relative roundings of each q and p on the way into a product of 16-bit numbers
 };
 Precision precision_of(const KernelTable& table, bool prompt_class);
+// The relative Frobenius error that a kernel class may have overall.
+double tolerance(const KernelTable& table);
 
 struct Query {
     const float* q = nullptr;  // [k_dim], in the basis in which keys were appended

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <doctest/doctest.h>
 #include <new>
+#include <set>
 
 #include "core/base/half.h"
 #include "core/codec/canonical.h"
@@ -191,12 +192,43 @@ std::unique_ptr<Item> Head::item_of(int64_t n, int64_t coded, int64_t first_code
 }
 
 void for_each_table(const std::function<void(const KernelTable&)>& visit) {
-    REQUIRE(kvc::kernel_table_count() > 0);
-    for (int i = 0; i < kvc::kernel_table_count(); ++i) {
-        const KernelTable& table = *kvc::kernel_table(i);
-        INFO("table ", std::string(table.name));
-        visit(table);
+    const std::vector<const KernelTable*> tables = tables_under_test();
+    REQUIRE(!tables.empty());
+    for (const KernelTable* table : tables) {
+        INFO("table ", std::string(table->name));
+        visit(*table);
     }
+}
+
+static void say_once(const std::string& text) {
+    static std::set<std::string> said;
+    if (said.insert(text).second) {
+        MESSAGE(text);
+    }
+}
+
+bool offers(const KernelTable& table, const std::string& codec, int k_dim, int v_dim) {
+    const char* reason = table.unsupported ? table.unsupported(format_of(codec, k_dim, v_dim)) : nullptr;
+    if (reason) {
+        say_once(std::string(table.name) + " is not tested with what it refuses: " + reason);
+    }
+    return !reason;
+}
+
+bool offers_mass(const KernelTable& table) {
+    if (!table.mass) {
+        say_once(std::string(table.name) + " is not tested with mass: it accumulates none");
+    }
+    return table.mass != nullptr;
+}
+
+bool has_cpu_byte_order(const KernelTable& table) {
+    for (int i = 0; i < kvc::kernel_table_count(); ++i) {
+        if (kvc::kernel_table(i) == &table) {
+            return true;
+        }
+    }
+    return false;
 }
 
 const KernelTable& scalar() {

@@ -96,8 +96,16 @@ private:
     std::vector<std::vector<kvc::PageEntry>> entries_;  // of the items made so far
 };
 
-// Calls visit(table) for every table that this machine runs, with the name in doctest's context.
+// The tables that the program tests: those that this machine offers (tables.cpp), or a list of its own.
+std::vector<const KernelTable*> tables_under_test();
+// Calls visit(table) for each, with the name in doctest's context.
 void for_each_table(const std::function<void(const KernelTable&)>& visit);
+// Whether the table has kernels for the codec; what a table leaves out is said once, with its reason.
+bool offers(const KernelTable& table, const std::string& codec, int k_dim, int v_dim);
+// Whether the table accumulates mass; said once if not.
+bool offers_mass(const KernelTable& table);
+// Whether records have the byte order of docs/FORMATS.md for CPU memory; other backends order the same codes as they like.
+bool has_cpu_byte_order(const KernelTable& table);
 // The portable table: the witness of all bytes.
 const KernelTable& scalar();
 

@@ -19,6 +19,9 @@ template <class Check>
 void for_each_head(const Check& check) {
     for_each_table([&](const KernelTable& table) {
         for (const char* codec : codecs) {
+            if (!offers(table, codec, 64, 64)) {
+                continue;
+            }
             for (const bool prompt_class : {false, true}) {
                 INFO(std::string(table.name), " ", std::string(codec), " prompt ", prompt_class);
                 Head head(table, codec, 64, 64, 4);
