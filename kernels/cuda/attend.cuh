@@ -1,0 +1,229 @@
+// Attention of a few query rows over one item: the pages of a (sequence, kv head) that lie in one split.
+//
+// A block takes eight query rows (blockIdx.x) of an item (blockIdx.y); its warps take pages in turn, by the page's place in the
+// sequence, so that no bit depends on what else the item or the batch holds, and merge in a fixed order.
+#pragma once
+#include "kernels/cuda/coded_page.cuh"
+#include "kernels/cuda/row_page.cuh"
+
+namespace kvc::cuda {
+
+enum class PageKind { int4, rows };  // what a coded entry points at
+
+// One warp at work on eight rows.
+template <int KD, int VD, bool capped>
+struct WarpAttend {
+    const AttendArgs& args;
+    const AttendItem& item;
+    int first_row;
+    Sight first, last;  // of the first and the last row: between them lies what some see and some do not
+    QueryTile<KD> query;
+    WarpState<VD> state;
+};
+
+template <int KD, int VD, bool capped, int tiles>
+KVC_DEVICE void finish_scores(const WarpAttend<KD, VD, capped>& warp, const RunTokens& run, float (&x)[tiles][4]) {
+    if constexpr (capped) {
+        cap_scores(warp.args.soft_cap, x);
+    }
+    constexpr uint64_t all = all_live >> (page_tokens - 16 * tiles);
+    const bool all_seen =
+        (run.live & all) == all && !run.positions && run.first >= warp.last.low && run.first + 16 * tiles - 1 <= warp.first.high;
+    if (!all_seen) {
+        mask_scores(warp.args, warp.item, warp.first_row, run, x);
+    }
+}
+
+template <int KD, int VD, bool capped>
+KVC_DEVICE void attend_coded_page(const std::byte* record, const RunTokens& page, WarpAttend<KD, VD, capped>* warp) {
+    float x[4][4];
+    uint32_t scales[4][2];
+    coded_scores<KD, VD>(record, warp->query, x);
+    finish_scores(*warp, page, x);
+    load_value_scales<KD, VD>(record, scales);
+    const RunWeights<4> weights = weigh_run(room_beside(scales), x, &warp->state);
+    add_coded_values<KD, VD>(record, scales, weights, &warp->state);
+}
+
+template <int KD, int VD, bool capped, bool partial>
+KVC_DEVICE void attend_rows(const RowRun<partial>& rows, const RunTokens& run, WarpAttend<KD, VD, capped>* warp) {
+    float x[1][4];
+    row_scores(rows, warp->query, x[0]);
+    finish_scores(*warp, run, x);
+    const RunWeights<1> weights = weigh_run(headroom, x, &warp->state);
+    add_row_values(rows, weights, &warp->state);
+}
+
+// A page of rows, or sinks, of which those in `present` are surely written. Sixteen tokens at a time: few registers and little code,
+// and the few instructions more do not show where 32 KB a page have to come from memory.
+template <bool partial, int KD, int VD, bool capped>
+KVC_DEVICE void attend_row_page(const std::byte* record, int64_t capacity, uint64_t present, const RunTokens& page,
+                                WarpAttend<KD, VD, capped>* warp) {
+    const std::byte* const values = record + capacity * KD * 2;
+    KVC_NO_UNROLL
+    for (int start = 0; start < page_tokens && present >> start != 0; start += 16) {
+        const RowRun<partial> rows{record + start * KD * 2, values + start * VD * 2, uint32_t(present >> start)};
+        attend_rows(rows, {page.first + start, page.positions ? page.positions + start : nullptr, page.live >> start}, warp);
+    }
+}
+
+KVC_DEVICE PageEntry load_entry(const PageEntry* entry) {
+    const simt::Words4 w = simt::load_128(entry);
+    return {w.w[0], w.w[1], uint64_t(w.w[3]) << 32 | w.w[2]};
+}
+static_assert(sizeof(PageEntry) == 16 && offsetof(PageEntry, live) == 8);
+
+// The first entry, of those from `position` on, that belongs to this warp.
+KVC_DEVICE int64_t first_entry_of_warp(int64_t position) { return (simt::warp() - (position >> 6)) & (warps - 1); }
+
+// One page of a list of entries: where it lies and which tokens it has.
+struct Page {
+    const std::byte* record;  // nullptr: dropped, or out of sight of all rows
+    RunTokens tokens;
+};
+
+template <int KD, int VD, bool capped>
+KVC_DEVICE Page find_page(const WarpAttend<KD, VD, capped>& warp, const PageEntry* entries, int64_t e, int64_t position,
+                          int64_t record_bytes) {
+    const PageEntry entry = load_entry(entries + e);
+    const int64_t first = position + page_tokens * e;
+    if (entry.record == 0 || (entry.side == 0 && (first > warp.last.high || first + page_tokens - 1 < warp.first.low))) {
+        return {nullptr, {}};
+    }
+    const PageSide* const side =
+        entry.side ? reinterpret_cast<const PageSide*>(record_address(warp.args, entry.side, side_bytes)) : nullptr;
+    return {record_address(warp.args, entry.record, record_bytes), {first, side ? side->positions : nullptr, entry.live}};
+}
+
+template <int KD, int VD, bool capped, PageKind kind>
+KVC_DEVICE void attend_coded(WarpAttend<KD, VD, capped>* warp) {
+    const AttendItem& item = warp->item;
+    for (int64_t e = first_entry_of_warp(item.coded_position); e < item.n_coded; e += warps) {
+        const Page page = find_page(*warp, item.coded, e, item.coded_position, warp->args.code_bytes);
+        if (!page.record) {
+            continue;
+        }
+        if constexpr (kind == PageKind::int4) {
+            attend_coded_page(page.record, page.tokens, warp);
+        } else {
+            attend_row_page<false>(page.record, page_tokens, all_live, page.tokens, warp);
+        }
+    }
+}
+
+// Tokens first .. first + 63 of which some row may see one: nothing beyond need have been written.
+template <int KD, int VD, bool capped>
+KVC_DEVICE uint64_t written_from(const WarpAttend<KD, VD, capped>& warp, int64_t first) {
+    const int64_t n = warp.last.high - first + 1;
+    return n <= 0 ? 0 : n >= page_tokens ? all_live : all_live >> (page_tokens - n);
+}
+
+template <int KD, int VD, bool capped>
+KVC_DEVICE void attend_window(WarpAttend<KD, VD, capped>* warp) {
+    const AttendItem& item = warp->item;
+    for (int64_t e = first_entry_of_warp(item.window_position); e < item.n_window; e += warps) {
+        const Page page = find_page(*warp, item.window, e, item.window_position, warp->args.window_bytes);
+        if (!page.record) {
+            continue;
+        }
+        const uint64_t written = page.tokens.positions ? all_live : written_from(*warp, page.tokens.first);
+        attend_row_page<true>(page.record, page_tokens, page.tokens.live & written, page.tokens, warp);
+    }
+}
+
+template <int KD, int VD, bool capped>
+KVC_DEVICE void attend_sinks(int64_t capacity, WarpAttend<KD, VD, capped>* warp) {
+    const AttendItem& item = warp->item;
+    if (item.sinks == 0 || item.sink_tokens == 0 || simt::warp() != 0) {
+        return;
+    }
+    const uint64_t live = all_live >> (page_tokens - item.sink_tokens);
+    const std::byte* const record = record_address(warp->args, item.sinks, warp->args.sink_bytes);
+    attend_row_page<true>(record, capacity, live & written_from(*warp, item.sinks_position), {item.sinks_position, nullptr, live},
+                          warp);
+}
+
+// ---- merge of the warps ----
+
+template <int VD>
+struct Merge {
+    float o[warps][tile_rows][VD];
+    float most[warps][tile_rows];
+    float sum[warps][tile_rows];
+};
+
+// Leaves the warp's rows in shared memory, relative to their largest logit.
+template <int VD>
+KVC_DEVICE void leave_state(const WarpState<VD>& state, Merge<VD>* merge) {
+    const int row = simt::lane() / 4, quad = simt::lane() % 4, warp = simt::warp();
+    KVC_UNROLL
+    for (int column = 0; column < 2; column++) {
+        float sum = state.sum[column];
+        KVC_UNROLL
+        for (int distance = 4; distance < 32; distance *= 2) {
+            sum += simt::shuffle_xor(sum, distance);
+        }
+        const bool empty = state.most[column] == -simt::infinity();
+        const float factor = empty ? 0.0f : simt::exp2(state.reference[column] - state.most[column]);
+        if (row == 0) {
+            // The maximum passes over logits that are no numbers; their sum does not.
+            merge->most[warp][2 * quad + column] = sum == sum ? state.most[column] : sum;
+            merge->sum[warp][2 * quad + column] = sum * factor;
+        }
+        KVC_UNROLL
+        for (int c = 0; c < VD / 16; c++) {
+            float* const o = merge->o[warp][2 * quad + column];
+            o[value_channel(VD, c, row, 0)] = state.o[c][column] * factor * (1 / output_unit);
+            o[value_channel(VD, c, row, 1)] = state.o[c][2 + column] * factor * (1 / output_unit_upper);
+        }
+    }
+}
+
+template <int VD>
+KVC_DEVICE void write_states(const AttendArgs& args, const AttendItem& item, int first_row, const Merge<VD>& merge) {
+    for (int i = simt::thread(); i < tile_rows * (VD + 2); i += threads) {
+        const int row = i / (VD + 2), channel = i % (VD + 2);
+        const int64_t token = (first_row + row) / args.group, head = (first_row + row) % args.group;
+        if (token >= item.tokens) {
+            continue;
+        }
+        float most = merge.most[0][row];
+        KVC_UNROLL
+        for (int w = 1; w < warps; w++) {
+            most = larger_or_nan(most, merge.most[w][row]);
+        }
+        float sum = 0.0f;
+        KVC_UNROLL
+        for (int w = 0; w < warps; w++) {
+            const float factor = merge.most[w][row] == -simt::infinity() ? 0.0f : simt::exp2(merge.most[w][row] - most);
+            sum += factor * (channel < VD ? merge.o[w][row][channel] : merge.sum[w][row]);
+        }
+        float* const state = item.state + (token * item.state_token_stride + head) * (VD + 2);
+        state[channel] = channel == VD ? most * ln_2 : sum;
+    }
+}
+
+// ---- the kernel ----
+
+template <int KD, int VD, PageKind kind, bool capped>
+KVC_KERNEL(threads, kind == PageKind::int4 && KD <= 128 ? 3 : 2)
+attend_decode(AttendArgs args, int64_t sink_capacity) {
+    KVC_SHARED(Merge<VD>, merge);
+    const AttendItem item = args.items[simt::block_y()];
+    const int first_row = tile_rows * simt::block_x();
+    if (first_row >= item.tokens * args.group) {
+        return;
+    }
+    WarpAttend<KD, VD, capped> warp{
+        args, item, first_row, sight_of(args, item, first_row), sight_of(args, item, first_row + tile_rows - 1), {}, {}};
+    load_queries(args, item, first_row, &warp.query);
+    reset(&warp.state);
+    attend_sinks(sink_capacity, &warp);
+    attend_coded<KD, VD, capped, kind>(&warp);
+    attend_window(&warp);
+    leave_state(warp.state, &merge);
+    simt::sync_block();
+    write_states(args, item, first_row, merge);
+}
+
+}  // namespace kvc::cuda

@@ -1,0 +1,124 @@
+// The device side of simt.cuh: PTX and CUDA built-ins, one function each. kernels/simt/host.h is the other side, function by function.
+#pragma once
+#include <cstdint>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#define KVC_DEVICE __device__ __forceinline__
+#define KVC_HOST_DEVICE __host__ __device__ __forceinline__
+// blocks: how many must fit on a multiprocessor, which caps the registers.
+#define KVC_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
+#define KVC_SHARED(type, name) __shared__ type name
+#define KVC_UNROLL _Pragma("unroll")
+#define KVC_NO_UNROLL _Pragma("unroll 1")
+
+namespace kvc::simt {
+
+struct Words2 {
+    uint32_t w[2];
+};
+struct Words4 {
+    uint32_t w[4];
+};
+
+KVC_DEVICE int thread() { return int(threadIdx.x); }
+KVC_DEVICE int lane() { return int(threadIdx.x & 31); }
+KVC_DEVICE int warp() { return int(threadIdx.x >> 5); }
+KVC_DEVICE int block_x() { return int(blockIdx.x); }
+KVC_DEVICE int block_y() { return int(blockIdx.y); }
+
+// ---- warp and block ----
+
+KVC_DEVICE void sync_block() { __syncthreads(); }
+KVC_DEVICE void sync_warp() { __syncwarp(); }
+KVC_DEVICE bool any(bool p) { return __any_sync(0xffffffffu, p); }
+KVC_DEVICE float shuffle_xor(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+KVC_DEVICE float shuffle(float x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+// Keeps the least of what all threads bring; the value before it is not needed.
+KVC_DEVICE void atomic_min(unsigned long long* at, unsigned long long x) { atomicMin(at, x); }
+
+// ---- tensor cores: c += a (16 x 16 halves, row major) * b (16 x 8) ----
+
+KVC_DEVICE void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+    float d[4];
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+        : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
+    c[0] = d[0];
+    c[1] = d[1];
+    c[2] = d[2];
+    c[3] = d[3];
+}
+// Transposes an 8 x 8 matrix of halves that lies in the warp, two in a lane.
+KVC_DEVICE uint32_t transpose_8x8(uint32_t x) {
+    uint32_t y;
+    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+    return y;
+}
+
+// ---- memory that no kernel of the launch writes, read once ----
+
+// Holds an address in a register, so that the compiler adds only constants to it and does not spread its sum over many.
+template <class T>
+KVC_DEVICE const T* pin(const T* p) {
+    asm volatile("" : "+l"(p));
+    return p;
+}
+
+KVC_DEVICE Words4 load_128(const void* p) {
+    Words4 v;
+    asm("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3]) : "l"(p));
+    return v;
+}
+KVC_DEVICE Words2 load_64(const void* p) {
+    Words2 v;
+    asm("ld.global.nc.L1::no_allocate.v2.u32 {%0,%1}, [%2];" : "=r"(v.w[0]), "=r"(v.w[1]) : "l"(p));
+    return v;
+}
+KVC_DEVICE uint32_t load_32(const void* p) {
+    uint32_t v;
+    asm("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(p));
+    return v;
+}
+
+// ---- bits and numbers ----
+
+// Byte i of the result is byte (selector >> 4 i) & 7 of the eight bytes low, high.
+KVC_DEVICE uint32_t permute_bytes(uint32_t low, uint32_t high, uint32_t selector) { return __byte_perm(low, high, selector); }
+KVC_DEVICE uint32_t bits_of_float(float x) { return __float_as_uint(x); }
+KVC_DEVICE float float_of_bits(uint32_t x) { return __uint_as_float(x); }
+
+KVC_DEVICE float half_to_float(uint32_t bits) { return __half2float(__ushort_as_half(static_cast<unsigned short>(bits))); }
+KVC_DEVICE uint16_t float_to_half(float x) { return __half_as_ushort(__float2half_rn(x)); }
+KVC_DEVICE uint32_t pack_halves(float low, float high) {
+    const __half2 h = __floats2half2_rn(low, high);
+    return *reinterpret_cast<const uint32_t*>(&h);
+}
+KVC_DEVICE uint32_t multiply_halves(uint32_t a, uint32_t b) {
+    uint32_t r;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+
+KVC_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+KVC_DEVICE float maximum(float a, float b) { return fmaxf(a, b); }
+KVC_DEVICE float exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+KVC_DEVICE float reciprocal(float x) { return __frcp_rn(x); }
+KVC_DEVICE float log(float x) { return logf(x); }
+KVC_DEVICE float square_root(float x) { return __fsqrt_rn(x); }
+KVC_DEVICE float infinity() { return __uint_as_float(0x7f800000u); }
+
+// ---- launches ----
+
+using Stream = cudaStream_t;
+
+template <class Kernel, class... Args>
+void launch(Kernel kernel, int blocks_x, int blocks_y, int threads, Stream stream, const Args&... args) {
+    kernel<<<dim3(unsigned(blocks_x), unsigned(blocks_y)), unsigned(threads), 0, stream>>>(args...);
+}
+
+}  // namespace kvc::simt

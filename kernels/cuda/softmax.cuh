@@ -1,0 +1,140 @@
+// The running softmax of eight query rows over runs of 16 * tiles tokens: pages (4 tiles), or a sixteenth of tokens at a time.
+//
+// x[t][i] of a lane is the score of token 16 t + lane / 4 + 8 (i / 2) for query row 2 quad + i % 2, as a logit over ln 2.
+#pragma once
+#include "kernels/cuda/query_tile.cuh"
+
+namespace kvc::cuda {
+
+constexpr float nothing_yet = -1e30f;  // a finite floor: the difference of two such is 0, not NaN
+
+// Weights are 2^(x - reference), at most 2^headroom, so that small ones stay clear of fp16's subnormals. What they are multiplied by in
+// fp16 is then at most 2 (headroom_large_scales: at most 65504 / 7).
+constexpr float headroom = 14.0f;
+constexpr float headroom_large_scales = 2.0f;
+
+// Outputs are kept in the unit in which 4-bit codes leave the tensor cores: 2^-24, and 2^-20 for the upper rows of a fragment.
+constexpr float output_unit = 0x1p-24f, output_unit_upper = 0x1p-20f;
+
+KVC_DEVICE float larger_or_nan(float a, float b) { return b > a || b != b ? b : a; }
+
+template <int VD>
+struct WarpState {
+    float most[2];       // the largest x so far
+    float reference[2];  // what weights and sums are relative to
+    float sum[2];        // of this lane's tokens
+    float o[VD / 16][4];
+};
+
+template <int VD>
+KVC_DEVICE void reset(WarpState<VD>* state) {
+    KVC_UNROLL
+    for (int column = 0; column < 2; column++) {
+        state->most[column] = -simt::infinity();
+        state->reference[column] = nothing_yet;
+        state->sum[column] = 0.0f;
+    }
+    KVC_UNROLL
+    for (int c = 0; c < VD / 16; c++) {
+        KVC_UNROLL
+        for (int i = 0; i < 4; i++) {
+            state->o[c][i] = 0.0f;
+        }
+    }
+}
+
+template <int tiles>
+KVC_DEVICE void cap_scores(float soft_cap, float (&x)[tiles][4]) {
+    const float cap = soft_cap * log2_e, inverse = 2.0f * log2_e / cap;
+    KVC_UNROLL
+    for (int t = 0; t < tiles; t++) {
+        KVC_UNROLL
+        for (int i = 0; i < 4; i++) {
+            // tanh(y) = 1 - 2 / (e^(2y) + 1), exact to a few units of 2^-24 for all y.
+            x[t][i] = simt::fma(-2.0f * cap, simt::reciprocal(simt::exp2(x[t][i] * inverse) + 1.0f), cap);
+        }
+    }
+}
+
+// The positions that a query row sees.
+struct Sight {
+    int64_t low, high;
+};
+KVC_DEVICE Sight sight_of(const AttendArgs& args, const AttendItem& item, int row) {
+    const int64_t last = item.tokens - 1, token = row / args.group;
+    const int64_t at = item.first_position + (token < last ? token : last);
+    return {args.sliding_window > at ? INT64_MIN : at - args.sliding_window + 1, at + args.causal_offset};
+}
+
+// A run's tokens: at first + t, or where a list says; of those, the live ones.
+struct RunTokens {
+    int64_t first;
+    const int64_t* positions;  // or nullptr
+    uint64_t live;
+};
+
+template <int tiles>
+KVC_DEVICE void mask_scores(const AttendArgs& args, const AttendItem& item, int first_row, const RunTokens& run, float (&x)[tiles][4]) {
+    KVC_UNROLL
+    for (int column = 0; column < 2; column++) {
+        const Sight sight = sight_of(args, item, first_row + 2 * (simt::lane() % 4) + column);
+        KVC_UNROLL
+        for (int t = 0; t < tiles; t++) {
+            KVC_UNROLL
+            for (int upper = 0; upper < 2; upper++) {
+                const int token = 16 * t + simt::lane() / 4 + 8 * upper;
+                const int64_t at = run.positions ? run.positions[token] : run.first + token;
+                const bool seen = (run.live >> token & 1) && at >= sight.low && at <= sight.high;
+                float& score = x[t][2 * upper + column];
+                score = seen ? score : -simt::infinity();
+            }
+        }
+    }
+}
+
+// What a run multiplies with its values, and by how much the outputs before it shrink.
+template <int tiles>
+struct RunWeights {
+    uint32_t p[tiles][2];  // B operand: tokens 16 t + 2 quad + {0, 1} and + {8, 9} of query row lane / 4
+    float shrink[2];
+};
+
+template <int VD, int tiles>
+KVC_DEVICE RunWeights<tiles> weigh_run(float room, const float (&x)[tiles][4], WarpState<VD>* state) {
+    RunWeights<tiles> weights;
+    float sum[2];
+    KVC_UNROLL
+    for (int column = 0; column < 2; column++) {
+        float most = x[0][column];
+        KVC_UNROLL
+        for (int i = 1; i < 2 * tiles; i++) {
+            most = simt::maximum(most, x[i / 2][2 * (i % 2) + column]);
+        }
+        KVC_UNROLL
+        for (int distance = 4; distance < 32; distance *= 2) {
+            most = simt::maximum(most, simt::shuffle_xor(most, distance));
+        }
+        state->most[column] = simt::maximum(state->most[column], most);
+        const float before = state->reference[column];
+        state->reference[column] = simt::maximum(before, most - room);
+        weights.shrink[column] = simt::exp2(before - state->reference[column]);
+        sum[column] = state->sum[column] * weights.shrink[column];
+    }
+    KVC_UNROLL
+    for (int t = 0; t < tiles; t++) {
+        float p[4];
+        KVC_UNROLL
+        for (int i = 0; i < 4; i++) {
+            p[i] = simt::exp2(x[t][i] - state->reference[i % 2]);
+            sum[i % 2] += p[i];
+        }
+        // Rows of the scores are tokens, columns queries; the second product contracts over tokens.
+        weights.p[t][0] = simt::transpose_8x8(simt::pack_halves(p[0], p[1]));
+        weights.p[t][1] = simt::transpose_8x8(simt::pack_halves(p[2], p[3]));
+    }
+    state->sum[0] = sum[0];
+    state->sum[1] = sum[1];
+    return weights;
+}
+
+}  // namespace kvc::cuda

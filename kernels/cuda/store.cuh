@@ -1,0 +1,93 @@
+// Tokens into a 16-bit record: to f32, rotated where the codec says so, checked, rounded. One warp a token.
+// Reads and writes each token once: bound by memory, or by the launch when there are few.
+#pragma once
+#include "kernels/cuda/layout.cuh"
+#include "kernels/cuda/query_tile.cuh"
+#include "kernels/cuda/rotation.cuh"
+
+namespace kvc::cuda {
+
+// One part (keys or values) of the tokens of a launch.
+struct StorePart {
+    const void* x;  // [tokens] rows of `dim` numbers, `stride` elements apart
+    int64_t stride;
+    int dim;
+    bool rotate;
+    std::byte* rows;  // the record's row of the first token
+};
+
+struct StoreArgs {
+    StorePart k, v;
+    Dtype dtype;
+    int64_t tokens;
+    bool saturate;
+    unsigned long long* first_bad;  // the least index of a token that cannot be stored; unchanged if all can
+};
+
+KVC_DEVICE float load_number_of(const void* p, Dtype dtype, int64_t i) {
+    return dtype == Dtype::f32   ? load_number<Dtype::f32>(p, i)
+           : dtype == Dtype::f16 ? load_number<Dtype::f16>(p, i)
+                                 : load_number<Dtype::bf16>(p, i);
+}
+
+// Whether the lane's numbers are all at most (or, if strict, below) the limit; a NaN is not.
+KVC_DEVICE bool lane_within(const SharedRow& row, int dim, float limit, bool strict) {
+    bool within = true;
+    for (int i = simt::lane(); i < dim; i += 32) {
+        const float size = row.x[i] < 0 ? -row.x[i] : row.x[i];
+        within = within && (strict ? size < limit : size <= limit);
+    }
+    return within;
+}
+
+KVC_DEVICE bool warp_within(const SharedRow& row, int dim, float limit, bool strict) {
+    return !simt::any(!lane_within(row, dim, limit, strict));
+}
+
+// Rounds one row into its 16 bits; false, for all lanes, if it holds a number that fp16 cannot. The range is checked after rotation.
+KVC_DEVICE bool store_row(const StorePart& part, Dtype dtype, int64_t token, bool saturate, SharedRow* row) {
+    constexpr float largest_float = 0x1.fffffep127f, largest_half = 65504.0f, rounds_to_infinity = 65520.0f;
+    for (int i = simt::lane(); i < part.dim; i += 32) {
+        row->x[i] = load_number_of(part.x, dtype, token * part.stride + i);
+    }
+    simt::sync_warp();
+    if (!warp_within(*row, part.dim, largest_float, false)) {
+        return false;
+    }
+    if (part.rotate) {
+        rotate_row(row, part.dim);
+    }
+    // Sums of the rotation may be infinite, but never NaN unless two infinities meet.
+    const bool clamp =
+        saturate && !warp_within(*row, part.dim, largest_half, false) && warp_within(*row, part.dim, simt::infinity(), false);
+    if (!clamp && !warp_within(*row, part.dim, rounds_to_infinity, true)) {
+        return false;
+    }
+    auto* const out = reinterpret_cast<uint16_t*>(part.rows) + token * part.dim;
+    for (int i = simt::lane(); i < part.dim; i += 32) {
+        const float x = row->x[i];
+        const float stored = !clamp ? x : x > largest_half ? largest_half : x < -largest_half ? -largest_half : x;
+        out[i] = simt::float_to_half(stored);
+    }
+    simt::sync_warp();
+    return true;
+}
+
+KVC_KERNEL(threads, 1) store_tokens(StoreArgs args) {
+    struct Rows {
+        SharedRow row[warps];
+    };
+    KVC_SHARED(Rows, shared);
+    const int64_t token = int64_t{simt::block_x()} * warps + simt::warp();
+    if (token >= args.tokens) {
+        return;
+    }
+    SharedRow* const row = &shared.row[simt::warp()];
+    const bool stored =
+        store_row(args.k, args.dtype, token, args.saturate, row) && store_row(args.v, args.dtype, token, args.saturate, row);
+    if (!stored && simt::lane() == 0) {
+        simt::atomic_min(args.first_bad, static_cast<unsigned long long>(token));
+    }
+}
+
+}  // namespace kvc::cuda

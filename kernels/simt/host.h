@@ -1,0 +1,105 @@
+// The emulated side of simt.cuh: each function does on the CPU, lane by lane, what kernels/cuda/device.cuh asks of a GPU.
+#pragma once
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "core/base/half.h"
+#include "kernels/simt/machine.h"
+
+#define KVC_DEVICE inline
+#define KVC_HOST_DEVICE inline
+#define KVC_KERNEL(threads, blocks) void
+#define KVC_SHARED(type, name) auto& name = ::kvc::simt::shared_piece<std::type_identity_t<type>>()
+#define KVC_UNROLL
+#define KVC_NO_UNROLL
+
+namespace kvc::simt {
+
+struct Words2 {
+    uint32_t w[2];
+};
+struct Words4 {
+    uint32_t w[4];
+};
+
+inline int thread() { return Machine::current().thread(); }
+inline int lane() { return thread() % warp_lanes; }
+inline int warp() { return thread() / warp_lanes; }
+inline int block_x() { return Machine::current().block_x(); }
+inline int block_y() { return Machine::current().block_y(); }
+
+template <class T>
+T& shared_piece(const Site& site = Site::current()) {
+    return *static_cast<T*>(Machine::current().shared(sizeof(T), alignof(T) < 16 ? 16 : alignof(T), site));
+}
+
+// ---- warp and block ----
+
+void sync_block(const Site& site = Site::current());
+void sync_warp(const Site& site = Site::current());
+bool any(bool p, const Site& site = Site::current());
+float shuffle_xor(float x, int mask, const Site& site = Site::current());
+float shuffle(float x, int lane, const Site& site = Site::current());
+// Only one fiber runs at a time, so every access is atomic.
+inline void atomic_min(unsigned long long* at, unsigned long long x) { *at = x < *at ? x : *at; }
+
+// ---- tensor cores ----
+
+void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1,
+         const Site& site = Site::current());
+uint32_t transpose_8x8(uint32_t x, const Site& site = Site::current());
+
+// ---- memory: what a GPU traps on, an address that is no multiple of the access, is a fault ----
+
+template <class T>
+const T* pin(const T* p) {
+    return p;
+}
+Words4 load_128(const void* p, const Site& site = Site::current());
+Words2 load_64(const void* p, const Site& site = Site::current());
+uint32_t load_32(const void* p, const Site& site = Site::current());
+
+// ---- bits and numbers ----
+
+inline uint32_t permute_bytes(uint32_t low, uint32_t high, uint32_t selector) {
+    const uint64_t bytes = uint64_t(high) << 32 | low;
+    uint32_t out = 0;
+    for (int i = 0; i < 4; i++) {
+        out |= uint32_t(bytes >> (8 * (selector >> (4 * i) & 7)) & 0xff) << (8 * i);
+    }
+    return out;
+}
+inline uint32_t bits_of_float(float x) { return std::bit_cast<uint32_t>(x); }
+inline float float_of_bits(uint32_t x) { return std::bit_cast<float>(x); }
+
+inline float half_to_float(uint32_t bits) { return f32_from_f16(uint16_t(bits)); }
+inline uint16_t float_to_half(float x) { return f16_from_f32(x); }
+inline uint32_t pack_halves(float low, float high) { return uint32_t(f16_from_f32(high)) << 16 | f16_from_f32(low); }
+inline uint32_t multiply_halves(uint32_t a, uint32_t b) {
+    return pack_halves(half_to_float(a & 0xffff) * half_to_float(b & 0xffff), half_to_float(a >> 16) * half_to_float(b >> 16));
+}
+
+inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
+inline float maximum(float a, float b) { return std::fmax(a, b); }
+// As ex2.approx.ftz: subnormal results are zero.
+inline float exp2(float x) {
+    const float y = std::exp2(x);
+    return y < 0x1p-126f ? 0.0f : y;
+}
+inline float reciprocal(float x) { return 1.0f / x; }
+inline float log(float x) { return std::log(x); }
+inline float square_root(float x) { return std::sqrt(x); }
+inline float infinity() { return std::numeric_limits<float>::infinity(); }
+
+// ---- launches ----
+
+using Stream = Machine*;
+
+template <class Kernel, class... Args>
+void launch(Kernel kernel, int blocks_x, int blocks_y, int threads, Stream stream, const Args&... args) {
+    stream->launch(blocks_x, blocks_y, threads, [&] { kernel(args...); });
+}
+
+}  // namespace kvc::simt

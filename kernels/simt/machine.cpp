@@ -1,0 +1,187 @@
+#include "kernels/simt/machine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+namespace kvc::simt {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t stack_bytes = 512 * 1024;
+#else
+constexpr size_t stack_bytes = 128 * 1024;
+#endif
+
+thread_local Machine* machine = nullptr;
+
+std::string text_of_site(const Site& site) {
+    const std::string path = site.file_name();
+    return path.substr(path.find_last_of('/') + 1) + ":" + std::to_string(site.line());
+}
+
+bool same_place(const Site& a, const Site& b) {
+    return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+}
+
+}  // namespace
+
+Machine::Machine(LaneOrder order, uint64_t seed) : order_(order), random_(seed | 1) {
+    // Room for the largest block, aligned as a GPU aligns it.
+    shared_.resize(shared_limit + 128);
+}
+
+Machine::~Machine() = default;
+
+Machine& Machine::current() { return *machine; }
+
+void Machine::launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel) {
+    Machine* const outer = std::exchange(machine, this);
+    for (block_y_ = 0; block_y_ < blocks_y && fault_.empty(); block_y_++) {
+        for (block_x_ = 0; block_x_ < blocks_x && fault_.empty(); block_x_++) {
+            run_block(threads, kernel);
+        }
+    }
+    machine = outer;
+    if (!fault_.empty()) {
+        threads_.clear();  // suspended somewhere inside the kernel: their stacks cannot be used again
+        throw Fault(std::exchange(fault_, {}));
+    }
+}
+
+void Machine::run_block(int threads, const std::function<void()>& kernel) {
+    threads_.resize(size_t(threads));
+    turns_.resize(size_t(threads));
+    std::iota(turns_.begin(), turns_.end(), 0);
+    if (order_ == LaneOrder::reverse) {
+        std::reverse(turns_.begin(), turns_.end());
+    }
+    warps_.assign(size_t((threads + warp_lanes - 1) / warp_lanes), Warp{});
+    barrier_ = {};
+    std::memset(shared_.data(), 0xff, shared_.size());  // NaN as float and as half
+    for (Thread& t : threads_) {
+        if (!t.fiber) {
+            t.fiber = std::make_unique<Fiber>(stack_bytes);
+        }
+        t.fiber->start(kernel);
+        t.waits_for = nullptr;
+        t.shared_used = 0;
+    }
+    while (fault_.empty() && run_turn()) {
+    }
+    const bool all_done = std::all_of(threads_.begin(), threads_.end(), [](const Thread& t) { return t.fiber->done(); });
+    if (fault_.empty() && !all_done) {
+        fault_ = "lanes missed a collective: " + who_waits();
+    }
+}
+
+bool Machine::run_turn() {
+    if (order_ == LaneOrder::random) {
+        shuffle_turns();
+    }
+    bool ran = false;
+    for (const int i : turns_) {
+        Thread& t = threads_[size_t(i)];
+        if (t.fiber->done() || (t.waits_for && t.waits_for->rounds == t.round)) {
+            continue;
+        }
+        t.waits_for = nullptr;
+        running_ = i;
+        ran = true;
+        t.fiber->resume();
+        if (!fault_.empty()) {
+            return false;
+        }
+    }
+    return ran;
+}
+
+// Fisher-Yates with a generator of our own, so that a seed names the same order everywhere (xorshift64*).
+void Machine::shuffle_turns() {
+    for (size_t n = turns_.size(); n > 1; n--) {
+        random_ ^= random_ >> 12;
+        random_ ^= random_ << 25;
+        random_ ^= random_ >> 27;
+        std::swap(turns_[n - 1], turns_[(random_ * 0x2545f4914f6cdd1dULL >> 33) % n]);
+    }
+}
+
+void Machine::wait(const Gathering& gathering) {
+    Thread& t = threads_[size_t(running_)];
+    t.waits_for = &gathering;
+    t.round = gathering.rounds;
+    t.fiber->suspend();
+}
+
+void Machine::check_same_place(const Gathering& gathering, const Site& site) {
+    if (gathering.arrived > 0 && !same_place(gathering.site, site)) {
+        fault("lanes of one warp stand at different collectives: thread ", running_, " here, others elsewhere", site);
+    }
+}
+
+LaneWords Machine::collective(const LaneWords& in, Operation operation, const Site& site) {
+    Warp& warp = warps_[size_t(running_ / warp_lanes)];
+    const int lane = running_ % warp_lanes;
+    check_same_place(warp.gathering, site);
+    warp.gathering.site = site;
+    // A lane brings and fetches in a place of its own, and an operation runs only when all lanes are here again; so a fast lane
+    // cannot spoil the results that a slow one has still to fetch.
+    warp.words[size_t(lane)] = in;
+    if (++warp.gathering.arrived == warp_lanes) {
+        operation(warp.words);
+        warp.gathering.arrived = 0;
+        warp.gathering.rounds++;
+    } else {
+        wait(warp.gathering);
+    }
+    return warp.words[size_t(lane)];
+}
+
+void Machine::sync_block(const Site& site) {
+    // Warps may come from different places in the source, as on a GPU; what counts is that all threads come.
+    barrier_.site = site;
+    if (++barrier_.arrived == int(threads_.size())) {
+        barrier_.arrived = 0;
+        barrier_.rounds++;
+    } else {
+        wait(barrier_);
+    }
+}
+
+void* Machine::shared(size_t bytes, size_t alignment, const Site& site) {
+    Thread& t = threads_[size_t(running_)];
+    const size_t start = (t.shared_used + alignment - 1) / alignment * alignment;
+    t.shared_used = start + bytes;
+    if (t.shared_used > size_t(shared_limit)) {
+        fault("shared memory beyond ", shared_limit, " bytes", site);
+    }
+    const uintptr_t base = (reinterpret_cast<uintptr_t>(shared_.data()) + 127) & ~uintptr_t{127};
+    return reinterpret_cast<void*>(base + start);
+}
+
+void Machine::write_fault(const char* before, int64_t number, const char* after, const Site& site) {
+    fault_ = text_of_site(site) + ": " + before + std::to_string(number) + after;
+}
+
+void Machine::fault(const char* before, int64_t number, const char* after, const Site& site) {
+    write_fault(before, number, after, site);
+    for (;;) {
+        threads_[size_t(running_)].fiber->suspend();
+    }
+}
+
+std::string Machine::who_waits() const {
+    std::string text;
+    for (size_t i = 0; i < threads_.size(); i++) {
+        const Thread& t = threads_[i];
+        const std::string where = t.fiber->done() ? "left the kernel" : "waits at " + text_of_site(t.waits_for->site);
+        const std::string before = text.empty() ? "" : "; ";
+        if (text.size() < where.size() || text.compare(text.size() - where.size(), where.size(), where) != 0) {
+            text += before + "thread " + std::to_string(i) + " on " + where;
+        }
+    }
+    return text;
+}
+
+}  // namespace kvc::simt

@@ -1,0 +1,98 @@
+// Runs a kernel's blocks on the CPU, one fiber a thread, and checks what a GPU would not forgive.
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <source_location>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kernels/simt/fiber.h"
+
+namespace kvc::simt {
+
+// What a kernel did wrong: a lane missed a collective, an address was misaligned, shared memory ran out.
+struct Fault : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// In which order the threads of a block take their turns. Results must not depend on it.
+enum class LaneOrder { forward, reverse, random };
+
+constexpr int warp_lanes = 32;
+constexpr int shared_limit = 48 * 1024;  // static shared memory of a block on every architecture
+
+// The words that a lane brings to a warp's operation and takes from it.
+struct LaneWords {
+    std::array<uint32_t, 10> w;
+};
+using WarpWords = std::array<LaneWords, warp_lanes>;
+
+using Site = std::source_location;
+
+class Machine {
+public:
+    explicit Machine(LaneOrder order = LaneOrder::forward, uint64_t seed = 1);
+    ~Machine();
+
+    // Runs all blocks one after the other; throws Fault. kernel is called once for each thread.
+    void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel);
+
+    // ---- called by the thread that runs ----
+    static Machine& current();
+    int thread() const { return running_; }
+    int block_x() const { return block_x_; }
+    int block_y() const { return block_y_; }
+
+    // All lanes of the warp bring words; the last to arrive computes, then each takes its own. All must come from one place.
+    using Operation = void (*)(WarpWords& words);
+    LaneWords collective(const LaneWords& in, Operation operation, const Site& site);
+    void sync_block(const Site& site);
+    // The same bytes for every thread of the block that asks for its n-th piece; poisoned with NaN when the block begins.
+    void* shared(size_t bytes, size_t alignment, const Site& site);
+    // before, number, after: one sentence. No strings, because the frames of a fiber that is forgotten are never left.
+    [[noreturn]] void fault(const char* before, int64_t number, const char* after, const Site& site);
+
+private:
+    // Where lanes wait for each other: a warp's operation, or the block's barrier.
+    struct Gathering {
+        int arrived = 0;
+        uint64_t rounds = 0;
+        Site site;
+    };
+    struct Warp {
+        Gathering gathering;
+        WarpWords words;
+    };
+    struct Thread {
+        std::unique_ptr<Fiber> fiber;
+        const Gathering* waits_for = nullptr;
+        uint64_t round = 0;  // continues when the gathering has passed it
+        size_t shared_used = 0;
+    };
+
+    void run_block(int threads, const std::function<void()>& kernel);
+    // One turn for each thread that can go on; false if there was none.
+    bool run_turn();
+    void shuffle_turns();
+    void check_same_place(const Gathering& gathering, const Site& site);
+    void wait(const Gathering& gathering);
+    void write_fault(const char* before, int64_t number, const char* after, const Site& site);
+    std::string who_waits() const;
+
+    LaneOrder order_;
+    uint64_t random_;
+    int block_x_ = 0, block_y_ = 0;
+    int running_ = 0;
+    std::vector<Thread> threads_;
+    std::vector<int> turns_;
+    std::vector<Warp> warps_;
+    Gathering barrier_;
+    std::vector<std::byte> shared_;
+    std::string fault_;
+};
+
+}  // namespace kvc::simt
