@@ -29,7 +29,7 @@ float middle_of(const Codec& codec) {
     if (!codec.symmetric) {
         return 0.0f;
     }
-    return codec.fit == Fit::least_squares ? float(levels - 1) / 2 : float(levels / 2);
+    return float(codec.fit == Fit::least_squares ? levels - 1 : levels) / 2;
 }
 
 static bool any_of(int value, std::initializer_list<int> allowed) {

@@ -81,7 +81,7 @@ TEST_CASE("attend: a row's bits do not depend on the other rows of its tile, in 
                     const int64_t n = head.sinks() + 230, first = n - 64;
                     const auto item = head.item_of(n, head.format().lossless ? 0 : 2);
                     Ask ask{.tokens = 64, .group = 3, .first_position = first, .prompt_class = prompt_class};
-                    const std::vector<float> q = gaussian(size_t(64 * 3 * dim), 8);
+                    const std::vector<float> q = gaussian(size_t{64} * 3 * size_t(dim), 8);
                     const Answer tile = attend(head, *item, ask, q);
                     CHECK(check_answer(head, *item, ask, q, tile) <= tolerance(table));
                     for (const auto& [from, count] : {std::pair<int64_t, int64_t>{0, 1}, {1, 1}, {17, 5}, {63, 1}, {32, 32}}) {
