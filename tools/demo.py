@@ -74,8 +74,8 @@ def main() -> int:
 
 
 def plan_mode(shape: AttentionShape, mode: Mode):
-    """The library's planner; a mode that evicts holds its budget and what arrives until the next eviction."""
-    tokens = CONTEXT if mode.policy == "none" else int(mode.budget) + EVICT_EVERY
+    """The library's planner; a mode that evicts holds its budget, what arrives until the next eviction, and a page partly kept."""
+    tokens = CONTEXT if mode.policy == "none" else int(mode.budget) + 2 * EVICT_EVERY
     step = PROMPT_STEP if mode.policy == "none" else EVICT_EVERY
     return kvc.plan(codec=mode.codec, **shape_options(shape), request=dict(tokens=tokens, step_tokens=step, budget_bytes=BUDGET))
 
@@ -170,8 +170,8 @@ def show_table(rows: list[Row]) -> None:
     for row in rows:
         context = f"{row.plan.max_tokens:,}" if row.mode.policy == "none" else "any"
         print(f"  {row.mode.name:<14}{context:>10}{row.sequences:>8}{row.decode_per_second:>10.0f}"
-              f"{row.quality['kl']:>11.6f}{100 * row.quality['top1']:>7.1f} %")
-    print("  The window forgets: what lies further back than its 512 tokens is gone, which KL over a short passage hardly shows.")
+              f"{row.quality['kl']:>11.1e}{100 * row.quality['top1']:>7.1f} %")
+    print(f"  The window forgets: what lies further back than its {WINDOW} tokens is gone, which KL over a short passage hardly shows.")
 
 
 def progress(line: str) -> None:
