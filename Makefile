@@ -10,14 +10,14 @@ GENERATED = ':!bindings/generated' ':!bindings/*/generated/*' ':!bindings/go/raw
 CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
-STAGES := check-tidy test-release test-package test-bindings test-python test-neon test-asan test-tsan
+STAGES := check-tidy test-release test-cuda test-package test-bindings test-python test-neon test-asan test-tsan
 STAGES_FULL := $(STAGES) test-debug format-check tidy
 
-.PHONY: build debug demo eval bench test test-full clean help format format-check tidy asan tsan neon \
+.PHONY: build debug cuda gates demo eval bench test test-full clean help format format-check tidy asan tsan neon \
         test-debug $(STAGES)
 
 define configure_and_build
-	@cmake --preset $(1) $(2) && cmake --build --preset $(1) -j$(JOBS)
+	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
 endef
 
 build: ## the release, build/release/libkvc.so (the default)
@@ -27,6 +27,13 @@ build: ## the release, build/release/libkvc.so (the default)
 debug: ## the same without optimization
 	@$(SETUP) build test
 	$(call configure_and_build,debug)
+
+cuda: ## the CUDA kernels by nvcc, for all architectures; no GPU is needed
+	@$(SETUP) build cuda
+	$(call configure_and_build,cuda)
+
+gates: cuda ## what the machine code of the CUDA kernels costs, within its budgets; one line a kernel
+	@$(PYTHON) kernels/cuda/gates.py build/cuda
 
 demo: ## the main job: a real language model writes text from compressed caches under one byte budget
 	@$(SETUP) build test python
@@ -46,7 +53,7 @@ bench: ## speed of kvc on this machine; writes out/bench.json (bench/peers/run c
 	@build/release/bench/kvc_bench --benchmark_out=out/bench.json --benchmark_out_format=json
 
 test: ## everything the gate checks, in stages
-	@$(SETUP) build test cross bindings python
+	@$(SETUP) build test cross bindings python $(if $(filter OFF,$(KVC_CUDA)),,cuda)
 	@cmake/stages.sh $(STAGES)
 
 test-full: ## the gate, a debug build, clang-format and clang-tidy
@@ -63,6 +70,10 @@ test-release: ## the C++ and C tests
 
 test-debug: debug ## the same tests with assertions and without optimization
 	@$(CTEST) --test-dir build/debug
+
+test-cuda: ## the CUDA kernels compile and keep their budgets (test-release runs them on the emulator); not with KVC_CUDA=OFF
+	@if [ "$(KVC_CUDA)" = OFF ]; then echo "cuda: left out, KVC_CUDA=OFF"; else \
+	  python3 tests/cuda/test_gates.py && $(MAKE) --no-print-directory gates; fi
 
 test-package: ## a program built against the installed package
 	@if [ -e build/release/libkvc.so ]; then tests/package/run build/release; else echo "package: no library yet"; fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a Debian 12 machine ready: cmake/setup.sh GROUP...   with groups build, test, cross, bench, lint, bindings,
-# python, python-gemma3 (a second model's weights).
+# python, python-gemma3 (a second model's weights), cuda (the CUDA compiler; no driver, no GPU).
 # Says first what it will install. As root it installs; without root, or with NO_INSTALL=1, it prints the command and stops.
 # System packages come from the distribution, which pins them; Python packages go to .venv, pinned in tools/requirements.txt.
 set -euo pipefail

@@ -209,7 +209,7 @@ template <int KD, int VD, PageKind kind, bool capped>
 KVC_KERNEL(threads, kind == PageKind::int4 && KD <= 128 ? 3 : 2)
 attend_decode(AttendArgs args, int64_t sink_capacity) {
     KVC_SHARED(Merge<VD>, merge);
-    const AttendItem item = args.items[simt::block_y()];
+    const AttendItem& item = args.items[simt::block_y()];
     const int first_row = tile_rows * simt::block_x();
     if (first_row >= item.tokens * args.group) {
         return;

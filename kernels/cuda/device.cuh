@@ -107,7 +107,11 @@ KVC_DEVICE float exp2(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-KVC_DEVICE float reciprocal(float x) { return __frcp_rn(x); }
+KVC_DEVICE float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 KVC_DEVICE float log(float x) { return logf(x); }
 KVC_DEVICE float square_root(float x) { return __fsqrt_rn(x); }
 KVC_DEVICE float infinity() { return __uint_as_float(0x7f800000u); }

@@ -1,24 +1,26 @@
-"""Counts what the machine code of the attention kernels costs, and refuses what is over budget.
+"""Counts what the machine code of the CUDA kernels costs, and refuses what is over budget.
 
-    gates.py --cuobjdump PATH CUBIN...
+    gates.py BUILD_FOLDER
 
-One line a kernel: instructions that a warp issues for each element of a page of its main loop (keys and values, a lane's share),
-registers, spills. The count is of the path through the loop that a page takes whose tokens are all seen; blocks that only masked
-pages enter are not on it.
+One line a kernel: instructions that a warp issues for each element of its main loop (keys and values, a lane's share), registers,
+spills. The count is of the path through the loop that a page takes whose tokens are all seen; blocks that only masked pages enter are
+not on it.
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 LANES = 32
 PAGE = 64
 
-# Budgets of the int4 preset's main loop: docs/design/cuda.md.
-INSTRUCTIONS_MAX = 1.80
-REGISTERS_MAX = 168  # three blocks of 128 threads on a multiprocessor
+# docs/design/cuda.md says where these come from.
+INT4_INSTRUCTIONS_MAX = 1.80  # at head dim 128
+INT4_REGISTERS_MAX = 168      # up to head dim 128: three blocks of 128 threads on a multiprocessor
 
 
 @dataclass(frozen=True)
@@ -120,42 +122,63 @@ def plain_name(mangled):
     return rest[:int(length)]
 
 
-def check_cubin(cuobjdump, path):
-    arch = re.search(r"sm_\d+a?", path).group()
-    usage = resources(run([cuobjdump, "-res-usage", path]))
+def describe_attend(match, instructions):
+    """(description, problems) of an instantiation of the attend kernel."""
+    k_dim, v_dim, kind = int(match[1]), int(match[2]), ("int4", "rows")[int(match[3])]
+    products, count = main_loop(instructions)
+    per_element = count / (tokens_of_turn(kind) * (k_dim + v_dim) / LANES)
+    problems = []
+    if products != products_of_turn(kind, k_dim, v_dim):
+        problems.append(f"{products} products in the main loop instead of {products_of_turn(kind, k_dim, v_dim)}")
+    if kind == "int4" and (k_dim, v_dim) == (128, 128) and per_element > INT4_INSTRUCTIONS_MAX:
+        problems.append(f"over {INT4_INSTRUCTIONS_MAX:.2f} instructions an element")
+    capped = "_capped" if match[4] == "1" else ""
+    layout = "bits=4 page=64 group=32" if kind == "int4" else "bits=16 page=64"
+    return f"kernel=attend_decode{capped} {{arch}} {layout} k_dim={k_dim} v_dim={v_dim} instr_per_elem={per_element:.2f}", problems
+
+
+def check_kernel(name, instructions, arch, registers, local):
+    """(line, problems) of one kernel."""
+    spilled = spills(instructions) + local
+    problems = [f"{spilled} spills"] if spilled else []
+    attend = re.search(r"attend_decodeILi(\d+)ELi(\d+)ELNS0_8PageKindE(\d)ELb([01])E", name)
+    text = f"kernel={plain_name(name)} {{arch}}"
+    if attend:
+        text, more = describe_attend(attend, instructions)
+        problems += more
+        if attend[3] == "0" and int(attend[1]) <= 128 and registers > INT4_REGISTERS_MAX:
+            problems.append(f"over {INT4_REGISTERS_MAX} registers")
+    return f"{text.format(arch=f'arch={arch}')} regs={registers} spills={spilled}", problems
+
+
+def check_object(cuobjdump, path):
+    """Prints a line for each kernel in each architecture; returns what is over budget."""
     over = []
-    for name, instructions in parse_functions(run([cuobjdump, "-sass", path])):
-        registers, local = usage[name]
-        spilled = spills(instructions) + local
-        line = f"arch={arch} regs={registers} spills={spilled}"
-        attend = re.search(r"attend_decodeILi(\d+)ELi(\d+)ELNS\d?_?\d+PageKindE(\d)ELb([01])E", name)
-        problems = [f"{spilled} spills"] if spilled else []
-        if attend:
-            k_dim, v_dim, kind = int(attend[1]), int(attend[2]), ("int4", "rows")[int(attend[3])]
-            products, count = main_loop(instructions)
-            if products != products_of_turn(kind, k_dim, v_dim):
-                problems.append(f"{products} products in the main loop instead of {products_of_turn(kind, k_dim, v_dim)}")
-            per_element = count / (tokens_of_turn(kind) * (k_dim + v_dim) / LANES)
-            if kind == "int4" and k_dim == 128 and per_element > INSTRUCTIONS_MAX:
-                problems.append(f"over {INSTRUCTIONS_MAX} instructions an element")
-            if k_dim <= 128 and registers > REGISTERS_MAX:
-                problems.append(f"over {REGISTERS_MAX} registers")
-            capped = "_capped" if attend[4] == "1" else ""
-            line = (f"kernel=attend_decode_{kind}{capped} arch={arch} bits={4 if kind == 'int4' else 16} head_dim={k_dim} page={PAGE}"
-                    f" group=32 instr_per_elem={per_element:.2f} regs={registers} spills={spilled}")
-        else:
-            line = f"kernel={plain_name(name)} {line}"
-        print(line)
-        over += [f"{line}: {problem}" for problem in problems]
+    for arch in re.findall(r"\.(sm_\d+\w?)\.cubin", run([cuobjdump, "-lelf", path])):
+        usage = resources(run([cuobjdump, "-arch", arch, "-res-usage", path]))
+        for name, instructions in parse_functions(run([cuobjdump, "-arch", arch, "-sass", path])):
+            line, problems = check_kernel(name, instructions, arch, *usage[name])
+            print(line)
+            over += [f"{line}: {problem}" for problem in problems]
     return over
+
+
+def find_cuobjdump():
+    """The one of the set-up's packages, which calls nvdisasm beside it."""
+    folders = sorted(Path(__file__).resolve().parents[2].glob(".venv/lib/python3*/site-packages/nvidia/cu13/bin"))
+    for folder in folders:
+        os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    return "cuobjdump"
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--cuobjdump", required=True)
-    parser.add_argument("cubins", nargs="+")
-    arguments = parser.parse_args()
-    over = [problem for path in arguments.cubins for problem in check_cubin(arguments.cuobjdump, path)]
+    parser.add_argument("build", type=Path)
+    objects = sorted(parser.parse_args().build.rglob("*.cu.o"))
+    if not objects:
+        sys.exit("gates: no objects of CUDA kernels; build them with: make cuda")
+    cuobjdump = find_cuobjdump()
+    over = [problem for path in objects for problem in check_object(cuobjdump, path)]
     for problem in over:
         print("gates: FAILED:", problem, file=sys.stderr)
     return 1 if over else 0

@@ -1,0 +1,55 @@
+// No bit of a kernel's result depends on the order in which the threads of a block take their turns.
+#include <cstring>
+#include <doctest/doctest.h>
+
+#include "kernels/simt/table.h"
+#include "tests/kernels/attend_run.h"
+
+using namespace kvc_test;
+using kvc::simt::LaneOrder;
+
+namespace {
+
+// Everything that store, quantize, attend and finish write for one head.
+std::vector<std::byte> bytes_of(const std::string& codec, int dim, LaneOrder order, uint64_t seed) {
+    kvc::simt::set_lane_order(order, seed);
+    Head head(*kvc::simt::cuda_table(), codec, dim, dim, 4);
+    head.set_live(1, 0xf0ffffffffffff7fu);
+    const bool lossless = head.format().lossless;
+    const int64_t n = head.sinks() + 200;
+    const auto item = head.item_of(n, lossless ? 0 : 2);
+    const Ask ask{.tokens = 3, .group = 5, .first_position = n - 3, .soft_cap = 20.0f, .sliding_window = 180};
+    const std::vector<float> q = gaussian(size_t(ask.tokens * ask.group * dim), 5);
+    const Answer answer = attend(head, *item, ask, q);
+    check_answer(head, *item, ask, q, answer);
+    std::vector<std::byte> bytes;
+    const auto append = [&bytes](const void* p, int64_t size) {
+        const auto* from = static_cast<const std::byte*>(p);
+        bytes.insert(bytes.end(), from, from + size);
+    };
+    append(answer.states.data(), int64_t(answer.states.size() * sizeof(float)));
+    append(answer.out.data(), int64_t(answer.out.size() * sizeof(float)));
+    append(answer.lse.data(), int64_t(answer.lse.size() * sizeof(float)));
+    for (int64_t e = 0; e < item->item.n_coded; ++e) {
+        append(head.records().at(item->item.coded[e].record), head.format().code_bytes);
+    }
+    append(head.records().at(item->item.window[0].record), head.format().window_bytes);
+    kvc::simt::set_lane_order(LaneOrder::forward);
+    return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("lane order: forward, reverse and random orders write the same bytes") {
+    for (const char* codec : {"int4", "fp16"}) {
+        for (const int dim : {64, 112}) {
+            INFO(std::string(codec), " ", dim);
+            const std::vector<std::byte> forward = bytes_of(codec, dim, LaneOrder::forward, 1);
+            CHECK(bytes_of(codec, dim, LaneOrder::reverse, 1) == forward);
+            for (const uint64_t seed : {3, 1001, 77777}) {
+                INFO("seed ", seed);
+                CHECK(bytes_of(codec, dim, LaneOrder::random, seed) == forward);
+            }
+        }
+    }
+}

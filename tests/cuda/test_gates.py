@@ -1,0 +1,56 @@
+"""kernels/cuda/gates.py on made-up machine code: python3 tests/cuda/test_gates.py"""
+
+import sys
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels" / "cuda"))
+import gates
+
+ATTEND = "_ZN3kvc4cuda13attend_decodeILi128ELi128ELNS0_8PageKindE0ELb0EEEvNS0_10AttendArgsEl"
+
+
+def code(*lines):
+    """One instruction of 16 bytes for each line, as cuobjdump prints them."""
+    text = "".join(f"        /*{16 * i:04x}*/    {line} ;   /* 0x0 */\n" for i, line in enumerate(lines))
+    return next(gates.parse_functions(f"\n\t\tFunction : {ATTEND}\n{text}"))
+
+
+def loop(products, others):
+    """A loop of that many instructions, with a cold block of ten that a branch goes around."""
+    body = ["HMMA.16816.F32 R0, R4, R8, R0"] * products + ["FADD R0, R0, R1"] * (others - 2)
+    after = 16 * (len(body) + 1 + 10)
+    return code(*body, f"@!P0 BRA {after:#x}", *["FSEL R0, R0, R1, P2"] * 10, "@P1 BRA 0x0", "EXIT")
+
+
+class Gates(unittest.TestCase):
+    def test_counts_the_way_around_cold_blocks(self):
+        _, instructions = loop(76, 500)
+        self.assertEqual((76, 576), gates.main_loop(instructions))
+
+    def test_within_budget_has_no_problem(self):
+        line, problems = gates.check_kernel(*loop(76, 700), "sm_90a", 160, 0)
+        self.assertEqual([], problems)
+        self.assertIn("kernel=attend_decode arch=sm_90a bits=4 page=64 group=32 k_dim=128 v_dim=128 instr_per_elem=1.52 regs=160 spills=0",
+                      line)
+
+    def test_too_many_instructions(self):
+        _, problems = gates.check_kernel(*loop(76, 900), "sm_90a", 160, 0)
+        self.assertEqual(["over 1.80 instructions an element"], problems)
+
+    def test_too_few_products_are_a_loop_that_does_not_do_its_work(self):
+        _, problems = gates.check_kernel(*loop(75, 700), "sm_90a", 160, 0)
+        self.assertEqual(["75 products in the main loop instead of 76"], problems)
+
+    def test_registers_and_local_memory(self):
+        _, problems = gates.check_kernel(*loop(76, 700), "sm_80", 169, 8)
+        self.assertEqual(["8 spills", "over 168 registers"], problems)
+
+    def test_spill_instructions_count(self):
+        name, instructions = code("STL [R1], R0", "LDL R0, [R1]", "EXIT")
+        _, problems = gates.check_kernel(name.replace("attend_decodeILi", "x"), instructions, "sm_80", 10, 0)
+        self.assertEqual(["2 spills"], problems)
+
+
+if __name__ == "__main__":
+    unittest.main()
