@@ -47,21 +47,34 @@ KVC_INLINE Words code_words(Words low, Words high) {
     return either(code_words<2, shift, second>(low), word_bits<high_shift + 8 * second - 2, 4>(high));
 }
 
+// The running sums of a block: each row's are spread over dot_chains of them, pair after pair.
 template <int rows>
-KVC_INLINE void dot_rows(Words words, const int16_t* weights, int64_t row_stride, Dots* sums) {
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) {
-        sums[r] = dot(sums[r], words, weights + r * row_stride);
-    }
-}
+struct DotSums {
+    Dots sum[rows * dot_chains];
 
-template <int rows>
-KVC_INLINE void clear(Dots* sums) {
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) {
-        sums[r] = zero_dots();
+    KVC_INLINE DotSums() {
+#pragma GCC unroll 16
+        for (int i = 0; i < rows * dot_chains; ++i) {
+            sum[i] = zero_dots();
+        }
     }
-}
+    template <int pair>
+    KVC_INLINE void add(Words words, const int16_t* weights, int64_t row_stride) {
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; ++r) {
+            Dots& s = sum[r * dot_chains + pair % dot_chains];
+            s = dot(s, words, weights + r * row_stride + 2 * pair);
+        }
+    }
+    KVC_INLINE Ints of(int row) const {
+        Dots all = sum[row * dot_chains];
+#pragma GCC unroll 4
+        for (int chain = 1; chain < dot_chains; ++chain) {
+            all = merge(all, sum[row * dot_chains + chain]);
+        }
+        return total(all);
+    }
+};
 
 // Where the codes of one part lie, and how far ahead of them the next page's do (0: nothing to prefetch).
 struct CodePlanes {
@@ -71,18 +84,14 @@ struct CodePlanes {
     int64_t ahead;
 };
 
-// Keys: adds channels [first, last), multiples of 8, of token block tb to the rows' sums.
+// Keys: sums over channels [first, last), multiples of 8, of token block tb.
 template <int bits, int tb, int rows>
-KVC_INLINE void dot_keys(const CodePlanes& k, int64_t first, int64_t last, const int16_t* weights, int64_t row_stride, Dots* sums) {
+KVC_INLINE DotSums<rows> dot_keys(const CodePlanes& k, int64_t first, int64_t last, const int16_t* weights, int64_t row_stride) {
     constexpr int plane = bits == 3 ? 2 : bits;
     constexpr int shift = k_unit(plane, 16, tb, 0).shift;
     constexpr int64_t quad_bytes = unit_bytes * (k_unit(plane, 16, 0, 1).block - k_unit(plane, 16, 0, 0).block);
     const std::byte* codes = k.codes + k_unit(plane, int(k.dim), tb, 0).block * unit_bytes;
-    Dots local[rows];
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) {
-        local[r] = sums[r];
-    }
+    DotSums<rows> sums;
     for (int64_t quad = first / 4; quad < last / 4; quad += 2) {
         const int16_t* w = weights + quad * 4;
         const std::byte* block = codes + quad * quad_bytes;
@@ -93,35 +102,28 @@ KVC_INLINE void dot_keys(const CodePlanes& k, int64_t first, int64_t last, const
         const Words x = load_words(block), y = load_words(block + quad_bytes);
         if constexpr (bits == 3) {
             const Words high = load_words(k.high + quad / 2 * unit_bytes);
-            dot_rows<rows>(code_words<shift, tb, 0>(x, high), w, row_stride, local);
-            dot_rows<rows>(code_words<shift, tb, 1>(x, high), w + 2, row_stride, local);
-            dot_rows<rows>(code_words<shift, tb + 4, 0>(y, high), w + 4, row_stride, local);
-            dot_rows<rows>(code_words<shift, tb + 4, 1>(y, high), w + 6, row_stride, local);
+            sums.template add<0>(code_words<shift, tb, 0>(x, high), w, row_stride);
+            sums.template add<1>(code_words<shift, tb, 1>(x, high), w, row_stride);
+            sums.template add<2>(code_words<shift, tb + 4, 0>(y, high), w, row_stride);
+            sums.template add<3>(code_words<shift, tb + 4, 1>(y, high), w, row_stride);
         } else {
-            dot_rows<rows>(code_words<bits, shift, 0>(x), w, row_stride, local);
-            dot_rows<rows>(code_words<bits, shift, 1>(x), w + 2, row_stride, local);
-            dot_rows<rows>(code_words<bits, shift, 0>(y), w + 4, row_stride, local);
-            dot_rows<rows>(code_words<bits, shift, 1>(y), w + 6, row_stride, local);
+            sums.template add<0>(code_words<bits, shift, 0>(x), w, row_stride);
+            sums.template add<1>(code_words<bits, shift, 1>(x), w, row_stride);
+            sums.template add<2>(code_words<bits, shift, 0>(y), w, row_stride);
+            sums.template add<3>(code_words<bits, shift, 1>(y), w, row_stride);
         }
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) {
-        sums[r] = local[r];
-    }
+    return sums;
 }
 
-// Values: adds tokens [first, last), multiples of 16, of the 16 channels of block dt to the rows' sums.
+// Values: sums over tokens [first, last), multiples of 16, of the 16 channels of block dt.
 template <int bits, int rows>
-KVC_INLINE void dot_values(const CodePlanes& v, int64_t dt, int64_t first, int64_t last, const int16_t* weights, int64_t row_stride,
-                           Dots* sums) {
+KVC_INLINE DotSums<rows> dot_values(const CodePlanes& v, int64_t dt, int64_t first, int64_t last, const int16_t* weights,
+                                    int64_t row_stride) {
     constexpr int plane = bits == 3 ? 2 : bits;
     constexpr int units = 8 / plane;  // of four tokens, in one block
     const std::byte* codes = v.codes + v_unit(plane, int(dt), 0).block * unit_bytes;
-    Dots local[rows];
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) {
-        local[r] = sums[r];
-    }
+    DotSums<rows> sums;
     for (int64_t step = first / (4 * units); step < last / (4 * units); ++step) {
         const int16_t* w = weights + step * 4 * units;
         const std::byte* block = codes + step * unit_bytes;
@@ -136,20 +138,17 @@ KVC_INLINE void dot_values(const CodePlanes& v, int64_t dt, int64_t first, int64
             (
                 [&]() __attribute__((always_inline)) {
                     if constexpr (bits == 3) {
-                        dot_rows<rows>(code_words<u * plane, u, 0>(x, high), w + 4 * u, row_stride, local);
-                        dot_rows<rows>(code_words<u * plane, u, 1>(x, high), w + 4 * u + 2, row_stride, local);
+                        sums.template add<2 * u>(code_words<u * plane, u, 0>(x, high), w, row_stride);
+                        sums.template add<2 * u + 1>(code_words<u * plane, u, 1>(x, high), w, row_stride);
                     } else {
-                        dot_rows<rows>(code_words<bits, u * plane, 0>(x), w + 4 * u, row_stride, local);
-                        dot_rows<rows>(code_words<bits, u * plane, 1>(x), w + 4 * u + 2, row_stride, local);
+                        sums.template add<2 * u>(code_words<bits, u * plane, 0>(x), w, row_stride);
+                        sums.template add<2 * u + 1>(code_words<bits, u * plane, 1>(x), w, row_stride);
                     }
                 }(),
                 ...);
         }(std::make_integer_sequence<int, units>());
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) {
-        sums[r] = local[r];
-    }
+    return sums;
 }
 
 }  // namespace

@@ -11,26 +11,31 @@
 namespace kvc::simd {
 namespace {
 
-// Rows to take at once when n are left: no single row is left over, for it would not fill the vector units.
-constexpr int64_t rows_of_next_block(int64_t n) { return n == 5 ? 3 : n < 4 ? n : 4; }
+// Rows to take at once when n are left: five are three and two, for a single row does not fill the vector units.
+constexpr int64_t rows_of_next_block(int64_t n) { return n < row_block ? n : n == row_block + 1 && n > 3 ? 3 : row_block; }
 
 // Calls visit(std::integral_constant<int, n>(), first row) for blocks of rows.
 template <class Visit>
 KVC_INLINE void for_each_row_block(int64_t rows, const Visit& visit) {
+    const auto visit_rows = [&]<int n>(std::integral_constant<int, n> count, int64_t row) __attribute__((always_inline)) {
+        if constexpr (n <= row_block) {
+            visit(count, row);
+        }
+    };
     for (int64_t row = 0; row < rows;) {
         const int64_t n = rows_of_next_block(rows - row);
         switch (n) {
         case 1:
-            visit(std::integral_constant<int, 1>(), row);
+            visit_rows(std::integral_constant<int, 1>(), row);
             break;
         case 2:
-            visit(std::integral_constant<int, 2>(), row);
+            visit_rows(std::integral_constant<int, 2>(), row);
             break;
         case 3:
-            visit(std::integral_constant<int, 3>(), row);
+            visit_rows(std::integral_constant<int, 3>(), row);
             break;
         default:
-            visit(std::integral_constant<int, 4>(), row);
+            visit_rows(std::integral_constant<int, 4>(), row);
             break;
         }
         row += n;

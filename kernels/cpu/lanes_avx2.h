@@ -1,5 +1,5 @@
-// Sixteen lanes at a time on AVX2 with FMA and F16C: two registers stand side by side for what one is on AVX-512.
-// The bodies of the kernels are written over these names alone; lanes_avx512.h and lanes_neon.h define the same ones.
+// Sixteen lanes at a time on AVX2 with FMA and F16C: two registers stand side by side.
+// The bodies of the kernels are written over these names alone; lanes_neon.h defines the same ones.
 // Every function is exact or rounds once per lane, and sums of lanes follow one tree, so all targets compute the same bits.
 #pragma once
 #include <immintrin.h>
@@ -25,9 +25,10 @@ struct Words {  // 64 bytes: 16 lanes of two int16, or of four bytes
 using Dots = Ints;  // 16 running sums of products of words
 
 // Tiles of the inner loops, chosen for 16 registers.
-constexpr int dot_accumulators = 4;    // rows times blocks of 16 lanes in an integer dot product
-constexpr int float_accumulators = 4;  // the same in a product of floats
-constexpr int tile_rows = 6;           // rows times 16 lanes in the product of two tiles
+constexpr int row_block = 4;           // query rows that share the codes they are multiplied with
+constexpr int dot_chains = 1;          // integer sums that take turns, to hide the latency of a multiplication that adds
+constexpr int float_accumulators = 4;  // rows times blocks of 16 lanes in a sum of floats
+constexpr int tile_rows = 6;           // rows that share an f32 tile
 
 // ---- memory ----
 
@@ -246,6 +247,7 @@ KVC_INLINE Dots dot(Dots sum, Words x, const int16_t* p) {
     asm("" : "+x"(sum.a), "+x"(sum.b));
     return sum;
 }
+KVC_INLINE Dots merge(Dots x, Dots y) { return add(x, y); }
 KVC_INLINE Ints total(Dots sum) { return sum; }
 
 }  // namespace

@@ -16,7 +16,7 @@ struct RowBlock {
     uint64_t seen_by_any;
 };
 
-inline RowBlock row_block(const AttendParams& params, const AttendItem& item, const Run& run, int64_t first, int64_t rows) {
+inline RowBlock rows_from(const AttendParams& params, const AttendItem& item, const Run& run, int64_t first, int64_t rows) {
     RowBlock block{first, {}, 0};
     int64_t token = -1;
     for (int64_t r = 0; r < rows; ++r) {
@@ -31,7 +31,7 @@ inline RowBlock row_block(const AttendParams& params, const AttendItem& item, co
 // Calls visit(std::integral_constant<int, n>(), block) for the blocks of rows that see anything of the run.
 template <int rows, class Visit>
 KVC_INLINE void visit_row_block(const AttendParams& params, const AttendItem& item, const Run& run, int64_t first, const Visit& visit) {
-    const RowBlock block = row_block(params, item, run, first, rows);
+    const RowBlock block = rows_from(params, item, run, first, rows);
     if (block.seen_by_any) {
         visit(std::integral_constant<int, rows>(), block);
     }

@@ -56,12 +56,10 @@ void score_channel_axis(const PartView& k, const QueryRows& queries, float* scor
                 affine[r] = fold_query(queries.q + r * k.dim, scale, zero, k.dim, origin, weights + r * k.dim);
             }
         }
-        Dots sums[rows];
-        clear<rows>(sums);
-        dot_keys<bits, tb, rows>(planes, 0, k.dim, weights, k.dim, sums);
+        const DotSums<rows> sums = dot_keys<bits, tb, rows>(planes, 0, k.dim, weights, k.dim);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; ++r) {
-            store(scores + r * page_tokens + tb * 16, apply(affine[r], sums[r]));
+            store(scores + r * page_tokens + tb * 16, apply(affine[r], sums.of(r)));
         }
     });
 }
@@ -74,16 +72,14 @@ void score_token_axis(const PartView& k, const QueryRows& queries, float* scores
     for_each_token_block([&]<int tb>(std::integral_constant<int, tb>) __attribute__((always_inline)) {
         for (int64_t g = 0; g < queries.groups; ++g) {
             const TokenScales scales = load_token_scales(k, g, tb * 16, grid.whole);
-            Dots sums[rows];
-            clear<rows>(sums);
-            dot_keys<bits, tb, rows>(planes, g * channels, (g + 1) * channels, queries.weights, k.dim, sums);
+            const DotSums<rows> sums = dot_keys<bits, tb, rows>(planes, g * channels, (g + 1) * channels, queries.weights, k.dim);
 #pragma GCC unroll 4
             for (int r = 0; r < rows; ++r) {
                 const Weights rounded = queries.rounding[r * queries.groups + g];
                 const Affine affine{rounded.unit, grid.whole * rounded.sum, -grid.fraction * float(rounded.sum) * rounded.unit};
                 float* out = scores + r * page_tokens + tb * 16;
                 const Floats before = g == 0 ? broadcast(0.0f) : load(out);
-                const Floats coded = fma(apply(affine, sums[r]), scales.scale, before);
+                const Floats coded = fma(apply(affine, sums.of(r)), scales.scale, before);
                 store(out, fma(broadcast(queries.sums[r * queries.groups + g]), scales.zero, coded));
             }
         }
@@ -92,7 +88,7 @@ void score_token_axis(const PartView& k, const QueryRows& queries, float* scores
 
 template <Element element, int rows>
 void score_floats(const PartView& k, const QueryRows& queries, float* scores) {
-    constexpr int blocks = rows >= float_accumulators ? 1 : float_accumulators / rows;
+    constexpr int blocks = blocks_at_once<rows>;
     constexpr int64_t step_bytes = 16 * element_bytes<element>;
     const int64_t block_bytes = k.dim * step_bytes, all = ceil_div(k.capacity, 16);
     const auto run = [&]<int n>(std::integral_constant<int, n>, int64_t block) __attribute__((always_inline)) {

@@ -40,13 +40,11 @@ void add_token_axis(const PartView& v, const float* p, float* const* o) {
                 affine[r] = fold_probabilities(v, block * 16 / channels, p + r * page_tokens, grid, weights + r * page_tokens);
             }
         }
-        Dots sums[rows];
-        clear<rows>(sums);
-        dot_values<bits, rows>(planes, block, 0, page_tokens, weights, page_tokens, sums);
+        const DotSums<rows> sums = dot_values<bits, rows>(planes, block, 0, page_tokens, weights, page_tokens);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; ++r) {
             float* out = o[r] + block * 16;
-            store(out, add(load(out), apply(affine[r], sums[r])));
+            store(out, add(load(out), apply(affine[r], sums.of(r))));
         }
     }
 }
@@ -74,14 +72,12 @@ void add_channel_axis(const PartView& v, const float* p, float* const* o) {
             sum[r] = sum_of_lanes(all);
         }
         for (int64_t block = 0; block < v.dim / 16; ++block) {
-            Dots sums[rows];
-            clear<rows>(sums);
-            dot_values<bits, rows>(planes, block, tile * tile_tokens, (tile + 1) * tile_tokens, weights, page_tokens, sums);
+            const DotSums<rows> sums = dot_values<bits, rows>(planes, block, tile * tile_tokens, (tile + 1) * tile_tokens, weights, page_tokens);
             const Floats scales = load(scale + block * 16), zeros = load(zero + block * 16);
 #pragma GCC unroll 4
             for (int r = 0; r < rows; ++r) {
                 float* out = o[r] + block * 16;
-                const Floats coded = fma(apply(affine[r], sums[r]), scales, load(out));
+                const Floats coded = fma(apply(affine[r], sums.of(r)), scales, load(out));
                 store(out, fma(broadcast(sum[r]), zeros, coded));
             }
         }
@@ -91,7 +87,7 @@ void add_channel_axis(const PartView& v, const float* p, float* const* o) {
 // Tokens [first, last) only: what lies in the others may be no number.
 template <Element element, int rows>
 void add_floats(const PartView& v, const float* p, int64_t first, int64_t last, float* const* o) {
-    constexpr int blocks = rows >= float_accumulators ? 1 : float_accumulators / rows;
+    constexpr int blocks = blocks_at_once<rows>;
     constexpr int64_t block_bytes = 16 * element_bytes<element>;
     const auto run = [&]<int n>(std::integral_constant<int, n>, int64_t block) __attribute__((always_inline)) {
         Floats sums[rows * n];

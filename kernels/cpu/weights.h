@@ -36,8 +36,8 @@ struct Affine {
     float bias;
 };
 
-KVC_INLINE Floats apply(Affine a, Dots sums) {
-    return fma(to_floats(sub(total(sums), a.shift)), broadcast(a.unit), broadcast(a.bias));
+KVC_INLINE Floats apply(Affine a, Ints sums) {
+    return fma(to_floats(sub(sums, a.shift)), broadcast(a.unit), broadcast(a.bias));
 }
 
 }  // namespace
