@@ -37,7 +37,7 @@ target_compile_options(kvc_flags INTERFACE
   # Codes and scales are bit-exact on every target, so the compiler may not fuse a multiply and an add.
   -ffp-contract=off -fno-math-errno
   # {sizeof s} sets struct_size and leaves the rest zero, which is every field's default: hence one warning less.
-  -Wall -Wextra -Wno-missing-field-initializers -Wpedantic -Wconversion -Wshadow -Wundef -Wvla
+  -Wall -Wextra -Wno-missing-field-initializers -Wno-restrict -Wpedantic -Wconversion -Wshadow -Wundef -Wvla
   $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor;-Woverloaded-virtual>)
 if(KVC_WERROR)
   target_compile_options(kvc_flags INTERFACE -Werror)
