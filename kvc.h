@@ -131,7 +131,7 @@ KVC_API const char* kvc_preset_name(int64_t index);
 /* Parses a codec (preset name or string, grammar in docs/FORMATS.md, e.g. "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4")
  * and writes its canonical string with a final NUL. Returns the bytes needed; 0 with err filled in if the text is no codec. */
 KVC_API int64_t kvc_codec_format(const char* codec, char* out, int64_t out_bytes, kvc_error* err);
-/* Kernel targets that this machine can run, best first, such as avx512, avx2, scalar. Static; NULL out of range. */
+/* Kernel targets that this machine can run, best first, such as avx2, scalar. Static; NULL out of range. */
 KVC_API int64_t kvc_target_count(void);
 KVC_API const char* kvc_target_name(int64_t index);
 
@@ -154,7 +154,7 @@ typedef struct kvc_options {
     int32_t arena_growth;       /* 1 = take further slabs from the host when the arena is full */
     int32_t spare_pages;        /* 16-bit pages kept below the window, so that rollbacks of 64 * this are exact */
     int64_t threads;            /* worker threads of the cache; 0 = the calling thread only */
-    int32_t saturate;           /* 1 = clamp numbers beyond the window's type instead of refusing; NaN is always refused */
+    int32_t saturate;           /* 1 = clamp numbers beyond the window's type instead of refusing; NaN and infinity never pass */
     int32_t rope_pairs;         /* kvc_rope_pairs; this and the next four matter unless keys come after RoPE at true positions */
     int32_t keys;               /* kvc_keys: KVC_KEYS_BEFORE_ROPE = k and q come unturned, kvc turns both while it attends (slower) */
     int32_t positions;          /* kvc_positions: KVC_POSITIONS_IN_CACHE needs evictions that leave no gaps but behind the sinks */

@@ -32,12 +32,14 @@ private:
     Status plan_head(size_t layer, size_t head);
     Status keep_by_score(size_t layer, size_t head, std::span<const Cache::LiveToken> tokens, int64_t fixed, std::vector<bool>* keep) const;
     void apply_head(HeadEviction& eviction, EvictReport* report);
+    void mask_spares(size_t layer, size_t head);
     static void trim_dropped(LayerPages* pages);
 
     Cache& cache_;
     Sequence& sequence_;
     EvictRequest request_;
     std::vector<HeadEviction> heads_;
+    std::vector<uint64_t> spare_masks_;  // of one head at a time; sized before anything changes
 };
 
 Status Evictor::check() {
@@ -85,6 +87,10 @@ Status Evictor::plan() {
         }
     }
     request_.scores = all_scores;
+    for (const LayerPages& pages : sequence_.layers) {
+        const int64_t spares = std::max<int64_t>(0, pages.state.coded_end - pages.state.first_window);
+        spare_masks_.resize(std::max(spare_masks_.size(), size_t(spares)));
+    }
     return {};
 }
 
@@ -211,6 +217,27 @@ void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
     if (!format.lossless && requantized) cache_.counters_.tokens_requantized += eviction.repack.tokens;
 }
 
+// Pages that are also kept in 16 bits (spare pages) forget the same tokens, so that a later cut cannot bring them back.
+void Evictor::mask_spares(size_t layer, size_t head) {
+    const PageRule& rule = cache_.layers_[layer].rule;
+    LayerPages& pages = sequence_.layers[layer];
+    const int64_t spares = pages.state.coded_end - pages.state.first_window;
+    std::vector<PageEntry>& window = pages.heads[head].window;
+    std::vector<uint64_t>& kept = spare_masks_;
+    std::fill_n(kept.begin(), spares, 0);
+    for (size_t e = 0; e < pages.heads[head].coded.size() && spares > 0; e++) {
+        const PageEntry& entry = pages.heads[head].coded[e];
+        const int64_t start = rule.page_start(pages.state.first_coded + int64_t(e));
+        for (int64_t t = 0; t < page_tokens && entry.record; t++) {
+            if (!(entry.live >> t & 1)) continue;
+            const int64_t index = cache_.token_index(sequence_, entry, start, t);
+            const int64_t spare = rule.page_of(index) - pages.state.first_window;
+            if (spare >= 0 && spare < spares) kept[size_t(spare)] |= uint64_t{1} << (index - rule.page_start(rule.page_of(index)));
+        }
+    }
+    for (int64_t i = 0; i < spares; i++) window[size_t(i)].live &= kept[size_t(i)];
+}
+
 // Tables start at the first page that some head still holds.
 void Evictor::trim_dropped(LayerPages* pages) {
     const auto dropped = [&](const HeadPages& head) { return head.coded.empty() || !head.coded.front().record; };
@@ -227,7 +254,10 @@ void Evictor::trim_dropped(LayerPages* pages) {
 
 EvictReport Evictor::apply() {
     EvictReport report;
-    for (HeadEviction& eviction : heads_) apply_head(eviction, &report);
+    for (HeadEviction& eviction : heads_) {
+        apply_head(eviction, &report);
+        mask_spares(eviction.layer, eviction.head);
+    }
     for (LayerPages& pages : sequence_.layers) trim_dropped(&pages);
     if (report.tokens_evicted > 0) sequence_.floor = sequence_.length;
     cache_.counters_.tokens_evicted += report.tokens_evicted;
