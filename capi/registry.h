@@ -2,7 +2,6 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -46,7 +45,7 @@ public:
             free_.pop_back();
         } else {
             if (used_ == slot_limit) return 0;
-            if (used_ % block_slots == 0) blocks_[used_ / block_slots].reset(new Slot[block_slots]);
+            if (used_ % block_slots == 0) blocks_[used_ / block_slots].store(new Slot[block_slots], std::memory_order_release);
             free_.reserve(used_ + 1);  // so that removing never allocates
             index = used_++;
         }
@@ -91,16 +90,17 @@ private:
         uint32_t generation = 1;
     };
 
-    Slot& slot_at(uint32_t index) { return blocks_[index / block_slots][index % block_slots]; }
+    Slot& slot_at(uint32_t index) { return blocks_[index / block_slots].load(std::memory_order_relaxed)[index % block_slots]; }
     Slot* slot_of(uint64_t handle) {
         if (handle >> 48 != handle_tag || (handle >> 44 & 15) != uint64_t(kind)) return nullptr;
         const uint32_t index = uint32_t(handle >> generation_bits & (slot_limit - 1));
-        Slot* block = blocks_[index / block_slots].get();
+        Slot* block = blocks_[index / block_slots].load(std::memory_order_acquire);
         return block ? block + index % block_slots : nullptr;
     }
 
     std::mutex mutex_;
-    std::unique_ptr<Slot[]> blocks_[slot_limit / block_slots];
+    // Made under the mutex, read without it by whoever brings a number that may be a handle; never freed, as the registry is not.
+    std::atomic<Slot*> blocks_[slot_limit / block_slots] = {};
     std::vector<uint32_t> free_;
     uint32_t used_ = 0;
 };
