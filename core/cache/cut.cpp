@@ -5,6 +5,14 @@
 #include "core/cache/cache.h"
 
 namespace kvc {
+namespace {
+
+// So that differences of positions do not overflow.
+Status check_position(int64_t position) {
+    return position >= 0 ? Status{} : fail(Code::range, "cut at ", position, ": positions are not negative");
+}
+
+}  // namespace
 
 // Lowest length (as an index) at which a cut equals "never happened".
 int64_t Cache::floor_of(const Sequence& sequence) const {
@@ -195,6 +203,7 @@ Result<int64_t> Cache::fork(int64_t id, int64_t position, bool allow_inexact) {
     if (!lock.ok()) return lock.status();
     Result<Sequence*> source = require_idle(id);
     if (!source.ok()) return source.status();
+    KVC_TRY(check_position(position));
     const int64_t length = position - (*source)->first_position;
     KVC_TRY(check_cut(**source, length, allow_inexact));
     Result<uint32_t> slot = take_slot();
@@ -219,6 +228,7 @@ Status Cache::truncate(int64_t id, int64_t position, bool allow_inexact) {
     if (!lock.ok()) return lock.status();
     Result<Sequence*> sequence = require_idle(id);
     if (!sequence.ok()) return sequence.status();
+    KVC_TRY(check_position(position));
     const int64_t length = position - (*sequence)->first_position;
     KVC_TRY(check_cut(**sequence, length, allow_inexact));
     if (length == (*sequence)->length) return {};

@@ -75,7 +75,7 @@ Status Cache::read(int64_t id, int64_t layer, int64_t head, Part part, int64_t f
     const int64_t n = int64_t(out.size()) / dim;
     const std::vector<LiveToken> tokens = live_tokens(**sequence, size_t(layer), size_t(head));
     if (first < 0 || first > int64_t(tokens.size()) || n > int64_t(tokens.size()) - first) {
-        return fail(Code::range, "read: tokens ", first, " .. ", first + n, " of ", int64_t(tokens.size()), " live ones");
+        return fail(Code::range, "read: ", n, " tokens from ", first, " on, of ", int64_t(tokens.size()), " live ones");
     }
     std::vector<float> page(size_t(page_tokens * dim));
     RecordId held = 0;
