@@ -27,8 +27,8 @@ void decode_part(const Codec& codec, int dim, const CanonicalPart& part, float* 
 // Whether two parts are the same in everything that the codec stores.
 bool same_part(const Codec& codec, int dim, const CanonicalPart& a, const CanonicalPart& b);
 
-// The rotation of docs/FORMATS.md in place: x -> S H S x, with H the Hadamard matrix of the largest power of two that divides dim
-// (repeated along the diagonal) and S fixed signs; it is its own inverse.
+// The rotation of docs/FORMATS.md in place: x -> H x, with H the orthonormal Hadamard matrix of the largest power of two
+// that divides dim, repeated along the diagonal; it is its own inverse.
 void rotate(float* x, int dim);
 
 }  // namespace kvc

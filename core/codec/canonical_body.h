@@ -305,8 +305,6 @@ inline void decode_part_body(const Codec& codec, int dim, const CanonicalPart& p
 
 // ---- rotation ----
 
-constexpr float rotation_sign(int i) { return std::popcount(uint32_t(i & (i >> 1) & 0x55)) % 2 ? -1.0f : 1.0f; }
-
 // 1 / sqrt(block), rounded to f32 where it is no power of two.
 template <int block>
 constexpr float rotation_norm = block == 16    ? 0x1p-2f
@@ -317,9 +315,6 @@ constexpr float rotation_norm = block == 16    ? 0x1p-2f
 
 template <int block>
 void rotate_block(float* x) {
-    for (int i = 0; i < block; ++i) {
-        x[i] *= rotation_sign(i);
-    }
     for (int distance = 1; distance < block; distance *= 2) {
         for (int start = 0; start < block; start += 2 * distance) {
             for (int i = start; i < start + distance; ++i) {
@@ -330,7 +325,7 @@ void rotate_block(float* x) {
         }
     }
     for (int i = 0; i < block; ++i) {
-        x[i] = x[i] * rotation_norm<block> * rotation_sign(i);
+        x[i] *= rotation_norm<block>;
     }
 }
 

@@ -7,14 +7,6 @@
 namespace kvc::simd {
 namespace {
 
-constexpr auto rotation_signs = [] {
-    std::array<float, dim_limit> signs{};
-    for (int i = 0; i < dim_limit; ++i) {
-        signs[size_t(i)] = rotation_sign(i);
-    }
-    return signs;
-}();
-
 // 1 in lanes that lack the bit `distance`, -1 in the others.
 template <int distance>
 constexpr auto difference_signs = [] {
@@ -41,7 +33,7 @@ void rotate_lanes(float* row) {
     Floats x[n];
 #pragma GCC unroll 16
     for (int i = 0; i < n; ++i) {
-        x[i] = mul(load(row + i * 16), load(rotation_signs.data() + i * 16));
+        x[i] = load(row + i * 16);
     }
     cross_lanes<1, n>(x);
     cross_lanes<2, n>(x);
@@ -60,7 +52,7 @@ void rotate_lanes(float* row) {
     }
 #pragma GCC unroll 16
     for (int i = 0; i < n; ++i) {
-        store(row + i * 16, mul(mul(x[i], broadcast(rotation_norm<block>)), load(rotation_signs.data() + i * 16)));
+        store(row + i * 16, mul(x[i], broadcast(rotation_norm<block>)));
     }
 }
 

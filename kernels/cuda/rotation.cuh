@@ -10,13 +10,6 @@ struct SharedRow {
     float x[dim_limit];
 };
 
-KVC_DEVICE float rotation_sign(int i) {
-    uint32_t bits = uint32_t(i & (i >> 1) & 0x55);
-    bits ^= bits >> 4;
-    bits ^= bits >> 2;
-    return bits & 1 ? -1.0f : 1.0f;
-}
-
 // 1 / sqrt(block), rounded to f32.
 KVC_DEVICE float rotation_norm(int block) {
     return block == 16 ? 0x1p-2f : block == 32 ? 0x1.6a09e6p-3f : block == 64 ? 0x1p-3f : block == 128 ? 0x1.6a09e6p-4f : 0x1p-4f;
@@ -25,10 +18,6 @@ KVC_DEVICE float rotation_norm(int block) {
 // All lanes of the warp; the row is written and read by this warp alone.
 KVC_DEVICE void rotate_row(SharedRow* row, int dim) {
     const int block = dim & -dim, lane = simt::lane();
-    for (int i = lane; i < dim; i += 32) {
-        row->x[i] *= rotation_sign(i % block);
-    }
-    simt::sync_warp();
     for (int distance = 1; distance < block; distance *= 2) {
         for (int pair = lane; pair < dim / 2; pair += 32) {
             const int i = pair / distance * 2 * distance + pair % distance;
@@ -40,7 +29,7 @@ KVC_DEVICE void rotate_row(SharedRow* row, int dim) {
     }
     const float norm = rotation_norm(block);
     for (int i = lane; i < dim; i += 32) {
-        row->x[i] = row->x[i] * norm * rotation_sign(i % block);
+        row->x[i] *= norm;
     }
     simt::sync_warp();
 }

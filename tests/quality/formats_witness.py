@@ -100,8 +100,7 @@ def stored_scale(x: np.ndarray) -> np.ndarray:
 def rotate(x: np.ndarray) -> np.ndarray:
     block = x.shape[-1] & -x.shape[-1]
     index = np.arange(block)
-    signs = np.array([-1 if bin(i & (i >> 1) & 0x55).count("1") % 2 else 1 for i in range(block)], F)
-    y = x.reshape(-1, block) * signs
+    y = x.reshape(-1, block).copy()
     distance = 1
     while distance < block:
         lower = index[(index & distance) == 0]
@@ -109,7 +108,7 @@ def rotate(x: np.ndarray) -> np.ndarray:
         y[:, lower], y[:, lower + distance] = a + b, a - b
         distance *= 2
     norm = {16: "0x1p-2", 32: "0x1.6a09e6p-3", 64: "0x1p-3", 128: "0x1.6a09e6p-4", 256: "0x1p-4"}[block]
-    return (y * F(float.fromhex(norm)) * signs).reshape(x.shape)
+    return (y * F(float.fromhex(norm))).reshape(x.shape)
 
 
 # ---- section 4 ----

@@ -19,12 +19,11 @@ def fp16(x: np.ndarray) -> np.ndarray:
 
 
 def rotation(size: int) -> np.ndarray:
-    """S H S of docs/FORMATS.md section 3, orthonormal and symmetric; size is a power of two."""
+    """The Hadamard matrix of docs/FORMATS.md section 3, orthonormal and symmetric; size is a power of two."""
     matrix = np.ones((1, 1))
     while len(matrix) < size:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    signs = np.array([(-1) ** (i & (i >> 1) & 0x55).bit_count() for i in range(size)])
-    return (signs[:, None] * matrix * signs / np.sqrt(size)).astype(np.float32)
+    return (matrix / np.sqrt(size)).astype(np.float32)
 
 
 # ---- quantizers: x [64, heads, dim] -> (codes, dequantized) ----

@@ -119,16 +119,14 @@ int64_t rotation_block(int64_t dim) { return dim & -dim; }
 
 void rotate_exact(std::vector<double>& x) {
     const size_t block = static_cast<size_t>(rotation_block(static_cast<int64_t>(x.size())));
-    for (size_t i = 0; i < x.size(); ++i)
-        x[i] *= rotation_sign(static_cast<int64_t>(i % block));
     for (size_t half = 1; half < block; half *= 2)
         for (size_t i = 0; i < x.size(); ++i)
             if ((i & half) == 0) {
                 const double a = x[i], b = x[i + half];
                 x[i] = a + b, x[i + half] = a - b;
             }
-    for (size_t i = 0; i < x.size(); ++i)
-        x[i] *= rotation_sign(static_cast<int64_t>(i % block)) / std::sqrt(static_cast<double>(block));
+    for (double& value : x)
+        value /= std::sqrt(static_cast<double>(block));
 }
 
 Attention attend(const Query& query, const std::vector<SeenToken>& seen) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <map>
 #include <sstream>
@@ -205,21 +204,17 @@ CodedPage encode(const PartCodec& codec, int64_t dim, const std::vector<const fl
     return page;
 }
 
-float rotation_sign(int64_t i) { return std::popcount(static_cast<uint64_t>(i & (i >> 1) & 0x55)) % 2 == 0 ? 1.0f : -1.0f; }
-
 void rotate_single(std::vector<float>& x) {
     const size_t block = x.size() & (~x.size() + 1);
     const auto norm = static_cast<float>(1.0 / std::sqrt(static_cast<double>(block)));
-    for (size_t i = 0; i < x.size(); ++i)
-        x[i] *= rotation_sign(static_cast<int64_t>(i % block));
     for (size_t distance = 1; distance < block; distance *= 2)
         for (size_t i = 0; i < x.size(); ++i)
             if ((i & distance) == 0) {
                 const float a = x[i], b = x[i + distance];
                 x[i] = a + b, x[i + distance] = a - b;
             }
-    for (size_t i = 0; i < x.size(); ++i)
-        x[i] = x[i] * norm * rotation_sign(static_cast<int64_t>(i % block));
+    for (float& value : x)
+        value *= norm;
 }
 
 }  // namespace kvc_reference

@@ -44,7 +44,4 @@ CodedPage encode(const PartCodec& codec, int64_t dim, const std::vector<const fl
 // The rotation in single precision, in the order of operations that docs/FORMATS.md fixes.
 void rotate_single(std::vector<float>& x);
 
-// The fixed sign of channel i in its block, applied before and after the butterflies.
-float rotation_sign(int64_t i);
-
 }  // namespace kvc_reference
