@@ -15,21 +15,26 @@ std::byte* aligned_scratch(std::byte* block) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int64_t threads, int64_t scratch_bytes) : scratch_bytes_(scratch_bytes), owner_process_(getpid()) {
-    for (int64_t i = 0; i < threads; i++) scratch_.emplace_back(new std::byte[size_t(scratch_bytes) + 64]);
-    workers_.reserve(size_t(threads));
-    for (int64_t i = 0; i < threads; i++) {
-        std::byte* scratch = aligned_scratch(scratch_[size_t(i)].get());
-        workers_.emplace_back([this, scratch] { work(scratch); });
-    }
+void ThreadPool::Release::operator()(ThreadPool* pool) const {
+    // The threads did not survive a fork: joining them, and destroying what they sleep on, would wait for ever. The child's copy is left alone.
+    if (getpid() == pool->owner_process_) delete pool;
 }
 
-ThreadPool::~ThreadPool() {
-    if (getpid() != owner_process_) {
-        // The threads did not survive the fork: there is nobody to join.
-        for (std::thread& worker : workers_) worker.detach();
-        return;
+std::unique_ptr<ThreadPool, ThreadPool::Release> ThreadPool::start(int64_t threads, int64_t scratch_bytes) {
+    std::unique_ptr<ThreadPool, Release> pool(new ThreadPool(scratch_bytes));
+    for (int64_t i = 0; i < threads; i++) pool->scratch_.emplace_back(new std::byte[size_t(scratch_bytes) + 64]);
+    pool->workers_.reserve(size_t(threads));
+    for (int64_t i = 0; i < threads; i++) {
+        // If the host refuses this one, the pool is released and joins those before it.
+        std::byte* scratch = aligned_scratch(pool->scratch_[size_t(i)].get());
+        pool->workers_.emplace_back([self = pool.get(), scratch] { self->work(scratch); });
     }
+    return pool;
+}
+
+ThreadPool::ThreadPool(int64_t scratch_bytes) : scratch_bytes_(scratch_bytes), owner_process_(getpid()) {}
+
+ThreadPool::~ThreadPool() {
     {
         std::lock_guard lock(mutex_);
         stop_ = true;

@@ -28,15 +28,20 @@ private:
 
 class ThreadPool {
 public:
-    // scratch_bytes per worker. Throws std::bad_alloc or std::system_error if the host refuses.
-    ThreadPool(int64_t threads, int64_t scratch_bytes);
-    ~ThreadPool();
+    // Ends the threads; in a forked child, where there are none, it only lets go.
+    struct Release {
+        void operator()(ThreadPool* pool) const;
+    };
+    // scratch_bytes per worker. Throws std::bad_alloc or std::system_error if the host refuses; no thread is left behind then.
+    static std::unique_ptr<ThreadPool, Release> start(int64_t threads, int64_t scratch_bytes);
 
     // Runs job(i, scratch) for i in 0 .. count - 1. The caller takes part with its own scratch. While another call runs, or in a forked child, the caller does it all alone.
     void run(int64_t count, std::byte* caller_scratch, const Job& job);
     int64_t scratch_bytes() const { return int64_t(workers_.size()) * scratch_bytes_; }
 
 private:
+    explicit ThreadPool(int64_t scratch_bytes);
+    ~ThreadPool();
     void work(std::byte* scratch);
 
     int64_t scratch_bytes_ = 0;

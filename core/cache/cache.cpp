@@ -52,7 +52,7 @@ Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
         const int64_t kernel_bytes = cache->kernels_->scratch_bytes(format, layer.group(), page_tokens);
         cache->thread_scratch_bytes_ = std::max({cache->thread_scratch_bytes_, kernel_bytes, format.window_bytes});
     }
-    cache->pool_ = std::make_unique<ThreadPool>(config.threads, cache->thread_scratch_bytes_);
+    cache->pool_ = ThreadPool::start(config.threads, cache->thread_scratch_bytes_);
     return cache;
 }
 

@@ -157,7 +157,7 @@ private:
     bool saturate_ = false;
     RopeConfig rope_;
     std::unique_ptr<Arena> arena_;
-    std::unique_ptr<ThreadPool> pool_;
+    std::unique_ptr<ThreadPool, ThreadPool::Release> pool_;
     int64_t thread_scratch_bytes_ = 0;
     int owner_process_ = 0;
     int64_t tag_ = 0;  // in every sequence id: ids of other caches are refused
