@@ -1,5 +1,6 @@
 #include "core/attend/positions.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -13,12 +14,15 @@ int64_t gap_behind_sinks(const LayerPages& pages, size_t head, const PageRule& r
     const PageState& state = pages.state;
     for (int64_t page = state.first_coded; page < state.coded_end; page++) {
         const PageEntry& entry = tables.coded[size_t(page - state.first_coded)];
-        if (entry.record) return page * page_tokens + std::countr_zero(entry.live);
+        if (entry.record && entry.live != 0) return page * page_tokens + std::countr_zero(entry.live);
     }
-    if (state.first_window >= rule.pages(length)) return state.coded_end * page_tokens;
-    const int64_t page = std::max(state.first_window, state.coded_end);
-    if (page >= rule.pages(length)) return page * page_tokens;
-    return page * page_tokens + std::countr_zero(tables.window[size_t(page - state.first_window)].live);
+    // After a cut below the exact floor, pages whose tokens were all evicted can lie here too.
+    const int64_t end = rule.pages(length);
+    for (int64_t page = std::max(state.first_window, state.coded_end); page < end; page++) {
+        const uint64_t live = tables.window[size_t(page - state.first_window)].live;
+        if (live != 0) return page * page_tokens + std::countr_zero(live);
+    }
+    return std::max(end, state.coded_end) * page_tokens;
 }
 
 void turn_queries(const Rope& rope, int64_t gap, const void* q, Dtype dtype, int64_t stride, int64_t n, int64_t dim, float* out,
