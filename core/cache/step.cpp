@@ -81,11 +81,25 @@ Status Step::reserve() {
                                                  options_.partial_commit));
         }
     }
+    KVC_TRY(check_room());
     for (size_t b = 0; b < sequences_.size(); b++) KVC_TRY(reserve_sequence(b));
     KVC_TRY(reserve_staging());
     if (options_.accumulate) reserve_mass();
     reserve_scratch();
     return {};
+}
+
+// Refuses what no arena of this cache could ever hold, before the tables for it take gigabytes of the host's memory.
+Status Step::check_room() const {
+    Size bytes = 0;
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const Layer& layer = cache_.layers_[i];
+        for (const StepNeed& need : layers_[i].needs) {
+            bytes = bytes + (Size(need.window) * layer.format.window_bytes + Size(need.codes) * layer.format.code_bytes) * layer.kv_heads;
+        }
+    }
+    if (bytes.valid() && bytes.value() <= cache_.arena_->limit_bytes()) return {};
+    return fail(Code::no_memory, "step: ", tokens_, " tokens do not fit an arena of at most ", cache_.arena_->limit_bytes(), " bytes");
 }
 
 Status Step::reserve_sequence(size_t b) {

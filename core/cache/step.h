@@ -74,6 +74,7 @@ private:
 
     // begin
     Status reserve();
+    Status check_room() const;
     Status reserve_sequence(size_t b);
     bool reserve_head(size_t layer, const StepNeed& need, const LayerPages& pages, HeadPages& head, int64_t length);
     Status reserve_staging();

@@ -60,6 +60,8 @@ public:
 
     int64_t slab_bytes() const { return slab_bytes_; }
     int64_t total_bytes() const { return slab_count_ * slab_bytes_; }
+    // What total_bytes can become at most.
+    int64_t limit_bytes() const { return (slab_capacity_ - 1) * slab_bytes_; }
     int64_t bound_bytes() const { return bound_slabs_ * slab_bytes_; }
     int64_t bytes_in_use() const;
     int64_t record_bytes(int size_class) const { return classes_[size_t(size_class)].record_bytes; }

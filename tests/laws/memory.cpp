@@ -1,4 +1,6 @@
 // Law: the planner's answer is the allocator's, to the byte; exhausted memory refuses a step at begin and changes nothing.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <kvc.h>
 
@@ -138,6 +140,20 @@ TEST_CASE("no memory: begin refuses, all is as before, and the step can be begun
         session.ok("destroy b");
         CHECK(session.feed("a", 60, 20) == clean.feed("a", 60, 20));
         CHECK(session.stored("a") == clean.stored("a"));
+    }
+}
+
+TEST_CASE("no memory: a step that no arena could hold is refused before the host's memory is asked for its tables") {
+    for (const std::string codec : {"int4", "fp16"}) {
+        Session session(" layers=2 kv_heads=2 k_dim=64 arena_tokens=1000 growth=0 codec=" + codec);
+        session.ok("seq a");
+        rusage before{}, after{};
+        getrusage(RUSAGE_SELF, &before);
+        for (int bits = 20; bits <= 40; ++bits)
+            CHECK(session.status("begin t a:" + std::to_string(int64_t{1} << bits)) == "no_memory");
+        getrusage(RUSAGE_SELF, &after);
+        CHECK(after.ru_maxrss - before.ru_maxrss < 64 << 10);  // KiB
+        session.feed("a", 300, 100);
     }
 }
 
