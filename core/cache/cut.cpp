@@ -92,11 +92,11 @@ bool Cache::cut_page(size_t layer, const Sequence& sequence, const PageEntry& so
         out->live = source.live | free_slots;
         return out->record != 0;
     }
-    out->record = arena_->allocate(window_class);
-    if (!out->record) return false;
-    // Decode what lives below the cut into its own slots; dead slots hold zeros.
+    // Decode what lives below the cut into its own slots; dead slots hold zeros. Host memory first: no record is lost if it is refused.
     std::vector<float> k(size_t(page_tokens * format.k_dim)), v(size_t(page_tokens * format.v_dim));
     std::vector<float> page_k(k.size()), page_v(v.size());
+    out->record = arena_->allocate(window_class);
+    if (!out->record) return false;
     if (source.record) kernels_->read(format, KernelTable::Form::codes, arena_->data(source.record), k.data(), v.data());
     uint64_t live = 0;
     for (int64_t t = 0; t < page_tokens && source.record; t++) {

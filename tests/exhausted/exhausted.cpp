@@ -1,0 +1,132 @@
+// Law: whichever allocation of host memory fails inside a call, the call answers KVC_E_NO_MEMORY and the cache is as it was.
+//
+// This program's malloc refuses the n-th request of a call, for n = 0, 1, 2 ... until the call succeeds.
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kvc.h"
+
+extern "C" void* __libc_malloc(size_t bytes);
+extern "C" void* __libc_memalign(size_t alignment, size_t bytes);
+
+namespace {
+
+thread_local bool refusing = false;
+thread_local int64_t granted = 0;  // requests that are still served
+
+bool refused() { return refusing && granted-- <= 0; }
+
+}  // namespace
+
+extern "C" void* malloc(size_t bytes) { return refused() ? nullptr : __libc_malloc(bytes); }
+extern "C" void* aligned_alloc(size_t alignment, size_t bytes) { return refused() ? nullptr : __libc_memalign(alignment, bytes); }
+
+namespace {
+
+struct Exhausted {
+    kvc_options options{};
+    kvc_cache* cache = nullptr;
+    kvc_seq seq = 0, forked = 0;
+    kvc_error err = {sizeof(kvc_error), 0, {}};
+    std::vector<float> rows = std::vector<float>(512 * 4 * 64), out = rows;
+
+    Exhausted(const std::string& codec, int64_t threads, int32_t spare_pages) {
+        kvc_options_init(&options, sizeof options);
+        options.layers = 2, options.kv_heads = 2, options.q_heads = 4, options.k_dim = 64, options.v_dim = 32;
+        std::strncpy(options.codec, codec.c_str(), sizeof options.codec - 1);
+        options.arena_tokens = 3000, options.arena_sequences = 2, options.threads = threads, options.spare_pages = spare_pages;
+        for (size_t i = 0; i < rows.size(); i++) rows[i] = float(int64_t(i * 7919 % 2001) - 1000) / 500;
+    }
+
+    // What the cache says of itself, but for the tables' spare capacity.
+    kvc_stats stats() const {
+        kvc_stats now{};
+        now.struct_size = sizeof now;
+        if (cache) CHECK(kvc_stats_get(cache, &now, nullptr) == KVC_OK);
+        now.table_bytes = now.scratch_bytes = 0;
+        return now;
+    }
+
+    // The call, again and again with one more request granted; `made` says whether it succeeded.
+    int64_t until_it_succeeds(const char* name, const std::function<bool()>& made) {
+        for (int64_t n = 0; n < 2000; n++) {
+            const kvc_stats before = stats();
+            err.status = 0;
+            granted = n, refusing = true;
+            const bool done = made();
+            refusing = false;
+            if (done) return n;
+            CAPTURE(name);
+            CAPTURE(n);
+            CHECK(err.status == KVC_E_NO_MEMORY);
+            const kvc_stats after = stats();
+            CHECK(std::memcmp(&before, &after, sizeof before) == 0);
+        }
+        FAIL(name << " never succeeds");
+        return 0;
+    }
+
+    void step(int64_t tokens, bool accumulate, int64_t accepted) {
+        kvc_step_options step_options;
+        kvc_step_options_init(&step_options, sizeof step_options);
+        step_options.accumulate = accumulate, step_options.partial_commit = accepted < tokens;
+        kvc_step* open = nullptr;
+        CHECK(until_it_succeeds("begin", [&] {
+            return (open = kvc_step_begin(cache, &seq, &tokens, 1, nullptr, 0, &step_options, &err)) != nullptr;
+        }) > 0);
+        // Nothing after begin needs memory.
+        for (int64_t layer = 0; layer < 2; layer++) {
+            CHECK(until_it_succeeds("append", [&] {
+                return kvc_append(open, layer, rows.data(), tokens * 2 * 64 * 4, rows.data(), tokens * 2 * 32 * 4, &err) == KVC_OK;
+            }) == 0);
+            CHECK(until_it_succeeds("attend", [&] {
+                return kvc_attend(open, layer, rows.data(), tokens * 4 * 64 * 4, out.data(), tokens * 4 * 32 * 4, nullptr, 0, nullptr,
+                                  &err) == KVC_OK;
+            }) == 0);
+        }
+        CHECK(until_it_succeeds("commit", [&] {
+            return kvc_step_commit(open, accepted < tokens ? &accepted : nullptr, accepted < tokens, &err) == KVC_OK;
+        }) == 0);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("exhausted: every call of a session answers for every allocation that can fail, and nothing is lost") {
+    for (const char* codec : {"int4", "kivi2", "fp16"})
+        for (int64_t threads : {0, 2})
+            for (int32_t spare_pages : {0, 1}) {
+                CAPTURE(codec);
+                CAPTURE(threads);
+                CAPTURE(spare_pages);
+                Exhausted x(codec, threads, spare_pages);
+                CHECK(x.until_it_succeeds("create", [&] { return (x.cache = kvc_create(&x.options, nullptr, 0, &x.err)) != nullptr; }) > 0);
+                CHECK(x.until_it_succeeds("seq_create", [&] { return (x.seq = kvc_seq_create(x.cache, nullptr, &x.err)) != 0; }) > 0);
+                x.step(300, true, 300);
+                x.step(250, false, 201);
+                CHECK(x.until_it_succeeds("fork", [&] {
+                    return (x.forked = kvc_seq_fork(x.cache, x.seq, 210, KVC_CUT_INEXACT, &x.err)) != 0;
+                }) > 0);
+                std::vector<float> scores(4 * 501);
+                for (size_t i = 0; i < scores.size(); i++) scores[i] = float(i * 31 % 997);
+                kvc_evict_options evict;
+                kvc_evict_options_init(&evict, sizeof evict);
+                evict.budget = 260;
+                CHECK(x.until_it_succeeds("evict", [&] {
+                    return kvc_evict(x.cache, x.seq, scores.data(), int64_t(scores.size()), &evict, nullptr, &x.err) == KVC_OK;
+                }) > 0);
+                CHECK(x.until_it_succeeds("truncate", [&] {
+                    return kvc_seq_truncate(x.cache, x.seq, 170, KVC_CUT_INEXACT, &x.err) == KVC_OK;
+                }) > 0);
+                CHECK(kvc_seq_destroy(x.cache, x.seq, nullptr) == KVC_OK);
+                CHECK(kvc_seq_destroy(x.cache, x.forked, nullptr) == KVC_OK);
+                CHECK(x.stats().record_bytes == 0);
+                CHECK(x.stats().bound_bytes == 0);
+                CHECK(kvc_destroy(x.cache, nullptr) == KVC_OK);
+            }
+}
