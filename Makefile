@@ -11,10 +11,10 @@ CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
 STAGES := check-tidy test-release test-cuda test-package test-bindings test-python test-neon test-asan test-tsan
-STAGES_FULL := $(STAGES) test-neon-full test-debug format-check tidy
+STAGES_FULL := $(STAGES) test-bars test-neon-full test-debug format-check tidy
 
 .PHONY: build debug cuda gates demo eval bench test test-full clean help format format-check tidy asan tsan neon \
-        test-debug test-neon-full $(STAGES)
+        test-debug test-neon-full test-bars $(STAGES)
 
 define configure_and_build
 	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
@@ -56,7 +56,7 @@ test: ## everything the gate checks, in stages
 	@$(SETUP) build test cross bindings python $(if $(filter OFF,$(KVC_CUDA)),,cuda)
 	@cmake/stages.sh $(STAGES)
 
-test-full: ## the gate, a debug build, clang-format and clang-tidy
+test-full: ## the gate, and what takes too long for it: full quality bars, all of NEON, a debug build, clang-format, clang-tidy
 	@$(SETUP) build test cross bindings python lint
 	@cmake/stages.sh $(STAGES_FULL)
 
@@ -84,6 +84,12 @@ test-bindings: ## every language over the raw layer
 test-python: ## kvc-eval, the demo and the model-level quality bars
 	@$(SETUP) python
 	@if [ -n "$(PYTEST_FOLDERS)" ]; then $(PYTHON) -m pytest -q $(PYTEST_FOLDERS); fi
+
+test-bars: ## the quality bars at full length: every preset on 2,048 tokens with needles, Gemma 3 as a second architecture
+	@mkdir -p out
+	./kvc-eval --model smollm2 --tokens 2048 --json out/bars_smollm2.json
+	./kvc-eval --model gemma3 --tokens 1024 --needles 0 --modes int8,int4,int2 --json out/bars_gemma3.json
+	@$(PYTHON) tests/quality/full_bars.py out/bars_smollm2.json out/bars_gemma3.json
 
 test-neon neon: ## the C++ and C tests for aarch64, under qemu
 	@$(SETUP) build test cross

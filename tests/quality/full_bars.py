@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""The quality bars, on the full-length runs of kvc-eval: full_bars.py SMOLLM2.json GEMMA3.json. `make test-bars` makes both files.
+
+test_bars.py is the short run that every change passes; this one holds what the presets promise: 2,048 tokens and the needles.
+"""
+import json
+import sys
+
+# Preset: largest KL, bits per element of a coded page at most, share of needle digits at least. None where nothing is promised.
+BARS = {
+    "fp16": (0.00001, 16.0, 0.95),
+    "bf16": (None, 16.0, None),
+    "int8": (0.00003, 8.5, 0.93),
+    "int4": (0.0016, 4.5, 0.90),
+    "int3": (0.0072, 3.5, 0.87),
+    "k3v2": (0.0155, 3.0, 0.84),
+    "int2": (0.043, 2.5, 0.68),
+    "kivi4": (0.0035, 5.0, None),
+    "kivi2": (0.19, 3.0, None),
+}
+ORDER = ["int8", "int4", "int2"]  # what a second architecture has to agree with: growing KL
+
+
+def missed(results: dict) -> list[str]:
+    """One line for every bar that a run does not reach."""
+    lines = []
+    for name, (kl, bits, needle) in BARS.items():
+        if name not in results:
+            lines.append(f"{name}: not measured")
+            continue
+        result = results[name]
+        if kl is not None and not result["kl"] <= kl:
+            lines.append(f"{name}: KL {result['kl']:.7f}, at most {kl}")
+        if not result["codec_bits"] <= bits:
+            lines.append(f"{name}: {result['codec_bits']:.3f} bits, at most {bits}")
+        if needle is not None and not (result["needle"] or 0) >= needle:
+            lines.append(f"{name}: needle digits {result['needle']}, at least {needle}")
+    return lines
+
+
+def disordered(results: dict) -> list[str]:
+    errors = [results[name]["kl"] for name in ORDER]
+    return [] if sorted(set(errors)) == errors else [f"KL of {ORDER} does not grow: {errors}"]
+
+
+def by_name(path: str) -> dict:
+    with open(path, encoding="utf-8") as file:
+        return {mode["name"]: mode for mode in json.load(file)["modes"]}
+
+
+def main(smollm2: str, gemma3: str) -> int:
+    lines = [f"smollm2: {line}" for line in missed(by_name(smollm2))] + [f"gemma3: {line}" for line in disordered(by_name(gemma3))]
+    print("\n".join(lines) if lines else f"bars: {len(BARS)} presets of SmolLM2 and the order of Gemma 3 hold")
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,38 @@
+"""full_bars.py notices every kind of miss; the long runs that it judges are `make test-bars`."""
+import pytest
+from full_bars import BARS, disordered, missed
+
+
+def reached() -> dict:
+    return {name: {"kl": kl or 0.0, "codec_bits": bits, "needle": needle} for name, (kl, bits, needle) in BARS.items()}
+
+
+def test_a_run_at_the_bars_passes():
+    assert missed(reached()) == []
+
+
+@pytest.mark.parametrize("field, factor", [("kl", 1.01), ("codec_bits", 1.01), ("needle", 0.99)])
+@pytest.mark.parametrize("name", BARS)
+def test_a_miss_is_named(name, field, factor):
+    results = reached()
+    promised = dict(zip(("kl", "codec_bits", "needle"), BARS[name]))[field] is not None
+    results[name][field] = (results[name][field] or 0) * factor
+    assert [line.split(":")[0] for line in missed(results)] == ([name] if promised else [])
+
+
+@pytest.mark.parametrize("field", ["kl", "codec_bits"])
+def test_no_number_is_a_miss(field):
+    results = reached()
+    results["int4"][field] = float("nan")
+    assert len(missed(results)) == 1
+
+
+def test_a_preset_left_out_is_a_miss():
+    results = reached()
+    del results["int2"]
+    assert missed(results) == ["int2: not measured"]
+
+
+@pytest.mark.parametrize("errors, holds", [((1, 2, 3), True), ((1, 1, 3), False), ((1, 3, 2), False), ((2, 1, 3), False)])
+def test_order(errors, holds):
+    assert (disordered({name: {"kl": kl} for name, kl in zip(("int8", "int4", "int2"), errors)}) == []) == holds
