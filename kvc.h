@@ -149,7 +149,7 @@ typedef struct kvc_options {
     char target[16];            /* kernel target to force, for tests; "" = the best one */
     int64_t arena_bytes;        /* size of the arena; or say arena_tokens, or hand over arena_block */
     int64_t arena_tokens;       /* instead: room for arena_sequences (0 = 1) sequences of so many tokens each, */
-    int64_t arena_sequences;    /*          run as kvc_plan_compute describes with step_tokens = 512 */
+    int64_t arena_sequences;    /*          run as kvc_plan_compute describes with step_tokens = 512; only with arena_tokens */
     void* arena_block;          /* instead: memory of the caller, 128-byte aligned, arena_bytes long, kept until kvc_destroy */
     int32_t arena_growth;       /* 1 = take further slabs from the host when the arena is full */
     int32_t spare_pages;        /* 16-bit pages kept below the window, so that rollbacks of 64 * this are exact */
@@ -158,7 +158,7 @@ typedef struct kvc_options {
     int32_t rope_pairs;         /* kvc_rope_pairs; this and the next four matter unless keys come after RoPE at true positions */
     int32_t keys;               /* kvc_keys: KVC_KEYS_BEFORE_ROPE = k and q come unturned, kvc turns both while it attends (slower) */
     int32_t positions;          /* kvc_positions: KVC_POSITIONS_IN_CACHE needs evictions that leave no gaps but behind the sinks */
-    double rope_theta;          /* base of the frequencies theta^(-2 i / rope_dims); or see kvc_rope_frequencies_set */
+    double rope_theta;          /* base of the frequencies theta^(-2 i / rope_dims) <= 1e9; or see kvc_rope_frequencies_set */
     int64_t rope_dims;          /* leading channels that turn, even; 0 = k_dim */
     void* (*allocate)(void* context, int64_t bytes, int64_t alignment); /* for slabs; NULL = the host's; must return NULL on failure */
     void (*release)(void* context, void* block, int64_t bytes);
@@ -198,20 +198,22 @@ typedef struct kvc_plan {
     int64_t slab_bytes;         /* slab size of that arena */
     int64_t record_bytes;       /* records held at rest by all sequences of that length */
     int64_t fp16_bytes;         /* the same tokens as plain 16-bit numbers */
-    int64_t max_tokens;         /* longest context that `sequences` can have in budget_bytes */
-    int64_t max_sequences;      /* most sequences of `tokens` tokens in budget_bytes */
+    int64_t max_tokens;         /* longest context that `sequences` can have in an arena of budget_bytes; 0 = none fits */
+    int64_t max_sequences;      /* most sequences of `tokens` tokens in such an arena; 0 = none fits */
     double codec_bits;          /* bits per element of a code record, padding included, mean over layers */
     double effective_bits;      /* record_bytes * 8 / elements: sinks, window and partial records included */
 } kvc_plan;
 
 KVC_API kvc_status kvc_plan_request_init(kvc_plan_request* request, int64_t struct_size);
-/* The allocator's own arithmetic: a cache that is run as requested holds exactly these bytes. out->struct_size must be set. */
+/* The allocator's own arithmetic: a cache that is run as requested holds exactly these bytes. Refuses what kvc_create would refuse, a
+ * request that no arena can hold included; but the size of the arena may be left open. out->struct_size must be set. */
 KVC_API kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer* layers, int64_t n_layers,
                                     const kvc_plan_request* request, kvc_plan* out, kvc_error* err);
 
 /* ---- Cache ---- */
 
-/* Creates a cache. layers = NULL, n_layers = 0: all layers as in options; otherwise n_layers must equal options->layers.
+/* Creates a cache. layers = NULL, n_layers = 0: all layers as in options; otherwise n_layers must equal options->layers
+ * and every element must say the same struct_size.
  * The caller destroys it. NULL on failure (KVC_E_ARGUMENT, KVC_E_UNSUPPORTED, KVC_E_NO_MEMORY). */
 KVC_API kvc_cache* kvc_create(const kvc_options* options, const kvc_layer* layers, int64_t n_layers, kvc_error* err);
 /* Destroys the cache with its sequences and open steps. A call that still runs on another thread finishes first. */
@@ -220,8 +222,8 @@ KVC_API kvc_status kvc_destroy(kvc_cache* cache, kvc_error* err);
  * KVC_E_BUSY while steps are open. */
 KVC_API kvc_status kvc_sink_logits_set(kvc_cache* cache, int64_t layer, const float* logits, int64_t n, kvc_error* err);
 
-/* The caller's own RoPE frequencies of a layer, radians per position [rope_dims / 2], instead of those of rope_theta. Before the
- * cache's first sequence, otherwise KVC_E_ORDER. */
+/* The caller's own RoPE frequencies of a layer, radians per position [rope_dims / 2], from -1e9 to 1e9, instead of those of
+ * rope_theta. Before the cache's first sequence, otherwise KVC_E_ORDER. */
 KVC_API kvc_status kvc_rope_frequencies_set(kvc_cache* cache, int64_t layer, const double* frequencies, int64_t n, kvc_error* err);
 
 /* ---- Sequences ---- */

@@ -4,6 +4,7 @@
 
 #include "capi/boundary.h"
 #include "capi/structs.h"
+#include "core/cache/parts.h"
 #include "core/cache/planner.h"
 
 namespace kvc {
@@ -12,7 +13,7 @@ namespace {
 constexpr const char* default_codec = "int4";
 
 // Text in a fixed array must end inside it.
-Result<std::string> read_text(const char* what, const char* text, size_t bytes) {
+Result<std::string> read_text(const std::string& what, const char* text, size_t bytes) {
     const void* end = std::memchr(text, 0, bytes);
     if (!end) return fail(Code::argument, what, " has no final NUL within its ", int64_t(bytes), " bytes");
     return std::string(text);
@@ -20,7 +21,7 @@ Result<std::string> read_text(const char* what, const char* text, size_t bytes) 
 
 int64_t either(int64_t value, int64_t otherwise) { return value != 0 ? value : otherwise; }
 
-Result<LayerConfig> read_layer(const kvc_options& options, const kvc_layer& layer) {
+Result<LayerConfig> read_layer(const kvc_options& options, const kvc_layer& layer, int64_t index) {
     LayerConfig config;
     config.kv_heads = either(layer.kv_heads, options.kv_heads);
     config.q_heads = either(layer.q_heads, either(options.q_heads, config.kv_heads));
@@ -29,12 +30,28 @@ Result<LayerConfig> read_layer(const kvc_options& options, const kvc_layer& laye
     config.sliding_window = either(layer.sliding_window, options.sliding_window);
     if (layer.sliding_window == -1) config.sliding_window = 0;
     config.rope_theta = layer.rope_theta != 0 ? layer.rope_theta : options.rope_theta;
-    Result<std::string> own = read_text("codec of a layer", layer.codec, sizeof layer.codec);
+    Result<std::string> own = read_text("codec of layer " + std::to_string(index), layer.codec, sizeof layer.codec);
     if (!own.ok()) return own.status();
     Result<std::string> common = read_text("codec", options.codec, sizeof options.codec);
     if (!common.ok()) return common.status();
     config.codec = !own->empty() ? *own : !common->empty() ? *common : default_codec;
     return config;
+}
+
+// Elements lie struct_size of the first one apart: that is the caller's idea of the struct, and every element must share it.
+Status read_element(const kvc_layer* layers, int64_t index, kvc_layer* out) {
+    uint32_t stride = 0, size = 0;
+    std::memcpy(&stride, layers, sizeof stride);
+    KVC_TRY(check_struct_size("layer 0", stride));
+    const char* element = reinterpret_cast<const char*>(layers) + index * int64_t{stride};
+    std::memcpy(&size, element, sizeof size);
+    const std::string name = "layer " + std::to_string(index);
+    if (size != stride) {
+        return fail(Code::argument, name, ": struct_size ", int64_t(size), " differs from the ", int64_t(stride), " of layer 0");
+    }
+    KVC_TRY(read_struct(name, reinterpret_cast<const kvc_layer*>(element), out));
+    if (out->reserved != 0) return fail(Code::argument, name, ": reserved ", int64_t(out->reserved), " is not 0");
+    return {};
 }
 
 Status check_scalars(const kvc_options& options) {
@@ -67,18 +84,14 @@ Result<CacheConfig> read_options(const kvc_options* given, const kvc_layer* laye
     if (n_layers != 0 && n_layers != options.layers) {
         return fail(Code::argument, "n_layers ", n_layers, " is neither 0 nor layers = ", options.layers);
     }
-    if (n_layers != 0 && !layers) return fail(Code::argument, "layers: NULL, n_layers = ", n_layers);
+    if ((n_layers != 0) != (layers != nullptr)) {
+        return fail(Code::argument, "layers: ", layers ? "given" : "NULL", " with n_layers ", n_layers, "; give both or neither");
+    }
     CacheConfig config;
-    const char* element = reinterpret_cast<const char*>(layers);
     for (int64_t i = 0; i < options.layers; i++) {
         kvc_layer layer = {};
-        if (n_layers != 0) {
-            // Elements lie struct_size of the first one apart: that is the caller's idea of the struct.
-            KVC_TRY(read_struct("layer", reinterpret_cast<const kvc_layer*>(element), &layer));
-            element += layers->struct_size;
-            if (layer.reserved != 0) return fail(Code::argument, "reserved of layer ", i, " is not 0");
-        }
-        Result<LayerConfig> read = read_layer(options, layer);
+        if (layers) KVC_TRY(read_element(layers, i, &layer));
+        Result<LayerConfig> read = read_layer(options, layer, i);
         if (!read.ok()) return read.status();
         config.layers.push_back(*read);
     }
@@ -92,7 +105,7 @@ Result<CacheConfig> read_options(const kvc_options* given, const kvc_layer* laye
     config.saturate = options.saturate != 0;
     config.arena_bytes = options.arena_bytes;
     config.arena_tokens = options.arena_tokens;
-    config.arena_sequences = either(options.arena_sequences, 1);
+    config.arena_sequences = options.arena_sequences;
     config.arena_block = options.arena_block;
     config.arena_growth = options.arena_growth != 0;
     config.slab_source = {options.allocate, options.release, options.allocator_context};
@@ -138,12 +151,8 @@ kvc_status kvc_supports(const kvc_options* options, const kvc_layer* layers, int
     return guard(err, [&]() -> Status {
         Result<CacheConfig> config = read_options(options, layers, n_layers);
         if (!config.ok()) return config.status();
-        Result<std::vector<Layer>> made = make_layers(*config);
-        if (!made.ok()) return made.status();
-        Result<const KernelTable*> kernels = choose_kernels(*config);
-        if (!kernels.ok()) return kernels.status();
-        Result<ArenaOptions> arena = arena_options(*config, *made);
-        return arena.ok() ? Status{} : arena.status();
+        Result<CacheParts> parts = check_parts(*config, ArenaSize::required);
+        return parts.ok() ? Status{} : parts.status();
     });
 }
 
@@ -154,14 +163,18 @@ kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer* layers,
         if (!request) return fail(Code::argument, "request: NULL");
         kvc_plan_request asked = {};
         KVC_TRY(read_struct("request", request, &asked));
-        if (asked.partial_commit != 0 && asked.partial_commit != 1) return fail(Code::argument, "plan: partial_commit is neither 0 nor 1");
+        if (asked.partial_commit != 0 && asked.partial_commit != 1) {
+            return fail(Code::argument, "plan: partial_commit ", int64_t(asked.partial_commit), " is neither 0 nor 1");
+        }
         Result<CacheConfig> config = read_options(options, layers, n_layers);
         if (!config.ok()) return config.status();
-        Result<Plan> plan = plan_memory(*config, {.tokens = asked.tokens,
-                                                  .sequences = either(asked.sequences, 1),
-                                                  .step_tokens = either(asked.step_tokens, 512),
-                                                  .partial_commit = asked.partial_commit == 1,
-                                                  .budget_bytes = asked.budget_bytes});
+        Result<CacheParts> parts = check_parts(*config, ArenaSize::optional);
+        if (!parts.ok()) return parts.status();
+        Result<Plan> plan = plan_memory(parts->layers, {.tokens = asked.tokens,
+                                                       .sequences = either(asked.sequences, 1),
+                                                       .step_tokens = either(asked.step_tokens, 512),
+                                                       .partial_commit = asked.partial_commit == 1,
+                                                       .budget_bytes = asked.budget_bytes});
         if (!plan.ok()) return plan.status();
         write_struct(kvc_plan{0, 0, plan->arena_bytes, plan->slab_bytes, plan->record_bytes, plan->fp16_bytes, plan->max_tokens,
                               plan->max_sequences, plan->codec_bits, plan->effective_bits},

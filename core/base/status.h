@@ -1,6 +1,7 @@
 // What a call inside the library answers: ok, or a status with the sentence that reaches the caller.
 #pragma once
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <utility>
 #include <variant>
@@ -29,12 +30,16 @@ struct [[nodiscard]] Status {
     bool ok() const { return code == Code::ok; }
 };
 
-// Builds "what: which, limit" without iostreams; arguments are strings or integers.
+// Builds "what: which, limit" without iostreams; arguments are strings or numbers.
 inline std::string text_of(const std::string& s) { return s; }
 inline std::string text_of(const char* s) { return s; }
 inline std::string text_of(int64_t n) { return std::to_string(n); }
 inline std::string text_of(int n) { return std::to_string(n); }
-inline std::string text_of(double x) { return std::to_string(x); }
+inline std::string text_of(double x) {
+    char text[32];  // %g shows 1e-300 as such, where std::to_string says 0.000000
+    std::snprintf(text, sizeof text, "%g", x);
+    return text;
+}
 
 template <class... Parts>
 Status fail(Code code, const Parts&... parts) {

@@ -6,7 +6,7 @@
 #include <atomic>
 #include <cmath>
 
-#include "core/cache/planner.h"
+#include "core/cache/parts.h"
 
 namespace kvc {
 namespace {
@@ -25,18 +25,14 @@ int64_t next_cache_tag() {
 }  // namespace
 
 Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
-    Result<std::vector<Layer>> layers = make_layers(config);
-    if (!layers.ok()) return layers.status();
-    Result<const KernelTable*> kernels = choose_kernels(config);
-    if (!kernels.ok()) return kernels.status();
-    Result<ArenaOptions> options = arena_options(config, *layers);
-    if (!options.ok()) return options.status();
-    Result<std::unique_ptr<Arena>> arena = Arena::create(*options, record_sizes(*layers));
+    Result<CacheParts> parts = check_parts(config, ArenaSize::required);
+    if (!parts.ok()) return parts.status();
+    Result<std::unique_ptr<Arena>> arena = Arena::create(parts->arena, record_sizes(parts->layers));
     if (!arena.ok()) return arena.status();
 
     std::shared_ptr<Cache> cache(new Cache);
-    cache->layers_ = std::move(*layers);
-    cache->kernels_ = *kernels;
+    cache->layers_ = std::move(parts->layers);
+    cache->kernels_ = parts->kernels;
     cache->arena_ = std::move(*arena);
     cache->saturate_ = config.saturate;
     cache->rope_ = config.rope;
@@ -127,6 +123,9 @@ Status Cache::set_rope_frequencies(int64_t layer, std::span<const double> freque
     }
     for (double x : frequencies) {
         if (!std::isfinite(x)) return fail(Code::nonfinite, "rope frequencies of layer ", layer, " hold a number that is not finite");
+        if (std::abs(x) > rope_frequency_limit) {
+            return fail(Code::argument, "rope frequencies of layer ", layer, ": ", x, " is beyond the limit of ", rope_frequency_limit);
+        }
     }
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();

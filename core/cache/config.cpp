@@ -32,14 +32,21 @@ Status make_rope(const RopeConfig& rope, const LayerConfig& config, int64_t inde
     KVC_TRY(check_range("rope_dims", index, dims, 2, config.k_dim));
     if (dims % 2 != 0) return fail(Code::argument, "rope_dims ", dims, " of layer ", index, " is odd");
     if (!std::isfinite(config.rope_theta) || config.rope_theta < 0) {
-        return fail(Code::argument, "rope_theta of layer ", index, " is negative or not finite");
+        return fail(Code::argument, "rope_theta ", config.rope_theta, " of layer ", index, " is negative or not finite");
     }
     if (rope.keys_before && layer->format.codec.k.rotate) {
         return fail(Code::unsupported, "layer ", index, ": keys before RoPE do not go with rotated keys (rot)");
     }
     // Without theta the caller sets the frequencies before the first sequence; until then they are no numbers.
     const double base = config.rope_theta == 0 ? std::nan("") : config.rope_theta;
-    for (int64_t i = 0; i < dims / 2; i++) layer->rope_frequencies.push_back(std::pow(base, -2.0 * double(i) / double(dims)));
+    for (int64_t i = 0; i < dims / 2; i++) {
+        const double frequency = std::pow(base, -2.0 * double(i) / double(dims));
+        if (frequency > rope_frequency_limit) {
+            return fail(Code::argument, "rope_theta ", config.rope_theta, " of layer ", index, ": frequency ", i, " is ", frequency,
+                        ", the limit is ", rope_frequency_limit);
+        }
+        layer->rope_frequencies.push_back(frequency);
+    }
     if (config.rope_theta == 0) layer->rope_frequencies[0] = base;
     return {};
 }
@@ -55,7 +62,7 @@ Result<Layer> make_layer(const CacheConfig& cache, int64_t index) {
     KVC_TRY(check_dim("v_dim", index, config.v_dim));
     KVC_TRY(check_range("sliding_window", index, config.sliding_window, 0, sliding_limit));
     Result<CodecPair> codec = parse_codec(config.codec);
-    if (!codec.ok()) return codec.status();
+    if (!codec.ok()) return fail(codec.status().code, "layer ", index, ": ", codec.status().message);
     Result<LayerFormat> format = make_format(*codec, config.k_dim, config.v_dim);
     if (!format.ok()) return fail(format.status().code, "layer ", index, ": ", format.status().message);
     Layer layer;

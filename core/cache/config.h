@@ -34,7 +34,7 @@ struct CacheConfig {
     bool saturate = false;
 
     int64_t arena_bytes = 0;  // or arena_tokens and arena_sequences
-    int64_t arena_tokens = 0, arena_sequences = 1;
+    int64_t arena_tokens = 0, arena_sequences = 0;
     void* arena_block = nullptr;
     bool arena_growth = false;
     SlabSource slab_source;
@@ -49,6 +49,9 @@ struct Layer {
 
     int64_t group() const { return q_heads / kv_heads; }
 };
+
+// A frequency beyond this is refused, so that no angle overflows at any position.
+constexpr double rope_frequency_limit = 1e9;
 
 // Checks every layer; the message names the layer and the limit.
 Result<std::vector<Layer>> make_layers(const CacheConfig& config);

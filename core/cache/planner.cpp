@@ -24,10 +24,6 @@ void add(Counts& counts, const Counts& more, int64_t times) {
     for (const auto& [bytes, n] : more) add(counts, bytes, n * times);
 }
 
-void raise(Counts& peak, const Counts& counts) {
-    for (const auto& [bytes, n] : counts) peak[bytes] = std::max(peak[bytes], n);
-}
-
 PageState state_at(const PageRule& rule, int64_t length) { return settle(rule, PageState{}, length); }
 
 // What one sequence holds between steps.
@@ -54,54 +50,61 @@ Counts in_step(const std::vector<Layer>& layers, int64_t length, int64_t count, 
         add(counts, layer.format.sink_bytes, layer.kv_heads * need.sinks);
         add(counts, layer.format.window_bytes, layer.kv_heads * need.window);
         add(counts, layer.format.code_bytes, layer.kv_heads * need.codes);
-        Counts staged;
-        add(staged, layer.format.window_bytes, layer.kv_heads * need.staged);
-        raise(staging, staged);
+        // One layer at a time: layers of the same record size share their staging.
+        int64_t& staged = staging[layer.format.window_bytes];
+        staged = std::max(staged, layer.kv_heads * need.staged);
     }
     add(counts, staging, 1);
     return counts;
 }
 
-// The most records of each size that the request holds at any moment.
-Counts peak_of(const std::vector<Layer>& layers, const PlanRequest& request) {
+// What the request holds at each moment that can need the most slabs: the steps of the last prompt, and the decode step.
+std::vector<Counts> moments_of(const std::vector<Layer>& layers, const PlanRequest& request) {
     const int64_t prompt = request.tokens - 1;
     const int64_t steps = ceil_div(prompt, request.step_tokens);
-    Counts longest;
+    Counts others;
+    add(others, at_rest(layers, prompt), request.sequences - 1);
+    std::vector<Counts> moments;
     for (int64_t i = std::max<int64_t>(0, steps - steps_to_look_at); i < steps; i++) {
         const int64_t length = i * request.step_tokens;
-        raise(longest, in_step(layers, length, std::min(request.step_tokens, prompt - length), request.partial_commit));
+        moments.push_back(in_step(layers, length, std::min(request.step_tokens, prompt - length), request.partial_commit));
+        add(moments.back(), others, 1);
     }
-    Counts peak;
-    add(peak, at_rest(layers, prompt), request.sequences - 1);
-    add(peak, longest, 1);
+    // All sequences share one step's staging; a decode step has none (a page that arrives in it stays in the window).
     Counts decode;
     add(decode, in_step(layers, prompt, 1, request.partial_commit), request.sequences);
-    // All sequences share one step's staging; a decode step has none (a page that arrives in it stays in the window).
-    raise(peak, decode);
-    return peak;
+    moments.push_back(std::move(decode));
+    return moments;
 }
 
-int64_t slabs_for(const Counts& counts, int64_t slab_bytes) {
-    int64_t slabs = 0;
-    for (const auto& [bytes, n] : counts) slabs += ceil_div(n, records_per_slab(slab_bytes, bytes));
-    return slabs;
-}
-
-// The smallest arena whose own slab size serves these counts; invalid if it is beyond 64 bits.
-Size least_arena(const Counts& counts, int64_t largest) {
-    const int64_t least_slab = slab_bytes_min(largest);
-    for (int64_t slab = std::max(slab_bytes_max, least_slab); slab >= least_slab; slab /= 2) {
-        const Size bytes = Size(slabs_for(counts, slab)) * slab;
-        if (bytes.valid() && slab_bytes_for(bytes.value(), largest) == slab) return bytes;
+// Slabs that are empty at one moment serve another record size at the next: what counts is the worst moment, not the sum of each
+// size's own.
+int64_t slabs_for(const std::vector<Counts>& moments, int64_t slab_bytes) {
+    int64_t most = 0;
+    for (const Counts& counts : moments) {
+        int64_t slabs = 0;
+        for (const auto& [bytes, n] : counts) slabs += ceil_div(n, records_per_slab(slab_bytes, bytes));
+        most = std::max(most, slabs);
     }
-    // Rounding sent the size back and forth over a limit between two slab sizes: take the limit itself.
-    const int64_t slab = std::max(slab_bytes_max, least_slab);
-    const Size bytes = Size(slabs_for(counts, slab)) * slab;
-    return bytes.valid() ? std::max(slab_bytes_for(0, largest) == slab ? slab : 64 * slab, bytes.value()) : bytes;
+    return most;
+}
+
+// The smallest arena whose own slab size serves every moment; invalid if it is beyond 64 bits. The sizes of arenas that choose a slab
+// size lie above those that choose a smaller one, so that the first that serves is the smallest.
+Size least_arena(const std::vector<Counts>& moments, int64_t largest) {
+    const int64_t most = slab_bytes_for(INT64_MAX, largest);
+    Size bytes = 0;
+    for (int64_t slab = slab_bytes_min(largest); slab <= most; slab *= 2) {
+        bytes = Size(slabs_for(moments, slab)) * slab;
+        if (!bytes.valid()) continue;
+        bytes = std::max(bytes.value(), arena_bytes_min(slab, largest));
+        if (slab_bytes_for(bytes.value(), largest) == slab) return bytes;
+    }
+    return bytes;
 }
 
 bool fits(const std::vector<Layer>& layers, const PlanRequest& request, int64_t slab_bytes) {
-    return slabs_for(peak_of(layers, request), slab_bytes) <= request.budget_bytes / slab_bytes;
+    return slabs_for(moments_of(layers, request), slab_bytes) <= request.budget_bytes / slab_bytes;
 }
 
 // The largest n in 1 .. limit that fits, 0 if none does; fitting is monotone.
@@ -151,61 +154,35 @@ Size fp16_bytes(const std::vector<Layer>& layers, int64_t tokens) {
     return Size(tokens) * Size(elements_per_token(layers)) * Size(2);
 }
 
-Result<Plan> plan_memory(const CacheConfig& config, const PlanRequest& request) {
+Result<Plan> plan_memory(const std::vector<Layer>& layers, const PlanRequest& request) {
     KVC_TRY(check_request(request));
-    Result<std::vector<Layer>> layers = make_layers(config);
-    if (!layers.ok()) return layers.status();
-    const int64_t largest = largest_record(*layers);
-    const Size fp16 = fp16_bytes(*layers, request.tokens) * Size(request.sequences);
-    if (!fp16.valid()) return fail(Code::argument, "plan: the request is larger than 2^63 bytes");
-    // Pages round up, so that the records can be beyond 64 bits where plain numbers are not.
-    const Size arena = least_arena(peak_of(*layers, request), largest);
-    Size records = 0;
-    for (const auto& [bytes, n] : at_rest(*layers, request.tokens)) records = records + Size(bytes) * n * request.sequences;
-    if (!arena.valid() || !records.valid()) return fail(Code::argument, "plan: the request is larger than 2^63 bytes");
+    const int64_t largest = largest_record(layers);
+    const int64_t most = arena_bytes_max(slab_bytes_for(INT64_MAX, largest));
+    const Status too_large = fail(Code::argument, "plan: ", request.sequences, " sequences of ", request.tokens,
+                                  " tokens need more than the ", most, " bytes that an arena can hold");
+    const Size fp16 = fp16_bytes(layers, request.tokens) * Size(request.sequences);
+    if (!fp16.valid()) return too_large;
+    const Size arena = least_arena(moments_of(layers, request), largest);
+    if (!arena.valid() || arena.value() > most) return too_large;
+    int64_t records = 0;  // they all lie in that arena
+    for (const auto& [bytes, n] : at_rest(layers, request.tokens)) records += bytes * n * request.sequences;
 
     Plan plan;
     plan.fp16_bytes = fp16.value();
     plan.arena_bytes = arena.value();
-    plan.record_bytes = records.value();
+    plan.record_bytes = records;
     plan.slab_bytes = slab_bytes_for(plan.arena_bytes, largest);
-    plan.codec_bits = codec_bits(*layers);
+    plan.codec_bits = codec_bits(layers);
     plan.effective_bits = double(plan.record_bytes) * 16 / double(plan.fp16_bytes);
     if (request.budget_bytes > 0) {
         const int64_t slab = slab_bytes_for(request.budget_bytes, largest);
         PlanRequest probe = request;
-        plan.max_tokens = largest_fitting(token_limit, [&](int64_t n) { return probe.tokens = n, fits(*layers, probe, slab); });
-        probe = request;
-        plan.max_sequences = largest_fitting(sequence_limit, [&](int64_t n) { return probe.sequences = n, fits(*layers, probe, slab); });
+        probe.budget_bytes = std::min(request.budget_bytes, arena_bytes_max(slab));
+        plan.max_tokens = largest_fitting(token_limit, [&](int64_t n) { return probe.tokens = n, fits(layers, probe, slab); });
+        probe.tokens = request.tokens;
+        plan.max_sequences = largest_fitting(sequence_limit, [&](int64_t n) { return probe.sequences = n, fits(layers, probe, slab); });
     }
     return plan;
-}
-
-Result<ArenaOptions> arena_options(const CacheConfig& config, const std::vector<Layer>& layers) {
-    ArenaOptions options;
-    options.growth = config.arena_growth;
-    options.source = config.slab_source;
-    options.block = config.arena_block;
-    options.bytes = config.arena_bytes;
-    const bool by_bytes = config.arena_bytes != 0, by_tokens = config.arena_tokens != 0;
-    if (config.arena_bytes < 0) return fail(Code::argument, "arena_bytes ", config.arena_bytes, " is negative");
-    if (by_bytes && by_tokens) return fail(Code::argument, "arena: give arena_bytes or arena_tokens, not both");
-    if (config.arena_block && !by_bytes) return fail(Code::argument, "arena: arena_block needs its size in arena_bytes");
-    if (config.arena_block && config.arena_growth) return fail(Code::argument, "arena: a block of the caller's cannot grow");
-    if (config.arena_block && reinterpret_cast<uintptr_t>(config.arena_block) % 128 != 0) {
-        return fail(Code::argument, "arena: arena_block is not 128-byte aligned");
-    }
-    if (!by_bytes && !by_tokens && !config.arena_growth) {
-        return fail(Code::argument, "arena: give arena_bytes, arena_tokens, or arena_growth");
-    }
-    if (by_tokens) {
-        Result<Plan> plan = plan_memory(config, {.tokens = config.arena_tokens, .sequences = config.arena_sequences});
-        if (!plan.ok()) return plan.status();
-        options.bytes = plan->arena_bytes;
-    }
-    const int64_t largest = largest_record(layers);
-    options.slab_bytes = slab_bytes_for(config.arena_growth && options.bytes == 0 ? INT64_MAX : options.bytes, largest);
-    return options;
 }
 
 }  // namespace kvc

@@ -19,11 +19,8 @@ struct Plan {
 };
 
 // Prompts run one after another in steps of step_tokens up to one token before `tokens`; then all sequences decode the last token
-// in one step. arena_bytes is the least arena that serves every moment of it.
-Result<Plan> plan_memory(const CacheConfig& config, const PlanRequest& request);
-
-// The arena that a configuration asks for, sized by bytes, by a block or by tokens.
-Result<ArenaOptions> arena_options(const CacheConfig& config, const std::vector<Layer>& layers);
+// in one step. arena_bytes is the least arena that serves every moment of it; a request that no arena can hold is refused.
+Result<Plan> plan_memory(const std::vector<Layer>& layers, const PlanRequest& request);
 
 // Bits per element of code records, mean over the elements of all layers.
 double codec_bits(const std::vector<Layer>& layers);

@@ -47,6 +47,12 @@ int64_t records_per_slab(int64_t slab_bytes, int64_t record_bytes) {
     return std::min(slab_bytes / record_bytes, records_limit);
 }
 
+int64_t arena_bytes_min(int64_t slab_bytes, int64_t largest_record) {
+    return slab_bytes == slab_bytes_min(largest_record) ? slab_bytes : slabs_of_small_arena * slab_bytes;
+}
+
+int64_t arena_bytes_max(int64_t slab_bytes) { return (slab_limit - 1) * slab_bytes; }
+
 Result<std::unique_ptr<Arena>> Arena::create(const ArenaOptions& options, const std::vector<int64_t>& record_sizes) {
     std::unique_ptr<Arena> arena(new Arena);
     arena->options_ = options;

@@ -34,6 +34,10 @@ constexpr int64_t slab_bytes_max = int64_t{2} << 20;
 int64_t slab_bytes_for(int64_t arena_bytes, int64_t largest_record);
 int64_t slab_bytes_min(int64_t largest_record);
 int64_t records_per_slab(int64_t slab_bytes, int64_t record_bytes);
+// The smallest arena that has slabs of that size.
+int64_t arena_bytes_min(int64_t slab_bytes, int64_t largest_record);
+// What slabs of that size, each with a number of its own, can hold at most.
+int64_t arena_bytes_max(int64_t slab_bytes);
 
 class Arena {
 public:

@@ -13,7 +13,22 @@ struct OptionCase {
     const char* names;  // what the message must say
     std::function<void(kvc_options&)> spoil;
     kvc_status status = KVC_E_ARGUMENT;
+    kvc_status planned = status;  // what kvc_plan_compute answers: it alone needs no arena
 };
+
+void by_bytes(kvc_options& options, int64_t bytes) {
+    options.arena_tokens = options.arena_sequences = 0;
+    options.arena_bytes = bytes;
+}
+
+kvc_status plan(const kvc_options& options, const kvc_layer* layers, int64_t n_layers, kvc_error* error) {
+    kvc_plan_request request;
+    kvc_plan_request_init(&request, sizeof request);
+    request.tokens = 100;
+    kvc_plan out{};
+    out.struct_size = sizeof out;
+    return kvc_plan_compute(&options, layers, n_layers, &request, &out, error);
+}
 
 void* allocate_nothing(void*, int64_t, int64_t) { return nullptr; }
 void release_nothing(void*, void*, int64_t) {}
@@ -43,10 +58,23 @@ std::vector<OptionCase> option_cases() {
         {"codec", [](kvc_options& o) { std::memset(o.codec, 'a', sizeof o.codec); }},
         {"target", [](kvc_options& o) { std::strcpy(o.target, "abacus"); }, KVC_E_UNSUPPORTED},
         {"target", [](kvc_options& o) { std::memset(o.target, 'a', sizeof o.target); }},
-        {"arena", [](kvc_options& o) { o.arena_tokens = 0; }},
-        {"tokens", [](kvc_options& o) { o.arena_tokens = -1; }},
-        {"arena_bytes", [](kvc_options& o) { o.arena_tokens = 0, o.arena_bytes = -1; }},
-        {"sequences", [](kvc_options& o) { o.arena_sequences = -1; }},
+        {"arena: give arena_bytes, arena_tokens", [](kvc_options& o) { o.arena_tokens = o.arena_sequences = 0; }, KVC_E_ARGUMENT, KVC_OK},
+        {"arena_tokens -1 ", [](kvc_options& o) { o.arena_tokens = -1; }},
+        {"arena_tokens 1099511627777,", [](kvc_options& o) { o.arena_tokens = (int64_t{1} << 40) + 1; }},
+        {"2199021158400", [](kvc_options& o) { o.arena_tokens = int64_t{1} << 40; }},
+        {"arena_bytes -1 ", [](kvc_options& o) { by_bytes(o, -1); }},
+        {"arena_bytes 100 is less than one slab of 65536", [](kvc_options& o) { by_bytes(o, 100); }},
+        {"more than the 2199021158400", [](kvc_options& o) { by_bytes(o, INT64_MAX); }},
+        {"more than the 2199021158400", [](kvc_options& o) { by_bytes(o, INT64_MAX), o.arena_growth = 1; }},
+        {"arena_bytes 65536 and arena_tokens 1024", [](kvc_options& o) { o.arena_bytes = 65536; }},
+        {"arena_sequences -1 ", [](kvc_options& o) { o.arena_sequences = -1; }},
+        {"arena_sequences -1 ", [](kvc_options& o) { by_bytes(o, 1 << 20), o.arena_sequences = -1; }},
+        {"arena_sequences 4 ", [](kvc_options& o) { by_bytes(o, 1 << 20), o.arena_sequences = 4; }},
+        {"arena_sequences 16777217", [](kvc_options& o) { o.arena_sequences = (1 << 24) + 1; }},
+        {"arena_block", [](kvc_options& o) { o.arena_block = &o; }},
+        {"rope_theta -1 of layer 0", [](kvc_options& o) { o.keys = KVC_KEYS_BEFORE_ROPE, o.rope_theta = -1; }},
+        {"rope_theta 1e-310 of layer 0: frequency", [](kvc_options& o) { o.positions = KVC_POSITIONS_IN_CACHE, o.rope_theta = 1e-310; }},
+        {"struct_size 70000 ", [](kvc_options& o) { o.struct_size = 70000; }},
         {"arena_growth", [](kvc_options& o) { o.arena_growth = 2; }},
         {"spare_pages", [](kvc_options& o) { o.spare_pages = -1; }},
         {"spare_pages", [](kvc_options& o) { o.spare_pages = 1 << 20; }},
@@ -73,6 +101,9 @@ TEST_CASE("options: each one out of range is refused alike by supports, plan and
         CHECK(kvc_create(&options, nullptr, 0, &second) == nullptr);
         CHECK(second.status == c.status);
         CHECK(std::string(second.message) == error.message);
+        kvc_error third = empty_error();
+        CHECK(plan(options, nullptr, 0, &third) == c.planned);
+        if (c.planned != KVC_OK) CHECK(std::string(third.message) == error.message);
     }
     kvc_error error = empty_error();
     CHECK(kvc_create(nullptr, nullptr, 0, &error) == nullptr);
@@ -91,12 +122,78 @@ TEST_CASE("options: the number of layers must be that of the array, and each lay
         expect_message(error, "n_layers");
     }
     CHECK(kvc_supports(&options, nullptr, 2, &error) == KVC_E_ARGUMENT);
+    expect_message(error, "n_layers 2");
+    CHECK(kvc_supports(&options, layers.data(), 0, &error) == KVC_E_ARGUMENT);
+    expect_message(error, "n_layers 0");
+    CHECK(plan(options, layers.data(), 0, &error) == KVC_E_ARGUMENT);
+    layers[1].reserved = 7;
+    CHECK(kvc_supports(&options, layers.data(), 2, &error) == KVC_E_ARGUMENT);
+    expect_message(error, "layer 1: reserved 7");
+    layers[1].reserved = 0;
     layers[1].kv_heads = 5000;
     CHECK(kvc_supports(&options, layers.data(), 2, &error) == KVC_E_ARGUMENT);
     expect_message(error, "layer 1");
     layers[1].kv_heads = 0;
     std::strcpy(layers[1].codec, "k=int4.tok.g128,v=f16");  // 128 channels do not divide a head dim of 32
     CHECK(kvc_supports(&options, layers.data(), 2, &error) != KVC_OK);
+    std::strcpy(layers[1].codec, "int5");
+    CHECK(kvc_supports(&options, layers.data(), 2, &error) == KVC_E_ARGUMENT);
+    expect_message(error, "layer 1: codec");
+    std::memset(layers[1].codec, 'a', sizeof layers[1].codec);
+    CHECK(kvc_supports(&options, layers.data(), 2, &error) == KVC_E_ARGUMENT);
+    expect_message(error, "codec of layer 1 ");
+}
+
+TEST_CASE("options: RoPE bases at the edges give finite frequencies, frequencies that would overflow are refused") {
+    kvc_options options = small_options();
+    options.positions = KVC_POSITIONS_IN_CACHE;
+    for (double theta : {1e-9, 1.0, 10000.0, 1e308}) {
+        CAPTURE(theta);
+        options.rope_theta = theta;
+        CHECK(kvc_supports(&options, nullptr, 0, nullptr) == KVC_OK);
+    }
+    options.rope_theta = 0;
+    kvc_error error = empty_error();
+    kvc_cache* cache = kvc_create(&options, nullptr, 0, &error);
+    REQUIRE(cache != nullptr);
+    std::vector<double> frequencies(16, 1.0);
+    for (double wrong : {2e9, -2e9, 1e300}) {
+        frequencies[3] = wrong;
+        CHECK(kvc_rope_frequencies_set(cache, 1, frequencies.data(), 16, &error) == KVC_E_ARGUMENT);
+        expect_message(error, "1e+09");
+    }
+    frequencies[3] = -1e9;
+    CHECK(kvc_rope_frequencies_set(cache, 1, frequencies.data(), 16, &error) == KVC_OK);
+    CHECK(kvc_destroy(cache, nullptr) == KVC_OK);
+}
+
+TEST_CASE("options: kvc_create takes what the other two promise, at the edges of the arena") {
+    kvc_options options = small_options();
+    by_bytes(options, 65536);
+    for (const int64_t bytes : {int64_t{65535}, int64_t{65536}, int64_t{2199021158400}, int64_t{2199021158401}}) {
+        CAPTURE(bytes);
+        options.arena_bytes = bytes;
+        options.allocate = allocate_nothing, options.release = release_nothing;
+        const bool valid = bytes >= 65536 && bytes <= 2199021158400;
+        CHECK(kvc_supports(&options, nullptr, 0, nullptr) == (valid ? KVC_OK : KVC_E_ARGUMENT));
+        kvc_error error = empty_error();
+        CHECK(kvc_create(&options, nullptr, 0, &error) == nullptr);
+        CHECK(error.status == (valid ? KVC_E_NO_MEMORY : KVC_E_ARGUMENT));
+    }
+    // What fits the largest budget fits an arena of that size.
+    options = small_options();
+    kvc_plan_request request;
+    kvc_plan_request_init(&request, sizeof request);
+    request.tokens = 1000, request.budget_bytes = INT64_MAX;
+    kvc_plan most{}, out{};
+    most.struct_size = out.struct_size = sizeof most;
+    REQUIRE(kvc_plan_compute(&options, nullptr, 0, &request, &most, nullptr) == KVC_OK);
+    for (const int64_t more : {0, 1}) {
+        request.tokens = most.max_tokens + more;
+        CHECK(kvc_plan_compute(&options, nullptr, 0, &request, &out, nullptr) == (more ? KVC_E_ARGUMENT : KVC_OK));
+        options.arena_tokens = most.max_tokens + more, options.arena_sequences = 1;
+        CHECK(kvc_supports(&options, nullptr, 0, nullptr) == (more ? KVC_E_ARGUMENT : KVC_OK));
+    }
 }
 
 TEST_CASE("options: an allocator that has nothing, and a block that is too small or not aligned") {
@@ -106,11 +203,12 @@ TEST_CASE("options: an allocator that has nothing, and a block that is too small
     CHECK(kvc_create(&options, nullptr, 0, &error) == nullptr);
     CHECK(error.status == KVC_E_NO_MEMORY);
     options = small_options();
-    options.arena_tokens = 0, options.arena_bytes = 1;
+    options.arena_tokens = options.arena_sequences = 0, options.arena_bytes = 1;
     CHECK(kvc_create(&options, nullptr, 0, &error) == nullptr);
+    expect_message(error, "arena_bytes 1 ");
     alignas(128) static unsigned char block[1 << 20];
     options = small_options();
-    options.arena_tokens = 0, options.arena_bytes = sizeof block - 128, options.arena_block = block + 1;
+    options.arena_tokens = options.arena_sequences = 0, options.arena_bytes = sizeof block - 128, options.arena_block = block + 1;
     CHECK(kvc_create(&options, nullptr, 0, &error) == nullptr);
     CHECK(error.status == KVC_E_ARGUMENT);
     expect_message(error, "arena_block");
@@ -138,9 +236,9 @@ TEST_CASE("plan: every number out of range") {
     refused("sequences", [](kvc_plan_request& r) { r.sequences = -1; });
     refused("step_tokens", [](kvc_plan_request& r) { r.step_tokens = -1; });
     refused("budget_bytes", [](kvc_plan_request& r) { r.budget_bytes = -1; });
-    refused("partial_commit", [](kvc_plan_request& r) { r.partial_commit = 3; });
-    refused("", [](kvc_plan_request& r) { r.tokens = INT64_MAX; });
-    refused("", [](kvc_plan_request& r) { r.sequences = INT64_MAX; });
+    refused("partial_commit 3 ", [](kvc_plan_request& r) { r.partial_commit = 3; });
+    refused("tokens 9223372036854775807", [](kvc_plan_request& r) { r.tokens = INT64_MAX; });
+    refused("sequences 9223372036854775807", [](kvc_plan_request& r) { r.sequences = INT64_MAX; });
     kvc_error error = empty_error();
     kvc_plan plan{};
     plan.struct_size = sizeof plan;

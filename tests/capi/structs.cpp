@@ -158,6 +158,29 @@ TEST_CASE("structs: layers of a caller with a longer struct lie as far apart as 
     expect_message(error, "v_dim 63");
 }
 
+TEST_CASE("structs: an array of layers in which one element says another size is refused by its index, and not read past") {
+    kvc_layer plain;
+    kvc_layer_init(&plain, sizeof plain);
+    kvc_options options = small_options();
+    for (const size_t wrong : {size_t{0}, size_t{1}})
+        for (const uint32_t size : {uint32_t{8}, uint32_t(sizeof plain + 16), 0u, 70000u}) {
+            CAPTURE(wrong);
+            CAPTURE(size);
+            std::vector<kvc_layer> layers(2, plain);
+            layers[wrong].struct_size = size;
+            kvc_error error = empty_error();
+            // A first element with a size of its own moves the others: what lies there says another size, or none.
+            if (wrong == 0 && size >= 8 && size < 70000) continue;
+            CHECK(kvc_supports(&options, layers.data(), 2, &error) == KVC_E_ARGUMENT);
+            expect_message(error, "layer " + std::to_string(wrong) + ": struct_size " + std::to_string(size));
+        }
+    // Elements of an old and short struct, which need not be aligned.
+    std::vector<unsigned char> packed(2 * 10, 0);
+    const uint32_t size = 10;
+    std::memcpy(packed.data(), &size, 4), std::memcpy(packed.data() + 10, &size, 4);
+    CHECK(kvc_supports(&options, reinterpret_cast<kvc_layer*>(packed.data()), 2, nullptr) == KVC_OK);
+}
+
 TEST_CASE("describe: the size is told first, a short buffer is cut and terminated, and every struct is there") {
     const int64_t bytes = kvc_abi_describe(nullptr, 0);
     REQUIRE(bytes > 1000);

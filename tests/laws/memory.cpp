@@ -81,24 +81,6 @@ TEST_CASE("planner: its arena runs the request, peak included, and one slab less
         }
 }
 
-TEST_CASE("planner: the largest context and batch fit their budget and one more does not") {
-    for (const std::string& shape : shapes) {
-        CAPTURE(shape);
-        Session session(shape);
-        const int64_t budget = 8 << 20;
-        const Plan most = plan_of(session, "sequences=2 tokens=300 budget_bytes=" + std::to_string(budget));
-        CHECK(most.max_tokens > 0);
-        CHECK(most.max_sequences > 0);
-        const auto arena = [&](int64_t sequences, int64_t tokens) {
-            return plan_of(session, "sequences=" + std::to_string(sequences) + " tokens=" + std::to_string(tokens)).arena;
-        };
-        CHECK(arena(2, most.max_tokens) <= budget);
-        CHECK(arena(2, most.max_tokens + 1) > budget);
-        CHECK(arena(most.max_sequences, 300) <= budget);
-        CHECK(arena(most.max_sequences + 1, 300) > budget);
-    }
-}
-
 TEST_CASE("stats: parts add up, bound covers records, and everything goes back with the last sequence") {
     for (const std::string& shape : shapes) {
         CAPTURE(shape);
