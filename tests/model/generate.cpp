@@ -33,8 +33,7 @@ private:
     // Adds a line, with what the model expects of it.
     void add(Operation line) {
         const Verdict verdict = run_.apply(line, nullptr);
-        const bool may_exhaust =
-            line.verb == "begin" || line.verb == "fork" || line.verb == "seq" || line.verb == "evict" || line.verb == "keep";
+        const bool may_exhaust = ModelRun::may_exhaust(line.verb);
         if (verdict.status != KVC_OK) line.expected = status_word(verdict.status);
         if (verdict.status == KVC_OK && tight_ && may_exhaust) line.expected = "ok|no_memory";
         script_.push_back(std::move(line));

@@ -30,14 +30,18 @@ const std::map<std::string, ModelRun::Verb>& ModelRun::verbs() {
     return all;
 }
 
+bool ModelRun::may_exhaust(const std::string& verb) {
+    static const std::set<std::string> verbs = {"create", "seq", "fork", "truncate", "begin", "evict", "keep"};
+    return verbs.count(verb) > 0;
+}
+
 Verdict ModelRun::apply(const Operation& operation, const Outcome* actual) {
     const auto verb = verbs().find(operation.verb);
     if (verb == verbs().end()) throw std::runtime_error("unknown operation " + operation.verb);
     if (!model_ && operation.verb != "create" && operation.verb != "layer") throw std::runtime_error("no cache was created");
     fault_.clear();
-    static const std::set<std::string> may_exhaust = {"create", "seq", "fork", "begin", "evict", "keep"};
     // Where memory may run out, the library decides; the model then has not moved either.
-    if (actual && actual->status == KVC_E_NO_MEMORY && shapes_.tight() && may_exhaust.count(operation.verb))
+    if (actual && actual->status == KVC_E_NO_MEMORY && shapes_.tight() && may_exhaust(operation.verb))
         return {KVC_E_NO_MEMORY, ""};
     const int32_t status = (this->*verb->second)(operation, actual);
     if (actual && actual->status != status)

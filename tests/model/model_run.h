@@ -22,6 +22,8 @@ public:
     // planes: the kernels may cut q and p to two int8 planes (targets other than scalar).
     explicit ModelRun(bool planes) : planes_(planes) {}
 
+    // Can this operation run out of memory? A truncate can: it copies sinks and pages that a fork shares.
+    static bool may_exhaust(const std::string& verb);
     // actual null: only the model moves on, and attention is not computed.
     Verdict apply(const Operation& operation, const Outcome* actual);
 
