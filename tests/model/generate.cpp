@@ -46,14 +46,27 @@ private:
     }
 
     std::string codec() {
-        if (options_.large || pick_.one_in(6)) return pick_.of(presets);
+        if (options_.large || pick_.one_in(6)) return pick_.of(presets);  // whose keys are not rotated
         const std::string tail = ",window=" + std::to_string(pick_.of<int64_t>({0, 1, 5, 32, 63, 64, 65, 100})) +
                                  ",sinks=" + std::to_string(pick_.of<int64_t>({0, 1, 4, 7}));
-        return "k=" + pick_.of(key_codecs) + ",v=" + pick_.of(value_codecs) + tail;
+        std::string keys = pick_.of(key_codecs);
+        while (keys_before_ && keys.find(".rot") != std::string::npos)
+            keys = pick_.of(key_codecs);  // keys before RoPE do not go with rotated ones
+        return "k=" + keys + ",v=" + pick_.of(value_codecs) + tail;
     }
 
     int64_t dim() {
         return options_.large ? pick_.of<int64_t>({64, 80, 96, 112, 128, 256}) : pick_.of<int64_t>({32, 32, 64, 64, 96, 128});
+    }
+
+    // RoPE inside the cache: keys before it, in-cache positions, or both.
+    void rope(Operation& made) {
+        made.set("rope_theta", pick_.of<std::string>({"10000", "500000", "10"}));
+        keys_before_ = pick_.one_in(2);
+        if (keys_before_) made.set("keys", "before").set("codec", codec());
+        if (!keys_before_ || pick_.one_in(2)) made.set("positions", "in_cache");
+        if (pick_.one_in(3)) made.set("pairs", "interleaved");
+        if (pick_.one_in(3)) made.set("rope_dims", pick_.of<int64_t>({2, 16, 32}));
     }
 
     void create() {
@@ -71,6 +84,7 @@ private:
         if (pick_.one_in(4)) made.set("spare_pages", pick_.between(1, 2));
         if (pick_.one_in(8)) made.set("saturate", 1);
         if (pick_.one_in(5)) made.set("sliding_window", pick_.of<int64_t>({1, 17, 64, 130}));
+        if (pick_.one_in(3)) rope(made);
         tight_ = pick_.one_in(5);
         if (tight_)
             made.set("arena_tokens", pick_.between(64, 400)).set("arena_sequences", pick_.between(1, 3));
@@ -224,7 +238,9 @@ private:
         const std::string made_name = "s" + std::to_string(++names_);
         Operation made = fork ? line("fork", {made_name, from}) : line("truncate", {from});
         made.set("length", length_of(from));
-        if (pick_.one_in(5)) made.set("cut", "inexact");
+        // In-cache positions have most to say about what a cut below the floor leaves.
+        const bool in_cache = run_.shapes().options.positions == KVC_POSITIONS_IN_CACHE;
+        if (pick_.one_in(in_cache ? 2 : 5)) made.set("cut", "inexact");
         add(made);
         if (fork && run_.sequence(made_name)) sequences_.push_back(made_name);
     }
@@ -237,14 +253,16 @@ private:
         const std::string name = sequence_name();
         const SequenceState* s = run_.sequence(name);
         const int64_t length = s ? s->length : 0;
-        Operation made = line(pick_.one_in(3) ? "keep" : "evict", {name});
+        const bool in_cache = run_.shapes().options.positions == KVC_POSITIONS_IN_CACHE;
+        Operation made = line(pick_.one_in(in_cache ? 20 : 3) ? "keep" : "evict", {name});
         if (made.verb == "evict") {
             int64_t least = 1;  // what must stay, so that most budgets are allowed
             for (int64_t j = 0; j < length; ++j)
                 least += !run_.model()->is_coded(*s, 0, j);
             made.set("budget",
                      pick_.one_in(20) ? 0 : pick_.between(std::min(least, std::max<int64_t>(1, length)), std::max<int64_t>(1, length)));
-            if (pick_.one_in(2) && length > 0) made.set("scores", seed());
+            // In-cache positions refuse most choices by score.
+            if (length > 0 && pick_.one_in(in_cache ? 20 : 2)) made.set("scores", seed());
             if (pick_.one_in(3)) made.set("recent", pick_.one_in(2) ? pick_.between(0, 10) : pick_.between(0, 100));
         } else {
             std::string positions;
@@ -293,7 +311,7 @@ private:
     GenerateOptions options_;
     ModelRun run_;
     Script script_;
-    bool tight_ = false;
+    bool tight_ = false, keys_before_ = false;
     int64_t names_ = 0;
     std::vector<std::string> sequences_, open_steps_;
 };

@@ -115,6 +115,10 @@ void ScriptShapes::create(const Operation& operation) {
     o.arena_sequences = operation.number("arena_sequences"), o.arena_growth = static_cast<int32_t>(operation.number("growth"));
     o.spare_pages = static_cast<int32_t>(operation.number("spare_pages"));
     o.saturate = static_cast<int32_t>(operation.number("saturate"));
+    o.keys = operation.word("keys") == "before" ? KVC_KEYS_BEFORE_ROPE : KVC_KEYS_AFTER_ROPE;
+    o.positions = operation.word("positions") == "in_cache" ? KVC_POSITIONS_IN_CACHE : KVC_POSITIONS_TRUE;
+    o.rope_pairs = operation.word("pairs") == "interleaved" ? KVC_ROPE_INTERLEAVED : KVC_ROPE_HALVES;
+    o.rope_theta = operation.real("rope_theta"), o.rope_dims = operation.number("rope_dims");
     copy_text(o.codec, sizeof o.codec, operation.word("codec"));
     layers.assign(static_cast<size_t>(std::max<int64_t>(o.layers, 1)), kvc_layer{});
     for (size_t l = 0; l < layers.size(); ++l) {
@@ -125,6 +129,7 @@ void ScriptShapes::create(const Operation& operation) {
         layer.q_heads = line.number("q_heads", o.q_heads ? o.q_heads : layer.kv_heads);
         layer.k_dim = line.number("k_dim", o.k_dim), layer.v_dim = line.number("v_dim", o.v_dim ? o.v_dim : layer.k_dim);
         layer.sliding_window = line.number("sliding_window", o.sliding_window);
+        layer.rope_theta = line.has("rope_theta") ? line.real("rope_theta") : o.rope_theta;
         copy_text(layer.codec, sizeof layer.codec, line.word("codec", o.codec));
     }
     if (std::all_of(lines.begin(), lines.end(), [](const auto& line) { return line.second.arguments.empty(); })) lines.clear();

@@ -76,12 +76,18 @@ int32_t ModelRun::layer(const Operation& operation, const Outcome*) {
 
 int32_t ModelRun::create(const Operation& operation, const Outcome*) {
     shapes_.create(operation);
+    const kvc_options& o = shapes_.options;
     std::vector<LayerShape> layers;
     for (const kvc_layer& layer : shapes_.layers) {
         const int64_t window = layer.sliding_window < 0 ? 0 : layer.sliding_window;
-        layers.push_back({layer.kv_heads, layer.q_heads, layer.k_dim, layer.v_dim, window, kvc_reference::parse_codec(layer.codec)});
+        layers.push_back({layer.kv_heads, layer.q_heads, layer.k_dim, layer.v_dim, window, kvc_reference::parse_codec(layer.codec), {}});
+        const int64_t dims = o.rope_dims != 0 ? o.rope_dims : layer.k_dim;
+        for (int64_t i = 0; i < dims / 2 && layer.rope_theta != 0; ++i)
+            layers.back().frequencies.push_back(std::pow(layer.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(dims)));
     }
-    model_ = std::make_unique<kvc_reference::ReferenceModel>(layers, shapes_.options.spare_pages, shapes_.options.saturate != 0);
+    const kvc_reference::RopeRules rope = {o.keys == KVC_KEYS_BEFORE_ROPE, o.positions == KVC_POSITIONS_IN_CACHE,
+                                           o.rope_pairs == KVC_ROPE_INTERLEAVED};
+    model_ = std::make_unique<kvc_reference::ReferenceModel>(layers, rope, o.spare_pages, o.saturate != 0);
     return KVC_OK;
 }
 

@@ -174,7 +174,7 @@ TEST_CASE("visibility: the boundary F by table") {
 TEST_CASE("model: a token is seen in 16 bits until its page falls behind the window, then as codes") {
     LayerShape shape;
     shape.codec = parse_codec("k=int4.ch.g32,v=int4.tok,window=64,sinks=2");
-    ReferenceModel model({shape}, 0, false);
+    ReferenceModel model({shape}, {}, 0, false);
     const int64_t id = model.create(0, 0);
     const auto add = [&](int64_t n) {
         int64_t step = 0;

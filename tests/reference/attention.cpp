@@ -6,6 +6,9 @@
 //   gamma(2 + log2 B) * (sum of its block of |q|) / sqrt(B). With planes (two int8 numbers for one), q_d * scale_d is rounded to the nearest
 //   of 2^14 steps up to the largest in its tile, which adds 2^-15 * max_d |q_d scale_d| * D last. tanh is 1-Lipschitz and adds 2^-20 of the cap
 //   for its own approximation.
+// RoPE turns a pair (a, b) in single precision: 3 u (|a| + |b|) for either number, and the angle is off by the rounding of its product in
+//   double (positions * frequency * 2^-52) and of up to 63 steps from token to token (2^-45). If keys are turned too, either factor of a
+//   product is, and no number of a turned pair is larger than |a| + |b|.
 // Weight j: exp(L_j - m): the subtraction adds 2 u (|L_j| + |m|), the function itself 2^-21, every rescaling by a new maximum
 //   or merge of spans 2^-21 again (one per page and three spans more).
 // With the sum of these, e_j, weights are w_j exp(+-e_j), the denominator is off by at most D = sum_j p_j (exp(e_j) - 1) + gamma(n),
@@ -58,15 +61,33 @@ struct Logits {
     std::vector<double> value, error;
 };
 
+// The query as a token meets it, in the basis of the keys, and the error of each of its elements.
+void met_query(const Query& query, const SeenToken& token, std::vector<double>& q, std::vector<double>& q_error) {
+    q.assign(query.q, query.q + query.k_dim);
+    q_error.assign(q.size(), 0.0);
+    const size_t pairs = token.turned ? query.frequencies->size() : 0;
+    const double products = query.turns_keys ? 2 * gamma(2 * static_cast<double>(q.size()) + 8) + 12 * u : 3 * u;
+    for (size_t i = 0; i < pairs; ++i) {
+        const size_t first = query.interleaved ? 2 * i : i, second = query.interleaved ? 2 * i + 1 : i + pairs;
+        const double frequency = (*query.frequencies)[i], angle = token.distance * frequency;
+        const double a = q[first], b = q[second], size = std::fabs(a) + std::fabs(b);
+        q[first] = a * std::cos(angle) - b * std::sin(angle), q[second] = a * std::sin(angle) + b * std::cos(angle);
+        const double angle_error = token.positions * std::fabs(frequency) * 0x1p-52 + 0x1p-45;
+        q_error[first] = q_error[second] = size * (products + 2 * angle_error);
+    }
+    if (!query.rotate_k) return;
+    q_error = rotated_bound(q_error, q);
+    rotate_exact(q);
+}
+
 Logits logits_of(const Query& query, const std::vector<SeenToken>& seen) {
     const size_t dim = static_cast<size_t>(query.k_dim);
-    std::vector<double> q(query.q, query.q + query.k_dim), q_error(dim, 0.0);
-    if (query.rotate_k) {
-        q_error = rotated_bound(q_error, q);
-        rotate_exact(q);
-    }
+    std::vector<double> q, q_error;
+    const SeenToken* before = nullptr;  // the token that q was made for
     Logits logits;
     for (const SeenToken& token : seen) {
+        if (!before || before->turned != token.turned || before->distance != token.distance) met_query(query, token, q, q_error);
+        before = &token;
         double sum = 0, error = 0, largest = 0, codes = 0;
         for (size_t d = 0; d < dim; ++d) {
             const double size = magnitude(token.k, d);

@@ -17,6 +17,10 @@ struct Form {
 struct SeenToken {
     Form k, v;
     int64_t page = 0;  // tokens with equal numbers lie in one page
+    // RoPE inside the cache: the query meets this key as if it were turned by so many positions. positions: how far the two angles that
+    // make up the distance are from 0, together.
+    bool turned = false;
+    double distance = 0, positions = 0;
 };
 
 struct Query {
@@ -26,6 +30,9 @@ struct Query {
     bool rotate_k = false, rotate_v = false;
     bool has_sink = false;
     double sink_logit = 0;
+    const std::vector<double>* frequencies = nullptr;  // of turned tokens
+    bool interleaved = false;
+    bool turns_keys = false;  // keys are turned too, not the query alone
     // The arithmetic that is allowed to differ from exact: with planes, q and p are cut to two int8 planes (15 bits).
     bool planes = false;
 };

@@ -78,6 +78,17 @@ kvc_status ReferenceModel::keep(int64_t id, const std::vector<int64_t>& position
     });
 }
 
+// Would a token stay before one that goes?
+bool ReferenceModel::leaves_gap(const SequenceState& s, int64_t layer, int64_t head, const std::vector<bool>& keep) const {
+    bool kept = false;
+    for (int64_t j : live_of(s, layer, head)) {
+        if (!may_leave(s, layer, j)) continue;
+        if (kept && !keep[j]) return true;
+        kept = keep[j];
+    }
+    return false;
+}
+
 // Chooses for all heads before anything changes.
 kvc_status ReferenceModel::decide(SequenceState& s, const EvictRequest& request, int64_t* out_evicted, const Chooser& choose_head) {
     const Range layers = range(request.layer_begin, request.layer_end, static_cast<int64_t>(shapes_.size()));
@@ -90,6 +101,7 @@ kvc_status ReferenceModel::decide(SequenceState& s, const EvictRequest& request,
         for (int64_t head = heads.begin; head < heads.end; ++head) {
             std::optional<std::vector<bool>> keep = choose_head(l, head);
             if (!keep) return KVC_E_ARGUMENT;
+            if (rope_.in_cache && leaves_gap(s, l, head, *keep)) return KVC_E_UNSUPPORTED;
             decisions.emplace_back(&s.layers[l].heads[head], std::move(*keep));
         }
     }

@@ -9,8 +9,8 @@
 
 namespace kvc_reference {
 
-ReferenceModel::ReferenceModel(std::vector<LayerShape> layers, int64_t spare_pages, bool saturate)
-    : sink_logits(layers.size()), shapes_(std::move(layers)), spare_pages_(spare_pages), saturate_(saturate) {}
+ReferenceModel::ReferenceModel(std::vector<LayerShape> layers, RopeRules rope, int64_t spare_pages, bool saturate)
+    : sink_logits(layers.size()), shapes_(std::move(layers)), rope_(rope), spare_pages_(spare_pages), saturate_(saturate) {}
 
 SequenceState* ReferenceModel::find(int64_t id) {
     auto found = sequences_.find(id);
@@ -318,6 +318,30 @@ void ReferenceModel::ensure_coded(int64_t layer, LayerState& state, std::vector<
     }
 }
 
+// In-cache positions: how far the tokens behind the sinks have moved up, as a step finds them.
+int64_t ReferenceModel::gap_behind_sinks(const SequenceState& s, int64_t layer, const std::vector<Row>& rows) const {
+    const int64_t sinks = shapes_[layer].codec.sinks;
+    int64_t first = sinks;
+    while (first < s.length && !rows[first].live)
+        ++first;
+    return rope_.in_cache ? first - sinks : 0;
+}
+
+// How a query meets a key: by the distance of their positions, where kvc turns; keys after RoPE come turned by their true positions, so
+// that only sinks are met at another distance.
+void ReferenceModel::turn(SeenToken& token, const SequenceState& s, const LayerShape& shape, int64_t query, int64_t key,
+                          int64_t gap) const {
+    const bool sink = key < shape.codec.sinks;
+    if (rope_.keys_before) {
+        token.turned = true;
+        token.distance = static_cast<double>(query - gap - (sink ? key : key - gap));
+        token.positions = 2.0 * static_cast<double>(s.first_position + query);
+    } else if (rope_.in_cache && sink && gap > 0) {
+        token.turned = true;
+        token.distance = static_cast<double>(-gap), token.positions = static_cast<double>(gap);
+    }
+}
+
 Attention ReferenceModel::attend_one(SequenceState& s, int64_t layer, int64_t q_head, int64_t index, const float* q,
                                      const AttendRequest& request, bool accumulate) {
     const LayerShape& shape = shapes_[layer];
@@ -326,6 +350,7 @@ Attention ReferenceModel::attend_one(SequenceState& s, int64_t layer, int64_t q_
     const int64_t window = request.sliding_window > 0 ? request.sliding_window : shape.sliding_window;
     const int64_t first = window > 0 ? std::max<int64_t>(0, index - window + 1) : 0;
     const int64_t end = coded_end(shape, state, index + 1);
+    const int64_t gap = gap_behind_sinks(s, layer, rows);
     std::vector<SeenToken> seen;
     std::vector<Row*> seen_rows;
     for (int64_t j = first; j <= index + request.causal_offset; ++j) {
@@ -334,6 +359,7 @@ Attention ReferenceModel::attend_one(SequenceState& s, int64_t layer, int64_t q_
         const bool coded = shape.codec.coded() && j >= shape.codec.sinks && j < end;
         if (coded) ensure_coded(layer, state, rows, j);
         seen.push_back(seen_form(shape, row, coded, j / page_tokens));
+        turn(seen.back(), s, shape, index, j, gap);
         seen_rows.push_back(&row);
     }
     Query query;
@@ -342,6 +368,7 @@ Attention ReferenceModel::attend_one(SequenceState& s, int64_t layer, int64_t q_
     query.soft_cap = request.soft_cap;
     query.rotate_k = shape.codec.k.rotated, query.rotate_v = shape.codec.v.rotated;
     query.planes = request.planes;
+    query.frequencies = &shape.frequencies, query.interleaved = rope_.interleaved, query.turns_keys = rope_.keys_before;
     const std::vector<float>& logits = sink_logits[layer];
     if (!logits.empty() && !request.partial) query.has_sink = true, query.sink_logit = logits[q_head];
     Attention result = kvc_reference::attend(query, seen);

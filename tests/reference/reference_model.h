@@ -20,6 +20,13 @@ struct LayerShape {
     int64_t kv_heads = 1, q_heads = 1, k_dim = 16, v_dim = 16;
     int64_t sliding_window = 0;  // 0: all tokens
     CodecSpec codec;
+    std::vector<double> frequencies;  // of RoPE inside the cache; empty: nothing turns
+};
+
+struct RopeRules {
+    bool keys_before = false;  // keys and queries come unturned
+    bool in_cache = false;     // positions close the gap behind the sinks
+    bool interleaved = false;
 };
 
 struct Row {
@@ -68,7 +75,7 @@ struct EvictRequest {
 
 class ReferenceModel {
 public:
-    ReferenceModel(std::vector<LayerShape> layers, int64_t spare_pages, bool saturate);
+    ReferenceModel(std::vector<LayerShape> layers, RopeRules rope, int64_t spare_pages, bool saturate);
 
     int64_t create(int64_t first_position, int64_t prompt_length);
     kvc_status fork(int64_t id, int64_t length, bool inexact, int64_t* out);
@@ -121,15 +128,19 @@ private:
     std::optional<std::vector<float>> stored(const PartCodec& codec, bool bf16, const float* from, int64_t dim, bool saturate) const;
     Attention attend_one(SequenceState& s, int64_t layer, int64_t q_head, int64_t index, const float* q, const AttendRequest& request,
                          bool accumulate);
+    int64_t gap_behind_sinks(const SequenceState& s, int64_t layer, const std::vector<Row>& rows) const;
+    void turn(SeenToken& token, const SequenceState& s, const LayerShape& shape, int64_t query, int64_t key, int64_t gap) const;
     SeenToken seen_form(const LayerShape& shape, const Row& row, bool coded, int64_t page) const;
     using Chooser = std::function<std::optional<std::vector<bool>>(int64_t layer, int64_t head)>;
     kvc_status decide(SequenceState& s, const EvictRequest& request, int64_t* out_evicted, const Chooser& choose_head);
     std::optional<std::vector<bool>> choose(const SequenceState& s, int64_t layer, int64_t head, const float* scores,
                                             const EvictRequest& request) const;
+    bool leaves_gap(const SequenceState& s, int64_t layer, int64_t head, const std::vector<bool>& keep) const;
     bool may_leave(const SequenceState& s, int64_t layer, int64_t index) const;
     std::vector<int64_t> live_of(const SequenceState& s, int64_t layer, int64_t head) const;
 
     std::vector<LayerShape> shapes_;
+    RopeRules rope_;
     int64_t spare_pages_;
     bool saturate_;
     std::map<int64_t, SequenceState> sequences_;
