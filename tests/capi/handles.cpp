@@ -98,6 +98,49 @@ TEST_CASE("handles: every function refuses a sequence that is none, destroyed, o
     CHECK(length == 5);
 }
 
+TEST_CASE("handles: every function refuses a sequence of another cache, of a destroyed one, and ids that are one bit off") {
+    SmallCache small, other;
+    kvc_seq orphan = 0;
+    {
+        SmallCache gone;
+        orphan = gone.seq;
+    }
+    std::vector<kvc_seq> wrong = {other.seq, orphan};
+    for (int bit = 0; bit < 64; ++bit)
+        wrong.push_back(static_cast<kvc_seq>(static_cast<uint64_t>(small.seq) ^ uint64_t{1} << bit));
+    for (const Call& call : cache_calls()) {
+        if (!call.takes_seq) continue;
+        for (const kvc_seq seq : wrong) {
+            CAPTURE(call.name);
+            CAPTURE(seq);
+            kvc_error error = empty_error();
+            CHECK(call.run(small.cache, seq, &error) == KVC_E_HANDLE);
+            expect_message(error, std::to_string(seq));
+        }
+    }
+    // In a batch as well; and those that were valid are free afterwards.
+    const int64_t counts[] = {1, 1};
+    for (const kvc_seq seq : wrong) {
+        const kvc_seq batch[] = {small.seq, seq};
+        kvc_error error = empty_error();
+        CHECK(kvc_step_begin(small.cache, batch, counts, 2, nullptr, 0, nullptr, &error) == nullptr);
+        CHECK(error.status == KVC_E_HANDLE);
+    }
+    for (SmallCache* cache : {&small, &other}) {
+        kvc_stats stats{};
+        stats.struct_size = sizeof stats;
+        REQUIRE(kvc_stats_get(cache->cache, &stats, nullptr) == KVC_OK);
+        CHECK(stats.sequences == 1);
+        CHECK(stats.open_steps == 0);
+        int64_t length = 0;
+        CHECK(kvc_seq_length(cache->cache, cache->seq, &length, nullptr) == KVC_OK);
+        CHECK(length == 5);
+        kvc_step* step = cache->begin();
+        cache->append_all(step, 1);
+        CHECK(kvc_step_commit(step, nullptr, 0, nullptr) == KVC_OK);
+    }
+}
+
 TEST_CASE("handles: steps that are none, ended, of the wrong kind, or of a destroyed cache") {
     SmallCache small;
     kvc_step* committed = small.begin();
