@@ -47,8 +47,8 @@ eval: ## quality of every preset on a real model and text; writes out/eval.json 
 	./kvc-eval --model smollm2 --json out/eval.json --html out/eval.html
 
 bench: ## speed of kvc on this machine; writes out/bench.json (bench/peers/run compares with other systems)
-	@$(SETUP) build test bench
-	$(call configure_and_build,release,-DKVC_BENCH=ON)
+	@$(SETUP) build test
+	$(call configure_and_build,release)
 	@mkdir -p out
 	@build/release/bench/kvc_bench --benchmark_out=out/bench.json --benchmark_out_format=json
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a Debian 12 machine ready: cmake/setup.sh GROUP...   with groups build, test, cross, bench, lint, bindings,
+# Makes a Debian 12 machine ready: cmake/setup.sh GROUP...   with groups build, test, cross, lint, bindings,
 # python, python-gemma3 (a second model's weights), cuda (the CUDA compiler; no driver, no GPU).
 # Says first what it will install. As root it installs; without root, or with NO_INSTALL=1, it prints the command and stops.
 # System packages come from the distribution, which pins them; Python packages go to .venv, pinned in tools/requirements.txt.
@@ -55,12 +55,11 @@ collect() {
     test)
       want_command python3 python3
       want_command nm binutils
-      want_file /usr/include/doctest/doctest.h doctest-dev ;;
+      want_file /usr/include/doctest/doctest.h doctest-dev
+      want_file /usr/include/benchmark/benchmark.h libbenchmark-dev ;;   # the gate compiles the benchmarks
     cross)
       want_command aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
       want_command qemu-aarch64 qemu-user ;;
-    bench)
-      want_file /usr/include/benchmark/benchmark.h libbenchmark-dev ;;
     lint)
       want_command clang-format-19 clang-format-19
       want_command clang-tidy-19 clang-tidy-19 ;;
