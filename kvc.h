@@ -131,6 +131,11 @@ KVC_API const char* kvc_preset_name(int64_t index);
 /* Parses a codec (preset name or string, grammar in docs/FORMATS.md, e.g. "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4")
  * and writes its canonical string with a final NUL. Returns the bytes needed; 0 with err filled in if the text is no codec. */
 KVC_API int64_t kvc_codec_format(const char* codec, char* out, int64_t out_bytes, kvc_error* err);
+/* Eviction policies: streaming h2o tova snapkv key_norm expected_attention key_diversity given. Static; NULL out of range. */
+KVC_API int64_t kvc_policy_count(void);
+KVC_API const char* kvc_policy_name(int64_t index);
+/* The same of a policy string (grammar in docs/POLICIES.md, e.g. "h2o:20%" or "streaming:4+512"): its canonical form with all defaults. */
+KVC_API int64_t kvc_policy_format(const char* policy, char* out, int64_t out_bytes, kvc_error* err);
 /* Kernel targets that this machine can run, best first, such as avx2, scalar. Static; NULL out of range. */
 KVC_API int64_t kvc_target_count(void);
 KVC_API const char* kvc_target_name(int64_t index);
@@ -163,6 +168,8 @@ typedef struct kvc_options {
     void* (*allocate)(void* context, int64_t bytes, int64_t alignment); /* for slabs; NULL = the host's; must return NULL on failure */
     void (*release)(void* context, void* block, int64_t bytes);
     void* allocator_context;
+    char policy[128];           /* eviction policy with its budget, docs/POLICIES.md; "" = nothing is evicted */
+    int64_t context_tokens;     /* what a budget in percent is a share of; 0 = the prompt_length given to kvc_seq_create */
 } kvc_options;
 
 /* What differs in one layer; a zero field means: as in kvc_options. sliding_window -1 = all tokens. */
@@ -205,8 +212,9 @@ typedef struct kvc_plan {
 } kvc_plan;
 
 KVC_API kvc_status kvc_plan_request_init(kvc_plan_request* request, int64_t struct_size);
-/* The allocator's own arithmetic: a cache that is run as requested holds exactly these bytes. Refuses what kvc_create would refuse, a
- * request that no arena can hold included; but the size of the arena may be left open. out->struct_size must be set. */
+/* The allocator's own arithmetic: a cache that is run as requested holds exactly these bytes; under a policy that scores tokens at most
+ * these, as what it keeps where depends on the data. Refuses what kvc_create would refuse, a request that no arena can hold included; but
+ * the size of the arena may be left open. out->struct_size must be set. */
 KVC_API kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer* layers, int64_t n_layers,
                                     const kvc_plan_request* request, kvc_plan* out, kvc_error* err);
 
@@ -260,6 +268,12 @@ KVC_API kvc_status kvc_seq_positions(const kvc_cache* cache, kvc_seq seq, int64_
  * steps: so equal streams give equal bits. Set it before a prompt is read (also at creation: prompt_length). */
 KVC_API kvc_status kvc_seq_prompt_set(kvc_cache* cache, kvc_seq seq, int64_t end, kvc_error* err);
 
+/* Replaces the amount of the cache's policy for one sequence, from its next boundary on: tokens per layer and kv head, or bytes where
+ * the policy counts bytes; 0 = the policy's own again. What was evicted stays evicted. */
+KVC_API kvc_status kvc_seq_budget_set(kvc_cache* cache, kvc_seq seq, int64_t budget, kvc_error* err);
+/* The most tokens that a step may add to a sequence: up to the next boundary of a policy that scores tokens, otherwise 2^40. */
+KVC_API kvc_status kvc_seq_step_limit(const kvc_cache* cache, kvc_seq seq, int64_t* out, kvc_error* err);
+
 /* ---- Step ---- */
 
 typedef struct kvc_step_options {
@@ -278,6 +292,7 @@ typedef struct kvc_step_options {
 KVC_API kvc_status kvc_step_options_init(kvc_step_options* options, int64_t struct_size);
 /* Begins a step that adds token_counts[i] >= 0 tokens to each of n different sequences, and reserves everything it can need.
  * positions: NULL, or n_positions = n numbers that must equal the sequences' lengths (a guard against lost updates).
+ * A count above kvc_seq_step_limit is KVC_E_ARGUMENT, and so is partial_commit with a policy that needs attention.
  * Options may be NULL. NULL on failure: KVC_E_NO_MEMORY, KVC_E_BUSY, KVC_E_HANDLE, KVC_E_ARGUMENT. */
 KVC_API kvc_step* kvc_step_begin(kvc_cache* cache, const kvc_seq* seqs, const int64_t* token_counts, int64_t n,
                                  const int64_t* positions, int64_t n_positions, const kvc_step_options* options, kvc_error* err);
@@ -316,7 +331,7 @@ typedef struct kvc_evict_options {
     int32_t reserved;
     int64_t layer_begin, layer_end; /* layers acted on; 0, 0 = all */
     int64_t head_begin, head_end;   /* kv heads acted on; 0, 0 = all */
-    int64_t budget;                 /* tokens to keep per layer and head, sinks and window included; required for scores */
+    int64_t budget;                 /* tokens to keep per layer and head, sinks and window included; 0 = those of the cache's policy */
     int64_t recent;                 /* newest tokens to keep besides; never fewer than the residual window holds */
 } kvc_evict_options;
 
@@ -330,9 +345,10 @@ typedef struct kvc_evict_report {
 } kvc_evict_report;
 
 KVC_API kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t struct_size);
-/* Evicts down to the budget. scores = NULL: sinks and the most recent tokens stay (StreamingLLM, arXiv 2309.17453). Otherwise the
- * highest scores stay (ties: the higher position): f32 [layers acted on, heads acted on, length - first_position], n_scores in all.
- * Sinks and the residual window always stay; other sequences never change. The report may be NULL. */
+/* Evicts down to the budget. scores = NULL: by the cache's policy; without one, sinks and the most recent tokens stay (StreamingLLM,
+ * arXiv 2309.17453). Otherwise the highest scores stay (ties: the higher position): f32 [layers acted on, heads acted on,
+ * length - first_position], n_scores in all.
+ * Sinks and the residual window (none with 16-bit codecs) always stay; other sequences never change. The report may be NULL. */
 KVC_API kvc_status kvc_evict(kvc_cache* cache, kvc_seq seq, const float* scores, int64_t n_scores,
                              const kvc_evict_options* options, kvc_evict_report* out, kvc_error* err);
 /* Evicts all tokens but the given positions (ascending), sinks and the residual window. With KVC_POSITIONS_IN_CACHE both refuse, as
@@ -352,7 +368,8 @@ KVC_API kvc_status kvc_seq_read(const kvc_cache* cache, kvc_seq seq, int64_t lay
  * out = NULL only that. KVC_E_UNSUPPORTED for 16-bit codecs. */
 KVC_API kvc_status kvc_seq_read_codes(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int32_t part, uint8_t* out,
                                       int64_t out_bytes, int64_t* out_tokens, kvc_error* err);
-/* Attention mass of each live token since it was appended, summed over the query heads of the kv head, in units of 2^-30. */
+/* Attention mass of each live token since it was appended (with a policy that observes windows: in the last of them), summed over the
+ * query heads of the kv head, in units of 2^-30. */
 KVC_API kvc_status kvc_seq_read_mass(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
                                      kvc_error* err);
 

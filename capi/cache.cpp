@@ -117,6 +117,14 @@ kvc_status kvc_seq_live(const kvc_cache* cache, kvc_seq seq, int64_t layer, int6
     return with_cache("seq_live", cache, err, [&](Cache& c) { return write_out("seq_live", c.live(seq, layer, head), out); });
 }
 
+kvc_status kvc_seq_budget_set(kvc_cache* cache, kvc_seq seq, int64_t budget, kvc_error* err) {
+    return with_cache("seq_budget_set", cache, err, [&](Cache& c) { return c.set_budget(seq, budget); });
+}
+
+kvc_status kvc_seq_step_limit(const kvc_cache* cache, kvc_seq seq, int64_t* out, kvc_error* err) {
+    return with_cache("seq_step_limit", cache, err, [&](Cache& c) { return write_out("seq_step_limit", c.step_limit(seq), out); });
+}
+
 kvc_status kvc_seq_prompt_set(kvc_cache* cache, kvc_seq seq, int64_t end, kvc_error* err) {
     return with_cache("seq_prompt_set", cache, err, [&](Cache& c) { return c.set_prompt_end(seq, end); });
 }

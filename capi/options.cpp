@@ -100,6 +100,10 @@ Result<CacheConfig> read_options(const kvc_options* given, const kvc_layer* laye
     config.target = *target;
     config.rope = {options.keys == KVC_KEYS_BEFORE_ROPE, options.positions == KVC_POSITIONS_IN_CACHE,
                    options.rope_pairs == KVC_ROPE_INTERLEAVED, options.rope_dims};
+    Result<std::string> policy = read_text("policy", options.policy, sizeof options.policy);
+    if (!policy.ok()) return policy.status();
+    config.policy = *policy;
+    config.context_tokens = options.context_tokens;
     config.spare_pages = options.spare_pages;
     config.threads = options.threads;
     config.saturate = options.saturate != 0;
@@ -170,11 +174,12 @@ kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer* layers,
         if (!config.ok()) return config.status();
         Result<CacheParts> parts = check_parts(*config, ArenaSize::optional);
         if (!parts.ok()) return parts.status();
-        Result<Plan> plan = plan_memory(parts->layers, {.tokens = asked.tokens,
-                                                       .sequences = either(asked.sequences, 1),
-                                                       .step_tokens = either(asked.step_tokens, 512),
-                                                       .partial_commit = asked.partial_commit == 1,
-                                                       .budget_bytes = asked.budget_bytes});
+        Result<Plan> plan = plan_memory(parts->layers, parts->policy, {.tokens = asked.tokens,
+                                                                       .sequences = either(asked.sequences, 1),
+                                                                       .step_tokens = either(asked.step_tokens, 512),
+                                                                       .partial_commit = asked.partial_commit == 1,
+                                                                       .budget_bytes = asked.budget_bytes,
+                                                                       .context_tokens = config->context_tokens});
         if (!plan.ok()) return plan.status();
         write_struct(kvc_plan{0, 0, plan->arena_bytes, plan->slab_bytes, plan->record_bytes, plan->fp16_bytes, plan->max_tokens,
                               plan->max_sequences, plan->codec_bits, plan->effective_bits},

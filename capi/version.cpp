@@ -7,6 +7,7 @@
 #include "capi/boundary.h"
 #include "core/backend/kernel_table.h"
 #include "core/codec/codec.h"
+#include "core/policy/spec.h"
 
 namespace kvc {
 namespace {
@@ -115,6 +116,19 @@ int64_t kvc_codec_format(const char* codec, char* out, int64_t out_bytes, kvc_er
         Result<CodecPair> pair = parse_codec(codec);
         if (!pair.ok()) return pair.status();
         return copy_text(format_codec(*pair), out, out_bytes);
+    });
+}
+
+int64_t kvc_policy_count(void) { return policy_count(); }
+
+const char* kvc_policy_name(int64_t index) { return index < 0 || index >= policy_count() ? nullptr : policy_at(int(index)).name; }
+
+int64_t kvc_policy_format(const char* policy, char* out, int64_t out_bytes, kvc_error* err) {
+    return guard_value<int64_t>(err, 0, [&]() -> Result<int64_t> {
+        if (!policy) return fail(Code::argument, "policy: NULL");
+        Result<PolicySpec> spec = parse_policy(policy);
+        if (!spec.ok()) return spec.status();
+        return copy_text(format_policy(*spec), out, out_bytes);
     });
 }
 

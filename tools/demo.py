@@ -23,7 +23,7 @@ from kvc_eval.evaluate import Evaluation  # noqa: E402
 from kvc_eval.gguf_file import GgufFile  # noqa: E402
 from kvc_eval.known_models import gguf_path  # noqa: E402
 from kvc_eval.model import AttentionShape, Model, load_model  # noqa: E402
-from kvc_eval.modes import EVICT_EVERY, Mode  # noqa: E402
+from kvc_eval.modes import Mode  # noqa: E402
 from kvc_eval.texts import READ, novel  # noqa: E402
 from kvc_eval.tokens import TextTokenizer  # noqa: E402
 
@@ -36,7 +36,7 @@ QUESTION = "In one sentence: what happens in this passage, and to whom?"
 WINDOW = 512
 MODES = [
     Mode("fp16", "fp16"), Mode("int8", "int8"), Mode("int4", "int4"), Mode("k3v2", "k3v2"), Mode("int2", "int2"),
-    Mode(f"window 4+{WINDOW}", "k=f16,v=f16,window=0,sinks=4", "stream", str(4 + WINDOW)),
+    Mode(f"window 4+{WINDOW}", "fp16", f"streaming:4+{WINDOW}"),
 ]
 
 
@@ -74,17 +74,16 @@ def main() -> int:
 
 
 def plan_mode(shape: AttentionShape, mode: Mode):
-    """The library's planner; a mode that evicts holds its budget, what arrives until the next eviction, and a page partly kept."""
-    tokens = CONTEXT if mode.policy == "none" else int(mode.budget) + 2 * EVICT_EVERY
-    step = PROMPT_STEP if mode.policy == "none" else EVICT_EVERY
-    return kvc.plan(codec=mode.codec, **shape_options(shape), request=dict(tokens=tokens, step_tokens=step, budget_bytes=BUDGET))
+    """What the library's planner promises."""
+    request = dict(tokens=CONTEXT, step_tokens=PROMPT_STEP, budget_bytes=BUDGET)
+    return kvc.plan(codec=mode.codec, policy=mode.policy, **shape_options(shape), request=request)
 
 
 def show_plan(rows: list[Row]) -> None:
     print(f"The plan for a budget of {BUDGET >> 20} MiB:")
     print(f"  {'mode':<14}{'bits of a code':>15}{'one context of':>18}{f'or sequences of {CONTEXT}':>26}")
     for row in rows:
-        context = f"{row.plan.max_tokens:,} tokens" if row.mode.policy == "none" else "any length"
+        context = f"{row.plan.max_tokens:,} tokens" if not row.mode.policy else "any length"
         print(f"  {row.mode.name:<14}{row.plan.codec_bits:>15.2f}{context:>18}{row.plan.max_sequences:>26}")
     print(flush=True)
 
@@ -102,13 +101,13 @@ def run_mode(model: Model, tokenizer: TextTokenizer, row: Row, prompts: list[np.
     """Fills the budget with as many sequences as the plan promised, and generates in all of them side by side."""
     row.sequences = row.plan.max_sequences
     began = time.perf_counter()
-    cache = CompressedCache(model.shape, row.mode.codec, THREADS, arena_bytes=BUDGET)
+    cache = CompressedCache(model.shape, row.mode.codec, THREADS, row.mode.policy, arena_bytes=BUDGET)
     try:
         sequences, last = [], []
         for number, prompt in enumerate(prompts[:row.sequences]):
             progress(f"{row.mode.name}: reading prompt {number + 1} of {row.sequences}")
             sequences.append(cache.create_sequence(prompt_length=len(prompt)))
-            last.append(read_prompt(model, cache, row.mode, sequences[-1], prompt))
+            last.append(read_prompt(model, cache, sequences[-1], prompt))
         read_seconds = time.perf_counter() - began
         written = generate(model, cache, row, sequences, np.array(last))
         row.held = cache.cache.stats().record_bytes
@@ -122,12 +121,11 @@ def run_mode(model: Model, tokenizer: TextTokenizer, row: Row, prompts: list[np.
     print(textwrap.fill(row.answer, 118, initial_indent="    ", subsequent_indent="    "), flush=True)
 
 
-def read_prompt(model: Model, cache: CompressedCache, mode: Mode, sequence: int, prompt: np.ndarray) -> int:
+def read_prompt(model: Model, cache: CompressedCache, sequence: int, prompt: np.ndarray) -> int:
     """Reads a prompt in steps; the likeliest next token."""
-    step = PROMPT_STEP if mode.policy == "none" else EVICT_EVERY
-    for first in range(0, len(prompt), step):
-        hidden = forward(model, cache, [sequence], prompt[first:first + step], [len(prompt[first:first + step])])
-        evict(cache, mode, [sequence])
+    for first in range(0, len(prompt), PROMPT_STEP):
+        piece = prompt[first:first + PROMPT_STEP]
+        hidden = forward(model, cache, [sequence], piece, [len(piece)])
     return int(model.logits(hidden[-1:]).argmax())
 
 
@@ -137,7 +135,6 @@ def generate(model: Model, cache: CompressedCache, row: Row, sequences: list[int
     for number in range(1, ANSWER):
         progress(f"{row.mode.name}: writing token {number + 1} of {ANSWER} in {len(sequences)} sequences")
         hidden = forward(model, cache, sequences, written[-1], [1] * len(sequences))
-        evict(cache, row.mode, sequences)
         written.append(model.logits(hidden).argmax(-1))
     row.decode_per_second = (ANSWER - 1) * len(sequences) / (time.perf_counter() - began)
     return np.array(written)
@@ -147,14 +144,6 @@ def forward(model: Model, cache: CompressedCache, sequences: list[int], tokens: 
     positions = np.concatenate([cache.length(s) + np.arange(n) for s, n in zip(sequences, counts)])
     with cache.step(sequences, counts) as step:
         return model.forward(tokens, positions, step.attend)
-
-
-def evict(cache: CompressedCache, mode: Mode, sequences: list[int]) -> None:
-    """The sliding window with sinks: whatever is older than the window goes, except for the first four tokens."""
-    for sequence in sequences if mode.policy == "stream" else []:
-        length = cache.length(sequence)
-        if length % EVICT_EVERY == 0 and length > int(mode.budget):
-            cache.evict_oldest(sequence, int(mode.budget))
 
 
 def measure_quality(model: Model, tokenizer: TextTokenizer, rows: list[Row]) -> None:
@@ -168,7 +157,7 @@ def show_table(rows: list[Row]) -> None:
     print(f"\nUnder {BUDGET >> 20} MiB (quality: {PASSAGE} tokens of Persuasion against an fp32 cache; KL in nats):")
     print(f"  {'mode':<14}{'context':>10}{f'x {CONTEXT}':>8}{'tokens/s':>10}{'KL':>11}{'top-1':>9}")
     for row in rows:
-        context = f"{row.plan.max_tokens:,}" if row.mode.policy == "none" else "any"
+        context = f"{row.plan.max_tokens:,}" if not row.mode.policy else "any"
         print(f"  {row.mode.name:<14}{context:>10}{row.sequences:>8}{row.decode_per_second:>10.0f}"
               f"{row.quality['kl']:>11.1e}{100 * row.quality['top1']:>7.1f} %")
     print(f"  The window forgets: what lies further back than its {WINDOW} tokens is gone, which KL over a short passage hardly shows.")

@@ -27,8 +27,8 @@ Run run_of(const std::vector<PageEntry>& table, int64_t table_first, int64_t fir
 
 }  // namespace
 
-int64_t split_count(int64_t pages, bool prompt_class, bool apart) {
-    return (prompt_class ? 1 : std::max<int64_t>(1, ceil_div(pages, split_pages))) + (apart ? 1 : 0);
+int64_t split_count(int64_t first_page, int64_t pages, bool prompt_class, bool apart) {
+    return (prompt_class ? 1 : std::max<int64_t>(1, ceil_div(pages, split_pages) - first_page / split_pages)) + (apart ? 1 : 0);
 }
 
 int64_t AttendScratch::bytes() const {
@@ -36,8 +36,12 @@ int64_t AttendScratch::bytes() const {
                    (item_sequence.capacity() + item_head.capacity()) * sizeof(int64_t) + (states.capacity() + lse.capacity() + turned_q.capacity()) * sizeof(float) + item_turned.capacity());
 }
 
-// A tile ends after 64 positions, where the form of a page changes (once in 64 positions) or where the class changes.
-int64_t tiles_bound(int64_t count) { return 2 * ceil_div(count, page_tokens) + 2; }
+// A tile ends after 64 positions, where the form of a page or the first page changes (each once in 64 positions), where the class
+// changes, and where an observation window begins or ends.
+int64_t tiles_bound(const StepSequence& part) {
+    const int64_t observed = part.observation.period == 0 ? 0 : 2 * (part.count / part.observation.period + 1);
+    return 3 * ceil_div(part.count, page_tokens) + 3 + observed;
+}
 
 void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, bool apart,
                 std::vector<QueryTile>& out) {
@@ -45,7 +49,8 @@ void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, s
     for (size_t b = 0; b < sequences.size(); b++) {
         const StepSequence& part = sequences[b];
         const Sequence& sequence = *part.sequence;
-        const int64_t coded_end = sequence.layers[layer].state.coded_end;
+        const PageState& state = sequence.layers[layer].state;
+        const int64_t coded_end = state.coded_end;
         const auto boundary_at = [&](int64_t index) { return std::max(rule.first_fp16_page(index + 1), coded_end); };
         const auto prompt_at = [&](int64_t index) { return !strict && index < sequence.prompt_end; };
         const int64_t end = sequence.length + part.count;
@@ -55,13 +60,17 @@ void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, s
             tile.first = first;
             tile.boundary = boundary_at(first);
             tile.prompt_class = prompt_at(first);
+            tile.first_kept = state.first_kept_page(rule, first);
+            tile.first_split = tile.prompt_class ? 0 : tile.first_kept / split_pages;
+            tile.observed = part.observation.counts(first);
             int64_t last = first;
             while (last + 1 < end && last + 1 - first < page_tokens && boundary_at(last + 1) == tile.boundary &&
-                   prompt_at(last + 1) == tile.prompt_class) {
+                   prompt_at(last + 1) == tile.prompt_class && state.first_kept_page(rule, last + 1) == tile.first_kept &&
+                   part.observation.counts(last + 1) == tile.observed) {
                 last++;
             }
             tile.count = last + 1 - first;
-            tile.splits = split_count(rule.pages(last + 1), tile.prompt_class, apart);
+            tile.splits = split_count(tile.first_kept, rule.pages(last + 1), tile.prompt_class, apart);
             out.push_back(tile);
             first = last + 1;
         }
@@ -90,7 +99,7 @@ TilePages tile_pages(const QueryTile& tile, const StepSequence& part, const Laye
     if (query.sliding_window < tile.first + 1) {
         first_seen = std::max<int64_t>(0, tile.first + 1 - query.sliding_window - rule.sinks) / page_tokens;
     }
-    return {item, first_seen, rule.pages(tile.first + tile.count)};
+    return {item, std::max(first_seen, tile.first_kept), rule.pages(tile.first + tile.count)};
 }
 
 }  // namespace
@@ -111,11 +120,11 @@ void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPage
             item.q = query.q + row * query.q_token_bytes + head * query.group * query.q_head_bytes;
             if (turned) item.q = scratch.turned_q.data() + (row * q_heads + head * query.group) * query.k_dim;
             item.sinks = split == sinks_split ? head_pages.sinks : 0;
-            item.rope_gap = query.subtract_gap ? gap_behind_sinks(pages, size_t(head), rule, sequence.length) : 0;
-            const int64_t split_low = tile.prompt_class ? 0 : split * split_pages;
+            item.rope_gap = query.subtract_gap ? gap_behind_sinks(pages, size_t(head), rule, sequence.length, tile.first_kept) : 0;
+            const int64_t split_low = tile.prompt_class ? 0 : (tile.first_split + split) * split_pages;
             const int64_t low = std::max(common.first_page, split_low);
-            const int64_t high = turned ? 0 : tile.prompt_class ? common.end_page : std::min(common.end_page, (split + 1) * split_pages);
-            const int64_t coded_low = common.first_page > 0 && any_repacked(head_pages.coded) ? split_low : low;
+            const int64_t high = turned ? 0 : tile.prompt_class ? common.end_page : std::min(common.end_page, split_low + split_pages);
+            const int64_t coded_low = common.first_page > 0 && any_repacked(head_pages.coded) ? std::max(split_low, tile.first_kept) : low;
             const Run coded = run_of(head_pages.coded, pages.state.first_coded, coded_low, std::min(high, tile.boundary));
             const Run window = run_of(head_pages.window, pages.state.first_window, std::max(low, tile.boundary), high);
             item.coded = coded.entries;

@@ -15,12 +15,25 @@ namespace kvc {
 
 constexpr int64_t split_pages = 64;  // 4,096 tokens
 
+// Which queries of a step count towards attention mass: all, or the last `window` of every `period` indices from `from` on.
+struct Observation {
+    int64_t period = 0, window = 0, from = 0;
+    bool fresh = false;  // a new window begins in the step: what was counted before it is forgotten
+
+    bool counts(int64_t index) const { return period == 0 || (index >= from && index % period >= period - window); }
+};
+
 // A sequence's part of a step.
 struct StepSequence {
     int64_t id = 0;
     Sequence* sequence = nullptr;
     int64_t count = 0;     // new tokens
     int64_t first_row = 0; // row of the first one in the step's buffers
+    Observation observation;  // for mass
+    Observation queried;      // for statistics of queries
+
+    // Queries whose mass is not forgotten when the step begins.
+    int64_t queries_before() const { return observation.fresh ? 0 : sequence->mass_queries; }
 };
 
 struct QueryTile {
@@ -28,6 +41,9 @@ struct QueryTile {
     int64_t first = 0;          // token index of the first position
     int64_t count = 0;          // positions
     int64_t boundary = 0;       // pages below it are seen as codes
+    int64_t first_kept = 0;     // pages below it are not seen
+    int64_t first_split = 0;    // of splits at fixed page numbers: the first that holds a page which is seen
+    bool observed = true;       // its queries count towards mass
     bool prompt_class = false;
     int64_t splits = 1;
     int64_t state_offset = 0;   // floats, into the round's states
@@ -52,10 +68,10 @@ struct AttendScratch {
 // `apart` = the sinks are a split of their own, the last.
 void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, bool apart,
                 std::vector<QueryTile>& out);
-// Splits of a tile whose last page is pages - 1.
-int64_t split_count(int64_t pages, bool prompt_class, bool apart);
-// An upper bound on the tiles of `count` tokens.
-int64_t tiles_bound(int64_t count);
+// Splits of a tile that sees pages first_page .. pages - 1.
+int64_t split_count(int64_t first_page, int64_t pages, bool prompt_class, bool apart);
+// An upper bound on the tiles of a sequence's part.
+int64_t tiles_bound(const StepSequence& part);
 
 // What one attend call knows of its layer.
 struct LayerQuery {

@@ -8,21 +8,21 @@
 
 namespace kvc {
 
-int64_t gap_behind_sinks(const LayerPages& pages, size_t head, const PageRule& rule, int64_t length) {
-    if (length <= rule.sinks) return 0;
+int64_t gap_behind_sinks(const LayerPages& pages, size_t head, const PageRule& rule, int64_t length, int64_t first_kept) {
+    if (length <= rule.sinks) return first_kept * page_tokens;
     const HeadPages& tables = pages.heads[head];
     const PageState& state = pages.state;
-    for (int64_t page = state.first_coded; page < state.coded_end; page++) {
+    for (int64_t page = std::max(state.first_coded, first_kept); page < state.coded_end; page++) {
         const PageEntry& entry = tables.coded[size_t(page - state.first_coded)];
         if (entry.record && entry.live != 0) return page * page_tokens + std::countr_zero(entry.live);
     }
     // After a cut below the exact floor, pages whose tokens were all evicted can lie here too.
     const int64_t end = rule.pages(length);
-    for (int64_t page = std::max(state.first_window, state.coded_end); page < end; page++) {
+    for (int64_t page = std::max({state.first_window, state.coded_end, first_kept}); page < end; page++) {
         const uint64_t live = tables.window[size_t(page - state.first_window)].live;
         if (live != 0) return page * page_tokens + std::countr_zero(live);
     }
-    return std::max(end, state.coded_end) * page_tokens;
+    return std::max({end, state.coded_end, first_kept}) * page_tokens;
 }
 
 void turn_queries(const Rope& rope, int64_t gap, const void* q, Dtype dtype, int64_t stride, int64_t n, int64_t dim, float* out,

@@ -8,8 +8,9 @@
 
 namespace kvc {
 
-// Tokens missing between the sinks and the first one that is still held; everything after it is held (evict sees to that).
-int64_t gap_behind_sinks(const LayerPages& pages, size_t head, const PageRule& rule, int64_t length);
+// Tokens missing between the sinks and the first one that is held and not below page first_kept; everything after it is held (evict
+// sees to that).
+int64_t gap_behind_sinks(const LayerPages& pages, size_t head, const PageRule& rule, int64_t length, int64_t first_kept);
 
 // Turns n rows of q (dtype, stride elements apart, dim channels) back by `gap` positions into f32 rows, out_stride apart. Keys that were turned
 // by their true positions then meet queries as if the gap were not there: the sinks' logits move, nobody is coded again.

@@ -38,16 +38,18 @@ void Step::attend_round(const AttendCall& call, std::span<const QueryTile> tiles
     if (options_.accumulate) add_mass(call);
 }
 
-// In-cache positions of keys after RoPE: the queries that meet the sinks, turned back by each head's gap.
+// In-cache positions of keys after RoPE: the queries that meet the sinks, turned back by each tile's and head's gap.
 void Step::turn_sink_queries(const AttendCall& call, const Rope& rope) {
     const int64_t k_dim = call.shape.format.k_dim, group = call.shape.group(), q_heads = call.shape.q_heads;
-    for (const StepSequence& part : sequences_) {
+    for (const QueryTile& tile : attend_.tiles) {
+        const StepSequence& part = sequences_[size_t(tile.b)];
         const LayerPages& pages = part.sequence->layers[call.layer];
-        for (int64_t h = 0; h < q_heads && part.count > 0; h++) {
-            const int64_t gap = gap_behind_sinks(pages, size_t(h / group), call.shape.rule, part.sequence->length);
-            const std::byte* q = call.query.q + part.first_row * call.query.q_token_bytes + h * call.query.q_head_bytes;
-            turn_queries(rope, gap, q, call.params.q_dtype, call.params.q_token_stride, part.count, k_dim,
-                         attend_.turned_q.data() + (part.first_row * q_heads + h) * k_dim, q_heads * k_dim);
+        const int64_t row = part.first_row + tile.first - part.sequence->length;
+        for (int64_t h = 0; h < q_heads; h++) {
+            const int64_t gap = gap_behind_sinks(pages, size_t(h / group), call.shape.rule, part.sequence->length, tile.first_kept);
+            const std::byte* q = call.query.q + row * call.query.q_token_bytes + h * call.query.q_head_bytes;
+            turn_queries(rope, gap, q, call.params.q_dtype, call.params.q_token_stride, tile.count, k_dim,
+                         attend_.turned_q.data() + (row * q_heads + h) * k_dim, q_heads * k_dim);
         }
     }
 }
@@ -92,7 +94,9 @@ void Step::add_mass(const AttendCall& call) {
             if (attend_.item_sequence[j] != i / kv_heads || attend_.item_head[j] != i % kv_heads) continue;
             MassItem item = {};
             item.item = attend_.items[j];
-            const int64_t first = item.item.first_position - part.sequence->first_position - part.sequence->length;
+            const int64_t index = item.item.first_position - part.sequence->first_position;
+            if (!part.observation.counts(index)) continue;
+            const int64_t first = index - part.sequence->length;
             item.lse = attend_.lse.data() + (part.first_row + first) * q_heads + i % kv_heads * call.shape.group();
             item.lse_token_stride = q_heads;
             item.sinks = mass.sinks.data();
@@ -161,15 +165,16 @@ Status Step::attend(int64_t layer, const AttendRequest& request) {
     call.query = {&shape.rule, shape.kv_heads, group, shape.format.v_dim, sliding, k_dim, static_cast<const std::byte*>(request.q),
                   q.token_stride * bytes_of(q.dtype), q.head_stride * bytes_of(q.dtype), turn_sinks, turning.keys_before && turning.in_cache};
     if (turning.keys_before) cache_.counters_.slow_calls++;
+    plan_tiles(sequences_, shape.rule, call.layer, options_.strict, turn_sinks, attend_.tiles);
     if (turn_sinks) turn_sink_queries(call, rope);
     run_rounds(call);
+    if (cache_.policy_ && cache_.policy_.policy->traits.queries) observe_queries(size_t(layer), request.q, q);
     return {};
 }
 
 // As many tiles at a time as the states hold.
 void Step::run_rounds(const AttendCall& call) {
     const Layer& shape = call.shape;
-    plan_tiles(sequences_, shape.rule, call.layer, options_.strict, call.query.turn_sinks, attend_.tiles);
     const std::span<QueryTile> tiles(attend_.tiles);
     for (size_t first = 0, end = 0; first < tiles.size(); first = end) {
         int64_t floats = 0;

@@ -36,6 +36,8 @@ Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
     cache->arena_ = std::move(*arena);
     cache->saturate_ = config.saturate;
     cache->rope_ = config.rope;
+    cache->policy_ = std::move(parts->policy);
+    cache->context_tokens_ = config.context_tokens;
     cache->tag_ = next_cache_tag();
     cache->owner_process_ = getpid();
     cache->sink_logits_.resize(cache->layers_.size());
@@ -164,6 +166,8 @@ Result<int64_t> Cache::create_sequence(int64_t first_position, int64_t prompt_le
     sequence->prompt_end = prompt_length;
     sequence->layers.resize(layers_.size());
     for (size_t i = 0; i < layers_.size(); i++) sequence->layers[i].heads.resize(size_t(layers_[i].kv_heads));
+    sequence->context = context_tokens_ > 0 ? context_tokens_ : prompt_length;
+    KVC_TRY(apply_budget(*sequence, 0));
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
     for (size_t i = 0; i < layers_.size(); i++) {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "core/attend/thread_pool.h"
-#include "core/cache/config.h"
+#include "core/cache/budget.h"
 #include "core/store/arena.h"
 #include "core/store/sequence.h"
 
@@ -20,6 +20,8 @@ namespace kvc {
 
 class Step;
 struct StepOptions;
+
+enum class Part { keys, values };
 
 struct EvictRequest {
     int64_t layer_begin = 0, layer_end = 0;  // 0, 0: all
@@ -30,6 +32,7 @@ struct EvictRequest {
     int64_t n_scores = 0;
     std::span<const int64_t> keep;  // ascending positions
     bool by_keep = false;
+    bool by_policy = false;         // scores, budgets and recent tokens as the cache's policy says; budget and recent above replace them
 };
 
 struct EvictReport {
@@ -47,8 +50,6 @@ struct SequenceStats {
     int64_t tokens = 0, record_bytes = 0, shared_bytes = 0, table_bytes = 0, fp16_bytes = 0, elements = 0;
     double codec_bits = 0;
 };
-
-enum class Part { keys, values };
 
 class Cache {
 public:
@@ -74,6 +75,10 @@ public:
                                         std::span<const int64_t> positions, const StepOptions& options);
 
     Result<EvictReport> evict(int64_t id, const EvictRequest& request);
+    // Replaces the policy's amount for one sequence, from now on; 0: the policy's own.
+    Status set_budget(int64_t id, int64_t amount);
+    // Tokens that one step may add to the sequence.
+    Result<int64_t> step_limit(int64_t id) const;
 
     // out [n][dim] of live tokens first .. first + n, in the basis of append.
     Status read(int64_t id, int64_t layer, int64_t head, Part part, int64_t first, std::span<float> out) const;
@@ -122,6 +127,14 @@ private:
     // not while a step is open: steps use records without it (compact.cpp).
     bool compact();
 
+    // The policy, under the exclusive lock (automatic.cpp).
+    Status apply_budget(Sequence& sequence, int64_t amount) const;
+    int64_t step_limit_of(const Sequence& sequence) const;
+    Result<EvictReport> run_eviction(Sequence& sequence, const EvictRequest& request);
+    Status settle_overdue(Sequence& sequence);
+    // After a commit; what cannot be done now is done, or refused, by the next begin.
+    void act_after_commit(Sequence& sequence);
+
     // Cuts, under the exclusive lock (cut.cpp).
     int64_t floor_of(const Sequence& sequence) const;
     Status check_cut(const Sequence& sequence, int64_t length, bool allow_inexact) const;
@@ -145,6 +158,8 @@ private:
     };
     // All live tokens of one layer and kv head, by index.
     std::vector<LiveToken> live_tokens(const Sequence& sequence, size_t layer, size_t head) const;
+    // Rows [tokens][dim] of those tokens, in the basis of append.
+    void read_rows(size_t layer, Part part, std::span<const LiveToken> tokens, float* out) const;
     // Index of the token in a slot of a page that starts at index page_start.
     int64_t token_index(const Sequence& sequence, const PageEntry& entry, int64_t page_start, int64_t slot) const;
     int64_t record_bytes_of(size_t layer, KernelTable::Form form) const;
@@ -156,6 +171,8 @@ private:
     const KernelTable* kernels_ = nullptr;
     bool saturate_ = false;
     RopeConfig rope_;
+    PolicySpec policy_;
+    int64_t context_tokens_ = 0;
     std::unique_ptr<Arena> arena_;
     std::unique_ptr<ThreadPool, ThreadPool::Release> pool_;
     int64_t thread_scratch_bytes_ = 0;

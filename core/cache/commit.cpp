@@ -59,6 +59,7 @@ void Step::publish_mass(size_t layer, size_t b, int64_t length) {
     for (size_t h = 0; h < pages.heads.size(); h++) {
         HeadPages& head = sequence.layers[layer].heads[h];
         const HeadMass& added = layers_[layer].mass[b * pages.heads.size() + h];
+        if (sequences_[b].observation.fresh) std::fill(head.mass.begin(), head.mass.end(), 0);
         head.mass.resize(size_t(length));
         const auto add = [&](int64_t index, int64_t mass) {
             if (mass != 0) head.mass[size_t(index)] += mass;
@@ -104,15 +105,14 @@ Status Step::commit(std::span<const int64_t> accepted) {
         const int64_t length = sequence.length + count;
         for (size_t i = 0; i < layers_.size(); i++) {
             if (options_.accumulate && count > 0) publish_mass(i, b, length);
+            if (!layers_[i].queries.empty() && count > 0) publish_queries(i, b);
             if (count > 0) publish_layer(i, b, length);
         }
         if (count == 0) continue;
         sequence.length = length;
         cache_.counters_.tokens_appended += count;
-        if (options_.accumulate) {
-            sequence.mass_queries += count;
-            sequence.floor = length;
-        }
+        if (options_.accumulate) sequence.mass_queries = sequences_[b].queries_before() + count;
+        if (options_.accumulate || !layers_.front().queries.empty()) sequence.floor = length;
     }
     // What is left of the reservations belongs to sequences of which nothing was accepted.
     for (size_t b = 0; b < sequences_.size(); b++) {
@@ -121,6 +121,9 @@ Status Step::commit(std::span<const int64_t> accepted) {
     }
     cut_reservations();
     close();
+    for (const StepSequence& part : sequences_) {
+        if (part.count > 0) cache_.act_after_commit(*part.sequence);
+    }
     return {};
 }
 

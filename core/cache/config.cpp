@@ -13,6 +13,7 @@ constexpr int64_t dim_unit = 16;
 constexpr int64_t sliding_limit = int64_t{1} << 40;
 constexpr int64_t spare_limit = 1024;
 constexpr int64_t thread_limit = 1024;
+constexpr int64_t context_limit = int64_t{1} << 40;
 
 Status check_range(const char* what, int64_t layer, int64_t value, int64_t low, int64_t high) {
     if (value >= low && value <= high) return {};
@@ -51,7 +52,7 @@ Status make_rope(const RopeConfig& rope, const LayerConfig& config, int64_t inde
     return {};
 }
 
-Result<Layer> make_layer(const CacheConfig& cache, int64_t index) {
+Result<Layer> make_layer(const CacheConfig& cache, const PolicySpec& policy, int64_t index) {
     const LayerConfig& config = cache.layers[size_t(index)];
     KVC_TRY(check_range("kv_heads", index, config.kv_heads, 1, head_limit));
     KVC_TRY(check_range("q_heads", index, config.q_heads, config.kv_heads, config.kv_heads * group_limit));
@@ -63,6 +64,8 @@ Result<Layer> make_layer(const CacheConfig& cache, int64_t index) {
     KVC_TRY(check_range("sliding_window", index, config.sliding_window, 0, sliding_limit));
     Result<CodecPair> codec = parse_codec(config.codec);
     if (!codec.ok()) return fail(codec.status().code, "layer ", index, ": ", codec.status().message);
+    const bool policy_acts = policy && config.sliding_window == 0;
+    if (policy_acts) codec->sinks = std::max(codec->sinks, policy.sinks);
     Result<LayerFormat> format = make_format(*codec, config.k_dim, config.v_dim);
     if (!format.ok()) return fail(format.status().code, "layer ", index, ": ", format.status().message);
     Layer layer;
@@ -74,13 +77,26 @@ Result<Layer> make_layer(const CacheConfig& cache, int64_t index) {
     layer.rule.spare = format->lossless ? 0 : cache.spare_pages;
     layer.rule.sliding_window = config.sliding_window;
     layer.rule.lossless = format->lossless;
+    layer.policy_acts = policy_acts;
     KVC_TRY(make_rope(cache.rope, config, index, &layer));
     return layer;
 }
 
 }  // namespace
 
-Result<std::vector<Layer>> make_layers(const CacheConfig& config) {
+Result<PolicySpec> make_policy(const CacheConfig& config) {
+    Result<PolicySpec> policy = parse_policy(config.policy);
+    if (!policy.ok()) return policy;
+    if (config.context_tokens < 0 || config.context_tokens > context_limit) {
+        return fail(Code::argument, "context_tokens ", config.context_tokens, " is out of range (0 .. 2^40)");
+    }
+    if (*policy && !policy->policy->traits.by_position && config.rope.in_cache) {
+        return fail(Code::unsupported, "policy ", policy->policy->name, ": in-cache positions allow a gap behind the sinks only, which streaming leaves");
+    }
+    return policy;
+}
+
+Result<std::vector<Layer>> make_layers(const CacheConfig& config, const PolicySpec& policy) {
     const int64_t count = int64_t(config.layers.size());
     if (count < 1 || count > layer_limit) return fail(Code::argument, "layers ", count, " is out of range (1 .. ", layer_limit, ")");
     if (config.spare_pages < 0 || config.spare_pages > spare_limit) {
@@ -91,7 +107,7 @@ Result<std::vector<Layer>> make_layers(const CacheConfig& config) {
     }
     std::vector<Layer> layers;
     for (int64_t i = 0; i < count; i++) {
-        Result<Layer> layer = make_layer(config, i);
+        Result<Layer> layer = make_layer(config, policy, i);
         if (!layer.ok()) return layer.status();
         layers.push_back(*layer);
     }

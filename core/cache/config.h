@@ -6,6 +6,7 @@
 
 #include "core/backend/kernel_table.h"
 #include "core/codec/format.h"
+#include "core/policy/spec.h"
 #include "core/store/arena.h"
 #include "core/store/page_rule.h"
 
@@ -29,6 +30,8 @@ struct CacheConfig {
     std::vector<LayerConfig> layers;
     std::string target;  // kernel table to force; empty: the best
     RopeConfig rope;
+    std::string policy;          // policy string; empty: nothing is evicted
+    int64_t context_tokens = 0;  // what a budget in percent is a share of; 0: each sequence's prompt length
     int64_t spare_pages = 0;
     int64_t threads = 0;
     bool saturate = false;
@@ -46,6 +49,7 @@ struct Layer {
     PageRule rule;
     int64_t kv_heads = 0, q_heads = 0;
     std::vector<double> rope_frequencies;  // empty: nothing turns inside kvc
+    bool policy_acts = false;              // layers with a sliding window are bounded already and left alone
 
     int64_t group() const { return q_heads / kv_heads; }
 };
@@ -53,8 +57,10 @@ struct Layer {
 // A frequency beyond this is refused, so that no angle overflows at any position.
 constexpr double rope_frequency_limit = 1e9;
 
+// The policy that a configuration names, and whether its positions allow it.
+Result<PolicySpec> make_policy(const CacheConfig& config);
 // Checks every layer; the message names the layer and the limit.
-Result<std::vector<Layer>> make_layers(const CacheConfig& config);
+Result<std::vector<Layer>> make_layers(const CacheConfig& config, const PolicySpec& policy);
 // All record sizes of those layers, side records included.
 std::vector<int64_t> record_sizes(const std::vector<Layer>& layers);
 int64_t largest_record(const std::vector<Layer>& layers);

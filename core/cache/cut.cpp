@@ -23,8 +23,8 @@ int64_t Cache::floor_of(const Sequence& sequence) const {
         const bool only_codes = !rule.lossless && state.first_coded < std::min(state.coded_end, state.first_window);  // of some page that is held
         if (only_codes) floor = std::max(floor, rule.page_start(state.first_window) + rule.window);
         // The next query after the cut must find every token that it can see.
-        if (rule.sliding_window > 0 && state.first_held() > 0) {
-            floor = std::max(floor, rule.page_start(state.first_held()) + rule.sliding_window - 1);
+        if (state.needed(rule) > 0 && state.first_held() > 0) {
+            floor = std::max(floor, rule.page_start(state.first_held()) + state.needed(rule) - 1);
         }
     }
     return std::min(floor, sequence.length);
@@ -40,12 +40,12 @@ Status Cache::check_cut(const Sequence& sequence, int64_t length, bool allow_ine
     if (!allow_inexact) return fail(Code::range, "cut at ", first + length, " is below the exact floor ", first + floor);
     for (size_t i = 0; i < layers_.size(); i++) {
         const PageRule& rule = layers_[i].rule;
-        const int64_t first_held = sequence.layers[i].state.first_held();
-        if (rule.sliding_window == 0 || first_held == 0 || length <= rule.sinks) continue;
+        const int64_t first_held = sequence.layers[i].state.first_held(), needed = sequence.layers[i].state.needed(rule);
+        if (needed == 0 || first_held == 0 || length <= rule.sinks) continue;
         const int64_t held = rule.page_start(first_held);
-        if (length - rule.sliding_window + 1 < held) {
+        if (length - needed + 1 < held) {
             return fail(Code::range, "cut at ", first + length, ": layer ", int64_t(i), " holds no tokens below ", first + held,
-                        " (sliding window ", rule.sliding_window, ")");
+                        " (the next query needs ", needed, ")");
         }
     }
     return {};
@@ -130,6 +130,7 @@ bool Cache::cut_head(size_t layer, const Sequence& source, size_t head, int64_t 
     const int64_t window_pages = std::max<int64_t>(0, rule.pages(length) - out.state.first_window);
     to.coded.reserve(size_t(out.state.coded_end - out.state.first_coded));
     to.window.reserve(size_t(window_pages));
+    to.queries = from.queries;
     to.mass.assign(from.mass.begin(), from.mass.begin() + std::min<int64_t>(length, int64_t(from.mass.size())));
     if (from.sinks && length > 0) {
         const bool whole = length >= rule.sinks;
@@ -172,6 +173,8 @@ std::unique_ptr<Sequence> Cache::cut(const Sequence& source, int64_t length, boo
     copy->prompt_end = source.prompt_end;
     copy->floor = length >= floor_of(source) ? source.floor : length;
     copy->mass_queries = source.mass_queries;
+    copy->context = source.context;
+    copy->overdue = source.overdue;
     copy->layers.resize(layers_.size());
     try {
         for (size_t i = 0; i < layers_.size(); i++) {
@@ -180,6 +183,9 @@ std::unique_ptr<Sequence> Cache::cut(const Sequence& source, int64_t length, boo
             LayerPages& out = copy->layers[i];
             const int64_t cut_page = length > rule.sinks ? rule.page_of(length) : 0;
             // Pages from first_window on are at hand in 16 bits; below it, all but the cut page itself stay codes.
+            out.budget = source.layers[i].budget;
+            out.recent = source.layers[i].recent;
+            out.state.kept = state.kept;
             out.state.coded_end = std::max(rule.first_fp16_page(length), std::min(state.first_window, cut_page));
             out.state.first_window = std::min(state.first_window, out.state.coded_end);
             out.state.first_coded = std::min(state.first_coded, out.state.coded_end);

@@ -1,46 +1,11 @@
 // Evict: drop whole pages, mask tokens of others, repack when too many records hold too few tokens.
-//
-// Everything is decided first and new records are filled aside; the tables change at the end, where nothing can fail.
+#include "core/cache/evict.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
-#include "core/cache/cache.h"
-#include "core/cache/repack.h"
-#include "core/policy/policy.h"
-
 namespace kvc {
-
-// What one (layer, kv head) will look like.
-struct HeadEviction {
-    size_t layer, head;
-    std::vector<uint64_t> live;  // per coded entry
-    RepackPlan repack;
-};
-
-class Evictor {
-public:
-    Evictor(Cache& cache, Sequence& sequence, const EvictRequest& request) : cache_(cache), sequence_(sequence), request_(request) {}
-
-    Status check();
-    Status plan();
-    Status acquire();
-    void release_acquired();
-    EvictReport apply();
-
-private:
-    Status plan_head(size_t layer, size_t head);
-    Status keep_by_score(size_t layer, size_t head, std::span<const Cache::LiveToken> tokens, int64_t fixed, std::vector<bool>* keep) const;
-    void apply_head(HeadEviction& eviction, EvictReport* report);
-    void mask_spares(size_t layer, size_t head);
-    static void trim_dropped(LayerPages* pages);
-
-    Cache& cache_;
-    Sequence& sequence_;
-    EvictRequest request_;
-    std::vector<HeadEviction> heads_;
-    std::vector<uint64_t> spare_masks_;  // of one head at a time; sized before anything changes
-};
 
 Status Evictor::check() {
     const int64_t layers = int64_t(cache_.layers_.size());
@@ -48,15 +13,14 @@ Status Evictor::check() {
     if (request_.layer_begin < 0 || request_.layer_begin >= request_.layer_end || request_.layer_end > layers) {
         return fail(Code::argument, "evict: layers ", request_.layer_begin, " .. ", request_.layer_end, " are out of range (layers = ", layers, ")");
     }
-    const bool all_heads = request_.head_begin == 0 && request_.head_end == 0;
     int64_t scores = 0;
     for (int64_t i = request_.layer_begin; i < request_.layer_end; i++) {
         const int64_t heads = cache_.layers_[size_t(i)].kv_heads;
-        const int64_t end = all_heads ? heads : request_.head_end;
-        if (request_.head_begin < 0 || request_.head_begin >= end || end > heads) {
-            return fail(Code::argument, "evict: heads ", request_.head_begin, " .. ", end, " are out of range (kv_heads = ", heads, " in layer ", i, ")");
+        const auto [begin, end] = head_range(size_t(i));
+        if (begin < 0 || begin >= end || end > heads) {
+            return fail(Code::argument, "evict: heads ", begin, " .. ", end, " are out of range (kv_heads = ", heads, " in layer ", i, ")");
         }
-        scores += (end - request_.head_begin) * sequence_.length;
+        scores += (end - begin) * sequence_.length;
     }
     if (request_.recent < 0) return fail(Code::argument, "evict: recent ", request_.recent, " is negative");
     if (request_.by_keep) {
@@ -67,7 +31,12 @@ Status Evictor::check() {
         }
         return {};
     }
-    if (request_.budget < 1) return fail(Code::argument, "evict: budget ", request_.budget, " is below 1");
+    if (request_.budget < 1 && !(request_.by_policy && request_.budget == 0)) {
+        return fail(Code::argument, "evict: budget ", request_.budget, " is below 1");
+    }
+    if (!request_.scores && request_.by_policy && cache_.policy_.policy->traits.given) {
+        return fail(Code::argument, "evict: policy given needs the caller's scores");
+    }
     if (!request_.scores) return {};
     if (request_.n_scores != scores) return fail(Code::argument, "evict: ", request_.n_scores, " scores given, ", scores, " are needed");
     for (int64_t i = 0; i < scores; i++) {
@@ -76,17 +45,19 @@ Status Evictor::check() {
     return {};
 }
 
+// The kv heads of a layer that the request names.
+std::pair<int64_t, int64_t> Evictor::head_range(size_t layer) const {
+    if (request_.head_begin == 0 && request_.head_end == 0) return {0, cache_.layers_[layer].kv_heads};
+    return {request_.head_begin, request_.head_end};
+}
+
 Status Evictor::plan() {
-    const float* const all_scores = request_.scores;
+    const float* given = request_.scores;
     for (int64_t i = request_.layer_begin; i < request_.layer_end; i++) {
-        const bool all_heads = request_.head_begin == 0 && request_.head_end == 0;
-        const int64_t end = all_heads ? cache_.layers_[size_t(i)].kv_heads : request_.head_end;
-        for (int64_t h = request_.head_begin; h < end; h++) {
-            KVC_TRY(plan_head(size_t(i), size_t(h)));
-            if (all_scores) request_.scores += sequence_.length;  // the next head's row
-        }
+        const auto [begin, end] = head_range(size_t(i));
+        KVC_TRY(plan_layer(size_t(i), given));
+        if (given) given += (end - begin) * sequence_.length;  // the next layer's rows
     }
-    request_.scores = all_scores;
     for (const LayerPages& pages : sequence_.layers) {
         const int64_t spares = std::max<int64_t>(0, pages.state.coded_end - pages.state.first_window);
         spare_masks_.resize(std::max(spare_masks_.size(), size_t(spares)));
@@ -94,61 +65,63 @@ Status Evictor::plan() {
     return {};
 }
 
-Status Evictor::keep_by_score(size_t layer, size_t head, std::span<const Cache::LiveToken> tokens, int64_t fixed,
-                              std::vector<bool>* keep) const {
-    int64_t recent = 0;  // protected beyond the window
-    std::vector<int64_t> positions;
-    std::vector<float> given;
-    for (const Cache::LiveToken& token : tokens) {
-        recent += token.index >= sequence_.length - request_.recent;
-        positions.push_back(sequence_.first_position + token.index);
-        if (request_.scores) given.push_back(request_.scores[token.index]);
+Status Evictor::plan_layer(size_t layer, const float* given) {
+    if (request_.by_policy && request_.budget == 0 && sequence_.layers[layer].budget == 0) return {};
+    const auto [begin, end] = head_range(layer);
+    std::vector<Tokens> tokens;
+    for (int64_t h = begin; h < end; h++) tokens.push_back(cache_.live_tokens(sequence_, layer, size_t(h)));
+    std::vector<std::vector<bool>> keep;
+    if (request_.by_keep) {
+        choose_by_list(layer, tokens, &keep);
+    } else {
+        KVC_TRY(choose_by_score(layer, tokens, given, &keep));
     }
-    if (fixed + recent > request_.budget) {
-        return fail(Code::argument, "evict: budget ", request_.budget, " is below the ", fixed + recent,
-                    " tokens of sinks, window and recent that stay in layer ", int64_t(layer), ", head ", int64_t(head));
-    }
-    std::vector<float> scores(tokens.size());
-    const Policy* policy = find_policy(request_.scores ? "given" : "streaming");
-    policy->score({positions, given}, scores);
-    const size_t open = tokens.size() - size_t(recent);
-    *keep = select(std::span(scores).first(open), request_.budget - fixed - recent);
-    keep->resize(tokens.size(), true);
+    for (size_t i = 0; i < tokens.size(); i++) KVC_TRY(plan_head(layer, size_t(begin) + i, tokens[i], keep[i]));
     return {};
 }
 
-Status Evictor::plan_head(size_t layer, size_t head) {
-    std::vector<Cache::LiveToken> tokens = cache_.live_tokens(sequence_, layer, head);
-    const int64_t all = int64_t(tokens.size());
-    std::erase_if(tokens, [](const Cache::LiveToken& token) { return token.form != KernelTable::Form::codes; });
-    const int64_t fixed = all - int64_t(tokens.size());
-    std::vector<bool> keep;
-    if (request_.by_keep) {
-        for (const Cache::LiveToken& token : tokens) {
-            keep.push_back(std::binary_search(request_.keep.begin(), request_.keep.end(), sequence_.first_position + token.index));
-        }
-    } else {
-        KVC_TRY(keep_by_score(layer, head, tokens, fixed, &keep));
-    }
-    if (cache_.rope_.in_cache && !std::is_sorted(keep.begin(), keep.end())) {
-        return fail(Code::unsupported, "evict: layer ", int64_t(layer), ", head ", int64_t(head),
-                    " would keep a token before one that it drops; in-cache positions allow a gap behind the sinks only");
-    }
-    const HeadPages& pages = sequence_.layers[layer].heads[head];
-    HeadEviction eviction = {layer, head, std::vector<uint64_t>(pages.coded.size(), 0), {}};
-    for (size_t i = 0; i < tokens.size(); i++) {
-        if (keep[i]) eviction.live[tokens[i].entry] |= uint64_t{1} << tokens[i].slot;
-    }
+Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const std::vector<bool>& keep) {
     const PageRule& rule = cache_.layers_[layer].rule;
-    // Pages of a sliding layer leave by age, which a page of gathered tokens has none of; they are never old enough to pile up.
-    if (rule.sliding_window == 0) eviction.repack = plan_repack(pages.coded, eviction.live);
+    const LayerPages& pages = sequence_.layers[layer];
+    const HeadPages& tables = pages.heads[head];
+    HeadEviction eviction = {layer, head, std::vector<uint64_t>(tables.coded.size(), 0), {}, {}};
+    if (rule.lossless) {
+        for (const PageEntry& entry : tables.window) eviction.window.push_back(entry.live);
+    }
+    bool gap_ends = false;  // a token behind the sinks stays
+    for (size_t i = 0; i < tokens.size(); i++) {
+        const Cache::LiveToken& token = tokens[i];
+        if (cache_.rope_.in_cache && !keep[i] && gap_ends) {
+            return fail(Code::unsupported, "evict: layer ", int64_t(layer), ", head ", int64_t(head),
+                        " would keep a token before one that it drops; in-cache positions allow a gap behind the sinks only");
+        }
+        if (token.form == KernelTable::Form::sinks) continue;
+        gap_ends |= keep[i];
+        const uint64_t bit = uint64_t{1} << token.slot;
+        if (token.form == KernelTable::Form::codes && keep[i]) eviction.live[token.entry] |= bit;
+        if (token.form == KernelTable::Form::window && !keep[i]) eviction.window[token.entry] &= ~bit;
+    }
+    // Where pages leave by age, a page of gathered tokens has none; they are never old enough to pile up.
+    if (rule.sliding_window == 0 && pages.state.kept == 0) eviction.repack = plan_repack(tables.coded, eviction.live);
     if (!eviction.repack.sources.empty()) {
-        const RepackInput input = {*cache_.kernels_, *cache_.arena_, cache_.layers_[layer].format, pages.coded, eviction.live,
-                                   sequence_.first_position + rule.page_start(sequence_.layers[layer].state.first_coded)};
+        const RepackInput input = {*cache_.kernels_, *cache_.arena_, cache_.layers_[layer].format, tables.coded, eviction.live,
+                                   sequence_.first_position + rule.page_start(pages.state.first_coded)};
         fill_repack(input, &eviction.repack);
     }
     heads_.push_back(std::move(eviction));
     return {};
+}
+
+// A side record: of a page that is replaced where it is private, otherwise from the arena; 0: the arena is full.
+RecordId Evictor::take_side(const std::vector<PageEntry>& coded, const RepackPlan& repack, size_t* next) {
+    Arena& arena = *cache_.arena_;
+    while (*next < repack.sources.size()) {
+        const RecordId side = coded[repack.sources[(*next)++]].side;
+        if (!side || arena.shared(side)) continue;
+        arena.retain(side);
+        return side;
+    }
+    return arena.allocate(cache_.side_class_);
 }
 
 // New records for repacked pages: one of the pages they replace where it is private, otherwise from the arena.
@@ -157,7 +130,7 @@ Status Evictor::acquire() {
     for (HeadEviction& eviction : heads_) {
         const std::vector<PageEntry>& coded = sequence_.layers[eviction.layer].heads[eviction.head].coded;
         const int record_class = arena.class_of(cache_.record_bytes_of(eviction.layer, KernelTable::Form::codes));
-        size_t next = 0;
+        size_t next = 0, next_side = 0;
         for (RepackedPage& page : eviction.repack.pages) {
             while (next < eviction.repack.sources.size() && !page.record) {
                 const RecordId source = coded[eviction.repack.sources[next++]].record;
@@ -166,7 +139,7 @@ Status Evictor::acquire() {
                 page.record = source;
             }
             if (!page.record) page.record = arena.allocate(record_class);
-            if (page.record) page.side = arena.allocate(cache_.side_class_);
+            if (page.record) page.side = take_side(coded, eviction.repack, &next_side);
             if (!page.side) {
                 return fail(Code::no_memory, "evict: the arena has no room to repack pages of layer ", int64_t(eviction.layer), ", head ",
                             int64_t(eviction.head));
@@ -217,6 +190,15 @@ void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
     if (!format.lossless && requantized) cache_.counters_.tokens_requantized += eviction.repack.tokens;
 }
 
+// Tokens of 16-bit pages that leave: their slots are masked, the record stays until its page is full and all of it is gone.
+void Evictor::mask_window(HeadEviction& eviction, EvictReport* report) {
+    std::vector<PageEntry>& window = sequence_.layers[eviction.layer].heads[eviction.head].window;
+    for (size_t e = 0; e < eviction.window.size(); e++) {
+        report->tokens_evicted += std::popcount(window[e].live & ~eviction.window[e]);
+        window[e].live = eviction.window[e];
+    }
+}
+
 // Pages that are also kept in 16 bits (spare pages) forget the same tokens, so that a later cut cannot bring them back.
 void Evictor::mask_spares(size_t layer, size_t head) {
     const PageRule& rule = cache_.layers_[layer].rule;
@@ -256,6 +238,7 @@ EvictReport Evictor::apply() {
     EvictReport report;
     for (HeadEviction& eviction : heads_) {
         apply_head(eviction, &report);
+        mask_window(eviction, &report);
         mask_spares(eviction.layer, eviction.head);
     }
     for (LayerPages& pages : sequence_.layers) trim_dropped(&pages);
@@ -264,24 +247,36 @@ EvictReport Evictor::apply() {
     return report;
 }
 
+// Under the exclusive lock. Compaction renames records, so that a second try plans anew.
+Result<EvictReport> Cache::run_eviction(Sequence& sequence, const EvictRequest& request) {
+    for (bool again = true;; again = false) {
+        Evictor evictor(*this, sequence, request);
+        KVC_TRY(evictor.check());
+        KVC_TRY(evictor.plan());
+        Status status;
+        try {
+            status = evictor.acquire();
+        } catch (...) {
+            evictor.release_acquired();
+            throw;
+        }
+        if (status.ok()) return evictor.apply();
+        evictor.release_acquired();
+        if (!again || !compact()) return status;
+    }
+}
+
 Result<EvictReport> Cache::evict(int64_t id, const EvictRequest& request) {
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
     Result<Sequence*> sequence = require_idle(id);
     if (!sequence.ok()) return sequence.status();
-    Evictor evictor(*this, **sequence, request);
-    KVC_TRY(evictor.check());
-    KVC_TRY(evictor.plan());
-    try {
-        if (Status status = evictor.acquire(); !status.ok()) {
-            evictor.release_acquired();
-            return status;
-        }
-    } catch (...) {
-        evictor.release_acquired();
-        throw;
-    }
-    return evictor.apply();
+    EvictRequest asked = request;
+    // Without a policy and without scores the newest tokens stay.
+    asked.by_policy = policy_ && !request.by_keep && (!request.scores || request.budget == 0);
+    Result<EvictReport> report = run_eviction(**sequence, asked);
+    if (report.ok() && asked.by_policy && request.budget == 0) (*sequence)->overdue = false;
+    return report;
 }
 
 }  // namespace kvc

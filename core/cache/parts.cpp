@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/cache/budget.h"
 #include "core/cache/planner.h"
 
 namespace kvc {
@@ -28,14 +29,15 @@ Status check_arena_options(const CacheConfig& config) {
 }
 
 // Bytes of an arena that is asked for by tokens.
-Result<int64_t> bytes_for_tokens(const CacheConfig& config, const std::vector<Layer>& layers) {
+Result<int64_t> bytes_for_tokens(const CacheConfig& config, const CacheParts& parts) {
     const int64_t sequences = std::max<int64_t>(config.arena_sequences, 1);
-    Result<Plan> plan = plan_memory(layers, {.tokens = config.arena_tokens, .sequences = sequences});
+    Result<Plan> plan = plan_memory(parts.layers, parts.policy,
+                                    {.tokens = config.arena_tokens, .sequences = sequences, .context_tokens = config.context_tokens});
     if (plan.ok()) return plan->arena_bytes;
     return fail(plan.status().code, "arena_tokens ", config.arena_tokens, ", arena_sequences ", sequences, ": ", plan.status().message);
 }
 
-Result<ArenaOptions> make_arena(const CacheConfig& config, const std::vector<Layer>& layers, ArenaSize size) {
+Result<ArenaOptions> make_arena(const CacheConfig& config, const CacheParts& parts, ArenaSize size) {
     KVC_TRY(check_arena_options(config));
     ArenaOptions options;
     options.growth = config.arena_growth;
@@ -43,14 +45,14 @@ Result<ArenaOptions> make_arena(const CacheConfig& config, const std::vector<Lay
     options.block = config.arena_block;
     options.bytes = config.arena_bytes;
     if (config.arena_tokens != 0) {
-        Result<int64_t> bytes = bytes_for_tokens(config, layers);
+        Result<int64_t> bytes = bytes_for_tokens(config, parts);
         if (!bytes.ok()) return bytes.status();
         options.bytes = *bytes;
     }
     if (options.bytes == 0 && !config.arena_growth && size == ArenaSize::required) {
         return fail(Code::argument, "arena: give arena_bytes, arena_tokens, or arena_growth");
     }
-    options.slab_bytes = slab_bytes_for(options.bytes == 0 ? INT64_MAX : options.bytes, largest_record(layers));
+    options.slab_bytes = slab_bytes_for(options.bytes == 0 ? INT64_MAX : options.bytes, largest_record(parts.layers));
     const int64_t most = arena_bytes_max(options.slab_bytes);
     if (options.bytes > most) {
         return fail(Code::argument, "arena_bytes ", options.bytes, " is more than the ", most, " that a cache can address");
@@ -64,13 +66,21 @@ Result<ArenaOptions> make_arena(const CacheConfig& config, const std::vector<Lay
 }  // namespace
 
 Result<CacheParts> check_parts(const CacheConfig& config, ArenaSize size) {
-    Result<std::vector<Layer>> layers = make_layers(config);
+    CacheParts parts;
+    Result<PolicySpec> policy = make_policy(config);
+    if (!policy.ok()) return policy.status();
+    parts.policy = std::move(*policy);
+    Result<std::vector<Layer>> layers = make_layers(config, parts.policy);
     if (!layers.ok()) return layers.status();
+    parts.layers = std::move(*layers);
     Result<const KernelTable*> kernels = choose_kernels(config);
     if (!kernels.ok()) return kernels.status();
-    Result<ArenaOptions> arena = make_arena(config, *layers, size);
+    parts.kernels = *kernels;
+    KVC_TRY(check_budgets(parts.policy, parts.layers, config.context_tokens));
+    Result<ArenaOptions> arena = make_arena(config, parts, size);
     if (!arena.ok()) return arena.status();
-    return CacheParts{std::move(*layers), *kernels, *arena};
+    parts.arena = *arena;
+    return parts;
 }
 
 }  // namespace kvc

@@ -6,6 +6,7 @@
 namespace kvc {
 
 struct CacheParts {
+    PolicySpec policy;
     std::vector<Layer> layers;
     const KernelTable* kernels = nullptr;
     ArenaOptions arena;

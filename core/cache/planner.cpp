@@ -4,6 +4,7 @@
 #include <map>
 
 #include "core/base/size.h"
+#include "core/cache/budget.h"
 
 namespace kvc {
 namespace {
@@ -24,29 +25,40 @@ void add(Counts& counts, const Counts& more, int64_t times) {
     for (const auto& [bytes, n] : more) add(counts, bytes, n * times);
 }
 
-PageState state_at(const PageRule& rule, int64_t length) { return settle(rule, PageState{}, length); }
+// What is planned for.
+struct Shape {
+    const std::vector<Layer>& layers;
+    const PolicySpec& policy;
+    std::vector<LayerBudget> budgets;
+};
 
 // What one sequence holds between steps.
-Counts at_rest(const std::vector<Layer>& layers, int64_t length) {
+Counts at_rest(const Shape& shape, int64_t length) {
     Counts counts;
     if (length == 0) return counts;
-    for (const Layer& layer : layers) {
-        const PageState state = state_at(layer.rule, length);
+    for (size_t i = 0; i < shape.layers.size(); i++) {
+        const Layer& layer = shape.layers[i];
+        const HeadRecords records = records_at(shape.policy, layer, shape.budgets[i], length);
         const LayerFormat& format = layer.format;
         add(counts, format.sink_bytes, layer.kv_heads);
-        add(counts, format.window_bytes, layer.kv_heads * (layer.rule.pages(length) - state.first_window));
-        const int64_t code_bytes = layer.rule.lossless ? format.window_bytes : format.code_bytes;
-        add(counts, code_bytes, layer.kv_heads * (state.coded_end - state.first_coded));
+        add(counts, format.window_bytes, layer.kv_heads * records.window);
+        add(counts, layer.rule.lossless ? format.window_bytes : format.code_bytes, layer.kv_heads * records.codes);
+        add(counts, side_bytes, layer.kv_heads * records.sides);
     }
     return counts;
 }
 
 // What one sequence holds while a step of `count` tokens is open on it.
-Counts in_step(const std::vector<Layer>& layers, int64_t length, int64_t count, bool partial_commit) {
-    Counts counts = at_rest(layers, length);
+Counts in_step(const Shape& shape, int64_t length, int64_t count, bool partial_commit) {
+    Counts counts = at_rest(shape, length);
     Counts staging;
-    for (const Layer& layer : layers) {
-        const StepNeed need = step_need(layer.rule, state_at(layer.rule, length), length, count, partial_commit);
+    for (size_t i = 0; i < shape.layers.size(); i++) {
+        const Layer& layer = shape.layers[i];
+        const PageState state = state_at(shape.policy, layer, shape.budgets[i], length);
+        const StepNeed need = step_need(layer.rule, state, length, count, partial_commit);
+        if (length + count > shape.budgets[i].tokens) {
+            add(counts, side_bytes, layer.kv_heads * sides_in_passing(shape.policy, layer, shape.budgets[i]));
+        }
         add(counts, layer.format.sink_bytes, layer.kv_heads * need.sinks);
         add(counts, layer.format.window_bytes, layer.kv_heads * need.window);
         add(counts, layer.format.code_bytes, layer.kv_heads * need.codes);
@@ -59,20 +71,22 @@ Counts in_step(const std::vector<Layer>& layers, int64_t length, int64_t count, 
 }
 
 // What the request holds at each moment that can need the most slabs: the steps of the last prompt, and the decode step.
-std::vector<Counts> moments_of(const std::vector<Layer>& layers, const PlanRequest& request) {
+std::vector<Counts> moments_of(const Shape& shape, const PlanRequest& request) {
     const int64_t prompt = request.tokens - 1;
-    const int64_t steps = ceil_div(prompt, request.step_tokens);
+    // No step crosses a boundary of the policy.
+    const int64_t step_tokens = shape.policy.has_boundaries() ? std::min(request.step_tokens, shape.policy.every) : request.step_tokens;
+    const int64_t steps = ceil_div(prompt, step_tokens);
     Counts others;
-    add(others, at_rest(layers, prompt), request.sequences - 1);
+    add(others, at_rest(shape, prompt), request.sequences - 1);
     std::vector<Counts> moments;
     for (int64_t i = std::max<int64_t>(0, steps - steps_to_look_at); i < steps; i++) {
-        const int64_t length = i * request.step_tokens;
-        moments.push_back(in_step(layers, length, std::min(request.step_tokens, prompt - length), request.partial_commit));
+        const int64_t length = i * step_tokens;
+        moments.push_back(in_step(shape, length, std::min(step_tokens, prompt - length), request.partial_commit));
         add(moments.back(), others, 1);
     }
     // All sequences share one step's staging; a decode step has none (a page that arrives in it stays in the window).
     Counts decode;
-    add(decode, in_step(layers, prompt, 1, request.partial_commit), request.sequences);
+    add(decode, in_step(shape, prompt, 1, request.partial_commit), request.sequences);
     moments.push_back(std::move(decode));
     return moments;
 }
@@ -103,8 +117,18 @@ Size least_arena(const std::vector<Counts>& moments, int64_t largest) {
     return bytes;
 }
 
-bool fits(const std::vector<Layer>& layers, const PlanRequest& request, int64_t slab_bytes) {
-    return slabs_for(moments_of(layers, request), slab_bytes) <= request.budget_bytes / slab_bytes;
+// The budgets of a sequence of that length.
+Result<Shape> shape_of(const std::vector<Layer>& layers, const PolicySpec& policy, const PlanRequest& request) {
+    const int64_t context = request.context_tokens > 0 ? request.context_tokens : request.tokens;
+    Result<std::vector<LayerBudget>> budgets = resolve_budgets(policy, layers, context, 0);
+    if (!budgets.ok()) return budgets.status();
+    return Shape{layers, policy, std::move(*budgets)};
+}
+
+bool fits(const std::vector<Layer>& layers, const PolicySpec& policy, const PlanRequest& request, int64_t slab_bytes) {
+    const Result<Shape> shape = shape_of(layers, policy, request);
+    if (!shape.ok()) return true;  // a share of few tokens can be below what must stay, one of more tokens need not be
+    return slabs_for(moments_of(*shape, request), slab_bytes) <= request.budget_bytes / slab_bytes;
 }
 
 // The largest n in 1 .. limit that fits, 0 if none does; fitting is monotone.
@@ -154,18 +178,20 @@ Size fp16_bytes(const std::vector<Layer>& layers, int64_t tokens) {
     return Size(tokens) * Size(elements_per_token(layers)) * Size(2);
 }
 
-Result<Plan> plan_memory(const std::vector<Layer>& layers, const PlanRequest& request) {
+Result<Plan> plan_memory(const std::vector<Layer>& layers, const PolicySpec& policy, const PlanRequest& request) {
     KVC_TRY(check_request(request));
+    const Result<Shape> shape = shape_of(layers, policy, request);
+    if (!shape.ok()) return shape.status();
     const int64_t largest = largest_record(layers);
     const int64_t most = arena_bytes_max(slab_bytes_for(INT64_MAX, largest));
     const Status too_large = fail(Code::argument, "plan: ", request.sequences, " sequences of ", request.tokens,
                                   " tokens need more than the ", most, " bytes that an arena can hold");
     const Size fp16 = fp16_bytes(layers, request.tokens) * Size(request.sequences);
     if (!fp16.valid()) return too_large;
-    const Size arena = least_arena(moments_of(layers, request), largest);
+    const Size arena = least_arena(moments_of(*shape, request), largest);
     if (!arena.valid() || arena.value() > most) return too_large;
     int64_t records = 0;  // they all lie in that arena
-    for (const auto& [bytes, n] : at_rest(layers, request.tokens)) records += bytes * n * request.sequences;
+    for (const auto& [bytes, n] : at_rest(*shape, request.tokens)) records += bytes * n * request.sequences;
 
     Plan plan;
     plan.fp16_bytes = fp16.value();
@@ -178,9 +204,9 @@ Result<Plan> plan_memory(const std::vector<Layer>& layers, const PlanRequest& re
         const int64_t slab = slab_bytes_for(request.budget_bytes, largest);
         PlanRequest probe = request;
         probe.budget_bytes = std::min(request.budget_bytes, arena_bytes_max(slab));
-        plan.max_tokens = largest_fitting(token_limit, [&](int64_t n) { return probe.tokens = n, fits(layers, probe, slab); });
+        plan.max_tokens = largest_fitting(token_limit, [&](int64_t n) { return probe.tokens = n, fits(layers, policy, probe, slab); });
         probe.tokens = request.tokens;
-        plan.max_sequences = largest_fitting(sequence_limit, [&](int64_t n) { return probe.sequences = n, fits(layers, probe, slab); });
+        plan.max_sequences = largest_fitting(sequence_limit, [&](int64_t n) { return probe.sequences = n, fits(layers, policy, probe, slab); });
     }
     return plan;
 }

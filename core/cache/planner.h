@@ -10,6 +10,7 @@ struct PlanRequest {
     int64_t step_tokens = 512;  // of a prompt per step
     bool partial_commit = false;
     int64_t budget_bytes = 0;   // 0: leave the two maxima out
+    int64_t context_tokens = 0; // what a policy's budget in percent is a share of; 0: tokens
 };
 
 struct Plan {
@@ -20,7 +21,8 @@ struct Plan {
 
 // Prompts run one after another in steps of step_tokens up to one token before `tokens`; then all sequences decode the last token
 // in one step. arena_bytes is the least arena that serves every moment of it; a request that no arena can hold is refused.
-Result<Plan> plan_memory(const std::vector<Layer>& layers, const PlanRequest& request);
+// A policy holds its budgets between steps.
+Result<Plan> plan_memory(const std::vector<Layer>& layers, const PolicySpec& policy, const PlanRequest& request);
 
 // Bits per element of code records, mean over the elements of all layers.
 double codec_bits(const std::vector<Layer>& layers);

@@ -33,10 +33,11 @@ std::vector<Cache::LiveToken> Cache::live_tokens(const Sequence& sequence, size_
         }
     };
     const PageState& state = pages.state;
-    for (int64_t page = state.first_coded; page < state.coded_end; page++) {
+    const int64_t first_kept = state.first_kept_page(rule, sequence.length);  // spare pages below it are held for rollbacks alone
+    for (int64_t page = std::max(state.first_coded, first_kept); page < state.coded_end; page++) {
         add(tables.coded, state.first_coded, page, KernelTable::Form::codes);
     }
-    for (int64_t page = std::max(state.coded_end, state.first_window); page < rule.pages(sequence.length); page++) {
+    for (int64_t page = std::max({state.coded_end, state.first_window, first_kept}); page < rule.pages(sequence.length); page++) {
         add(tables.window, state.first_window, page, KernelTable::Form::window);
     }
     // Repacked pages hold tokens from between others.
@@ -63,6 +64,25 @@ Result<std::vector<int64_t>> Cache::positions(int64_t id, int64_t layer, int64_t
     return out;
 }
 
+void Cache::read_rows(size_t layer, Part part, std::span<const LiveToken> tokens, float* out) const {
+    const LayerFormat& format = layers_[layer].format;
+    const int64_t dim = part == Part::keys ? format.k_dim : format.v_dim;
+    std::vector<float> page(size_t(page_tokens * dim));
+    RecordId held = 0;
+    const bool rotated = part == Part::keys ? format.codec.k.rotate : format.codec.v.rotate;
+    for (const LiveToken& token : tokens) {
+        if (token.record != held) {
+            held = token.record;
+            float* const k = part == Part::keys ? page.data() : nullptr;
+            float* const v = part == Part::values ? page.data() : nullptr;
+            kernels_->read(format, token.form, arena_->view().at(held, record_bytes_of(layer, token.form)), k, v);
+        }
+        std::copy_n(&page[size_t(token.slot * dim)], dim, out);
+        if (rotated) rotate(out, int(dim));
+        out += dim;
+    }
+}
+
 Status Cache::read(int64_t id, int64_t layer, int64_t head, Part part, int64_t first, std::span<float> out) const {
     KVC_TRY(check_layer_head(layer, head));
     Result<Shared> lock = shared();
@@ -77,21 +97,7 @@ Status Cache::read(int64_t id, int64_t layer, int64_t head, Part part, int64_t f
     if (first < 0 || first > int64_t(tokens.size()) || n > int64_t(tokens.size()) - first) {
         return fail(Code::range, "read: ", n, " tokens from ", first, " on, of ", int64_t(tokens.size()), " live ones");
     }
-    std::vector<float> page(size_t(page_tokens * dim));
-    RecordId held = 0;
-    const bool rotated = part == Part::keys ? format.codec.k.rotate : format.codec.v.rotate;
-    for (int64_t i = 0; i < n; i++) {
-        const LiveToken& token = tokens[size_t(first + i)];
-        if (token.record != held) {
-            held = token.record;
-            float* const k = part == Part::keys ? page.data() : nullptr;
-            float* const v = part == Part::values ? page.data() : nullptr;
-            kernels_->read(format, token.form, arena_->view().at(held, record_bytes_of(size_t(layer), token.form)), k, v);
-        }
-        float* row = &out[size_t(i * dim)];
-        std::copy_n(&page[size_t(token.slot * dim)], dim, row);
-        if (rotated) rotate(row, int(dim));
-    }
+    read_rows(size_t(layer), part, std::span(tokens).subspan(size_t(first), size_t(n)), out.data());
     return {};
 }
 
@@ -106,7 +112,9 @@ Result<int64_t> Cache::read_codes(int64_t id, int64_t layer, int64_t head, Part 
     if (!sequence.ok()) return sequence.status();
     const LayerPages& pages = (*sequence)->layers[size_t(layer)];
     std::vector<RecordId> records;
-    for (const PageEntry& entry : pages.heads[size_t(head)].coded) {
+    const int64_t first_kept = pages.state.first_kept_page(layers_[size_t(layer)].rule, (*sequence)->length);
+    for (int64_t page = std::max(pages.state.first_coded, first_kept); page < pages.state.coded_end; page++) {
+        const PageEntry& entry = pages.heads[size_t(head)].coded[size_t(page - pages.state.first_coded)];
         if (entry.record) records.push_back(entry.record);
     }
     const int64_t dim = part == Part::keys ? format.k_dim : format.v_dim;

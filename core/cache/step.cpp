@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/cache/automatic.h"
 #include "core/cache/cache.h"
 
 namespace kvc {
@@ -47,6 +48,7 @@ Result<std::unique_ptr<Step>> Cache::open_step(std::span<const int64_t> ids, std
                                                std::span<const int64_t> positions, const StepOptions& options) {
     std::unique_ptr<Step> step(new Step(*this));
     step->options_ = options;
+    step->options_.accumulate |= policy_ && policy_.policy->traits.mass != MassUse::none;
     for (size_t i = 0; i < ids.size(); i++) {
         Result<Sequence*> sequence = require_idle(ids[i]);
         if (!sequence.ok()) return sequence.status();
@@ -54,7 +56,12 @@ Result<std::unique_ptr<Step>> Cache::open_step(std::span<const int64_t> ids, std
         if (!positions.empty() && positions[i] != at) {
             return fail(Code::argument, "step: sequence ", ids[i], " is at position ", at, ", not at ", positions[i]);
         }
-        step->sequences_.push_back({ids[i], *sequence, counts[i], step->tokens_});
+        KVC_TRY(settle_overdue(**sequence));
+        const int64_t length = (*sequence)->length;
+        const StepSequence part = {ids[i], *sequence, counts[i], step->tokens_, mass_observation(policy_, length, counts[i]),
+                                   query_observation(policy_, length, counts[i])};
+        KVC_TRY(step->check_policy(part));
+        step->sequences_.push_back(part);
         step->tokens_ += counts[i];
     }
     KVC_TRY(step->reserve());
@@ -85,6 +92,7 @@ Status Step::reserve() {
     for (size_t b = 0; b < sequences_.size(); b++) KVC_TRY(reserve_sequence(b));
     KVC_TRY(reserve_staging());
     if (options_.accumulate) reserve_mass();
+    if (cache_.policy_ && cache_.policy_.policy->traits.queries) reserve_queries();
     reserve_scratch();
     return {};
 }
@@ -108,8 +116,8 @@ Status Step::reserve_sequence(size_t b) {
     for (size_t i = 0; i < layers_.size(); i++) {
         const Layer& layer = cache_.layers_[i];
         const int64_t group = layer.group();
-        if (options_.accumulate && sequence.mass_queries + part.count > mass_query_limit / group) {
-            return fail(Code::argument, "step: sequence ", part.id, " has accumulated mass of ", sequence.mass_queries, " queries, the limit");
+        if (options_.accumulate && part.queries_before() + part.count > mass_query_limit / group) {
+            return fail(Code::argument, "step: sequence ", part.id, " has accumulated mass of ", part.queries_before(), " queries, the limit");
         }
         for (HeadPages& head : sequence.layers[i].heads) {
             if (!reserve_head(i, layers_[i].needs[b], sequence.layers[i], head, sequence.length)) {
@@ -186,7 +194,8 @@ void Step::reserve_mass() {
                 mass.coded.resize(size_t(coded * page_tokens));
                 mass.window.resize(head.window.size() * page_tokens);
                 layers_[i].mass.push_back(std::move(mass));
-                head.mass.reserve(size_t(length));
+                // In proportion, so that a token does not copy the mass of all before it.
+                if (int64_t(head.mass.capacity()) < length) head.mass.reserve(size_t(length + length / 2));
             }
         }
     }
@@ -195,8 +204,9 @@ void Step::reserve_mass() {
 void Step::reserve_scratch() {
     int64_t states = 0, tile_states = 0, items = 0, tiles = 0, lse = 0, turned = 0;
     const bool apart = cache_.rope_.in_cache && !cache_.rope_.keys_before;
-    for (const StepSequence& part : sequences_) tiles += tiles_bound(part.count);
-    for (const Layer& layer : cache_.layers_) {
+    for (const StepSequence& part : sequences_) tiles += tiles_bound(part);
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const Layer& layer = cache_.layers_[i];
         int64_t layer_states = 0, layer_items = 0;
         for (const StepSequence& part : sequences_) {
             if (part.count == 0) continue;
@@ -204,11 +214,12 @@ void Step::reserve_scratch() {
             const bool prompt_only = !options_.strict && end <= part.sequence->prompt_end;
             QueryTile tile;
             tile.count = std::min<int64_t>(part.count, page_tokens);
-            tile.splits = split_count(layer.rule.pages(end), prompt_only, apart);
+            const int64_t first_page = part.sequence->layers[i].state.first_kept_page(layer.rule, part.sequence->length);
+            tile.splits = split_count(first_page, layer.rule.pages(end), prompt_only, apart);
             const int64_t floats = tile.state_floats(layer.q_heads, layer.format.v_dim);
             tile_states = std::max(tile_states, floats);
             layer_states += ceil_div(part.count, tile.count) * floats;
-            layer_items += tiles_bound(part.count) * layer.kv_heads * tile.splits;
+            layer_items += tiles_bound(part) * layer.kv_heads * tile.splits;
         }
         states = std::max(states, layer_states);
         items = std::max(items, layer_items);

@@ -58,6 +58,7 @@ private:
     struct LayerStep {
         std::vector<StepNeed> needs;  // per sequence
         std::vector<HeadMass> mass;   // per (sequence, kv head), if the step accumulates
+        std::vector<QuerySums> queries;  // per (sequence, query head), if the policy asks
         bool appended = false;
     };
 
@@ -79,7 +80,9 @@ private:
     bool reserve_head(size_t layer, const StepNeed& need, const LayerPages& pages, HeadPages& head, int64_t length);
     Status reserve_staging();
     void reserve_scratch();
+    Status check_policy(const StepSequence& part) const;
     void reserve_mass();
+    void reserve_queries();
     void cut_reservations();
     void release_staging();
 
@@ -97,12 +100,14 @@ private:
     void attend_round(const AttendCall& call, std::span<const QueryTile> tiles);
     void finish_rows(const AttendCall& call, std::span<const QueryTile> tiles);
     void add_mass(const AttendCall& call);
+    void observe_queries(size_t layer, const void* q, const BufferLayout& layout);
 
     // commit
     void publish_layer(size_t layer, size_t b, int64_t length);
     void publish_head(const Layer& layer, const StepNeed& need, const PageState& before, const PageState& after, int64_t old_length,
                       int64_t length, HeadPages& head);
     void publish_mass(size_t layer, size_t b, int64_t length);
+    void publish_queries(size_t layer, size_t b);
     void close();
 
     Cache& cache_;

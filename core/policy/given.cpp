@@ -5,6 +5,6 @@
 
 namespace kvc {
 
-void given_score(const TokenFacts& facts, std::span<float> out) { std::copy(facts.given.begin(), facts.given.end(), out.begin()); }
+void given_score(const TokenFacts& facts, std::span<double> out) { std::copy(facts.given.begin(), facts.given.end(), out.begin()); }
 
 }  // namespace kvc

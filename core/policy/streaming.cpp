@@ -3,10 +3,10 @@
 
 namespace kvc {
 
-void streaming_score(const TokenFacts& facts, std::span<float> out) {
-    // The rank, not the position: floats cannot tell neighbours apart beyond 2^24.
-    const float first = -float(out.size());
-    for (size_t i = 0; i < out.size(); i++) out[i] = first + float(i);
+void streaming_score(const TokenFacts& facts, std::span<double> out) {
+    // The rank, not the position: doubles cannot tell neighbours apart beyond 2^53.
+    for (size_t i = 0; i < out.size(); i++)
+        out[i] = double(i);
     (void)facts;
 }
 

@@ -1,7 +1,8 @@
 // Which pages a layer of a sequence holds, and in which form: the arithmetic of the visibility rule, shared by steps and planner.
 //
 // Token indices count from the sequence's first token. Tokens below S are sinks; page k holds tokens S + 64 k .. S + 64 k + 63.
-// The query at index i sees page k in 16 bits iff k >= first_fp16_page(i + 1), otherwise its codes.
+// The query at index i sees page k in 16 bits iff k >= first_fp16_page(i + 1), otherwise its codes. Where a sequence keeps only its newest
+// tokens (StreamingLLM), it sees page k iff k >= first_kept_page(i): both are rules of positions that know nothing of steps.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -23,25 +24,32 @@ struct PageRule {
     int64_t pages(int64_t length) const { return length <= sinks ? 0 : ceil_div(length - sinks, page_tokens); }
     int64_t page_of(int64_t index) const { return (index - sinks) / page_tokens; }
     int64_t page_start(int64_t page) const { return sinks + page * page_tokens; }
-    // The first page of which the next query, or one after a rollback into the spare pages, can see a token.
-    int64_t first_seen_page(int64_t length) const {
-        if (sliding_window == 0) return 0;
-        const int64_t first_token = length - sliding_window + 1 - page_tokens * spare;
-        return std::max<int64_t>(0, first_token - sinks) / page_tokens;
-    }
 };
 
 // Page ranges of one layer: codes [first_coded, coded_end), 16 bits [first_window, pages(length)).
 struct PageState {
     int64_t first_coded = 0, coded_end = 0, first_window = 0;
+    int64_t kept = 0;  // newest tokens that a policy by position keeps, in whole pages; 0: all
 
+    // The first page that the query at that index sees.
+    int64_t first_kept_page(const PageRule& rule, int64_t index) const {
+        return kept == 0 ? 0 : std::max<int64_t>(0, index - kept - rule.sinks) / page_tokens;
+    }
+    // Newest tokens that the next query needs, itself included; 0: all.
+    int64_t needed(const PageRule& rule) const {
+        if (kept == 0 || rule.sliding_window == 0) return kept == 0 ? rule.sliding_window : kept + 1;
+        return std::min(rule.sliding_window, kept + 1);
+    }
     int64_t first_held() const { return std::min(first_coded, first_window); }
     bool operator==(const PageState&) const = default;
 };
 
 // The ranges once the sequence has reached `length`.
 inline PageState settle(const PageRule& rule, PageState state, int64_t length) {
-    const int64_t seen = rule.first_seen_page(length);
+    // The first page of which the next query, or one after a rollback into the spare pages, can see a token.
+    const int64_t needed = state.needed(rule);
+    const int64_t first_token = needed == 0 ? 0 : length - needed + 1 - page_tokens * rule.spare;
+    const int64_t seen = std::max<int64_t>(0, first_token - rule.sinks) / page_tokens;
     state.coded_end = std::max({state.coded_end, rule.first_fp16_page(length), seen});
     state.first_window = std::max({state.first_window, state.coded_end - rule.spare, seen});
     state.first_coded = std::max(state.first_coded, seen);

@@ -5,6 +5,7 @@
 
 #include "core/backend/kernel_table.h"
 #include "core/store/page_rule.h"
+#include "core/store/query_sums.h"
 
 namespace kvc {
 
@@ -16,10 +17,12 @@ struct HeadPages {
     std::vector<PageEntry> coded;   // entry e is page first_coded + e
     std::vector<PageEntry> window;  // entry e is page first_window + e
     std::vector<int64_t> mass;      // per token index, units of 2^-30; empty until a step accumulates
+    std::vector<QuerySums> queries; // per query head of the group; empty unless the policy asks
 };
 
 struct LayerPages {
     PageState state;
+    int64_t budget = 0, recent = 0;  // of the policy, in tokens per kv head; 0: it leaves the layer alone
     std::vector<HeadPages> heads;
 };
 
@@ -29,7 +32,9 @@ struct Sequence {
     int64_t prompt_end = 0;  // as an index: queries below it use the prompt kernels
     int64_t floor = 0;       // lowest exact length that events (eviction, accumulation, inexact cuts) left
     int64_t mass_queries = 0;
+    int64_t context = 0;     // tokens that a budget in percent is a share of
     bool in_step = false;
+    bool overdue = false;    // the policy is to act before the next step
     std::vector<LayerPages> layers;
 };
 

@@ -57,6 +57,8 @@ std::vector<Call> cache_calls() {
         {"seq_live", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_live(c, s, 0, 0, &number, e); }},
         {"seq_positions", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_positions(c, s, 0, 0, numbers, 64, e); }},
         {"seq_prompt_set", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_prompt_set(c, s, 9, e); }},
+        {"seq_budget_set", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_budget_set(c, s, 400, e); }},
+        {"seq_step_limit", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_step_limit(c, s, &number, e); }},
         {"step_begin", true,
          [](kvc_cache* c, kvc_seq s, kvc_error* e) {
              const int64_t count = 1;

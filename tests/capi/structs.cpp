@@ -213,6 +213,29 @@ TEST_CASE("names: every status has one, and so has a number that is none") {
     CHECK(std::string(kvc_target_name(kvc_target_count() - 1)) == "scalar");
 }
 
+TEST_CASE("policy strings: canonical forms round-trip, nonsense is refused with its word") {
+    char text[256], again[256];
+    for (int64_t i = 0; i < kvc_policy_count(); ++i) {
+        const std::string given = std::string(kvc_policy_name(i)) + ":20%,every=never";
+        const int64_t bytes = kvc_policy_format(given.c_str(), text, sizeof text, nullptr);
+        REQUIRE(bytes == static_cast<int64_t>(std::strlen(text)) + 1);
+        CHECK(kvc_policy_format(text, again, sizeof again, nullptr) == bytes);
+        CHECK(std::string(text) == again);
+    }
+    CHECK(kvc_policy_name(-1) == nullptr);
+    CHECK(kvc_policy_name(kvc_policy_count()) == nullptr);
+    for (const char* wrong : {"h2o", "h2o:0", "forget:20%", "h2o:20%,sinks=65"}) {
+        CAPTURE(wrong);
+        kvc_error error = empty_error();
+        CHECK(kvc_policy_format(wrong, text, sizeof text, &error) == 0);
+        CHECK(error.status == KVC_E_ARGUMENT);
+        expect_message(error, "policy");
+    }
+    kvc_error error = empty_error();
+    CHECK(kvc_policy_format(nullptr, text, sizeof text, &error) == 0);
+    CHECK(kvc_policy_format("h2o:20%", nullptr, 0, nullptr) > 20);
+}
+
 TEST_CASE("codec strings: presets and canonical strings round-trip, nonsense is refused with its word") {
     char text[128], again[128];
     for (int64_t i = 0; i < kvc_preset_count(); ++i) {

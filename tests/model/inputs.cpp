@@ -120,6 +120,8 @@ void ScriptShapes::create(const Operation& operation) {
     o.rope_pairs = operation.word("pairs") == "interleaved" ? KVC_ROPE_INTERLEAVED : KVC_ROPE_HALVES;
     o.rope_theta = operation.real("rope_theta"), o.rope_dims = operation.number("rope_dims");
     copy_text(o.codec, sizeof o.codec, operation.word("codec"));
+    copy_text(o.policy, sizeof o.policy, operation.word("policy"));
+    o.context_tokens = operation.number("context_tokens");
     layers.assign(static_cast<size_t>(std::max<int64_t>(o.layers, 1)), kvc_layer{});
     for (size_t l = 0; l < layers.size(); ++l) {
         const Operation& line = lines[static_cast<int64_t>(l)];

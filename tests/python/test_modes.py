@@ -1,5 +1,6 @@
+import kvc
 import pytest
-from kvc_eval.modes import parse_mode, split_modes
+from kvc_eval.modes import Mode, parse_mode, split_modes
 
 CODEC = "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4"
 
@@ -9,7 +10,9 @@ CODEC = "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4"
     ("fp16, int4 ,int2", ["fp16", "int4", "int2"]),
     (CODEC, [CODEC]),
     (f"int8,{CODEC},k=f16,v=f16,int2", ["int8", CODEC, "k=f16,v=f16", "int2"]),
-    (f"{CODEC}+stream:20%;int4+h2o:400", [CODEC + "+stream:20%", "int4+h2o:400"]),
+    (f"{CODEC}+streaming:20%;int4+h2o:400", [CODEC + "+streaming:20%", "int4+h2o:400"]),
+    ("h2o:budget=409,recent=50%,tova:20%,int4+h2o:400,every=32,int2", ["h2o:budget=409,recent=50%", "tova:20%", "int4+h2o:400,every=32", "int2"]),
+    ("streaming:4+512,sinks=0", ["streaming:4+512,sinks=0"]),
 ])
 def test_commas_inside_codec_strings_do_not_separate(text, expected):
     assert split_modes(text) == expected
@@ -21,21 +24,17 @@ def test_no_mode_at_all():
 
 
 def test_policies():
-    mode = parse_mode("int4+stream:516")
-    assert (mode.codec, mode.policy, mode.budget_tokens(2048)) == ("int4", "stream", 516)
-    assert parse_mode("int4+h2o:20%").budget_tokens(2048) == 409
-    assert parse_mode("int4").policy == "none"
+    library = kvc.default_library()
+    assert parse_mode("int4") == Mode("int4", "int4", "")
+    assert parse_mode("int4+h2o:20%") == Mode("int4+h2o:20%", "int4", library.policy_format("h2o:20%"))
+    for name in library.policies():
+        suffix = ",every=never" if name == "given" else ""
+        mode = parse_mode(f"{name}:409{suffix}")
+        assert mode.codec == "fp16" and mode.policy.startswith(f"{name}:budget=409,sinks=4")
+    assert parse_mode("streaming:4+512").policy == "streaming:budget=516,sinks=4,every=64"
 
 
-@pytest.mark.parametrize("text", ["int4+", "int4+stream", "int4+stream:", "int4+stream:x", "int4+forget:20%", "int4+stream:0", "int4+stream:-5"])
+@pytest.mark.parametrize("text", ["int4+", "int4+h2o", "int4+h2o:", "int4+h2o:x", "int4+forget:20%", "h2o:0", "h2o:-5", "h2o:120%"])
 def test_wrong_policies_are_refused(text):
-    with pytest.raises(ValueError):
+    with pytest.raises((ValueError, kvc.KvcError)):
         parse_mode(text)
-
-
-def test_steps_end_where_a_policy_acts():
-    assert parse_mode("int4").cuts(0, 200) == [(0, 200)]
-    evicting = parse_mode("int4+stream:100")
-    assert evicting.cuts(0, 64) == [(0, 64)]
-    assert evicting.cuts(60, 200) == [(60, 64), (64, 128), (128, 192), (192, 200)]
-    assert evicting.cuts(64, 65) == [(64, 65)]

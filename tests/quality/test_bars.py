@@ -14,7 +14,7 @@ from kvc_eval.texts import READ, novel
 from kvc_eval.tokens import TextTokenizer
 
 TOKENS = 768
-CONTROL = "k=f16,v=f16,window=0,sinks=0+stream:20%"
+CONTROL = "streaming:20%,sinks=0"
 
 # Mode: KL and top-1 of the numpy preset on these tokens, and the bits per element that a coded page may take.
 EXPECTED = {

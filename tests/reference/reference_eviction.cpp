@@ -25,8 +25,10 @@ bool ReferenceModel::is_coded(const SequenceState& s, int64_t layer, int64_t ind
     return shape.codec.coded() && index >= shape.codec.sinks && index < coded_end(shape, s.layers[layer], s.length);
 }
 
-// Sinks and the residual window always stay.
+// Sinks and the residual window always stay; 16-bit codecs have nothing to wait for behind the window.
 bool ReferenceModel::may_leave(const SequenceState& s, int64_t layer, int64_t index) const {
+    const CodecSpec& codec = shapes_[layer].codec;
+    if (!codec.coded()) return index >= codec.sinks && index < s.length - codec.window;
     return index >= shapes_[layer].codec.sinks && index < coded_end(shapes_[layer], s.layers[layer], s.length);
 }
 

@@ -15,7 +15,7 @@ struct Tables {
         rule.sinks = 4, rule.window = 64;
         pages.heads.resize(1);
     }
-    int64_t gap(int64_t length) const { return gap_behind_sinks(pages, 0, rule, length); }
+    int64_t gap(int64_t length, int64_t first_kept = 0) const { return gap_behind_sinks(pages, 0, rule, length, first_kept); }
 };
 
 }  // namespace
@@ -53,4 +53,17 @@ TEST_CASE("gap: spare pages, also held as codes, are not looked at twice") {
     t.pages.heads[0].coded = {{0, 0, all_live}, {0, 0, all_live}};
     t.pages.heads[0].window = {{5, 0, 0}, {6, 0, all_live << 1}};
     CHECK(t.gap(4 + 2 * 64 + 10) == 2 * 64 + 1);
+}
+
+TEST_CASE("gap: pages that a rule of positions no longer shows belong to it, held or not") {
+    Tables t;
+    t.pages.state = {0, 2, 2};
+    t.pages.heads[0].coded = {{1, 0, all_live}, {2, 0, all_live}};
+    t.pages.heads[0].window = {{3, 0, all_live}};
+    const int64_t length = 4 + 2 * 64 + 10;
+    CHECK(t.gap(length, 0) == 0);
+    CHECK(t.gap(length, 1) == 64);
+    CHECK(t.gap(length, 2) == 2 * 64);
+    CHECK(t.gap(length, 3) == 3 * 64);  // beyond the newest token: what comes next follows the sinks
+    CHECK(t.gap(4, 3) == 3 * 64);
 }

@@ -14,12 +14,11 @@ def shape_options(shape: AttentionShape) -> dict:
 
 
 class CompressedCache:
-    def __init__(self, shape: AttentionShape, codec: str, threads: int, accumulate: bool = False, **arena):
-        """arena: arena_bytes, or arena_tokens and arena_sequences; accumulate: count attention mass, for policies that need it."""
+    def __init__(self, shape: AttentionShape, codec: str, threads: int, policy: str = "", **arena):
+        """arena: arena_bytes, or arena_tokens and arena_sequences."""
         self.shape, self._codec = shape, codec
-        self._step_options = {"accumulate": 1} if accumulate else {}
         # The calling thread works too, so the pool has one thread less.
-        self.cache = kvc.Cache(codec=codec, threads=max(0, threads - 1), **shape_options(shape), **arena)
+        self.cache = kvc.Cache(codec=codec, policy=policy, threads=max(0, threads - 1), **shape_options(shape), **arena)
 
     def create_sequence(self, prompt_length: int = 0) -> int:
         return self.cache.create_sequence(prompt_length=prompt_length)
@@ -31,21 +30,11 @@ class CompressedCache:
         return self.cache.length(sequence)
 
     def step(self, sequences: list[int], counts: list[int]) -> "CompressedStep":
-        return CompressedStep(self.cache.step(sequences, counts, **self._step_options))
+        return CompressedStep(self.cache.step(sequences, counts))
 
-    def evict_oldest(self, sequence: int, budget: int) -> None:
-        """Keeps sinks and the newest tokens (StreamingLLM)."""
-        self.cache.evict(sequence, budget=budget)
-
-    def evict_lightest(self, sequence: int, budget: int) -> None:
-        """Keeps the tokens with the largest attention mass, half of the budget being the newest ones (H2O)."""
-        length = self.cache.length(sequence)
-        scores = np.full((self.shape.layers, self.shape.kv_heads, length), -1, np.float32)
-        for layer in range(self.shape.layers):
-            for head in range(self.shape.kv_heads):
-                held = self.cache.positions(sequence, layer, head)
-                scores[layer, head, held] = self.cache.read_mass(sequence, layer, head)
-        self.cache.evict(sequence, scores, budget=budget, recent=budget // 2)
+    def step_limit(self, sequence: int) -> int:
+        """Tokens that the next step may add: up to where the policy acts."""
+        return self.cache.step_limit(sequence)
 
     def bytes_held(self, sequence: int) -> int:
         """Records and page tables of a sequence."""

@@ -10,7 +10,7 @@ import numpy as np
 from .compressed_cache import CompressedCache
 from .metrics import FIRST_POSITION, Fidelity, ReferenceChunk
 from .model import Model
-from .modes import EVICT_EVERY, Mode
+from .modes import Mode
 from .needles import NeedlePrompt
 from .reference_cache import ReferenceCache
 
@@ -25,31 +25,31 @@ class Reader:
         self.seconds = 0.0
 
     def read(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
-        """Appends one piece to each sequence (a piece may be empty); hidden states per sequence."""
+        """Appends one piece to each sequence (a piece may be empty), in steps as long as the cache allows; hidden states per sequence."""
         began = time.perf_counter()
+        read, states = [0] * len(pieces), [[] for _ in pieces]
+        while True:
+            left = [len(piece) - n for piece, n in zip(pieces, read)]
+            counts = [min(n, self.cache.step_limit(s)) for n, s in zip(left, self.sequences)]
+            if not any(counts):
+                break
+            for hidden, collected in zip(self._step([piece[n:n + c] for piece, n, c in zip(pieces, read, counts)]), states):
+                collected.append(hidden)
+            read = [n + c for n, c in zip(read, counts)]
+        self.seconds += time.perf_counter() - began
+        return [np.concatenate(collected) if collected else np.empty((0, 0), np.float32) for collected in states]
+
+    def _step(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
         counts = [len(piece) for piece in pieces]
         positions = [self.cache.length(s) + np.arange(n) for s, n in zip(self.sequences, counts)]
         with self.cache.step(self.sequences, counts) as step:
             hidden = self._model.forward(np.concatenate(pieces), np.concatenate(positions), step.attend)
-        self.seconds += time.perf_counter() - began
         return np.split(hidden, np.cumsum(counts)[:-1])
-
-    def apply_policy(self, mode: Mode, budgets: list[int]) -> None:
-        if mode.policy == "none":
-            return
-        began = time.perf_counter()
-        evict = {"stream": "evict_oldest", "h2o": "evict_lightest"}[mode.policy]
-        for sequence, budget in zip(self.sequences, budgets):
-            length = self.cache.length(sequence)
-            if length % EVICT_EVERY == 0 and length > budget:
-                getattr(self.cache, evict)(sequence, budget)
-        self.seconds += time.perf_counter() - began
 
 
 def open_mode(model: Model, mode: Mode, lengths: list[int], threads: int) -> Reader:
     """An empty cache for sequences of these final lengths."""
-    cache = CompressedCache(model.shape, mode.codec, threads, accumulate=mode.policy == "h2o",
-                            arena_tokens=max(lengths), arena_sequences=len(lengths), arena_growth=1)
+    cache = CompressedCache(model.shape, mode.codec, threads, mode.policy, arena_tokens=max(lengths), arena_sequences=len(lengths), arena_growth=1)
     return Reader(model, cache, [cache.create_sequence(prompt_length=length) for length in lengths])
 
 
@@ -65,13 +65,13 @@ class Evaluation:
         """(the reference's figures, one dictionary per mode)."""
         reference, results = self._read_text()
         if needles:
-            reference["needle"] = self._recall(self._open_reference(len(needles)), Mode("f32", ""), needles)
+            reference["needle"] = self._recall(self._open_reference(len(needles)), needles)
         for mode, result in zip(self._modes, results):
             result["needle"] = None
             if needles:
                 self._progress(f"{mode.name}: looking for needles")
                 reader = self._open_reader(self._model, mode, [len(prompt.tokens) for prompt in needles], self._threads)
-                result["needle"] = self._recall(reader, mode, needles)
+                result["needle"] = self._recall(reader, needles)
                 reader.cache.close()
             self._progress(_line(result))
         return reference, results
@@ -88,7 +88,7 @@ class Evaluation:
         for first in range(0, count, self._chunk):
             end = min(first + self._chunk, count)
             expected = reference.read([self._tokens[first:end]])[0]
-            hidden = [self._read_piece(reader, mode, first, end) for reader, mode in zip(readers, self._modes)]
+            hidden = [reader.read([self._tokens[first:end]])[0] for reader in readers]
             for row in range(max(first, FIRST_POSITION), end, LOGIT_ROWS):
                 rows, successors = slice(row - first, row - first + LOGIT_ROWS), self._tokens[row + 1:row + 1 + LOGIT_ROWS]
                 successors = successors[:end - row]
@@ -103,34 +103,23 @@ class Evaluation:
             reader.cache.close()
         return figures, results
 
-    def _read_piece(self, reader: Reader, mode: Mode, first: int, end: int) -> np.ndarray:
-        budget = [mode.budget_tokens(len(self._tokens))] if mode.policy != "none" else []
-        hidden = []
-        for begin, stop in mode.cuts(first, end):
-            hidden += reader.read([self._tokens[begin:stop]])
-            reader.apply_policy(mode, budget)
-        return np.concatenate(hidden)
-
     def _result(self, mode: Mode, reader: Reader, collected: Fidelity) -> dict:
         sequence, cache, count = reader.sequences[0], reader.cache, len(self._tokens)
         held, plain = cache.bytes_held(sequence), self._model.shape.fp16_bytes(count)
         k_codec, v_codec = cache.codec_names()
         return {
             "name": mode.name, "k_codec": k_codec, "v_codec": v_codec,
-            "policy": mode.policy if mode.policy == "none" else f"{mode.policy}:{mode.budget_tokens(count)}",
+            "policy": mode.policy or "none",
             "codec_bits": cache.codec_bits(sequence), "effective_bits": 16.0 * held / plain,
             "bytes_cache": held, "ratio_vs_fp16": plain / held,
             **collected.summary(), "needle": None, "tokens_per_s": count / reader.seconds,
         }
 
-    def _recall(self, reader: Reader, mode: Mode, needles: list[NeedlePrompt]) -> float:
+    def _recall(self, reader: Reader, needles: list[NeedlePrompt]) -> float:
         """Share of digits recalled, all prompts read side by side."""
         longest, right, asked = max(len(prompt.tokens) for prompt in needles), 0, 0
-        budgets = [mode.budget_tokens(len(prompt.tokens)) if mode.policy != "none" else 0 for prompt in needles]
-        step = self._chunk if mode.policy == "none" else EVICT_EVERY
-        for first in range(0, longest, step):
-            hidden = reader.read([prompt.tokens[first:first + step] for prompt in needles])
-            reader.apply_policy(mode, budgets)
+        for first in range(0, longest, self._chunk):
+            hidden = reader.read([prompt.tokens[first:first + self._chunk] for prompt in needles])
             for prompt, states in zip(needles, hidden):
                 # The digit at position p is predicted by the state of position p - 1.
                 here = prompt.answers[(prompt.answers > first) & (prompt.answers <= first + len(states))]

@@ -1,46 +1,31 @@
 """What the user may write in --modes.
 
-A mode is a codec (a preset's name or a codec string) and, after a plus sign, possibly an eviction policy:
-    int4      k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4      fp16+stream:516      int4+h2o:20%
-Policies act after every EVICT_EVERY tokens by position, however the text is cut into steps. Their budget counts
-all tokens kept per layer and head, or a share of the text's tokens.
+A mode is a codec (a preset's name or a codec string), an eviction policy (docs/POLICIES.md), or both with a plus sign:
+    int4      k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4      h2o:20%      streaming:4+512      int4+h2o:50%
+A policy alone keeps its tokens in fp16. Percentages are of the tokens of the text that is read.
 """
 from dataclasses import dataclass
 
-EVICT_EVERY = 64
-POLICIES = ("stream", "h2o")
+import kvc
+
+POLICY_CODEC = "fp16"  # of modes that name a policy alone
 
 
 @dataclass(frozen=True)
 class Mode:
     name: str
     codec: str
-    policy: str = "none"
-    budget: str = ""
-
-    def budget_tokens(self, tokens: int) -> int:
-        """Tokens to keep of a text of so many tokens."""
-        if self.budget.endswith("%"):
-            return max(1, int(tokens * float(self.budget[:-1]) / 100))
-        return int(self.budget)
-
-    def cuts(self, first: int, end: int) -> list[tuple[int, int]]:
-        """Steps that read positions first .. end - 1: one, unless a policy acts in between."""
-        if self.policy == "none":
-            return [(first, end)]
-        inner = range((first // EVICT_EVERY + 1) * EVICT_EVERY, end, EVICT_EVERY)
-        edges = [first, *inner, end]
-        return list(zip(edges, edges[1:]))
+    policy: str = ""  # canonical, "" for none
 
 
 def split_modes(text: str) -> list[str]:
-    """Splits --modes at its commas, except for those inside a codec string (pieces like v=... continue the one before)."""
+    """Splits --modes at its commas, except for those inside a codec or policy string: pieces like v=... continue the one before."""
     modes: list[str] = []
     for piece in (piece.strip() for piece in text.replace(";", ",").split(",")):
         if not piece:
             continue
-        continues = "=" in piece.split("+")[0] and not piece.startswith("k=")
-        if continues and modes and modes[-1].startswith("k="):
+        continues = "=" in piece.split("+")[0].split(":")[0] and not piece.startswith("k=")
+        if continues and modes and (modes[-1].startswith("k=") or ":" in modes[-1]):
             modes[-1] += "," + piece
         else:
             modes.append(piece)
@@ -50,11 +35,13 @@ def split_modes(text: str) -> list[str]:
 
 
 def parse_mode(text: str) -> Mode:
-    codec, plus, rest = text.partition("+")
+    """The mode of that text; its parts are checked by the library."""
+    library = kvc.default_library()
+    if text.partition(":")[0] in library.policies():
+        return Mode(text, POLICY_CODEC, library.policy_format(text))
+    codec, plus, policy = text.partition("+")
     if not plus:
         return Mode(text, codec)
-    policy, _, budget = rest.partition(":")
-    number = budget.removesuffix("%")
-    if policy not in POLICIES or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
-        raise ValueError(f"mode {text}: after the plus sign comes {' or '.join(POLICIES)}, a colon and a budget such as 516 or 20%")
-    return Mode(text, codec, policy, budget)
+    if not policy:
+        raise ValueError(f"mode {text}: a policy belongs after the plus sign")
+    return Mode(text, codec, library.policy_format(policy))

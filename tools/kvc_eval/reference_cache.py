@@ -35,6 +35,9 @@ class ReferenceCache:
     def length(self, sequence_id: int) -> int:
         return self._sequences[sequence_id].length
 
+    def step_limit(self, sequence_id: int) -> int:
+        return 1 << 40
+
     def step(self, sequence_ids: list[int], counts: list[int]) -> "ReferenceStep":
         return ReferenceStep(self, [self._reserve(s, n) for s, n in zip(sequence_ids, counts)], counts)
 

@@ -52,6 +52,22 @@ public unsafe class kvc {
     return ret;
   }
 
+  public static long kvc_policy_count() {
+    long ret = kvcPINVOKE.kvc_policy_count();
+    return ret;
+  }
+
+  public static string kvc_policy_name(long index) {
+    string ret = kvcPINVOKE.kvc_policy_name(index);
+    return ret;
+  }
+
+  public static long kvc_policy_format(string policy, byte* out_, long out_bytes) {
+    long ret = kvcPINVOKE.kvc_policy_format(policy, out_, out_bytes);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+    return ret;
+  }
+
   public static long kvc_target_count() {
     long ret = kvcPINVOKE.kvc_target_count();
     return ret;
@@ -137,6 +153,16 @@ public unsafe class kvc {
 
   public static void kvc_seq_prompt_set(CacheHandle cache, long seq, long end) {
     kvcPINVOKE.kvc_seq_prompt_set(cache, seq, end);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static void kvc_seq_budget_set(CacheHandle cache, long seq, long budget) {
+    kvcPINVOKE.kvc_seq_budget_set(cache, seq, budget);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static void kvc_seq_step_limit(CacheHandle cache, long seq, long* out_) {
+    kvcPINVOKE.kvc_seq_step_limit(cache, seq, out_);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 

@@ -288,6 +288,15 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_codec_format___")]
   public static extern long kvc_codec_format(string jarg1, byte* jarg2, long jarg3);
 
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_policy_count___")]
+  public static extern long kvc_policy_count();
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_policy_name___")]
+  public static extern string kvc_policy_name(long jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_policy_format___")]
+  public static extern long kvc_policy_format(string jarg1, byte* jarg2, long jarg3);
+
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_target_count___")]
   public static extern long kvc_target_count();
 
@@ -428,6 +437,18 @@ unsafe class kvcPINVOKE {
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_rope_dims_get___")]
   public static extern long kvc_options_rope_dims_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_policy_set___")]
+  public static extern void kvc_options_policy_set(global::System.Runtime.InteropServices.HandleRef jarg1, string jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_policy_get___")]
+  public static extern string kvc_options_policy_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_context_tokens_set___")]
+  public static extern void kvc_options_context_tokens_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_context_tokens_get___")]
+  public static extern long kvc_options_context_tokens_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_options___")]
   public static extern global::System.IntPtr new_kvc_options();
@@ -665,6 +686,12 @@ unsafe class kvcPINVOKE {
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_prompt_set___")]
   public static extern void kvc_seq_prompt_set(CacheHandle jarg1, long jarg2, long jarg3);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_budget_set___")]
+  public static extern void kvc_seq_budget_set(CacheHandle jarg1, long jarg2, long jarg3);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_step_limit___")]
+  public static extern void kvc_seq_step_limit(CacheHandle jarg1, long jarg2, long* jarg3);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_options_struct_size_get___")]
   public static extern uint kvc_step_options_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);

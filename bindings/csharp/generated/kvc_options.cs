@@ -288,6 +288,28 @@ public class kvc_options : global::System.IDisposable {
     } 
   }
 
+  public string policy {
+    set {
+      kvcPINVOKE.kvc_options_policy_set(swigCPtr, value);
+      if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+    } 
+    get {
+      string ret = kvcPINVOKE.kvc_options_policy_get(swigCPtr);
+      if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+      return ret;
+    } 
+  }
+
+  public long context_tokens {
+    set {
+      kvcPINVOKE.kvc_options_context_tokens_set(swigCPtr, value);
+    } 
+    get {
+      long ret = kvcPINVOKE.kvc_options_context_tokens_get(swigCPtr);
+      return ret;
+    } 
+  }
+
   public kvc_options() : this(kvcPINVOKE.new_kvc_options(), true) {
   }
 

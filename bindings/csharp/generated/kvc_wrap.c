@@ -607,6 +607,49 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_codec_format___(char * jarg1
 }
 
 
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_policy_count___() {
+  long long jresult = 0 ;
+  int64_t result;
+  
+  result = kvc_policy_count();
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT char * SWIGSTDCALL CSharp_KvcfRaw_kvc_policy_name___(long long jarg1) {
+  char * jresult = 0 ;
+  int64_t arg1 ;
+  char *result = 0 ;
+  
+  arg1 = (int64_t)jarg1; 
+  result = (char *)kvc_policy_name(arg1);
+  jresult = SWIG_csharp_string_callback((const char *)result); 
+  return jresult;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_policy_format___(char * jarg1, void* jarg2, long long jarg3) {
+  long long jresult = 0 ;
+  char *arg1 = 0 ;
+  char *arg2 = 0 ;
+  int64_t arg3 ;
+  kvc_error *arg4 = 0 ;
+  int64_t result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg4 = &failure; 
+  arg1 = (char *)jarg1; 
+  arg2 = (char *)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  result = kvc_policy_format((char const *)arg1,arg2,arg3,arg4);
+  jresult = result; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  return jresult;
+}
+
+
 SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_target_count___() {
   long long jresult = 0 ;
   int64_t result;
@@ -1138,6 +1181,59 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_options_rope_dims_get___(voi
   
   arg1 = (struct kvc_options *)jarg1; 
   result =  ((arg1)->rope_dims);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_policy_set___(void * jarg1, char * jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  char *arg2 = (char *)0 ;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  arg2 = (char *)jarg2; 
+  {
+    const char* text = arg2 ? arg2 : "";
+    if (strlen(text) < 128) {
+      memset(arg1->policy, 0, 128);
+      memcpy(arg1->policy, text, strlen(text));
+    } else {
+      /*@SWIG:csharp/csharp.i,34,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG@*/;
+    }
+  }
+}
+
+
+SWIGEXPORT char * SWIGSTDCALL CSharp_KvcfRaw_kvc_options_policy_get___(void * jarg1) {
+  char * jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  char *result = 0 ;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  result = (char *)(char *) ((arg1)->policy);
+  jresult = SWIG_csharp_string_callback((const char *)result); 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_context_tokens_set___(void * jarg1, long long jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->context_tokens = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_options_context_tokens_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  result =  ((arg1)->context_tokens);
   jresult = result; 
   return jresult;
 }
@@ -2140,6 +2236,44 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_prompt_set___(void* jarg1, lo
   arg2 = (kvc_seq)jarg2; 
   arg3 = (int64_t)jarg3; 
   result = (kvc_status)kvc_seq_prompt_set(arg1,arg2,arg3,arg4);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_budget_set___(void* jarg1, long long jarg2, long long jarg3) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t arg3 ;
+  kvc_error *arg4 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg4 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (kvc_seq)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  result = (kvc_status)kvc_seq_budget_set(arg1,arg2,arg3,arg4);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_step_limit___(void* jarg1, long long jarg2, void* jarg3) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t *arg3 = 0 ;
+  kvc_error *arg4 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg4 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (kvc_seq)jarg2; 
+  arg3 = (int64_t *)jarg3; 
+  result = (kvc_status)kvc_seq_step_limit((struct kvc_cache const *)arg1,arg2,arg3,arg4);
   (void)result; (void)failure; 
   if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
 }

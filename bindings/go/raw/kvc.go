@@ -49,10 +49,10 @@ typedef long long swig_type_15;
 typedef _gostring_ swig_type_16;
 typedef long long swig_type_17;
 typedef long long swig_type_18;
-typedef long long swig_type_19;
-typedef long long swig_type_20;
+typedef _gostring_ swig_type_19;
+typedef _goslice_ swig_type_20;
 typedef long long swig_type_21;
-typedef long long swig_type_22;
+typedef _gostring_ swig_type_22;
 typedef long long swig_type_23;
 typedef long long swig_type_24;
 typedef long long swig_type_25;
@@ -60,16 +60,16 @@ typedef long long swig_type_26;
 typedef long long swig_type_27;
 typedef long long swig_type_28;
 typedef long long swig_type_29;
-typedef _gostring_ swig_type_30;
-typedef _gostring_ swig_type_31;
-typedef _gostring_ swig_type_32;
-typedef _gostring_ swig_type_33;
+typedef long long swig_type_30;
+typedef long long swig_type_31;
+typedef long long swig_type_32;
+typedef long long swig_type_33;
 typedef long long swig_type_34;
 typedef long long swig_type_35;
-typedef long long swig_type_36;
-typedef long long swig_type_37;
-typedef long long swig_type_38;
-typedef long long swig_type_39;
+typedef _gostring_ swig_type_36;
+typedef _gostring_ swig_type_37;
+typedef _gostring_ swig_type_38;
+typedef _gostring_ swig_type_39;
 typedef long long swig_type_40;
 typedef long long swig_type_41;
 typedef long long swig_type_42;
@@ -80,12 +80,12 @@ typedef long long swig_type_46;
 typedef long long swig_type_47;
 typedef long long swig_type_48;
 typedef long long swig_type_49;
-typedef long long swig_type_50;
-typedef long long swig_type_51;
+typedef _gostring_ swig_type_50;
+typedef _gostring_ swig_type_51;
 typedef long long swig_type_52;
 typedef long long swig_type_53;
-typedef _gostring_ swig_type_54;
-typedef _gostring_ swig_type_55;
+typedef long long swig_type_54;
+typedef long long swig_type_55;
 typedef long long swig_type_56;
 typedef long long swig_type_57;
 typedef long long swig_type_58;
@@ -94,8 +94,8 @@ typedef long long swig_type_60;
 typedef long long swig_type_61;
 typedef long long swig_type_62;
 typedef long long swig_type_63;
-typedef long long swig_type_64;
-typedef long long swig_type_65;
+typedef _gostring_ swig_type_64;
+typedef _gostring_ swig_type_65;
 typedef long long swig_type_66;
 typedef long long swig_type_67;
 typedef long long swig_type_68;
@@ -110,9 +110,9 @@ typedef long long swig_type_76;
 typedef long long swig_type_77;
 typedef long long swig_type_78;
 typedef long long swig_type_79;
-typedef _goslice_ swig_type_80;
+typedef long long swig_type_80;
 typedef long long swig_type_81;
-typedef _goslice_ swig_type_82;
+typedef long long swig_type_82;
 typedef long long swig_type_83;
 typedef long long swig_type_84;
 typedef long long swig_type_85;
@@ -120,9 +120,9 @@ typedef long long swig_type_86;
 typedef long long swig_type_87;
 typedef long long swig_type_88;
 typedef long long swig_type_89;
-typedef long long swig_type_90;
+typedef _goslice_ swig_type_90;
 typedef long long swig_type_91;
-typedef long long swig_type_92;
+typedef _goslice_ swig_type_92;
 typedef long long swig_type_93;
 typedef long long swig_type_94;
 typedef long long swig_type_95;
@@ -132,7 +132,7 @@ typedef long long swig_type_98;
 typedef long long swig_type_99;
 typedef long long swig_type_100;
 typedef long long swig_type_101;
-typedef _goslice_ swig_type_102;
+typedef long long swig_type_102;
 typedef long long swig_type_103;
 typedef long long swig_type_104;
 typedef long long swig_type_105;
@@ -142,7 +142,7 @@ typedef long long swig_type_108;
 typedef long long swig_type_109;
 typedef long long swig_type_110;
 typedef long long swig_type_111;
-typedef long long swig_type_112;
+typedef _goslice_ swig_type_112;
 typedef long long swig_type_113;
 typedef long long swig_type_114;
 typedef long long swig_type_115;
@@ -151,34 +151,34 @@ typedef long long swig_type_117;
 typedef long long swig_type_118;
 typedef long long swig_type_119;
 typedef long long swig_type_120;
-typedef _goslice_ swig_type_121;
-typedef _goslice_ swig_type_122;
-typedef _goslice_ swig_type_123;
+typedef long long swig_type_121;
+typedef long long swig_type_122;
+typedef long long swig_type_123;
 typedef long long swig_type_124;
-typedef _goslice_ swig_type_125;
-typedef _goslice_ swig_type_126;
-typedef _goslice_ swig_type_127;
+typedef long long swig_type_125;
+typedef long long swig_type_126;
+typedef long long swig_type_127;
 typedef long long swig_type_128;
 typedef long long swig_type_129;
 typedef long long swig_type_130;
 typedef long long swig_type_131;
 typedef long long swig_type_132;
-typedef _goslice_ swig_type_133;
+typedef long long swig_type_133;
 typedef _goslice_ swig_type_134;
 typedef _goslice_ swig_type_135;
-typedef long long swig_type_136;
+typedef _goslice_ swig_type_136;
 typedef long long swig_type_137;
-typedef long long swig_type_138;
-typedef long long swig_type_139;
-typedef long long swig_type_140;
+typedef _goslice_ swig_type_138;
+typedef _goslice_ swig_type_139;
+typedef _goslice_ swig_type_140;
 typedef long long swig_type_141;
 typedef long long swig_type_142;
 typedef long long swig_type_143;
 typedef long long swig_type_144;
 typedef long long swig_type_145;
-typedef long long swig_type_146;
-typedef long long swig_type_147;
-typedef long long swig_type_148;
+typedef _goslice_ swig_type_146;
+typedef _goslice_ swig_type_147;
+typedef _goslice_ swig_type_148;
 typedef long long swig_type_149;
 typedef long long swig_type_150;
 typedef long long swig_type_151;
@@ -187,36 +187,36 @@ typedef long long swig_type_153;
 typedef long long swig_type_154;
 typedef long long swig_type_155;
 typedef long long swig_type_156;
-typedef _goslice_ swig_type_157;
+typedef long long swig_type_157;
 typedef long long swig_type_158;
-typedef _goslice_ swig_type_159;
+typedef long long swig_type_159;
 typedef long long swig_type_160;
 typedef long long swig_type_161;
 typedef long long swig_type_162;
 typedef long long swig_type_163;
 typedef long long swig_type_164;
-typedef _goslice_ swig_type_165;
+typedef long long swig_type_165;
 typedef long long swig_type_166;
 typedef long long swig_type_167;
 typedef long long swig_type_168;
-typedef _goslice_ swig_type_169;
-typedef long long swig_type_170;
+typedef long long swig_type_169;
+typedef _goslice_ swig_type_170;
 typedef long long swig_type_171;
-typedef long long swig_type_172;
-typedef _goslice_ swig_type_173;
+typedef _goslice_ swig_type_172;
+typedef long long swig_type_173;
 typedef long long swig_type_174;
 typedef long long swig_type_175;
 typedef long long swig_type_176;
 typedef long long swig_type_177;
-typedef long long swig_type_178;
+typedef _goslice_ swig_type_178;
 typedef long long swig_type_179;
 typedef long long swig_type_180;
 typedef long long swig_type_181;
-typedef long long swig_type_182;
+typedef _goslice_ swig_type_182;
 typedef long long swig_type_183;
 typedef long long swig_type_184;
 typedef long long swig_type_185;
-typedef long long swig_type_186;
+typedef _goslice_ swig_type_186;
 typedef long long swig_type_187;
 typedef long long swig_type_188;
 typedef long long swig_type_189;
@@ -249,7 +249,20 @@ typedef long long swig_type_215;
 typedef long long swig_type_216;
 typedef long long swig_type_217;
 typedef long long swig_type_218;
-typedef _gostring_ swig_type_219;
+typedef long long swig_type_219;
+typedef long long swig_type_220;
+typedef long long swig_type_221;
+typedef long long swig_type_222;
+typedef long long swig_type_223;
+typedef long long swig_type_224;
+typedef long long swig_type_225;
+typedef long long swig_type_226;
+typedef long long swig_type_227;
+typedef long long swig_type_228;
+typedef long long swig_type_229;
+typedef long long swig_type_230;
+typedef long long swig_type_231;
+typedef _gostring_ swig_type_232;
 extern void _wrap_Swig_free_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_raw_34db36d697db1bc7(swig_intgo arg1);
 extern swig_type_1 _wrap_kvc_version_raw_34db36d697db1bc7(void);
@@ -293,41 +306,44 @@ extern swig_intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_34db36d697db1bc7(void);
 extern swig_type_9 _wrap_kvc_preset_count_raw_34db36d697db1bc7(void);
 extern swig_type_10 _wrap_kvc_preset_name_raw_34db36d697db1bc7(swig_type_11 arg1);
 extern swig_type_12 _wrap_kvc_codec_format_raw_34db36d697db1bc7(swig_type_13 arg1, swig_type_14 arg2, uintptr_t arg3);
-extern swig_type_15 _wrap_kvc_target_count_raw_34db36d697db1bc7(void);
-extern swig_type_16 _wrap_kvc_target_name_raw_34db36d697db1bc7(swig_type_17 arg1);
+extern swig_type_15 _wrap_kvc_policy_count_raw_34db36d697db1bc7(void);
+extern swig_type_16 _wrap_kvc_policy_name_raw_34db36d697db1bc7(swig_type_17 arg1);
+extern swig_type_18 _wrap_kvc_policy_format_raw_34db36d697db1bc7(swig_type_19 arg1, swig_type_20 arg2, uintptr_t arg3);
+extern swig_type_21 _wrap_kvc_target_count_raw_34db36d697db1bc7(void);
+extern swig_type_22 _wrap_kvc_target_name_raw_34db36d697db1bc7(swig_type_23 arg1);
 extern int _wrap_kvc_options_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_options_device_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_options_device_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_layers_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_18 arg2);
-extern swig_type_19 _wrap_kvc_options_layers_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_kv_heads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_20 arg2);
-extern swig_type_21 _wrap_kvc_options_kv_heads_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_q_heads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_22 arg2);
-extern swig_type_23 _wrap_kvc_options_q_heads_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_k_dim_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_24 arg2);
-extern swig_type_25 _wrap_kvc_options_k_dim_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_v_dim_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_26 arg2);
-extern swig_type_27 _wrap_kvc_options_v_dim_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_sliding_window_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_28 arg2);
-extern swig_type_29 _wrap_kvc_options_sliding_window_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_codec_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_30 arg2);
-extern swig_type_31 _wrap_kvc_options_codec_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_target_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_32 arg2);
-extern swig_type_33 _wrap_kvc_options_target_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_34 arg2);
-extern swig_type_35 _wrap_kvc_options_arena_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_36 arg2);
-extern swig_type_37 _wrap_kvc_options_arena_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_38 arg2);
-extern swig_type_39 _wrap_kvc_options_arena_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_layers_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_24 arg2);
+extern swig_type_25 _wrap_kvc_options_layers_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_kv_heads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_26 arg2);
+extern swig_type_27 _wrap_kvc_options_kv_heads_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_q_heads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_28 arg2);
+extern swig_type_29 _wrap_kvc_options_q_heads_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_k_dim_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_30 arg2);
+extern swig_type_31 _wrap_kvc_options_k_dim_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_v_dim_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_32 arg2);
+extern swig_type_33 _wrap_kvc_options_v_dim_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_sliding_window_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_34 arg2);
+extern swig_type_35 _wrap_kvc_options_sliding_window_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_codec_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_36 arg2);
+extern swig_type_37 _wrap_kvc_options_codec_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_target_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_38 arg2);
+extern swig_type_39 _wrap_kvc_options_target_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_40 arg2);
+extern swig_type_41 _wrap_kvc_options_arena_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_42 arg2);
+extern swig_type_43 _wrap_kvc_options_arena_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_44 arg2);
+extern swig_type_45 _wrap_kvc_options_arena_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_options_arena_block_set_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2);
 extern uintptr_t _wrap_kvc_options_arena_block_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_options_arena_growth_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_options_arena_growth_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_options_spare_pages_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_options_spare_pages_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_threads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_40 arg2);
-extern swig_type_41 _wrap_kvc_options_threads_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_threads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_46 arg2);
+extern swig_type_47 _wrap_kvc_options_threads_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_options_saturate_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_options_saturate_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_options_rope_pairs_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
@@ -338,89 +354,95 @@ extern void _wrap_kvc_options_positions_set_raw_34db36d697db1bc7(uintptr_t arg1,
 extern int _wrap_kvc_options_positions_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_options_rope_theta_set_raw_34db36d697db1bc7(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_options_rope_theta_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_options_rope_dims_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_42 arg2);
-extern swig_type_43 _wrap_kvc_options_rope_dims_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_rope_dims_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_48 arg2);
+extern swig_type_49 _wrap_kvc_options_rope_dims_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_policy_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_50 arg2);
+extern swig_type_51 _wrap_kvc_options_policy_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_options_context_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_52 arg2);
+extern swig_type_53 _wrap_kvc_options_context_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_options_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_options_raw_34db36d697db1bc7(uintptr_t arg1);
 extern int _wrap_kvc_layer_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_layer_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_layer_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_layer_kv_heads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_44 arg2);
-extern swig_type_45 _wrap_kvc_layer_kv_heads_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_layer_q_heads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_46 arg2);
-extern swig_type_47 _wrap_kvc_layer_q_heads_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_layer_k_dim_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_48 arg2);
-extern swig_type_49 _wrap_kvc_layer_k_dim_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_layer_v_dim_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_50 arg2);
-extern swig_type_51 _wrap_kvc_layer_v_dim_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_layer_sliding_window_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_52 arg2);
-extern swig_type_53 _wrap_kvc_layer_sliding_window_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_layer_codec_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_54 arg2);
-extern swig_type_55 _wrap_kvc_layer_codec_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_kv_heads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_54 arg2);
+extern swig_type_55 _wrap_kvc_layer_kv_heads_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_q_heads_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_56 arg2);
+extern swig_type_57 _wrap_kvc_layer_q_heads_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_k_dim_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_58 arg2);
+extern swig_type_59 _wrap_kvc_layer_k_dim_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_v_dim_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_60 arg2);
+extern swig_type_61 _wrap_kvc_layer_v_dim_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_sliding_window_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_62 arg2);
+extern swig_type_63 _wrap_kvc_layer_sliding_window_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_layer_codec_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_64 arg2);
+extern swig_type_65 _wrap_kvc_layer_codec_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_layer_rope_theta_set_raw_34db36d697db1bc7(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_layer_rope_theta_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_layer_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_layer_raw_34db36d697db1bc7(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_supports_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, swig_type_56 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_supports_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, swig_type_66 arg3, uintptr_t arg4);
 extern int _wrap_kvc_plan_request_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_plan_request_partial_commit_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_plan_request_partial_commit_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_57 arg2);
-extern swig_type_58 _wrap_kvc_plan_request_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_59 arg2);
-extern swig_type_60 _wrap_kvc_plan_request_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_step_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_61 arg2);
-extern swig_type_62 _wrap_kvc_plan_request_step_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_budget_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_63 arg2);
-extern swig_type_64 _wrap_kvc_plan_request_budget_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_67 arg2);
+extern swig_type_68 _wrap_kvc_plan_request_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_69 arg2);
+extern swig_type_70 _wrap_kvc_plan_request_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_step_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_71 arg2);
+extern swig_type_72 _wrap_kvc_plan_request_step_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_budget_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_73 arg2);
+extern swig_type_74 _wrap_kvc_plan_request_budget_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_plan_request_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_plan_request_raw_34db36d697db1bc7(uintptr_t arg1);
 extern int _wrap_kvc_plan_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_plan_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_plan_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_arena_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_65 arg2);
-extern swig_type_66 _wrap_kvc_plan_arena_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_slab_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_67 arg2);
-extern swig_type_68 _wrap_kvc_plan_slab_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_record_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_69 arg2);
-extern swig_type_70 _wrap_kvc_plan_record_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_fp16_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_71 arg2);
-extern swig_type_72 _wrap_kvc_plan_fp16_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_max_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_73 arg2);
-extern swig_type_74 _wrap_kvc_plan_max_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_plan_max_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_75 arg2);
-extern swig_type_76 _wrap_kvc_plan_max_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_arena_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_75 arg2);
+extern swig_type_76 _wrap_kvc_plan_arena_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_slab_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_77 arg2);
+extern swig_type_78 _wrap_kvc_plan_slab_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_record_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_79 arg2);
+extern swig_type_80 _wrap_kvc_plan_record_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_fp16_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_81 arg2);
+extern swig_type_82 _wrap_kvc_plan_fp16_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_max_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_83 arg2);
+extern swig_type_84 _wrap_kvc_plan_max_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_plan_max_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_85 arg2);
+extern swig_type_86 _wrap_kvc_plan_max_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_plan_codec_bits_set_raw_34db36d697db1bc7(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_plan_codec_bits_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_plan_effective_bits_set_raw_34db36d697db1bc7(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_plan_effective_bits_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_plan_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_plan_raw_34db36d697db1bc7(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_plan_compute_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, swig_type_77 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern uintptr_t _wrap_kvc_create_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, swig_type_78 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_plan_compute_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, swig_type_87 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern uintptr_t _wrap_kvc_create_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, swig_type_88 arg3, uintptr_t arg4);
 extern swig_intgo _wrap_kvc_destroy_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_kvc_sink_logits_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_79 arg2, swig_type_80 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_rope_frequencies_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_81 arg2, swig_type_82 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_sink_logits_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_89 arg2, swig_type_90 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_rope_frequencies_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_91 arg2, swig_type_92 arg3, uintptr_t arg4);
 extern int _wrap_kvc_seq_options_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_seq_options_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_seq_options_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_options_first_position_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_83 arg2);
-extern swig_type_84 _wrap_kvc_seq_options_first_position_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_options_prompt_length_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_85 arg2);
-extern swig_type_86 _wrap_kvc_seq_options_prompt_length_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_options_first_position_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_93 arg2);
+extern swig_type_94 _wrap_kvc_seq_options_first_position_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_options_prompt_length_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_95 arg2);
+extern swig_type_96 _wrap_kvc_seq_options_prompt_length_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_seq_options_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_seq_options_raw_34db36d697db1bc7(uintptr_t arg1);
 extern swig_intgo _wrap_KVC_CUT_EXACT_raw_34db36d697db1bc7(void);
 extern swig_intgo _wrap_KVC_CUT_INEXACT_raw_34db36d697db1bc7(void);
-extern swig_type_87 _wrap_kvc_seq_create_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_seq_destroy_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_88 arg2, uintptr_t arg3);
-extern swig_type_89 _wrap_kvc_seq_fork_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_90 arg2, swig_type_91 arg3, int arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_truncate_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_92 arg2, swig_type_93 arg3, int arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_length_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_94 arg2, swig_voidp arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_exact_floor_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_95 arg2, swig_voidp arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_live_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_96 arg2, swig_type_97 arg3, swig_type_98 arg4, swig_voidp arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_positions_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_99 arg2, swig_type_100 arg3, swig_type_101 arg4, swig_type_102 arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_prompt_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_103 arg2, swig_type_104 arg3, uintptr_t arg4);
+extern swig_type_97 _wrap_kvc_seq_create_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_intgo _wrap_kvc_seq_destroy_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_98 arg2, uintptr_t arg3);
+extern swig_type_99 _wrap_kvc_seq_fork_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_100 arg2, swig_type_101 arg3, int arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_truncate_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_102 arg2, swig_type_103 arg3, int arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_length_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_104 arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_exact_floor_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_105 arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_live_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_106 arg2, swig_type_107 arg3, swig_type_108 arg4, swig_voidp arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_positions_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_109 arg2, swig_type_110 arg3, swig_type_111 arg4, swig_type_112 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_prompt_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_113 arg2, swig_type_114 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_budget_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_115 arg2, swig_type_116 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_step_limit_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_117 arg2, swig_voidp arg3, uintptr_t arg4);
 extern int _wrap_kvc_step_options_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_step_options_kv_dtype_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_step_options_kv_dtype_get_raw_34db36d697db1bc7(uintptr_t arg1);
@@ -428,22 +450,22 @@ extern void _wrap_kvc_step_options_q_dtype_set_raw_34db36d697db1bc7(uintptr_t ar
 extern int _wrap_kvc_step_options_q_dtype_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_step_options_out_dtype_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_step_options_out_dtype_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_k_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_105 arg2);
-extern swig_type_106 _wrap_kvc_step_options_k_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_k_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_107 arg2);
-extern swig_type_108 _wrap_kvc_step_options_k_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_v_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_109 arg2);
-extern swig_type_110 _wrap_kvc_step_options_v_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_v_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_111 arg2);
-extern swig_type_112 _wrap_kvc_step_options_v_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_q_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_113 arg2);
-extern swig_type_114 _wrap_kvc_step_options_q_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_q_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_115 arg2);
-extern swig_type_116 _wrap_kvc_step_options_q_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_out_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_117 arg2);
-extern swig_type_118 _wrap_kvc_step_options_out_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_step_options_out_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_119 arg2);
-extern swig_type_120 _wrap_kvc_step_options_out_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_k_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_118 arg2);
+extern swig_type_119 _wrap_kvc_step_options_k_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_k_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_120 arg2);
+extern swig_type_121 _wrap_kvc_step_options_k_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_v_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_122 arg2);
+extern swig_type_123 _wrap_kvc_step_options_v_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_v_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_124 arg2);
+extern swig_type_125 _wrap_kvc_step_options_v_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_q_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_126 arg2);
+extern swig_type_127 _wrap_kvc_step_options_q_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_q_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_128 arg2);
+extern swig_type_129 _wrap_kvc_step_options_q_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_out_token_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_130 arg2);
+extern swig_type_131 _wrap_kvc_step_options_out_token_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_step_options_out_head_stride_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_132 arg2);
+extern swig_type_133 _wrap_kvc_step_options_out_head_stride_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_step_options_partial_commit_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_step_options_partial_commit_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_step_options_strict_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
@@ -454,9 +476,9 @@ extern void _wrap_kvc_step_options_reserved_set_raw_34db36d697db1bc7(uintptr_t a
 extern int _wrap_kvc_step_options_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_step_options_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_step_options_raw_34db36d697db1bc7(uintptr_t arg1);
-extern uintptr_t _wrap_kvc_step_begin_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_121 arg2, swig_type_122 arg3, swig_type_123 arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_append_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_124 arg2, swig_type_125 arg3, swig_type_126 arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_step_commit_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_127 arg2, uintptr_t arg3);
+extern uintptr_t _wrap_kvc_step_begin_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_134 arg2, swig_type_135 arg3, swig_type_136 arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_append_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_137 arg2, swig_type_138 arg3, swig_type_139 arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_step_commit_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_140 arg2, uintptr_t arg3);
 extern swig_intgo _wrap_kvc_step_abort_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2);
 extern int _wrap_kvc_attend_options_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_attend_options_scale_set_raw_34db36d697db1bc7(uintptr_t arg1, float arg2);
@@ -465,98 +487,98 @@ extern void _wrap_kvc_attend_options_soft_cap_set_raw_34db36d697db1bc7(uintptr_t
 extern float _wrap_kvc_attend_options_soft_cap_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_attend_options_partial_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_attend_options_partial_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_sliding_window_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_128 arg2);
-extern swig_type_129 _wrap_kvc_attend_options_sliding_window_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_causal_offset_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_130 arg2);
-extern swig_type_131 _wrap_kvc_attend_options_causal_offset_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_sliding_window_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_141 arg2);
+extern swig_type_142 _wrap_kvc_attend_options_sliding_window_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_causal_offset_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_143 arg2);
+extern swig_type_144 _wrap_kvc_attend_options_causal_offset_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_attend_options_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_attend_options_raw_34db36d697db1bc7(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_attend_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_132 arg2, swig_type_133 arg3, swig_type_134 arg4, swig_type_135 arg5, uintptr_t arg6, uintptr_t arg7);
+extern swig_intgo _wrap_kvc_attend_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_145 arg2, swig_type_146 arg3, swig_type_147 arg4, swig_type_148 arg5, uintptr_t arg6, uintptr_t arg7);
 extern int _wrap_kvc_evict_options_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_evict_options_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_evict_options_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_layer_begin_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_136 arg2);
-extern swig_type_137 _wrap_kvc_evict_options_layer_begin_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_layer_end_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_138 arg2);
-extern swig_type_139 _wrap_kvc_evict_options_layer_end_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_head_begin_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_140 arg2);
-extern swig_type_141 _wrap_kvc_evict_options_head_begin_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_head_end_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_142 arg2);
-extern swig_type_143 _wrap_kvc_evict_options_head_end_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_budget_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_144 arg2);
-extern swig_type_145 _wrap_kvc_evict_options_budget_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_recent_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_146 arg2);
-extern swig_type_147 _wrap_kvc_evict_options_recent_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_layer_begin_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_149 arg2);
+extern swig_type_150 _wrap_kvc_evict_options_layer_begin_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_layer_end_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_151 arg2);
+extern swig_type_152 _wrap_kvc_evict_options_layer_end_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_head_begin_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_153 arg2);
+extern swig_type_154 _wrap_kvc_evict_options_head_begin_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_head_end_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_155 arg2);
+extern swig_type_156 _wrap_kvc_evict_options_head_end_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_budget_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_157 arg2);
+extern swig_type_158 _wrap_kvc_evict_options_budget_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_recent_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_159 arg2);
+extern swig_type_160 _wrap_kvc_evict_options_recent_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_evict_options_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_evict_options_raw_34db36d697db1bc7(uintptr_t arg1);
 extern int _wrap_kvc_evict_report_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_evict_report_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_evict_report_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_evicted_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_148 arg2);
-extern swig_type_149 _wrap_kvc_evict_report_tokens_evicted_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_records_freed_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_150 arg2);
-extern swig_type_151 _wrap_kvc_evict_report_records_freed_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_bytes_freed_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_152 arg2);
-extern swig_type_153 _wrap_kvc_evict_report_bytes_freed_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_repacked_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_154 arg2);
-extern swig_type_155 _wrap_kvc_evict_report_tokens_repacked_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_evicted_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_161 arg2);
+extern swig_type_162 _wrap_kvc_evict_report_tokens_evicted_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_records_freed_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_163 arg2);
+extern swig_type_164 _wrap_kvc_evict_report_records_freed_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_bytes_freed_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_165 arg2);
+extern swig_type_166 _wrap_kvc_evict_report_bytes_freed_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_repacked_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_167 arg2);
+extern swig_type_168 _wrap_kvc_evict_report_tokens_repacked_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_evict_report_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_evict_report_raw_34db36d697db1bc7(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_evict_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_156 arg2, swig_type_157 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_evict_keep_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_158 arg2, swig_type_159 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_read_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_160 arg2, swig_type_161 arg3, swig_type_162 arg4, int arg5, swig_type_163 arg6, swig_type_164 arg7, swig_type_165 arg8, uintptr_t arg9);
-extern swig_intgo _wrap_kvc_seq_read_codes_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_166 arg2, swig_type_167 arg3, swig_type_168 arg4, int arg5, swig_type_169 arg6, swig_voidp arg7, uintptr_t arg8);
-extern swig_intgo _wrap_kvc_seq_read_mass_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_170 arg2, swig_type_171 arg3, swig_type_172 arg4, swig_type_173 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_evict_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_169 arg2, swig_type_170 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_evict_keep_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_171 arg2, swig_type_172 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_read_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_173 arg2, swig_type_174 arg3, swig_type_175 arg4, int arg5, swig_type_176 arg6, swig_type_177 arg7, swig_type_178 arg8, uintptr_t arg9);
+extern swig_intgo _wrap_kvc_seq_read_codes_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_179 arg2, swig_type_180 arg3, swig_type_181 arg4, int arg5, swig_type_182 arg6, swig_voidp arg7, uintptr_t arg8);
+extern swig_intgo _wrap_kvc_seq_read_mass_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_183 arg2, swig_type_184 arg3, swig_type_185 arg4, swig_type_186 arg5, uintptr_t arg6);
 extern int _wrap_kvc_stats_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_stats_open_steps_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_stats_open_steps_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_arena_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_174 arg2);
-extern swig_type_175 _wrap_kvc_stats_arena_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_bound_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_176 arg2);
-extern swig_type_177 _wrap_kvc_stats_bound_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_record_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_178 arg2);
-extern swig_type_179 _wrap_kvc_stats_record_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_sink_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_180 arg2);
-extern swig_type_181 _wrap_kvc_stats_sink_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_window_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_182 arg2);
-extern swig_type_183 _wrap_kvc_stats_window_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_code_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_184 arg2);
-extern swig_type_185 _wrap_kvc_stats_code_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_186 arg2);
-extern swig_type_187 _wrap_kvc_stats_side_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_188 arg2);
-extern swig_type_189 _wrap_kvc_stats_reserved_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_table_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_190 arg2);
-extern swig_type_191 _wrap_kvc_stats_table_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_scratch_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_192 arg2);
-extern swig_type_193 _wrap_kvc_stats_scratch_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_194 arg2);
-extern swig_type_195 _wrap_kvc_stats_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_appended_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_196 arg2);
-extern swig_type_197 _wrap_kvc_stats_tokens_appended_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_evicted_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_198 arg2);
-extern swig_type_199 _wrap_kvc_stats_tokens_evicted_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_pages_quantized_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_200 arg2);
-extern swig_type_201 _wrap_kvc_stats_pages_quantized_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_requantized_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_202 arg2);
-extern swig_type_203 _wrap_kvc_stats_tokens_requantized_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_stats_slow_calls_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_204 arg2);
-extern swig_type_205 _wrap_kvc_stats_slow_calls_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_arena_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_187 arg2);
+extern swig_type_188 _wrap_kvc_stats_arena_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_bound_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_189 arg2);
+extern swig_type_190 _wrap_kvc_stats_bound_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_record_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_191 arg2);
+extern swig_type_192 _wrap_kvc_stats_record_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_sink_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_193 arg2);
+extern swig_type_194 _wrap_kvc_stats_sink_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_window_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_195 arg2);
+extern swig_type_196 _wrap_kvc_stats_window_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_code_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_197 arg2);
+extern swig_type_198 _wrap_kvc_stats_code_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_199 arg2);
+extern swig_type_200 _wrap_kvc_stats_side_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_201 arg2);
+extern swig_type_202 _wrap_kvc_stats_reserved_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_table_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_203 arg2);
+extern swig_type_204 _wrap_kvc_stats_table_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_scratch_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_205 arg2);
+extern swig_type_206 _wrap_kvc_stats_scratch_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_sequences_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_207 arg2);
+extern swig_type_208 _wrap_kvc_stats_sequences_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_appended_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_209 arg2);
+extern swig_type_210 _wrap_kvc_stats_tokens_appended_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_evicted_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_211 arg2);
+extern swig_type_212 _wrap_kvc_stats_tokens_evicted_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_pages_quantized_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_213 arg2);
+extern swig_type_214 _wrap_kvc_stats_pages_quantized_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_requantized_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_215 arg2);
+extern swig_type_216 _wrap_kvc_stats_tokens_requantized_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_stats_slow_calls_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_217 arg2);
+extern swig_type_218 _wrap_kvc_stats_slow_calls_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_stats_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_stats_raw_34db36d697db1bc7(uintptr_t arg1);
 extern int _wrap_kvc_seq_stats_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_seq_stats_reserved_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_seq_stats_reserved_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_206 arg2);
-extern swig_type_207 _wrap_kvc_seq_stats_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_record_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_208 arg2);
-extern swig_type_209 _wrap_kvc_seq_stats_record_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_shared_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_210 arg2);
-extern swig_type_211 _wrap_kvc_seq_stats_shared_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_table_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_212 arg2);
-extern swig_type_213 _wrap_kvc_seq_stats_table_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_fp16_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_214 arg2);
-extern swig_type_215 _wrap_kvc_seq_stats_fp16_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_tokens_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_219 arg2);
+extern swig_type_220 _wrap_kvc_seq_stats_tokens_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_record_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_221 arg2);
+extern swig_type_222 _wrap_kvc_seq_stats_record_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_shared_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_223 arg2);
+extern swig_type_224 _wrap_kvc_seq_stats_shared_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_table_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_225 arg2);
+extern swig_type_226 _wrap_kvc_seq_stats_table_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_fp16_bytes_set_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_227 arg2);
+extern swig_type_228 _wrap_kvc_seq_stats_fp16_bytes_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_seq_stats_codec_bits_set_raw_34db36d697db1bc7(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_seq_stats_codec_bits_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_seq_stats_effective_bits_set_raw_34db36d697db1bc7(uintptr_t arg1, double arg2);
@@ -564,11 +586,11 @@ extern double _wrap_kvc_seq_stats_effective_bits_get_raw_34db36d697db1bc7(uintpt
 extern uintptr_t _wrap_new_kvc_seq_stats_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_seq_stats_raw_34db36d697db1bc7(uintptr_t arg1);
 extern swig_intgo _wrap_kvc_stats_get_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_seq_stats_get_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_216 arg2, uintptr_t arg3, uintptr_t arg4);
-extern uintptr_t _wrap_kvc_layers_new_raw_34db36d697db1bc7(swig_type_217 arg1);
-extern uintptr_t _wrap_kvc_layers_at_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_218 arg2);
+extern swig_intgo _wrap_kvc_seq_stats_get_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_229 arg2, uintptr_t arg3, uintptr_t arg4);
+extern uintptr_t _wrap_kvc_layers_new_raw_34db36d697db1bc7(swig_type_230 arg1);
+extern uintptr_t _wrap_kvc_layers_at_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_231 arg2);
 extern void _wrap_kvc_layers_delete_raw_34db36d697db1bc7(uintptr_t arg1);
-extern swig_type_219 _wrap_kvc_abi_mismatch_raw_34db36d697db1bc7(void);
+extern swig_type_232 _wrap_kvc_abi_mismatch_raw_34db36d697db1bc7(void);
 #undef intgo
 */
 import "C"
@@ -966,6 +988,37 @@ func Kvc_codec_format(arg1 string, arg2 []byte, arg3 Kvc_error) (_swig_ret int64
 	return swig_r
 }
 
+func Kvc_policy_count() (_swig_ret int64) {
+	var swig_r int64
+	swig_r = (int64)(C._wrap_kvc_policy_count_raw_34db36d697db1bc7())
+	return swig_r
+}
+
+func Kvc_policy_name(arg1 int64) (_swig_ret string) {
+	var swig_r string
+	_swig_i_0 := arg1
+	swig_r_p := C._wrap_kvc_policy_name_raw_34db36d697db1bc7(C.swig_type_17(_swig_i_0))
+	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
+	var swig_r_1 string
+ swig_r_1 = swigCopyString(swig_r) 
+	return swig_r_1
+}
+
+func Kvc_policy_format(arg1 string, arg2 []byte, arg3 Kvc_error) (_swig_ret int64) {
+	var swig_r int64
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := getSwigcptr(arg3)
+	swig_r = (int64)(C._wrap_kvc_policy_format_raw_34db36d697db1bc7(*(*C.swig_type_19)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg1
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	return swig_r
+}
+
 func Kvc_target_count() (_swig_ret int64) {
 	var swig_r int64
 	swig_r = (int64)(C._wrap_kvc_target_count_raw_34db36d697db1bc7())
@@ -975,7 +1028,7 @@ func Kvc_target_count() (_swig_ret int64) {
 func Kvc_target_name(arg1 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_target_name_raw_34db36d697db1bc7(C.swig_type_17(_swig_i_0))
+	swig_r_p := C._wrap_kvc_target_name_raw_34db36d697db1bc7(C.swig_type_23(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1014,7 +1067,7 @@ func (arg1 SwigcptrKvc_options) GetDevice() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_options) SetLayers(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_layers_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_18(_swig_i_1))
+	C._wrap_kvc_options_layers_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_24(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetLayers() (_swig_ret int64) {
@@ -1027,7 +1080,7 @@ func (arg1 SwigcptrKvc_options) GetLayers() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetKv_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_kv_heads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_20(_swig_i_1))
+	C._wrap_kvc_options_kv_heads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_26(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetKv_heads() (_swig_ret int64) {
@@ -1040,7 +1093,7 @@ func (arg1 SwigcptrKvc_options) GetKv_heads() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetQ_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_q_heads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_22(_swig_i_1))
+	C._wrap_kvc_options_q_heads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_28(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetQ_heads() (_swig_ret int64) {
@@ -1053,7 +1106,7 @@ func (arg1 SwigcptrKvc_options) GetQ_heads() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetK_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_k_dim_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_24(_swig_i_1))
+	C._wrap_kvc_options_k_dim_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_30(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetK_dim() (_swig_ret int64) {
@@ -1066,7 +1119,7 @@ func (arg1 SwigcptrKvc_options) GetK_dim() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetV_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_v_dim_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_26(_swig_i_1))
+	C._wrap_kvc_options_v_dim_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_32(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetV_dim() (_swig_ret int64) {
@@ -1079,7 +1132,7 @@ func (arg1 SwigcptrKvc_options) GetV_dim() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_sliding_window_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_28(_swig_i_1))
+	C._wrap_kvc_options_sliding_window_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_34(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetSliding_window() (_swig_ret int64) {
@@ -1092,7 +1145,7 @@ func (arg1 SwigcptrKvc_options) GetSliding_window() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetCodec(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_codec_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_options_codec_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1111,7 +1164,7 @@ func (arg1 SwigcptrKvc_options) GetCodec() (_swig_ret string) {
 func (arg1 SwigcptrKvc_options) SetTarget(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_target_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_32)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_options_target_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1130,7 +1183,7 @@ func (arg1 SwigcptrKvc_options) GetTarget() (_swig_ret string) {
 func (arg1 SwigcptrKvc_options) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_34(_swig_i_1))
+	C._wrap_kvc_options_arena_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_40(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_bytes() (_swig_ret int64) {
@@ -1143,7 +1196,7 @@ func (arg1 SwigcptrKvc_options) GetArena_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetArena_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_36(_swig_i_1))
+	C._wrap_kvc_options_arena_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_42(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_tokens() (_swig_ret int64) {
@@ -1156,7 +1209,7 @@ func (arg1 SwigcptrKvc_options) GetArena_tokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetArena_sequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_38(_swig_i_1))
+	C._wrap_kvc_options_arena_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_44(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_sequences() (_swig_ret int64) {
@@ -1208,7 +1261,7 @@ func (arg1 SwigcptrKvc_options) GetSpare_pages() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_options) SetThreads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_threads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_40(_swig_i_1))
+	C._wrap_kvc_options_threads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_46(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetThreads() (_swig_ret int64) {
@@ -1286,13 +1339,45 @@ func (arg1 SwigcptrKvc_options) GetRope_theta() (_swig_ret float64) {
 func (arg1 SwigcptrKvc_options) SetRope_dims(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_rope_dims_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_42(_swig_i_1))
+	C._wrap_kvc_options_rope_dims_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_48(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetRope_dims() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
 	swig_r = (int64)(C._wrap_kvc_options_rope_dims_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_options) SetPolicy(arg2 string) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_options_policy_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_1)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+}
+
+func (arg1 SwigcptrKvc_options) GetPolicy() (_swig_ret string) {
+	var swig_r string
+	_swig_i_0 := arg1
+	swig_r_p := C._wrap_kvc_options_policy_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0))
+	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
+	var swig_r_1 string
+ swig_r_1 = swigCopyString(swig_r) 
+	return swig_r_1
+}
+
+func (arg1 SwigcptrKvc_options) SetContext_tokens(arg2 int64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_options_context_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_52(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_options) GetContext_tokens() (_swig_ret int64) {
+	var swig_r int64
+	_swig_i_0 := arg1
+	swig_r = (int64)(C._wrap_kvc_options_context_tokens_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
@@ -1355,6 +1440,10 @@ type Kvc_options interface {
 	GetRope_theta() (_swig_ret float64)
 	SetRope_dims(arg2 int64)
 	GetRope_dims() (_swig_ret int64)
+	SetPolicy(arg2 string)
+	GetPolicy() (_swig_ret string)
+	SetContext_tokens(arg2 int64)
+	GetContext_tokens() (_swig_ret int64)
 }
 
 type SwigcptrKvc_layer uintptr
@@ -1389,7 +1478,7 @@ func (arg1 SwigcptrKvc_layer) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_layer) SetKv_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_kv_heads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_44(_swig_i_1))
+	C._wrap_kvc_layer_kv_heads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_54(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetKv_heads() (_swig_ret int64) {
@@ -1402,7 +1491,7 @@ func (arg1 SwigcptrKvc_layer) GetKv_heads() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetQ_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_q_heads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_46(_swig_i_1))
+	C._wrap_kvc_layer_q_heads_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_56(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetQ_heads() (_swig_ret int64) {
@@ -1415,7 +1504,7 @@ func (arg1 SwigcptrKvc_layer) GetQ_heads() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetK_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_k_dim_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_48(_swig_i_1))
+	C._wrap_kvc_layer_k_dim_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_58(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetK_dim() (_swig_ret int64) {
@@ -1428,7 +1517,7 @@ func (arg1 SwigcptrKvc_layer) GetK_dim() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetV_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_v_dim_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_50(_swig_i_1))
+	C._wrap_kvc_layer_v_dim_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_60(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetV_dim() (_swig_ret int64) {
@@ -1441,7 +1530,7 @@ func (arg1 SwigcptrKvc_layer) GetV_dim() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_sliding_window_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_52(_swig_i_1))
+	C._wrap_kvc_layer_sliding_window_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_62(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetSliding_window() (_swig_ret int64) {
@@ -1454,7 +1543,7 @@ func (arg1 SwigcptrKvc_layer) GetSliding_window() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetCodec(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_codec_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_54)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_layer_codec_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1522,7 +1611,7 @@ func Kvc_supports(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_error) 
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_supports_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_56(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_supports_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_66(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -1558,7 +1647,7 @@ func (arg1 SwigcptrKvc_plan_request) GetPartial_commit() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_plan_request) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_57(_swig_i_1))
+	C._wrap_kvc_plan_request_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_67(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetTokens() (_swig_ret int64) {
@@ -1571,7 +1660,7 @@ func (arg1 SwigcptrKvc_plan_request) GetTokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan_request) SetSequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_59(_swig_i_1))
+	C._wrap_kvc_plan_request_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_69(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetSequences() (_swig_ret int64) {
@@ -1584,7 +1673,7 @@ func (arg1 SwigcptrKvc_plan_request) GetSequences() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan_request) SetStep_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_step_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_61(_swig_i_1))
+	C._wrap_kvc_plan_request_step_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_71(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetStep_tokens() (_swig_ret int64) {
@@ -1597,7 +1686,7 @@ func (arg1 SwigcptrKvc_plan_request) GetStep_tokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan_request) SetBudget_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_budget_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_63(_swig_i_1))
+	C._wrap_kvc_plan_request_budget_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_73(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetBudget_bytes() (_swig_ret int64) {
@@ -1666,7 +1755,7 @@ func (arg1 SwigcptrKvc_plan) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_plan) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_arena_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_65(_swig_i_1))
+	C._wrap_kvc_plan_arena_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_75(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetArena_bytes() (_swig_ret int64) {
@@ -1679,7 +1768,7 @@ func (arg1 SwigcptrKvc_plan) GetArena_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetSlab_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_slab_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_67(_swig_i_1))
+	C._wrap_kvc_plan_slab_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_77(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetSlab_bytes() (_swig_ret int64) {
@@ -1692,7 +1781,7 @@ func (arg1 SwigcptrKvc_plan) GetSlab_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_record_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_69(_swig_i_1))
+	C._wrap_kvc_plan_record_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_79(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetRecord_bytes() (_swig_ret int64) {
@@ -1705,7 +1794,7 @@ func (arg1 SwigcptrKvc_plan) GetRecord_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetFp16_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_fp16_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_71(_swig_i_1))
+	C._wrap_kvc_plan_fp16_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_81(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetFp16_bytes() (_swig_ret int64) {
@@ -1718,7 +1807,7 @@ func (arg1 SwigcptrKvc_plan) GetFp16_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetMax_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_max_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_73(_swig_i_1))
+	C._wrap_kvc_plan_max_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_83(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetMax_tokens() (_swig_ret int64) {
@@ -1731,7 +1820,7 @@ func (arg1 SwigcptrKvc_plan) GetMax_tokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetMax_sequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_max_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_75(_swig_i_1))
+	C._wrap_kvc_plan_max_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_85(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetMax_sequences() (_swig_ret int64) {
@@ -1810,7 +1899,7 @@ func Kvc_plan_compute(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_pla
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_plan_compute_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_77(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_plan_compute_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_87(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	return swig_r
 }
 
@@ -1820,7 +1909,7 @@ func Kvc_create(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (uintptr)(C._wrap_kvc_create_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_78(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (uintptr)(C._wrap_kvc_create_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_88(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -1838,7 +1927,7 @@ func Kvc_sink_logits_set(arg1 uintptr, arg2 int64, arg3 []float32, arg4 Kvc_erro
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_sink_logits_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_79(_swig_i_1), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_sink_logits_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_89(_swig_i_1), *(*C.swig_type_90)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -1851,7 +1940,7 @@ func Kvc_rope_frequencies_set(arg1 uintptr, arg2 int64, arg3 []float64, arg4 Kvc
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_rope_frequencies_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_81(_swig_i_1), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_rope_frequencies_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_91(_swig_i_1), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -1890,7 +1979,7 @@ func (arg1 SwigcptrKvc_seq_options) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_seq_options) SetFirst_position(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_options_first_position_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_83(_swig_i_1))
+	C._wrap_kvc_seq_options_first_position_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_93(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_options) GetFirst_position() (_swig_ret int64) {
@@ -1903,7 +1992,7 @@ func (arg1 SwigcptrKvc_seq_options) GetFirst_position() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_options) SetPrompt_length(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_options_prompt_length_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_85(_swig_i_1))
+	C._wrap_kvc_seq_options_prompt_length_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_options) GetPrompt_length() (_swig_ret int64) {
@@ -1965,7 +2054,7 @@ func Kvc_seq_destroy(arg1 uintptr, arg2 int64, arg3 Kvc_error) (_swig_ret Kvc_st
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_destroy_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_88(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_destroy_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_98(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -1976,7 +2065,7 @@ func Kvc_seq_fork(arg1 uintptr, arg2 int64, arg3 int64, arg4 int32, arg5 Kvc_err
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (int64)(C._wrap_kvc_seq_fork_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_90(_swig_i_1), C.swig_type_91(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (int64)(C._wrap_kvc_seq_fork_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_100(_swig_i_1), C.swig_type_101(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	return swig_r
 }
 
@@ -1987,7 +2076,7 @@ func Kvc_seq_truncate(arg1 uintptr, arg2 int64, arg3 int64, arg4 int32, arg5 Kvc
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_truncate_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_92(_swig_i_1), C.swig_type_93(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_truncate_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_102(_swig_i_1), C.swig_type_103(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	return swig_r
 }
 
@@ -1997,7 +2086,7 @@ func Kvc_seq_length(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) (_swi
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_length_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_94(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_length_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_104(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2007,7 +2096,7 @@ func Kvc_seq_exact_floor(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) 
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_exact_floor_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_exact_floor_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_105(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2019,7 +2108,7 @@ func Kvc_seq_live(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 *int64,
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_live_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_96(_swig_i_1), C.swig_type_97(_swig_i_2), C.swig_type_98(_swig_i_3), C.swig_voidp(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_live_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_106(_swig_i_1), C.swig_type_107(_swig_i_2), C.swig_type_108(_swig_i_3), C.swig_voidp(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	return swig_r
 }
 
@@ -2031,7 +2120,7 @@ func Kvc_seq_positions(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_positions_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_99(_swig_i_1), C.swig_type_100(_swig_i_2), C.swig_type_101(_swig_i_3), *(*C.swig_type_102)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_positions_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_109(_swig_i_1), C.swig_type_110(_swig_i_2), C.swig_type_111(_swig_i_3), *(*C.swig_type_112)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -2044,7 +2133,27 @@ func Kvc_seq_prompt_set(arg1 uintptr, arg2 int64, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_prompt_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_103(_swig_i_1), C.swig_type_104(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_prompt_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_113(_swig_i_1), C.swig_type_114(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	return swig_r
+}
+
+func Kvc_seq_budget_set(arg1 uintptr, arg2 int64, arg3 int64, arg4 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := getSwigcptr(arg4)
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_budget_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_115(_swig_i_1), C.swig_type_116(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	return swig_r
+}
+
+func Kvc_seq_step_limit(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := getSwigcptr(arg4)
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_step_limit_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_117(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2106,7 +2215,7 @@ func (arg1 SwigcptrKvc_step_options) GetOut_dtype() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_step_options) SetK_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_k_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_105(_swig_i_1))
+	C._wrap_kvc_step_options_k_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_118(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetK_token_stride() (_swig_ret int64) {
@@ -2119,7 +2228,7 @@ func (arg1 SwigcptrKvc_step_options) GetK_token_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetK_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_k_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_107(_swig_i_1))
+	C._wrap_kvc_step_options_k_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_120(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetK_head_stride() (_swig_ret int64) {
@@ -2132,7 +2241,7 @@ func (arg1 SwigcptrKvc_step_options) GetK_head_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetV_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_v_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_109(_swig_i_1))
+	C._wrap_kvc_step_options_v_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_122(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetV_token_stride() (_swig_ret int64) {
@@ -2145,7 +2254,7 @@ func (arg1 SwigcptrKvc_step_options) GetV_token_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetV_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_v_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1))
+	C._wrap_kvc_step_options_v_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_124(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetV_head_stride() (_swig_ret int64) {
@@ -2158,7 +2267,7 @@ func (arg1 SwigcptrKvc_step_options) GetV_head_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetQ_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_q_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_113(_swig_i_1))
+	C._wrap_kvc_step_options_q_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_126(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetQ_token_stride() (_swig_ret int64) {
@@ -2171,7 +2280,7 @@ func (arg1 SwigcptrKvc_step_options) GetQ_token_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetQ_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_q_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_115(_swig_i_1))
+	C._wrap_kvc_step_options_q_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_128(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetQ_head_stride() (_swig_ret int64) {
@@ -2184,7 +2293,7 @@ func (arg1 SwigcptrKvc_step_options) GetQ_head_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetOut_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_out_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_117(_swig_i_1))
+	C._wrap_kvc_step_options_out_token_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_130(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetOut_token_stride() (_swig_ret int64) {
@@ -2197,7 +2306,7 @@ func (arg1 SwigcptrKvc_step_options) GetOut_token_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetOut_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_out_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_119(_swig_i_1))
+	C._wrap_kvc_step_options_out_head_stride_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_132(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetOut_head_stride() (_swig_ret int64) {
@@ -2314,7 +2423,7 @@ func Kvc_step_begin(arg1 uintptr, arg2 []int64, arg3 []int64, arg4 []int64, arg5
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (uintptr)(C._wrap_kvc_step_begin_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_121)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_122)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_123)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (uintptr)(C._wrap_kvc_step_begin_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_134)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_135)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_136)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2334,7 +2443,7 @@ func Kvc_append(arg1 uintptr, arg2 int64, arg3 []byte, arg4 []byte, arg5 Kvc_err
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_append_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_124(_swig_i_1), *(*C.swig_type_125)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_126)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_append_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_137(_swig_i_1), *(*C.swig_type_138)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_139)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2349,7 +2458,7 @@ func Kvc_step_commit(arg1 uintptr, arg2 []int64, arg3 Kvc_error) (_swig_ret Kvc_
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_step_commit_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_127)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_step_commit_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_140)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2422,7 +2531,7 @@ func (arg1 SwigcptrKvc_attend_options) GetPartial() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_attend_options) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_sliding_window_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_128(_swig_i_1))
+	C._wrap_kvc_attend_options_sliding_window_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_141(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetSliding_window() (_swig_ret int64) {
@@ -2435,7 +2544,7 @@ func (arg1 SwigcptrKvc_attend_options) GetSliding_window() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_attend_options) SetCausal_offset(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_causal_offset_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_130(_swig_i_1))
+	C._wrap_kvc_attend_options_causal_offset_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_143(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetCausal_offset() (_swig_ret int64) {
@@ -2481,7 +2590,7 @@ func Kvc_attend(arg1 uintptr, arg2 int64, arg3 []byte, arg4 []byte, arg5 []float
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
 	_swig_i_6 := getSwigcptr(arg7)
-	swig_r = (Kvc_status)(C._wrap_kvc_attend_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_132(_swig_i_1), *(*C.swig_type_133)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_134)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_135)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5), C.uintptr_t(_swig_i_6)))
+	swig_r = (Kvc_status)(C._wrap_kvc_attend_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_145(_swig_i_1), *(*C.swig_type_146)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_147)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_148)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5), C.uintptr_t(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2526,7 +2635,7 @@ func (arg1 SwigcptrKvc_evict_options) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_evict_options) SetLayer_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_layer_begin_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_136(_swig_i_1))
+	C._wrap_kvc_evict_options_layer_begin_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_149(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetLayer_begin() (_swig_ret int64) {
@@ -2539,7 +2648,7 @@ func (arg1 SwigcptrKvc_evict_options) GetLayer_begin() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetLayer_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_layer_end_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_138(_swig_i_1))
+	C._wrap_kvc_evict_options_layer_end_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_151(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetLayer_end() (_swig_ret int64) {
@@ -2552,7 +2661,7 @@ func (arg1 SwigcptrKvc_evict_options) GetLayer_end() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetHead_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_head_begin_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_140(_swig_i_1))
+	C._wrap_kvc_evict_options_head_begin_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_153(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetHead_begin() (_swig_ret int64) {
@@ -2565,7 +2674,7 @@ func (arg1 SwigcptrKvc_evict_options) GetHead_begin() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetHead_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_head_end_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_142(_swig_i_1))
+	C._wrap_kvc_evict_options_head_end_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_155(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetHead_end() (_swig_ret int64) {
@@ -2578,7 +2687,7 @@ func (arg1 SwigcptrKvc_evict_options) GetHead_end() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetBudget(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_budget_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_144(_swig_i_1))
+	C._wrap_kvc_evict_options_budget_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_157(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetBudget() (_swig_ret int64) {
@@ -2591,7 +2700,7 @@ func (arg1 SwigcptrKvc_evict_options) GetBudget() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetRecent(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_recent_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_146(_swig_i_1))
+	C._wrap_kvc_evict_options_recent_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_159(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetRecent() (_swig_ret int64) {
@@ -2664,7 +2773,7 @@ func (arg1 SwigcptrKvc_evict_report) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_evict_report) SetTokens_evicted(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_evicted_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_148(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_evicted_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_161(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_evicted() (_swig_ret int64) {
@@ -2677,7 +2786,7 @@ func (arg1 SwigcptrKvc_evict_report) GetTokens_evicted() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_report) SetRecords_freed(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_records_freed_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_150(_swig_i_1))
+	C._wrap_kvc_evict_report_records_freed_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_163(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetRecords_freed() (_swig_ret int64) {
@@ -2690,7 +2799,7 @@ func (arg1 SwigcptrKvc_evict_report) GetRecords_freed() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_report) SetBytes_freed(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_bytes_freed_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_152(_swig_i_1))
+	C._wrap_kvc_evict_report_bytes_freed_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_165(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetBytes_freed() (_swig_ret int64) {
@@ -2703,7 +2812,7 @@ func (arg1 SwigcptrKvc_evict_report) GetBytes_freed() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_report) SetTokens_repacked(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_repacked_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_154(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_repacked_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_167(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_repacked() (_swig_ret int64) {
@@ -2748,7 +2857,7 @@ func Kvc_evict(arg1 uintptr, arg2 int64, arg3 []float32, arg4 Kvc_evict_options,
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_evict_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_156(_swig_i_1), *(*C.swig_type_157)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_evict_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_169(_swig_i_1), *(*C.swig_type_170)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2763,7 +2872,7 @@ func Kvc_evict_keep(arg1 uintptr, arg2 int64, arg3 []int64, arg4 Kvc_evict_optio
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_evict_keep_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_158(_swig_i_1), *(*C.swig_type_159)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_evict_keep_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_171(_swig_i_1), *(*C.swig_type_172)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2781,7 +2890,7 @@ func Kvc_seq_read(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 int32, 
 	_swig_i_6 := arg7
 	_swig_i_7 := arg8
 	_swig_i_8 := getSwigcptr(arg9)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_160(_swig_i_1), C.swig_type_161(_swig_i_2), C.swig_type_162(_swig_i_3), C.int(_swig_i_4), C.swig_type_163(_swig_i_5), C.swig_type_164(_swig_i_6), *(*C.swig_type_165)(unsafe.Pointer(&_swig_i_7)), C.uintptr_t(_swig_i_8)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_173(_swig_i_1), C.swig_type_174(_swig_i_2), C.swig_type_175(_swig_i_3), C.int(_swig_i_4), C.swig_type_176(_swig_i_5), C.swig_type_177(_swig_i_6), *(*C.swig_type_178)(unsafe.Pointer(&_swig_i_7)), C.uintptr_t(_swig_i_8)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg8
 	}
@@ -2798,7 +2907,7 @@ func Kvc_seq_read_codes(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 i
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
 	_swig_i_7 := getSwigcptr(arg8)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_codes_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_166(_swig_i_1), C.swig_type_167(_swig_i_2), C.swig_type_168(_swig_i_3), C.int(_swig_i_4), *(*C.swig_type_169)(unsafe.Pointer(&_swig_i_5)), C.swig_voidp(_swig_i_6), C.uintptr_t(_swig_i_7)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_codes_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_179(_swig_i_1), C.swig_type_180(_swig_i_2), C.swig_type_181(_swig_i_3), C.int(_swig_i_4), *(*C.swig_type_182)(unsafe.Pointer(&_swig_i_5)), C.swig_voidp(_swig_i_6), C.uintptr_t(_swig_i_7)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg6
 	}
@@ -2813,7 +2922,7 @@ func Kvc_seq_read_mass(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_mass_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_170(_swig_i_1), C.swig_type_171(_swig_i_2), C.swig_type_172(_swig_i_3), *(*C.swig_type_173)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_mass_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_183(_swig_i_1), C.swig_type_184(_swig_i_2), C.swig_type_185(_swig_i_3), *(*C.swig_type_186)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -2852,7 +2961,7 @@ func (arg1 SwigcptrKvc_stats) GetOpen_steps() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_stats) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_arena_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_174(_swig_i_1))
+	C._wrap_kvc_stats_arena_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_187(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetArena_bytes() (_swig_ret int64) {
@@ -2865,7 +2974,7 @@ func (arg1 SwigcptrKvc_stats) GetArena_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetBound_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_bound_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_176(_swig_i_1))
+	C._wrap_kvc_stats_bound_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_189(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetBound_bytes() (_swig_ret int64) {
@@ -2878,7 +2987,7 @@ func (arg1 SwigcptrKvc_stats) GetBound_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_record_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_178(_swig_i_1))
+	C._wrap_kvc_stats_record_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_191(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetRecord_bytes() (_swig_ret int64) {
@@ -2891,7 +3000,7 @@ func (arg1 SwigcptrKvc_stats) GetRecord_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSink_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_sink_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_180(_swig_i_1))
+	C._wrap_kvc_stats_sink_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_193(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSink_bytes() (_swig_ret int64) {
@@ -2904,7 +3013,7 @@ func (arg1 SwigcptrKvc_stats) GetSink_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetWindow_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_window_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_182(_swig_i_1))
+	C._wrap_kvc_stats_window_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_195(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetWindow_bytes() (_swig_ret int64) {
@@ -2917,7 +3026,7 @@ func (arg1 SwigcptrKvc_stats) GetWindow_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetCode_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_code_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_184(_swig_i_1))
+	C._wrap_kvc_stats_code_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_197(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetCode_bytes() (_swig_ret int64) {
@@ -2930,7 +3039,7 @@ func (arg1 SwigcptrKvc_stats) GetCode_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSide_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_186(_swig_i_1))
+	C._wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_199(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSide_bytes() (_swig_ret int64) {
@@ -2943,7 +3052,7 @@ func (arg1 SwigcptrKvc_stats) GetSide_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetReserved_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_188(_swig_i_1))
+	C._wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_201(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetReserved_bytes() (_swig_ret int64) {
@@ -2956,7 +3065,7 @@ func (arg1 SwigcptrKvc_stats) GetReserved_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTable_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_table_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_190(_swig_i_1))
+	C._wrap_kvc_stats_table_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_203(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTable_bytes() (_swig_ret int64) {
@@ -2969,7 +3078,7 @@ func (arg1 SwigcptrKvc_stats) GetTable_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetScratch_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_scratch_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_192(_swig_i_1))
+	C._wrap_kvc_stats_scratch_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_205(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetScratch_bytes() (_swig_ret int64) {
@@ -2982,7 +3091,7 @@ func (arg1 SwigcptrKvc_stats) GetScratch_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_194(_swig_i_1))
+	C._wrap_kvc_stats_sequences_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_207(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSequences() (_swig_ret int64) {
@@ -2995,7 +3104,7 @@ func (arg1 SwigcptrKvc_stats) GetSequences() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTokens_appended(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_appended_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_196(_swig_i_1))
+	C._wrap_kvc_stats_tokens_appended_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_209(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_appended() (_swig_ret int64) {
@@ -3008,7 +3117,7 @@ func (arg1 SwigcptrKvc_stats) GetTokens_appended() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTokens_evicted(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_evicted_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_198(_swig_i_1))
+	C._wrap_kvc_stats_tokens_evicted_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_211(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_evicted() (_swig_ret int64) {
@@ -3021,7 +3130,7 @@ func (arg1 SwigcptrKvc_stats) GetTokens_evicted() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetPages_quantized(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_pages_quantized_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_200(_swig_i_1))
+	C._wrap_kvc_stats_pages_quantized_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_213(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetPages_quantized() (_swig_ret int64) {
@@ -3034,7 +3143,7 @@ func (arg1 SwigcptrKvc_stats) GetPages_quantized() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTokens_requantized(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_requantized_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_202(_swig_i_1))
+	C._wrap_kvc_stats_tokens_requantized_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_215(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_requantized() (_swig_ret int64) {
@@ -3047,7 +3156,7 @@ func (arg1 SwigcptrKvc_stats) GetTokens_requantized() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSlow_calls(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_slow_calls_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_204(_swig_i_1))
+	C._wrap_kvc_stats_slow_calls_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_217(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSlow_calls() (_swig_ret int64) {
@@ -3140,7 +3249,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_seq_stats) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_206(_swig_i_1))
+	C._wrap_kvc_seq_stats_tokens_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_219(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetTokens() (_swig_ret int64) {
@@ -3153,7 +3262,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetTokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_record_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_208(_swig_i_1))
+	C._wrap_kvc_seq_stats_record_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_221(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetRecord_bytes() (_swig_ret int64) {
@@ -3166,7 +3275,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetRecord_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_stats) SetShared_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_shared_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_210(_swig_i_1))
+	C._wrap_kvc_seq_stats_shared_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_223(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetShared_bytes() (_swig_ret int64) {
@@ -3179,7 +3288,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetShared_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_stats) SetTable_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_table_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_212(_swig_i_1))
+	C._wrap_kvc_seq_stats_table_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_225(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetTable_bytes() (_swig_ret int64) {
@@ -3192,7 +3301,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetTable_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_stats) SetFp16_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_fp16_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_214(_swig_i_1))
+	C._wrap_kvc_seq_stats_fp16_bytes_set_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_227(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetFp16_bytes() (_swig_ret int64) {
@@ -3276,14 +3385,14 @@ func Kvc_seq_stats_get(arg1 uintptr, arg2 int64, arg3 Kvc_seq_stats, arg4 Kvc_er
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_stats_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_216(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_stats_get_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_229(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
 func Kvc_layers_new(arg1 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := arg1
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_34db36d697db1bc7(C.swig_type_217(_swig_i_0))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_34db36d697db1bc7(C.swig_type_230(_swig_i_0))))
 	return swig_r
 }
 
@@ -3291,7 +3400,7 @@ func Kvc_layers_at(arg1 Kvc_layer, arg2 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := getSwigcptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_218(_swig_i_1))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_231(_swig_i_1))))
 	return swig_r
 }
 

@@ -869,6 +869,55 @@ long long _wrap_kvc_codec_format_raw_34db36d697db1bc7(_gostring_ _swig_go_0, _go
 }
 
 
+long long _wrap_kvc_policy_count_raw_34db36d697db1bc7() {
+  int64_t result;
+  long long _swig_go_result;
+  
+  
+  result = kvc_policy_count();
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+_gostring_ _wrap_kvc_policy_name_raw_34db36d697db1bc7(long long _swig_go_0) {
+  int64_t arg1 ;
+  char *result = 0 ;
+  _gostring_ _swig_go_result;
+  
+  arg1 = (int64_t)_swig_go_0; 
+  
+  result = (char *)kvc_policy_name(arg1);
+  _swig_go_result = Swig_AllocateString((char*)result, result ? strlen((char*)result) : 0); 
+  return _swig_go_result;
+}
+
+
+long long _wrap_kvc_policy_format_raw_34db36d697db1bc7(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+  char *arg1 = 0 ;
+  char *arg2 = 0 ;
+  int64_t arg3 ;
+  kvc_error *arg4 = 0 ;
+  char *temp1 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  
+  temp1 = (char *)malloc(_swig_go_0.n + 1);
+  memcpy(temp1, _swig_go_0.p, _swig_go_0.n);
+  temp1[_swig_go_0.n] = '\0';
+  arg1 = (char *)temp1;
+  
+  arg2 = (char *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg4 = *(kvc_error **)&_swig_go_2; 
+  
+  result = kvc_policy_format((char const *)arg1,arg2,arg3,arg4);
+  _swig_go_result = result; 
+  free((char *)arg1); 
+  return _swig_go_result;
+}
+
+
 long long _wrap_kvc_target_count_raw_34db36d697db1bc7() {
   int64_t result;
   long long _swig_go_result;
@@ -1483,6 +1532,72 @@ long long _wrap_kvc_options_rope_dims_get_raw_34db36d697db1bc7(struct kvc_option
   arg1 = *(struct kvc_options **)&_swig_go_0; 
   
   result =  ((arg1)->rope_dims);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_options_policy_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+  struct kvc_options *arg1 = 0 ;
+  char *arg2 = (char *)0 ;
+  char *temp2 ;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  
+  temp2 = (char *)malloc(_swig_go_1.n + 1);
+  memcpy(temp2, _swig_go_1.p, _swig_go_1.n);
+  temp2[_swig_go_1.n] = '\0';
+  arg2 = (char *)temp2;
+  
+  
+  {
+    const char* text = arg2 ? arg2 : "";
+    if (strlen(text) < 128) {
+      memset(arg1->policy, 0, 128);
+      memcpy(arg1->policy, text, strlen(text));
+    } else {
+      /*@SWIG:go/go.i,9,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
+      /*@SWIG@*/;
+    }
+  }
+  
+  free((char *)arg2); 
+}
+
+
+_gostring_ _wrap_kvc_options_policy_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+  struct kvc_options *arg1 = 0 ;
+  char *result = 0 ;
+  _gostring_ _swig_go_result;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  
+  result = (char *)(char *) ((arg1)->policy);
+  _swig_go_result = Swig_AllocateString((char*)result, result ? strlen((char*)result) : 0); 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_options_context_tokens_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+  struct kvc_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->context_tokens = arg2;
+  
+}
+
+
+long long _wrap_kvc_options_context_tokens_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+  struct kvc_options *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->context_tokens);
   _swig_go_result = result; 
   return _swig_go_result;
 }
@@ -2601,6 +2716,44 @@ intgo _wrap_kvc_seq_prompt_set_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long 
   arg4 = *(kvc_error **)&_swig_go_3; 
   
   result = (kvc_status)kvc_seq_prompt_set(arg1,arg2,arg3,arg4);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_seq_budget_set_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t arg3 ;
+  kvc_error *arg4 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (kvc_seq)_swig_go_1; 
+  arg3 = (int64_t)_swig_go_2; 
+  arg4 = *(kvc_error **)&_swig_go_3; 
+  
+  result = (kvc_status)kvc_seq_budget_set(arg1,arg2,arg3,arg4);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_seq_step_limit_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t *arg3 = 0 ;
+  kvc_error *arg4 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (kvc_seq)_swig_go_1; 
+  arg3 = (int64_t *)_swig_go_2; 
+  arg4 = *(kvc_error **)&_swig_go_3; 
+  
+  result = (kvc_status)kvc_seq_step_limit((struct kvc_cache const *)arg1,arg2,arg3,arg4);
   _swig_go_result = (intgo)result; 
   return _swig_go_result;
 }

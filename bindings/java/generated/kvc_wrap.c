@@ -599,6 +599,67 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1codec_1format(JNIEnv *jenv, jc
 }
 
 
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1count(JNIEnv *jenv, jclass jcls) {
+  jlong jresult = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  result = kvc_policy_count();
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1name(JNIEnv *jenv, jclass jcls, jlong jarg1) {
+  jstring jresult = 0 ;
+  int64_t arg1 ;
+  char *result = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  arg1 = (int64_t)jarg1; 
+  result = (char *)kvc_policy_name(arg1);
+  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  return jresult;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1format(JNIEnv *jenv, jclass jcls, jstring jarg1, jobject jarg2) {
+  jlong jresult = 0 ;
+  char *arg1 = 0 ;
+  char *arg2 = 0 ;
+  int64_t arg3 ;
+  kvc_error *arg4 = 0 ;
+  int64_t elements2 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg4 = &failure; 
+  arg1 = 0;
+  if (jarg1) {
+    arg1 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg1, 0);
+    if (!arg1) return 0;
+  }
+  
+  arg2 = (char *)kvc_buffer_address(jenv, jarg2, 1, &elements2);
+  arg3 = elements2 * 1;
+  
+  result = kvc_policy_format((char const *)arg1,arg2,arg3,arg4);
+  jresult = (jlong)result; 
+  
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return 0; 
+  } 
+  if (arg1) (*jenv)->ReleaseStringUTFChars(jenv, jarg1, (const char *)arg1);
+  
+  return jresult;
+}
+
+
 SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1target_1count(JNIEnv *jenv, jclass jcls) {
   jlong jresult = 0 ;
   int64_t result;
@@ -1281,6 +1342,77 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1rope_1dims_1get(JNIEn
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
   result =  ((arg1)->rope_dims);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jstring jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  char *arg2 = (char *)0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  arg2 = 0;
+  if (jarg2) {
+    arg2 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg2, 0);
+    if (!arg2) return ;
+  }
+  {
+    const char* text = arg2 ? arg2 : "";
+    if (strlen(text) < 128) {
+      memset(arg1->policy, 0, 128);
+      memcpy(arg1->policy, text, strlen(text));
+    } else {
+      /*@SWIG:java/java.i,69,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG@*/;
+    }
+  }
+  
+  if (arg2) (*jenv)->ReleaseStringUTFChars(jenv, jarg2, (const char *)arg2);
+}
+
+
+SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jstring jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  char *result = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  result = (char *)(char *) ((arg1)->policy);
+  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1context_1tokens_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->context_tokens = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1context_1tokens_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  result =  ((arg1)->context_tokens);
   jresult = (jlong)result; 
   return jresult;
 }
@@ -2632,6 +2764,73 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1prompt_1set(JNIEnv *jenv, 
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, &failure); return ; 
   } 
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1budget_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t arg3 ;
+  kvc_error *arg4 = 0 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg4 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = (kvc_seq)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  result = (kvc_status)kvc_seq_budget_set(arg1,arg2,arg3,arg4);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1step_1limit(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlongArray jarg3) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t *arg3 = 0 ;
+  kvc_error *arg4 = 0 ;
+  int64_t temp3 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg4 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = (kvc_seq)jarg2; 
+  {
+    if (!jarg3) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaNullPointerException, "array null");
+      return ;
+    }
+    if ((*jenv)->GetArrayLength(jenv, jarg3) == 0) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaIndexOutOfBoundsException, "Array must contain at least 1 element");
+      return ;
+    }
+    temp3 = (int64_t)0;
+    arg3 = &temp3; 
+  }
+  result = (kvc_status)kvc_seq_step_limit((struct kvc_cache const *)arg1,arg2,arg3,arg4);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  {
+    jlong jvalue = (jlong)temp3;
+    (*jenv)->SetLongArrayRegion(jenv, jarg3, 0, 1, &jvalue);
+  }
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
 }
 
 

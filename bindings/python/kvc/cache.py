@@ -101,6 +101,14 @@ class Cache:
     def set_prompt_end(self, sequence: int, end: int) -> None:
         self._call("kvc_seq_prompt_set", sequence, end)
 
+    def set_budget(self, sequence: int, budget: int) -> None:
+        """Replaces the policy's amount for one sequence: tokens per layer and head, or bytes; 0: the policy's own."""
+        self._call("kvc_seq_budget_set", sequence, budget)
+
+    def step_limit(self, sequence: int) -> int:
+        """The most tokens that the next step may add."""
+        return self._number("kvc_seq_step_limit", sequence)
+
     # ---- step ----
 
     def step(self, sequences: list[int], counts: list[int], positions: list[int] | None = None, **options) -> "Step":
@@ -110,7 +118,7 @@ class Cache:
     # ---- evict and read back ----
 
     def evict(self, sequence: int, scores: np.ndarray | None = None, **options) -> SimpleNamespace:
-        """Without scores, sinks and the newest tokens stay; options are the fields of kvc_evict_options."""
+        """Without scores, as the cache's policy says, or else sinks and the newest tokens stay; options are the fields of kvc_evict_options."""
         address, count = (None, 0) if scores is None else (_address(scores, "scores", np.float32), scores.size)
         return self._evict("kvc_evict", sequence, address, count, options)
 

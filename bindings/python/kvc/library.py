@@ -20,6 +20,9 @@ _SIGNATURES = {
     "kvc_preset_count": (_I64, []),
     "kvc_preset_name": (_TEXT, [_I64]),
     "kvc_codec_format": (_I64, [_TEXT, _POINTER, _I64, _POINTER]),
+    "kvc_policy_count": (_I64, []),
+    "kvc_policy_name": (_TEXT, [_I64]),
+    "kvc_policy_format": (_I64, [_TEXT, _POINTER, _I64, _POINTER]),
     "kvc_target_count": (_I64, []),
     "kvc_target_name": (_TEXT, [_I64]),
     "kvc_options_init": (_I32, [_POINTER, _I64]),
@@ -41,6 +44,8 @@ _SIGNATURES = {
     "kvc_seq_live": (_I32, [_POINTER, _I64, _I64, _I64, _POINTER, _POINTER]),
     "kvc_seq_positions": (_I32, [_POINTER, _I64, _I64, _I64, _POINTER, _I64, _POINTER]),
     "kvc_seq_prompt_set": (_I32, [_POINTER, _I64, _I64, _POINTER]),
+    "kvc_seq_budget_set": (_I32, [_POINTER, _I64, _I64, _POINTER]),
+    "kvc_seq_step_limit": (_I32, [_POINTER, _I64, _POINTER, _POINTER]),
     "kvc_step_options_init": (_I32, [_POINTER, _I64]),
     "kvc_step_begin": (_POINTER, [_POINTER, _POINTER, _POINTER, _I64, _POINTER, _I64, _POINTER, _POINTER]),
     "kvc_append": (_I32, [_POINTER, _I64, _POINTER, _I64, _POINTER, _I64, _POINTER]),
@@ -139,6 +144,9 @@ class Library:
     def presets(self) -> list[str]:
         return [self.kvc_preset_name(i).decode() for i in range(self.kvc_preset_count())]
 
+    def policies(self) -> list[str]:
+        return [self.kvc_policy_name(i).decode() for i in range(self.kvc_policy_count())]
+
     def targets(self) -> list[str]:
         return [self.kvc_target_name(i).decode() for i in range(self.kvc_target_count())]
 
@@ -150,12 +158,19 @@ class Library:
 
     def codec_format(self, codec: str) -> str:
         """The canonical string of a preset name or codec string."""
+        return self._format(self.kvc_codec_format, codec)
+
+    def policy_format(self, policy: str) -> str:
+        """The canonical string of a policy, with all defaults."""
+        return self._format(self.kvc_policy_format, policy)
+
+    def _format(self, function, given: str) -> str:
         error = self.new_error()
-        size = self.kvc_codec_format(codec.encode(), None, 0, ctypes.byref(error))
+        size = function(given.encode(), None, 0, ctypes.byref(error))
         if size == 0:
             raise self.exception(error.status, error)
         text = ctypes.create_string_buffer(size)
-        self.kvc_codec_format(codec.encode(), text, size, ctypes.byref(error))
+        function(given.encode(), text, size, ctypes.byref(error))
         return text.value.decode()
 
 

@@ -59,6 +59,18 @@ public class kvc implements kvcConstants {
     return kvcJNI.kvc_codec_format(codec, bytes(out, true));
   }
 
+  public static long kvc_policy_count() {
+    return kvcJNI.kvc_policy_count();
+  }
+
+  public static String kvc_policy_name(long index) {
+    return kvcJNI.kvc_policy_name(index);
+  }
+
+  public static long kvc_policy_format(String policy, java.nio.ByteBuffer out) {
+    return kvcJNI.kvc_policy_format(policy, bytes(out, true));
+  }
+
   public static long kvc_target_count() {
     return kvcJNI.kvc_target_count();
   }
@@ -100,6 +112,10 @@ public class kvc implements kvcConstants {
   public static void kvc_seq_positions(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_positions(cache, seq, layer, head, longs(out, true)); }
 
   public static void kvc_seq_prompt_set(long cache, long seq, long end) { kvcJNI.kvc_seq_prompt_set(cache, seq, end); }
+
+  public static void kvc_seq_budget_set(long cache, long seq, long budget) { kvcJNI.kvc_seq_budget_set(cache, seq, budget); }
+
+  public static void kvc_seq_step_limit(long cache, long seq, long[] out) { kvcJNI.kvc_seq_step_limit(cache, seq, out); }
 
   public static long kvc_step_begin(long cache, java.nio.LongBuffer seqs, java.nio.LongBuffer token_counts, java.nio.LongBuffer positions, kvc_step_options options) { return kvcJNI.kvc_step_begin(cache, longs(seqs, false), counts(seqs, token_counts), longs(positions, false), kvc_step_options.getCPtr(options), options); }
 

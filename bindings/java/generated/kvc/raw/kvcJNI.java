@@ -31,6 +31,9 @@ class kvcJNI {
   public final static native long kvc_preset_count();
   public final static native String kvc_preset_name(long jarg1);
   public final static native long kvc_codec_format(String jarg1, java.nio.ByteBuffer jarg2);
+  public final static native long kvc_policy_count();
+  public final static native String kvc_policy_name(long jarg1);
+  public final static native long kvc_policy_format(String jarg1, java.nio.ByteBuffer jarg2);
   public final static native long kvc_target_count();
   public final static native String kvc_target_name(long jarg1);
   public final static native long kvc_options_struct_size_get(long jarg1, kvc_options jarg1_);
@@ -78,6 +81,10 @@ class kvcJNI {
   public final static native double kvc_options_rope_theta_get(long jarg1, kvc_options jarg1_);
   public final static native void kvc_options_rope_dims_set(long jarg1, kvc_options jarg1_, long jarg2);
   public final static native long kvc_options_rope_dims_get(long jarg1, kvc_options jarg1_);
+  public final static native void kvc_options_policy_set(long jarg1, kvc_options jarg1_, String jarg2);
+  public final static native String kvc_options_policy_get(long jarg1, kvc_options jarg1_);
+  public final static native void kvc_options_context_tokens_set(long jarg1, kvc_options jarg1_, long jarg2);
+  public final static native long kvc_options_context_tokens_get(long jarg1, kvc_options jarg1_);
   public final static native long new_kvc_options();
   public final static native void delete_kvc_options(long jarg1);
   public final static native long kvc_layer_struct_size_get(long jarg1, kvc_layer jarg1_);
@@ -157,6 +164,8 @@ class kvcJNI {
   public final static native void kvc_seq_live(long jarg1, long jarg2, long jarg3, long jarg4, long[] jarg5);
   public final static native void kvc_seq_positions(long jarg1, long jarg2, long jarg3, long jarg4, java.nio.LongBuffer jarg5);
   public final static native void kvc_seq_prompt_set(long jarg1, long jarg2, long jarg3);
+  public final static native void kvc_seq_budget_set(long jarg1, long jarg2, long jarg3);
+  public final static native void kvc_seq_step_limit(long jarg1, long jarg2, long[] jarg3);
   public final static native long kvc_step_options_struct_size_get(long jarg1, kvc_step_options jarg1_);
   public final static native void kvc_step_options_kv_dtype_set(long jarg1, kvc_step_options jarg1_, int jarg2);
   public final static native int kvc_step_options_kv_dtype_get(long jarg1, kvc_step_options jarg1_);

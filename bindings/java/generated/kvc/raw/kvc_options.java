@@ -226,6 +226,22 @@ public class kvc_options {
     return kvcJNI.kvc_options_rope_dims_get(swigCPtr, this);
   }
 
+  public void setPolicy(String value) {
+    kvcJNI.kvc_options_policy_set(swigCPtr, this, value);
+  }
+
+  public String getPolicy() {
+    return kvcJNI.kvc_options_policy_get(swigCPtr, this);
+  }
+
+  public void setContext_tokens(long value) {
+    kvcJNI.kvc_options_context_tokens_set(swigCPtr, this, value);
+  }
+
+  public long getContext_tokens() {
+    return kvcJNI.kvc_options_context_tokens_get(swigCPtr, this);
+  }
+
   public kvc_options() {
     this(kvcJNI.new_kvc_options(), true);
   }

@@ -141,6 +141,20 @@ extern "C" {
     ) -> i64;
 }
 extern "C" {
+    pub fn kvc_policy_count() -> i64;
+}
+extern "C" {
+    pub fn kvc_policy_name(index: i64) -> *const ::core::ffi::c_char;
+}
+extern "C" {
+    pub fn kvc_policy_format(
+        policy: *const ::core::ffi::c_char,
+        out: *mut ::core::ffi::c_char,
+        out_bytes: i64,
+        err: *mut kvc_error,
+    ) -> i64;
+}
+extern "C" {
     pub fn kvc_target_count() -> i64;
 }
 extern "C" {
@@ -187,10 +201,12 @@ pub struct kvc_options {
         ),
     >,
     pub allocator_context: *mut ::core::ffi::c_void,
+    pub policy: [::core::ffi::c_char; 128usize],
+    pub context_tokens: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of kvc_options"][::core::mem::size_of::<kvc_options>() - 304usize];
+    ["Size of kvc_options"][::core::mem::size_of::<kvc_options>() - 440usize];
     ["Alignment of kvc_options"][::core::mem::align_of::<kvc_options>() - 8usize];
     [
         "Offset of field: kvc_options::struct_size",
@@ -270,6 +286,12 @@ const _: () = {
     [
         "Offset of field: kvc_options::allocator_context",
     ][::core::mem::offset_of!(kvc_options, allocator_context) - 296usize];
+    [
+        "Offset of field: kvc_options::policy",
+    ][::core::mem::offset_of!(kvc_options, policy) - 304usize];
+    [
+        "Offset of field: kvc_options::context_tokens",
+    ][::core::mem::offset_of!(kvc_options, context_tokens) - 432usize];
 };
 impl Default for kvc_options {
     fn default() -> Self {
@@ -608,6 +630,24 @@ extern "C" {
         cache: *mut kvc_cache,
         seq: kvc_seq,
         end: i64,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_seq_budget_set(
+        cache: *mut kvc_cache,
+        seq: kvc_seq,
+        budget: i64,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_seq_step_limit(
+        cache: *const kvc_cache,
+        seq: kvc_seq,
+        out: *mut i64,
         err: *mut kvc_error,
     ) -> kvc_status;
 }

@@ -1,0 +1,183 @@
+// The policy of a cache: budgets of its sequences, boundaries that steps must not cross, and evictions after commits.
+//
+// Boundary e uses what the queries below index e left and acts for the queries from e on. It acts right after the commit that reaches e;
+// if the arena has no room to repack just then, before the next step, which is refused if it still has none.
+#include "core/cache/automatic.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/base/half.h"
+#include "core/cache/cache.h"
+#include "core/cache/step.h"
+
+namespace kvc {
+namespace {
+
+constexpr int64_t step_tokens_limit = int64_t{1} << 40;
+// Beyond this magnitude a query's element counts as this: sums of squares stay far from 2^63.
+constexpr double query_limit = 0x1p12;
+
+int64_t fixed_point(double x) { return std::llrint(x / QuerySums::unit); }
+
+// The last window that begins before the step's end, alone.
+Observation latest_window(int64_t period, int64_t window, int64_t length, int64_t count) {
+    Observation out = {period, window};
+    const int64_t end = length + count;
+    int64_t begin = (end + period - 1) / period * period - window;
+    if (begin >= end) begin -= period;
+    out.from = begin < 0 && begin + out.window <= 0 ? end : std::max<int64_t>(begin, 0);
+    out.fresh = out.from >= length && out.from < end;
+    return out;
+}
+
+}  // namespace
+
+Observation mass_observation(const PolicySpec& policy, int64_t length, int64_t count) {
+    if (!policy) return {};
+    const MassUse use = policy.policy->traits.mass;
+    if (use == MassUse::latest) return latest_window(policy.every, policy.observe, length, count);
+    if (use == MassUse::accumulated && policy.mass == MassMode::observed) return {policy.every, policy.observe};
+    return {};
+}
+
+Observation query_observation(const PolicySpec& policy, int64_t length, int64_t count) {
+    if (!policy || !policy.policy->traits.queries) return {};
+    return latest_window(policy.every, policy.every, length, count);
+}
+
+Status Cache::apply_budget(Sequence& sequence, int64_t amount) const {
+    Result<std::vector<LayerBudget>> budgets = resolve_budgets(policy_, layers_, sequence.context, amount);
+    if (!budgets.ok()) return budgets.status();
+    for (size_t i = 0; i < layers_.size(); i++) {
+        LayerPages& pages = sequence.layers[i];
+        pages.budget = (*budgets)[i].tokens;
+        pages.recent = (*budgets)[i].recent;
+        if (policy_.is_closed_rule() && layers_[i].policy_acts) pages.state.kept = pages.budget - layers_[i].rule.sinks;
+    }
+    return {};
+}
+
+Status Cache::set_budget(int64_t id, int64_t amount) {
+    if (amount < 0) return fail(Code::argument, "budget_set: budget ", amount, " is negative");
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> sequence = require_idle(id);
+    if (!sequence.ok()) return sequence.status();
+    if (!policy_) return fail(Code::unsupported, "budget_set: the cache has no policy");
+    KVC_TRY(apply_budget(**sequence, amount));
+    // What was decided under the other budget cannot be undecided by a cut.
+    if ((*sequence)->length > 0) (*sequence)->floor = (*sequence)->length;
+    return {};
+}
+
+int64_t Cache::step_limit_of(const Sequence& sequence) const {
+    return policy_.has_boundaries() ? policy_.every - sequence.length % policy_.every : step_tokens_limit;
+}
+
+Result<int64_t> Cache::step_limit(int64_t id) const {
+    Result<Shared> lock = shared();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> sequence = require(id);
+    if (!sequence.ok()) return sequence.status();
+    return step_limit_of(**sequence);
+}
+
+Status Cache::settle_overdue(Sequence& sequence) {
+    if (!sequence.overdue) return {};
+    EvictRequest request;
+    request.by_policy = true;
+    const Result<EvictReport> report = run_eviction(sequence, request);
+    if (!report.ok()) return report.status();
+    sequence.overdue = false;
+    return {};
+}
+
+void Cache::act_after_commit(Sequence& sequence) {
+    const bool at_boundary = policy_.has_boundaries() && sequence.length % policy_.every == 0;
+    const bool at_commit = policy_ && policy_.acting == Acting::commit;
+    const auto over = [&](const LayerPages& pages) { return pages.budget > 0 && sequence.length > pages.budget; };
+    if ((!at_boundary && !at_commit) || !std::any_of(sequence.layers.begin(), sequence.layers.end(), over)) return;
+    sequence.overdue = true;
+    try {
+        (void)settle_overdue(sequence);
+    } catch (const std::bad_alloc&) {
+        // The sequence stays overdue: the next begin tries again and says so if it cannot.
+    }
+}
+
+Status Step::check_policy(const StepSequence& part) const {
+    const PolicySpec& policy = cache_.policy_;
+    if (!policy) return {};
+    if (options_.partial_commit && policy.policy->needs_attend()) {
+        return fail(Code::argument, "step: policy ", policy.policy->name,
+                    " and partial_commit exclude each other (rejected queries would leave traces)");
+    }
+    const int64_t limit = cache_.step_limit_of(*part.sequence);
+    if (part.count <= limit) return {};
+    return fail(Code::argument, "step: ", part.count, " tokens of sequence ", part.id, " cross a boundary of policy ",
+                policy.policy->name, ", which acts after ", limit, " more tokens (kvc_seq_step_limit)");
+}
+
+void Step::reserve_queries() {
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const Layer& shape = cache_.layers_[i];
+        const size_t dim = size_t(shape.format.k_dim);
+        layers_[i].queries.assign(sequences_.size() * size_t(shape.q_heads), {std::vector<int64_t>(dim), std::vector<int64_t>(dim), 0});
+        for (const StepSequence& part : sequences_) {
+            for (HeadPages& head : part.sequence->layers[i].heads) {
+                if (head.queries.empty())
+                    head.queries.assign(size_t(shape.group()), {std::vector<int64_t>(dim), std::vector<int64_t>(dim), 0});
+            }
+        }
+    }
+}
+
+// Adds the queries of an attend to the step's sums.
+void Step::observe_queries(size_t layer, const void* q, const BufferLayout& layout) {
+    const Layer& shape = cache_.layers_[layer];
+    const int64_t dim = shape.format.k_dim;
+    auto job = [&](int64_t i, std::byte*) {
+        const StepSequence& part = sequences_[size_t(i / shape.q_heads)];
+        QuerySums& sums = layers_[layer].queries[size_t(i)];
+        for (int64_t t = 0; t < part.count; t++) {
+            if (!part.queried.counts(part.sequence->length + t)) continue;
+            const int64_t first = (part.first_row + t) * layout.token_stride + i % shape.q_heads * layout.head_stride;
+            for (int64_t d = 0; d < dim; d++) {
+                float x;
+                if (layout.dtype == Dtype::f32) {
+                    x = static_cast<const float*>(q)[first + d];
+                } else {
+                    const uint16_t bits = static_cast<const uint16_t*>(q)[first + d];
+                    x = layout.dtype == Dtype::f16 ? f32_from_f16(bits) : f32_from_bf16(bits);
+                }
+                const double bounded = x == x ? std::clamp<double>(x, -query_limit, query_limit) : 0;
+                sums.sum[size_t(d)] += fixed_point(bounded);
+                sums.square[size_t(d)] += fixed_point(bounded * bounded);
+            }
+            sums.count++;
+        }
+    };
+    cache_.pool_->run(int64_t(sequences_.size()) * shape.q_heads, scratch_, job);
+}
+
+void Step::publish_queries(size_t layer, size_t b) {
+    const Layer& shape = cache_.layers_[layer];
+    LayerPages& pages = sequences_[b].sequence->layers[layer];
+    for (int64_t h = 0; h < shape.q_heads; h++) {
+        QuerySums& to = pages.heads[size_t(h / shape.group())].queries[size_t(h % shape.group())];
+        const QuerySums& added = layers_[layer].queries[b * size_t(shape.q_heads) + size_t(h)];
+        if (sequences_[b].queried.fresh) {
+            std::fill(to.sum.begin(), to.sum.end(), 0);
+            std::fill(to.square.begin(), to.square.end(), 0);
+            to.count = 0;
+        }
+        for (size_t d = 0; d < to.sum.size(); d++) {
+            to.sum[d] += added.sum[d];
+            to.square[d] += added.square[d];
+        }
+        to.count += added.count;
+    }
+}
+
+}  // namespace kvc

@@ -1,0 +1,117 @@
+// Which tokens an eviction keeps: a list of positions, or the highest scores within the budget.
+#include <algorithm>
+#include <cmath>
+
+#include "core/cache/evict.h"
+
+namespace kvc {
+namespace {
+
+constexpr double mass_unit = 0x1p-30;
+
+}  // namespace
+
+// Sinks and the residual window always stay. Of a lossless codec nothing but the window's own tokens does: its 16-bit pages are pages
+// like all others.
+bool Evictor::may_leave(size_t layer, const Cache::LiveToken& token) const {
+    if (token.form == KernelTable::Form::codes) return true;
+    const PageRule& rule = cache_.layers_[layer].rule;
+    return token.form == KernelTable::Form::window && rule.lossless && token.index < sequence_.length - rule.window;
+}
+
+void Evictor::choose_by_list(size_t layer, std::span<const Tokens> tokens, std::vector<std::vector<bool>>* keep) const {
+    for (const Tokens& head : tokens) {
+        std::vector<bool>& kept = keep->emplace_back();
+        for (const Cache::LiveToken& token : head) {
+            const int64_t position = sequence_.first_position + token.index;
+            kept.push_back(!may_leave(layer, token) || std::binary_search(request_.keep.begin(), request_.keep.end(), position));
+        }
+    }
+}
+
+const Policy& Evictor::policy() const {
+    if (request_.scores) return *find_policy("given");
+    return request_.by_policy ? *cache_.policy_.policy : *find_policy("streaming");
+}
+
+Status Evictor::choose_by_score(size_t layer, std::span<const Tokens> tokens, const float* given,
+                                std::vector<std::vector<bool>>* keep) const {
+    const LayerPages& pages = sequence_.layers[layer];
+    const bool own = request_.by_policy && request_.budget == 0;
+    const int64_t budget = own ? pages.budget : request_.budget;
+    int64_t recent = request_.recent;
+    if (request_.by_policy) recent = std::max(recent, own ? pages.recent : cache_.policy_.recent.of(budget));
+    const auto [begin, end] = head_range(layer);
+    std::vector<HeadScores> heads;
+    for (int64_t h = begin; h < end; h++) {
+        const float* const row = given ? given + (h - begin) * sequence_.length : nullptr;
+        heads.push_back(score_head(layer, size_t(h), tokens[size_t(h - begin)], recent, row));
+        if (heads.back().fixed() <= budget) continue;
+        return fail(Code::argument, "evict: budget ", budget, " is below the ", heads.back().fixed(),
+                    " tokens of sinks, window and recent that stay in layer ", int64_t(layer), ", head ", h);
+    }
+    if (request_.by_policy && cache_.policy_.heads_compete) {
+        const int64_t floor = Amount{BudgetUnit::share, cache_.policy_.head_floor}.of(budget);
+        *keep = keep_competing(heads, budget, floor);
+        return {};
+    }
+    for (const HeadScores& head : heads)
+        keep->push_back(keep_within(head, budget));
+    return {};
+}
+
+// Attention that each token got, in queries.
+std::vector<double> Evictor::mass_of(size_t layer, size_t head, const Tokens& tokens) const {
+    const std::vector<int64_t>& mass = sequence_.layers[layer].heads[head].mass;
+    std::vector<double> out;
+    for (const Cache::LiveToken& token : tokens) {
+        out.push_back(token.index < int64_t(mass.size()) ? double(mass[size_t(token.index)]) * mass_unit : 0);
+    }
+    if (cache_.policy_.mass != MassMode::page) return out;
+    // Tokens of a page share their mass evenly: what a backend that counts whole pages would know.
+    const PageRule& rule = cache_.layers_[layer].rule;
+    for (size_t first = 0, end = 0; first < out.size(); first = end) {
+        double sum = 0;
+        const auto page = [&](size_t i) { return tokens[i].index < rule.sinks ? -1 : rule.page_of(tokens[i].index); };
+        for (end = first; end < out.size() && page(end) == page(first); end++)
+            sum += out[end];
+        std::fill(out.begin() + std::ptrdiff_t(first), out.begin() + std::ptrdiff_t(end), sum / double(end - first));
+    }
+    return out;
+}
+
+HeadScores Evictor::score_head(size_t layer, size_t head, const Tokens& tokens, int64_t recent, const float* given) const {
+    const LayerFormat& format = cache_.layers_[layer].format;
+    const PolicyTraits& traits = policy().traits;
+    std::vector<int64_t> positions;
+    std::vector<float> rows, keys, norms;
+    std::vector<double> mass;
+    HeadScores out;
+    for (const Cache::LiveToken& token : tokens) {
+        positions.push_back(sequence_.first_position + token.index);
+        if (given) rows.push_back(given[token.index]);
+        out.open.push_back(may_leave(layer, token) && token.index < sequence_.length - recent);
+    }
+    if (traits.mass != MassUse::none) mass = mass_of(layer, head, tokens);
+    if (traits.keys) {
+        keys.resize(tokens.size() * size_t(format.k_dim));
+        cache_.read_rows(layer, Part::keys, tokens, keys.data());
+    }
+    if (traits.values) {
+        std::vector<float> values(tokens.size() * size_t(format.v_dim));
+        cache_.read_rows(layer, Part::values, tokens, values.data());
+        for (size_t i = 0; i < tokens.size(); i++) {
+            double square = 0;
+            for (const float x : std::span(values).subspan(i * size_t(format.v_dim), size_t(format.v_dim)))
+                square += double(x) * x;
+            norms.push_back(float(std::sqrt(square)));
+        }
+    }
+    out.scores.resize(tokens.size());
+    const std::vector<QuerySums>& queries = sequence_.layers[layer].heads[head].queries;
+    policy().score({positions, rows, mass, keys, norms, queries, format.k_dim, cache_.policy_.pooling, cache_.policy_.pool_width},
+                   out.scores);
+    return out;
+}
+
+}  // namespace kvc

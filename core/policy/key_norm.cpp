@@ -1,0 +1,15 @@
+// Key norm: keys of small L2 norm tend to draw attention, so those of large norm leave first. Needs no attention at all.
+#include "core/policy/policy.h"
+
+namespace kvc {
+
+void key_norm_score(const TokenFacts& facts, std::span<double> out) {
+    for (size_t i = 0; i < out.size(); i++) {
+        double square = 0;
+        for (const float x : facts.keys.subspan(i * size_t(facts.k_dim), size_t(facts.k_dim)))
+            square += double(x) * x;
+        out[i] = -square;
+    }
+}
+
+}  // namespace kvc
