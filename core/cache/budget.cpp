@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/size.h"
+#include "core/cache/repack.h"
 
 namespace kvc {
 namespace {
@@ -132,7 +133,7 @@ HeadRecords records_within(const PolicySpec& policy, const Layer& layer, const L
         most.codes = std::max(most.codes, state.coded_end - state.first_coded);
     }
     if (!policy || policy.is_closed_rule() || !layer.policy_acts) return most;
-    most.sides = ceil_div(2 * coded_tokens(layer, budget), page_tokens) + (policy.heads_compete ? 1 : 0);
+    most.sides = record_bound(layer.format, coded_tokens(layer, budget)) + (policy.heads_compete ? 1 : 0);
     most.codes = most.sides + ceil_div(period(policy), page_tokens);
     return most;
 }

@@ -102,7 +102,7 @@ Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const
         if (token.form == KernelTable::Form::window && !keep[i]) eviction.window[token.entry] &= ~bit;
     }
     // Where pages leave by age, a page of gathered tokens has none; they are never old enough to pile up.
-    if (rule.sliding_window == 0 && pages.state.kept == 0) eviction.repack = plan_repack(tables.coded, eviction.live);
+    if (rule.sliding_window == 0 && pages.state.kept == 0) eviction.repack = plan_repack(cache_.layers_[layer].format, tables.coded, eviction.live);
     if (!eviction.repack.sources.empty()) {
         const RepackInput input = {*cache_.kernels_, *cache_.arena_, cache_.layers_[layer].format, tables.coded, eviction.live,
                                    sequence_.first_position + rule.page_start(pages.state.first_coded)};

@@ -63,7 +63,12 @@ void fill_page(const RepackInput& input, const std::vector<std::unique_ptr<Decod
 
 }  // namespace
 
-RepackPlan plan_repack(std::span<const PageEntry> coded, std::span<const uint64_t> live) {
+int64_t record_bound(const LayerFormat& format, int64_t live) {
+    const bool moves = format.lossless || (moves_as_is(format.codec.k) && moves_as_is(format.codec.v));
+    return moves ? ceil_div(9 * live, 8 * page_tokens) : ceil_div(2 * live, page_tokens);
+}
+
+RepackPlan plan_repack(const LayerFormat& format, std::span<const PageEntry> coded, std::span<const uint64_t> live) {
     std::vector<size_t> order;
     int64_t tokens = 0;
     for (size_t e = 0; e < coded.size(); e++) {
@@ -72,7 +77,7 @@ RepackPlan plan_repack(std::span<const PageEntry> coded, std::span<const uint64_
         tokens += std::popcount(live[e]);
     }
     const int64_t records = int64_t(order.size());
-    const int64_t bound = ceil_div(2 * tokens, page_tokens);
+    const int64_t bound = record_bound(format, tokens);
     RepackPlan plan;
     if (records <= bound) return plan;
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return std::popcount(live[a]) < std::popcount(live[b]); });

@@ -29,8 +29,11 @@ struct RepackPlan {
     int64_t tokens = 0;
 };
 
-// The fewest sources (emptiest first) after which records <= ceil(2 * live / 64) holds; none if it holds already.
-RepackPlan plan_repack(std::span<const PageEntry> coded, std::span<const uint64_t> live);
+// Code records that a head may hold for so many live coded tokens. A token that moves bit for bit costs a copy, so that pages are kept
+// eight ninths full; one that is coded anew loses a little each time, so that half is enough.
+int64_t record_bound(const LayerFormat& format, int64_t live);
+// The fewest sources (emptiest first) after which the bound holds; none if it holds already.
+RepackPlan plan_repack(const LayerFormat& format, std::span<const PageEntry> coded, std::span<const uint64_t> live);
 
 struct RepackInput {
     const KernelTable& kernels;

@@ -195,7 +195,7 @@ void Step::reserve_mass() {
                 mass.window.resize(head.window.size() * page_tokens);
                 layers_[i].mass.push_back(std::move(mass));
                 // In proportion, so that a token does not copy the mass of all before it.
-                if (int64_t(head.mass.capacity()) < length) head.mass.reserve(size_t(length + length / 2));
+                if (int64_t(head.mass.capacity()) < length) head.mass.reserve(size_t(length + length / 8 + page_tokens));
             }
         }
     }
