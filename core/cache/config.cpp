@@ -127,19 +127,36 @@ int64_t largest_record(const std::vector<Layer>& layers) {
     return *std::max_element(sizes.begin(), sizes.end());
 }
 
-Result<const KernelTable*> choose_kernels(const CacheConfig& config) {
-    std::string names;
+Status check_kernels(const KernelTable& table, const RopeConfig& rope, const std::vector<Layer>& layers) {
+    if (rope.keys_before && !table.rotates_keys) {
+        return fail(Code::unsupported, "target ", table.name, " has no kernels for keys before RoPE");
+    }
+    for (size_t i = 0; i < layers.size(); i++) {
+        const char* reason = table.unsupported ? table.unsupported(layers[i].format) : nullptr;
+        if (!reason) continue;
+        return fail(Code::unsupported, "target ", table.name, " does not serve layer ", int64_t(i), " (",
+                    format_codec(layers[i].format.codec), "): ", reason);
+    }
+    return {};
+}
+
+// A table that lacks something is refused by name and never replaced by another one unasked: its speed is what the caller counts on.
+Result<const KernelTable*> choose_kernels(const CacheConfig& config, const std::vector<Layer>& layers) {
+    std::string names, serving;
+    Status refused;
     for (int i = 0; i < kernel_table_count(); i++) {
         const KernelTable* table = kernel_table(i);
         const bool named = config.target.empty() || config.target == table->name;
-        if (named && config.rope.keys_before && !table->rotates_keys) {
-            return fail(Code::unsupported, "target ", table->name, " has no kernels for keys before RoPE");
-        }
-        if (named) return table;
-        if (i > 0) names += ' ';
-        names += table->name;
+        const Status status = check_kernels(*table, config.rope, layers);
+        if (named && status.ok() && refused.ok()) return table;
+        if (named && refused.ok()) refused = status;
+        names += (names.empty() ? "" : " ") + std::string(table->name);
+        if (status.ok()) serving += (serving.empty() ? "" : " ") + std::string(table->name);
     }
-    return fail(Code::unsupported, "target \"", config.target, "\" does not run on this machine (those that do: ", names, ")");
+    if (refused.ok()) {
+        return fail(Code::unsupported, "target \"", config.target, "\" does not run on this machine (those that do: ", names, ")");
+    }
+    return fail(refused.code, refused.message, "; targets that do: ", serving.empty() ? "none" : serving);
 }
 
 }  // namespace kvc

@@ -64,7 +64,9 @@ Result<std::vector<Layer>> make_layers(const CacheConfig& config, const PolicySp
 // All record sizes of those layers, side records included.
 std::vector<int64_t> record_sizes(const std::vector<Layer>& layers);
 int64_t largest_record(const std::vector<Layer>& layers);
-// The forced or best kernel table.
-Result<const KernelTable*> choose_kernels(const CacheConfig& config);
+// Whether a table serves all layers; otherwise the message says which one not, and why.
+Status check_kernels(const KernelTable& table, const RopeConfig& rope, const std::vector<Layer>& layers);
+// The forced or best kernel table. If that one does not serve the layers, none is chosen: the message names those that do.
+Result<const KernelTable*> choose_kernels(const CacheConfig& config, const std::vector<Layer>& layers);
 
 }  // namespace kvc

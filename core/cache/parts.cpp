@@ -73,7 +73,7 @@ Result<CacheParts> check_parts(const CacheConfig& config, ArenaSize size) {
     Result<std::vector<Layer>> layers = make_layers(config, parts.policy);
     if (!layers.ok()) return layers.status();
     parts.layers = std::move(*layers);
-    Result<const KernelTable*> kernels = choose_kernels(config);
+    Result<const KernelTable*> kernels = choose_kernels(config, parts.layers);
     if (!kernels.ok()) return kernels.status();
     parts.kernels = *kernels;
     KVC_TRY(check_budgets(parts.policy, parts.layers, config.context_tokens));

@@ -201,17 +201,15 @@ inline float refit(const float* x, int n, float s, const Grid& grid) {
     return best > f16_least ? best : f16_least;
 }
 
-// The step of the best uniform quantizer of 2^bits levels for a Gaussian of variance 1 (Max, 1960; 256 levels computed).
 inline float gaussian_step(CodeType type) {
     switch (type) {
-    case CodeType::int2:
-        return 0.9957f;
-    case CodeType::int3:
-        return 0.5860f;
-    case CodeType::int4:
-        return 0.3352f;
+#define KVC_CODE_TYPE(name, bits, high, step) \
+    case CodeType::name:                      \
+        return step;
+#include "core/codec/code_types.def"
+#undef KVC_CODE_TYPE
     default:
-        return 0.0308f;
+        return 0.0f;
     }
 }
 

@@ -10,16 +10,25 @@ int bits_of(CodeType type) {
     case CodeType::f16:
     case CodeType::bf16:
         return 16;
-    case CodeType::int8:
-        return 8;
-    case CodeType::int4:
-        return 4;
-    case CodeType::int3:
-        return 3;
-    case CodeType::int2:
-        return 2;
+#define KVC_CODE_TYPE(name, bits, high, step) \
+    case CodeType::name:                      \
+        return bits;
+#include "core/codec/code_types.def"
+#undef KVC_CODE_TYPE
     }
     return 0;
+}
+
+int high_bits_of(CodeType type) {
+    switch (type) {
+#define KVC_CODE_TYPE(name, bits, high, step) \
+    case CodeType::name:                      \
+        return high;
+#include "core/codec/code_types.def"
+#undef KVC_CODE_TYPE
+    default:
+        return 0;
+    }
 }
 
 bool is_16_bit(CodeType type) { return type == CodeType::f16 || type == CodeType::bf16; }

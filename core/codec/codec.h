@@ -11,7 +11,13 @@ namespace kvc {
 constexpr int page_tokens = 64;
 constexpr int dim_limit = 256;
 
-enum class CodeType : uint8_t { f16, bf16, int8, int4, int3, int2 };
+enum class CodeType : uint8_t {
+    f16,
+    bf16,
+#define KVC_CODE_TYPE(name, bits, high, step) name,
+#include "core/codec/code_types.def"
+#undef KVC_CODE_TYPE
+};
 // channel: one scale for `group` tokens of one channel. token: one scale for `group` channels of one token.
 enum class Axis : uint8_t { channel, token };
 enum class Fit : uint8_t { minmax, least_squares };
@@ -41,6 +47,8 @@ constexpr int64_t window_limit = int64_t{1} << 20;
 constexpr int64_t sinks_limit = 64;  // a span of sinks is at most one tile
 
 int bits_of(CodeType type);
+// How many of the bits lie in a plane of their own; 0: all lie in one.
+int high_bits_of(CodeType type);
 bool is_16_bit(CodeType type);
 // The code of 0 without a zero point: value = scale * (code - middle). Between two codes for least squares; 0 with a zero point.
 float middle_of(const Codec& codec);

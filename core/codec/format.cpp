@@ -41,7 +41,8 @@ int64_t place(const LayerFormat& format, PartLayout* k, PartLayout* v) {
     };
     const auto put_codes = [&put](PartLayout* part, const Codec& codec, int64_t dim) {
         part->codes = put(part->codes_bytes);
-        part->high_plane = codec.type == CodeType::int3 ? part->codes + page_tokens * dim * 2 / 8 : 0;
+        const int high = high_bits_of(codec.type);
+        part->high_plane = high > 0 ? part->codes + page_tokens * dim * (bits_of(codec.type) - high) / 8 : 0;
     };
     put_codes(k, format.codec.k, format.k_dim);
     put_codes(v, format.codec.v, format.v_dim);

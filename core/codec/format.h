@@ -8,7 +8,7 @@ namespace kvc {
 // One part (keys or values) of a code record; offsets from the record's start, bytes.
 struct PartLayout {
     int64_t codes = 0;        // the 16-, 8-, 4- or 2-bit plane
-    int64_t high_plane = 0;   // the 1-bit plane of int3, otherwise unused
+    int64_t high_plane = 0;   // the plane of the high bits of a width that has two (code_types.def), otherwise unused
     int64_t codes_bytes = 0;  // both planes
     int64_t meta = 0;         // scales and zero points
     int64_t meta_bytes = 0;

@@ -24,8 +24,13 @@ struct TypeName {
     const char* name;
 };
 
-constexpr TypeName type_names[] = {{CodeType::f16, "f16"},   {CodeType::bf16, "bf16"}, {CodeType::int8, "int8"},
-                                   {CodeType::int4, "int4"}, {CodeType::int3, "int3"}, {CodeType::int2, "int2"}};
+constexpr TypeName type_names[] = {
+    {CodeType::f16, "f16"},
+    {CodeType::bf16, "bf16"},
+#define KVC_CODE_TYPE(name, bits, high, step) {CodeType::name, #name},
+#include "core/codec/code_types.def"
+#undef KVC_CODE_TYPE
+};
 
 constexpr int64_t default_window = 128, default_sinks = 4;  // of strings that leave them out, if the codec loses anything
 
@@ -38,14 +43,17 @@ const char* preset_text(std::string_view name) {
     return nullptr;
 }
 
-std::string preset_list() {
+template <class Entries>
+std::string names_of(const Entries& entries) {
     std::string all;
-    for (const Preset& preset : presets) {
+    for (const auto& entry : entries) {
         all += all.empty() ? "" : " ";
-        all += preset.name;
+        all += entry.name;
     }
     return all;
 }
+
+std::string preset_list() { return names_of(presets); }
 
 // Cuts the text up to the separator off its front.
 std::string_view take(std::string_view* rest, char separator) {
@@ -123,7 +131,7 @@ public:
             }
         }
         if (!known_type_) {
-            return wrong("unknown type '", std::string(type), "' (f16 bf16 int8 int4 int3 int2)");
+            return wrong("unknown type '", std::string(type), "' (", names_of(type_names), ")");
         }
         while (!rest_.empty()) {
             if (Status status = parse_word(take(&rest_, '.')); !status.ok()) {

@@ -11,6 +11,21 @@
 namespace kvc::simd {
 namespace {
 
+// The widths that the bodies below know; a cache of another is refused (KernelTable::unsupported).
+constexpr bool has_kernels_for(CodeType type) {
+    switch (type) {
+    case CodeType::f16:
+    case CodeType::bf16:
+    case CodeType::int8:
+    case CodeType::int4:
+    case CodeType::int3:
+    case CodeType::int2:
+        return true;
+    default:
+        return false;
+    }
+}
+
 // Calls run(std::integral_constant<int, bits>()) with the width of the codes.
 template <class Run>
 KVC_INLINE void with_bits(CodeType type, const Run& run) {
@@ -21,8 +36,10 @@ KVC_INLINE void with_bits(CodeType type, const Run& run) {
         return run(std::integral_constant<int, 4>());
     case CodeType::int3:
         return run(std::integral_constant<int, 3>());
-    default:
+    case CodeType::int2:
         return run(std::integral_constant<int, 2>());
+    default:
+        __builtin_unreachable();
     }
 }
 

@@ -50,7 +50,7 @@ constexpr int64_t v16_index(int dim, int t, int d) { return int64_t{t} * dim + d
 inline int64_t window_v_offset(const LayerFormat& f) { return int64_t{page_tokens} * f.k_dim * 2; }
 inline int64_t sink_v_offset(const LayerFormat& f) { return f.codec.sinks * f.k_dim * 2; }
 
-// Integer codes of 3 bits are a plane of 2 low bits and one of 1 high bit; others have one plane.
+// Widths that are no power of two have a plane of low bits and one of high bits (core/codec/code_types.def); others have one plane.
 struct Plane {
     int64_t offset;  // from the record's start
     int bits;
@@ -63,10 +63,11 @@ struct Planes {
 };
 
 inline Planes planes_of(const Codec& codec, const PartLayout& part) {
-    if (codec.type == CodeType::int3) {
-        return {{{part.codes, 2, 0}, {part.high_plane, 1, 2}}, 2};
+    const int bits = bits_of(codec.type), high = high_bits_of(codec.type);
+    if (high > 0) {
+        return {{{part.codes, bits - high, 0}, {part.high_plane, high, bits - high}}, 2};
     }
-    return {{{part.codes, bits_of(codec.type), 0}, {}}, 1};
+    return {{{part.codes, bits, 0}, {}}, 1};
 }
 
 }  // namespace

@@ -71,6 +71,11 @@ void mass(const AttendParams& params, const MassItem& item, std::byte* memory) {
     }
 }
 
+const char* unsupported(const LayerFormat& format) {
+    const bool known = has_kernels_for(format.codec.k.type) && has_kernels_for(format.codec.v.type);
+    return known ? nullptr : "codes of a width that it has no kernels for";
+}
+
 constexpr KernelTable table_named(const char* name) {
     return {
         .name = name,
@@ -84,6 +89,7 @@ constexpr KernelTable table_named(const char* name) {
         .mass = mass,
         .finish = finish_row<rotate_vector>,
         .rotates_keys = true,
+        .unsupported = unsupported,
     };
 }
 

@@ -95,8 +95,10 @@ void pack_units(CodeType type, const UnitBuffer& units, int64_t dim, const PartL
     case CodeType::int3:
         pack_plane<keys, 2, 0>(units, dim, record + layout.codes);
         return pack_plane<keys, 1, 2>(units, dim, record + layout.high_plane);
-    default:
+    case CodeType::int2:
         return pack_plane<keys, 2, 0>(units, dim, record + layout.codes);
+    default:
+        __builtin_unreachable();
     }
 }
 
