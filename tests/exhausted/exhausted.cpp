@@ -130,3 +130,59 @@ TEST_CASE("exhausted: every call of a session answers for every allocation that 
                 CHECK(kvc_destroy(x.cache, nullptr) == KVC_OK);
             }
 }
+
+namespace {
+
+// Six steps of 64 tokens under a policy; `starved`: every begin is refused memory until it succeeds, and every commit all of it.
+std::vector<int64_t> kept_after_steps(const char* policy, bool starved) {
+    Exhausted x("int4", 0, 0);
+    std::strncpy(x.options.policy, policy, sizeof x.options.policy - 1);
+    x.cache = kvc_create(&x.options, nullptr, 0, &x.err);
+    REQUIRE_MESSAGE(x.cache != nullptr, x.err.message);
+    x.seq = kvc_seq_create(x.cache, nullptr, &x.err);
+    const auto begin = [&] {
+        const int64_t tokens = 64;
+        kvc_step* open = nullptr;
+        for (granted = 0; !open && granted < 4000;) {
+            const int64_t allowed = granted;
+            refusing = starved;
+            open = kvc_step_begin(x.cache, &x.seq, &tokens, 1, nullptr, 0, nullptr, &x.err);
+            refusing = false;
+            if (!open) CHECK(x.err.status == KVC_E_NO_MEMORY);
+            granted = allowed + 1;
+        }
+        REQUIRE(open != nullptr);
+        return open;
+    };
+    for (int64_t i = 0; i < 6; i++) {
+        kvc_step* open = begin();
+        for (int64_t layer = 0; layer < 2; layer++) {
+            const float* rows = x.rows.data() + 1000 * i + layer;
+            REQUIRE(kvc_append(open, layer, rows, 64 * 2 * 64 * 4, rows, 64 * 2 * 32 * 4, &x.err) == KVC_OK);
+            REQUIRE(kvc_attend(open, layer, rows, 64 * 4 * 64 * 4, x.out.data(), 64 * 4 * 32 * 4, nullptr, 0, nullptr, &x.err) ==
+                    KVC_OK);
+        }
+        granted = 0, refusing = starved;
+        CHECK(kvc_step_commit(open, nullptr, 0, &x.err) == KVC_OK);
+        refusing = false;
+    }
+    int64_t live = 0;
+    REQUIRE(kvc_seq_live(x.cache, x.seq, 0, 0, &live, &x.err) == KVC_OK);
+    CHECK(live == (starved ? 230 + 64 : 230));  // it had no room to act after the last commit
+    REQUIRE(kvc_step_abort(begin(), &x.err) == KVC_OK);
+    std::vector<int64_t> kept(4 * 230);
+    for (int64_t head = 0; head < 4; head++) {
+        REQUIRE(kvc_seq_positions(x.cache, x.seq, head / 2, head % 2, kept.data() + 230 * head, 230, &x.err) == KVC_OK);
+    }
+    CHECK(kvc_destroy(x.cache, nullptr) == KVC_OK);
+    return kept;
+}
+
+}  // namespace
+
+TEST_CASE("exhausted: a policy without memory to act after a commit acts before the next step, with the same result") {
+    for (const char* policy : {"h2o:230", "snapkv:230", "key_norm:230", "expected_attention:230", "key_diversity:230"}) {
+        CAPTURE(policy);
+        CHECK(kept_after_steps(policy, true) == kept_after_steps(policy, false));
+    }
+}
