@@ -28,6 +28,9 @@ void* host_allocate(void*, int64_t bytes, int64_t alignment) {
 }
 void host_release(void*, void* block, int64_t) { std::free(block); }
 
+constexpr int64_t record_alignment = 128;
+bool aligned(const std::byte* block) { return reinterpret_cast<uintptr_t>(block) % record_alignment == 0; }
+
 }  // namespace
 
 int64_t slab_bytes_min(int64_t largest_record) {
@@ -78,6 +81,10 @@ Result<std::unique_ptr<Arena>> Arena::create(const ArenaOptions& options, const 
     if (slabs > 0) {
         arena->block_ = options.block ? static_cast<std::byte*>(options.block) : arena->take(slabs * options.slab_bytes);
         if (!arena->block_) return fail(Code::no_memory, "arena: the host refused ", slabs * options.slab_bytes, " bytes");
+        if (!aligned(arena->block_)) {
+            return fail(Code::argument, "allocate gave a block that is not ", record_alignment, "-byte aligned; it was asked for ",
+                        options.slab_bytes);
+        }
     }
     for (int64_t i = 0; i < slabs; i++) arena->add_slab(arena->block_ + i * options.slab_bytes);
     return arena;
@@ -115,8 +122,13 @@ bool Arena::grow() {
     slabs_.reserve(slabs_.size() + 1);
     unbound_.reserve(slabs_.size() + 1);
     std::byte* data = take(slab_bytes_);
-    if (data) add_slab(data);
-    return data != nullptr;
+    if (!data) return false;
+    if (!aligned(data)) {  // no slab for us, and not to be lost either
+        options_.source.release(options_.source.context, data, slab_bytes_);
+        return false;
+    }
+    add_slab(data);
+    return true;
 }
 
 bool Arena::bind_slab(int size_class) {

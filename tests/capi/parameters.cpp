@@ -54,7 +54,7 @@ std::vector<OptionCase> option_cases() {
         {"v_dim", [](kvc_options& o) { o.v_dim = 512; }},
         {"sliding_window", [](kvc_options& o) { o.sliding_window = -2; }},
         {"sliding_window", [](kvc_options& o) { o.sliding_window = INT64_MAX; }},
-        {"codec", [](kvc_options& o) { std::strcpy(o.codec, "int5"); }},
+        {"codec", [](kvc_options& o) { std::strcpy(o.codec, "int9"); }},
         {"codec", [](kvc_options& o) { std::memset(o.codec, 'a', sizeof o.codec); }},
         {"target", [](kvc_options& o) { std::strcpy(o.target, "abacus"); }, KVC_E_UNSUPPORTED},
         {"target", [](kvc_options& o) { std::memset(o.target, 'a', sizeof o.target); }},
@@ -144,7 +144,7 @@ TEST_CASE("options: the number of layers must be that of the array, and each lay
     layers[1].kv_heads = 0;
     std::strcpy(layers[1].codec, "k=int4.tok.g128,v=f16");  // 128 channels do not divide a head dim of 32
     CHECK(kvc_supports(&options, layers.data(), 2, &error) != KVC_OK);
-    std::strcpy(layers[1].codec, "int5");
+    std::strcpy(layers[1].codec, "int9");
     CHECK(kvc_supports(&options, layers.data(), 2, &error) == KVC_E_ARGUMENT);
     expect_message(error, "layer 1: codec");
     std::memset(layers[1].codec, 'a', sizeof layers[1].codec);

@@ -245,7 +245,7 @@ TEST_CASE("codec strings: presets and canonical strings round-trip, nonsense is 
         CHECK(std::string(text) == again);
     }
     for (const char* wrong :
-         {"int5", "k=int4", "k=int4.ch.g32.m9,v=int4.tok", "int4,window=-1", "int4,window=x", "int4,", "k=int4.ch,v=int4.tok,w=3",
+         {"int9", "k=int4", "k=int4.ch.g32.m9,v=int4.tok", "int4,window=-1", "int4,window=x", "int4,", "k=int4.ch,v=int4.tok,w=3",
           "int4,sinks=1,sinks=2", "k=f16.rot,v=f16", "k=bf16,v=f16", "int4,sinks=65", "k=int4.ch.tok,v=f16"}) {
         CAPTURE(wrong);
         kvc_error error = empty_error();

@@ -44,7 +44,7 @@ def test_figures_and_report(monkeypatch, tmp_path, token_file):
 
 
 @pytest.mark.parametrize("wrong, said", [
-    (["--modes", "int5"], "int5"),
+    (["--modes", "int9"], "int9"),
     (["--modes", "int4+forget:20%"], "forget"),
     (["--model", "no-such-model"], "no-such-model"),
     (["--tokens", "0"], "--tokens 0"),
