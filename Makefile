@@ -13,7 +13,7 @@ CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 STAGES := check-tidy test-release test-cuda test-package test-bindings test-python test-neon test-asan test-tsan
 STAGES_FULL := $(STAGES) test-bars test-neon-full test-debug format-check tidy
 
-.PHONY: build debug cuda gates demo eval bench test test-full clean help format format-check tidy asan tsan neon \
+.PHONY: build library debug cuda gates demo eval bench test test-full clean help format format-check tidy asan tsan neon \
         test-debug test-neon-full test-bars $(STAGES)
 
 define configure_and_build
@@ -23,6 +23,10 @@ endef
 build: ## the release, build/release/libkvc.so (the default)
 	@$(SETUP) build test
 	$(call configure_and_build,release)
+
+library: ## libkvc.so alone, without tests and benchmarks
+	@$(SETUP) build
+	@cmake --preset release -DKVC_TESTS=OFF -DKVC_BENCH=OFF && cmake --build --preset release -j$(JOBS) --target kvc
 
 debug: ## the same without optimization
 	@$(SETUP) build test
@@ -36,13 +40,13 @@ gates: cuda ## what the machine code of the CUDA kernels costs, within its budge
 	@$(PYTHON) kernels/cuda/gates.py build/cuda
 
 demo: ## the main job: a real language model writes text from compressed caches under one byte budget
-	@$(SETUP) build test python
-	@$(MAKE) --no-print-directory build
+	@$(SETUP) build python
+	@$(MAKE) --no-print-directory library
 	@$(PYTHON) tools/demo.py
 
 eval: ## quality of every preset on a real model and text; writes out/eval.json and out/eval.html
-	@$(SETUP) build test python
-	@$(MAKE) --no-print-directory build
+	@$(SETUP) build python
+	@$(MAKE) --no-print-directory library
 	@mkdir -p out
 	./kvc-eval --model smollm2 --json out/eval.json --html out/eval.html
 

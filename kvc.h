@@ -7,6 +7,7 @@
  *
  *     #include <kvc.h>
  *     #include <stdio.h>
+ *     static int failed(const kvc_error* err) { return fprintf(stderr, "%s\n", err->message), 1; }
  *     int main(void) {
  *         kvc_error err = {sizeof err};
  *         kvc_options options;
@@ -17,14 +18,16 @@
  *         options.k_dim = options.v_dim = 64;
  *         options.arena_tokens = 4096;
  *         kvc_cache* cache = kvc_create(&options, NULL, 0, &err);
+ *         if (!cache) return failed(&err);
  *         kvc_seq seq = kvc_seq_create(cache, NULL, &err);
- *         if (!seq) return fprintf(stderr, "%s\n", err.message), 1;
+ *         if (!seq) return failed(&err);
  *         float k[2 * 64] = {0}, v[2 * 64] = {0}, q[4 * 64] = {0}, out[4 * 64];
  *         int64_t count = 1;
  *         kvc_step* step = kvc_step_begin(cache, &seq, &count, 1, NULL, 0, NULL, &err);
- *         kvc_append(step, 0, k, sizeof k, v, sizeof v, &err);
- *         kvc_attend(step, 0, q, sizeof q, out, sizeof out, NULL, 0, NULL, &err);
- *         if (kvc_step_commit(step, NULL, 0, &err)) return fprintf(stderr, "%s\n", err.message), 1;
+ *         if (!step) return failed(&err);
+ *         if (kvc_append(step, 0, k, sizeof k, v, sizeof v, &err) ||
+ *             kvc_attend(step, 0, q, sizeof q, out, sizeof out, NULL, 0, NULL, &err) ||
+ *             kvc_step_commit(step, NULL, 0, &err)) return failed(&err);
  *         kvc_destroy(cache, &err);
  *         return 0;
  *     }
@@ -33,14 +36,16 @@
  *            layers, append and attend run once per layer for the whole batch, commit publishes, abort undoes everything.
  * Shapes     k [tokens, kv_heads, k_dim], v [tokens, kv_heads, v_dim], q [tokens, q_heads, k_dim], out [tokens, q_heads, v_dim],
  *            row-major; tokens runs over the sequences of the step in their order. Query head h reads kv head h / (q_heads / kv_heads).
- * Units      Lengths in tokens, sizes in bytes, strides in elements. Positions count from the sequence's first position.
+ * Units      Lengths in tokens, sizes in bytes, strides in elements. Positions are absolute: the first token of a sequence is at its
+ *            first_position (0 unless said), and truncate, fork, evict and read-back take and give the same numbers.
  * Ownership  kvc copies what it is given before a call returns and keeps no pointer to a caller's buffer, but for an arena block.
  * Errors     Functions that can fail return kvc_status, creators NULL or 0; the last parameter, which may be NULL, tells what, which
  *            and the limit. A call that fails has changed nothing. Results are named out or out_x and written on success only.
  * Handles    kvc_cache* and kvc_step* are values, never memory: a NULL, stale, foreign or twice destroyed one is KVC_E_HANDLE.
  * Threads    Every function may be called from any thread. Calls with a const cache run side by side; calls that change one cache
  *            wait for each other; steps over different sequences of a cache run in parallel; caches are independent.
- * Structs    Field 0 is struct_size; the _init functions fill in defaults; a zero field always means its default.
+ * Structs    Field 0 is struct_size; the _init functions fill in defaults; a zero field always means its default, so zeroing a struct
+ *            and setting struct_size does the same.
  */
 #ifndef KVC_H
 #define KVC_H
@@ -89,8 +94,8 @@ typedef enum kvc_status {
 } kvc_status;
 
 typedef struct kvc_error {
-    uint32_t struct_size;
-    int32_t status; /* kvc_status of the failed call; untouched by calls that succeed */
+    uint32_t struct_size; /* sizeof(kvc_error); nothing is written into a smaller one */
+    int32_t status;       /* kvc_status of the failed call; untouched by calls that succeed */
     char message[240];
 } kvc_error;
 
@@ -163,9 +168,9 @@ typedef struct kvc_options {
     int32_t rope_pairs;         /* kvc_rope_pairs; this and the next four matter unless keys come after RoPE at true positions */
     int32_t keys;               /* kvc_keys: KVC_KEYS_BEFORE_ROPE = k and q come unturned, kvc turns both while it attends (slower) */
     int32_t positions;          /* kvc_positions: KVC_POSITIONS_IN_CACHE needs evictions that leave no gaps but behind the sinks */
-    double rope_theta;          /* base of the frequencies theta^(-2 i / rope_dims) <= 1e9; or see kvc_rope_frequencies_set */
+    double rope_theta;          /* base: pair i turns by theta^(-2 i / rope_dims) a position, at most 1e9; or kvc_rope_frequencies_set */
     int64_t rope_dims;          /* leading channels that turn, even; 0 = k_dim */
-    void* (*allocate)(void* context, int64_t bytes, int64_t alignment); /* for slabs; NULL = the host's; must return NULL on failure */
+    void* (*allocate)(void* context, int64_t bytes, int64_t alignment); /* for slabs; NULL = the host's; returns NULL on failure, never throws */
     void (*release)(void* context, void* block, int64_t bytes);
     void* allocator_context;
     char policy[128];           /* eviction policy with its budget, docs/POLICIES.md; "" = nothing is evicted */
@@ -257,7 +262,8 @@ KVC_API kvc_seq kvc_seq_fork(kvc_cache* cache, kvc_seq seq, int64_t length, int3
 KVC_API kvc_status kvc_seq_truncate(kvc_cache* cache, kvc_seq seq, int64_t length, int32_t cut, kvc_error* err);
 /* Position of the next token: first_position + tokens committed. */
 KVC_API kvc_status kvc_seq_length(const kvc_cache* cache, kvc_seq seq, int64_t* out, kvc_error* err);
-/* Lowest length to which truncate and fork are exact. */
+/* Lowest length to which truncate and fork are exact. Pages turn into codes as the sequence grows, so without spare pages that is 0
+ * to 63 tokens back; options.spare_pages adds 64 tokens each. 16-bit codecs: the first position. */
 KVC_API kvc_status kvc_seq_exact_floor(const kvc_cache* cache, kvc_seq seq, int64_t* out, kvc_error* err);
 /* Tokens kept by one layer and kv head. */
 KVC_API kvc_status kvc_seq_live(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, kvc_error* err);
@@ -282,7 +288,7 @@ typedef struct kvc_step_options {
     int64_t k_token_stride, k_head_stride;  /* in elements; 0 = dense */
     int64_t v_token_stride, v_head_stride;
     int64_t q_token_stride, q_head_stride;
-    int64_t out_token_stride, out_head_stride;
+    int64_t out_token_stride, out_head_stride; /* rows of out must not overlap */
     int32_t partial_commit; /* 1 = commit may accept a part of the tokens (speculative decoding): keeps all layers in 16 bits */
     int32_t strict;         /* 1 = decode kernels for all queries */
     int32_t accumulate;     /* 1 = attends add attention mass per token (kvc_seq_read_mass); not with partial_commit */
@@ -309,7 +315,7 @@ KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
 
 typedef struct kvc_attend_options {
     uint32_t struct_size;
-    float scale;            /* of the logits; 0 = 1 / sqrt(k_dim) */
+    float scale;            /* of the logits, any finite number; 0 = 1 / sqrt(k_dim) */
     float soft_cap;         /* cap * tanh(logit / cap); 0 = none */
     int32_t partial;        /* 1 = leave learned sink logits out, for results that are merged with others by lse */
     int64_t sliding_window; /* 0 = the layer's; -1 = none; not wider than the layer's */
@@ -319,7 +325,8 @@ typedef struct kvc_attend_options {
 KVC_API kvc_status kvc_attend_options_init(kvc_attend_options* options, int64_t struct_size);
 /* Attention of the step's tokens over their sequences, themselves included. After the layer's append, any number of times: a
  * model's layer that shares another one's keys and values attends to that layer. out_lse, if not NULL: f32 [tokens, q_heads], the
- * natural log-sum-exp; a query that sees nothing gives out 0 and lse -infinity. KVC_E_ORDER before the layer's append, or if a later
+ * natural log-sum-exp; a query that sees nothing gives out 0 and lse -infinity, one that holds a NaN or an infinity NaN in its own
+ * row and nowhere else. KVC_E_ORDER before the layer's append, or if a later
  * append reused this layer's staging (only tokens that arrive and leave the window within one step; see docs/ARCHITECTURE.md). */
 KVC_API kvc_status kvc_attend(kvc_step* step, int64_t layer, const void* q, int64_t q_bytes, void* out, int64_t out_bytes,
                               float* out_lse, int64_t lse_bytes, const kvc_attend_options* options, kvc_error* err);
@@ -351,7 +358,8 @@ KVC_API kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t st
  * Sinks and the residual window (none with 16-bit codecs) always stay; other sequences never change. The report may be NULL. */
 KVC_API kvc_status kvc_evict(kvc_cache* cache, kvc_seq seq, const float* scores, int64_t n_scores,
                              const kvc_evict_options* options, kvc_evict_report* out, kvc_error* err);
-/* Evicts all tokens but the given positions (ascending), sinks and the residual window. With KVC_POSITIONS_IN_CACHE both refuse, as
+/* Evicts all tokens but the given positions (ascending), sinks and the residual window; positions that are evicted already may be
+ * given, such beyond the sequence are KVC_E_RANGE. With KVC_POSITIONS_IN_CACHE both refuse, as
  * KVC_E_UNSUPPORTED, what would leave a gap anywhere but behind the sinks. */
 KVC_API kvc_status kvc_evict_keep(kvc_cache* cache, kvc_seq seq, const int64_t* positions, int64_t n,
                                   const kvc_evict_options* options, kvc_evict_report* out, kvc_error* err);

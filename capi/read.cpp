@@ -90,7 +90,8 @@ kvc_status kvc_seq_read(const kvc_cache* cache, kvc_seq seq, int64_t layer, int6
         const int64_t dim = *which == Part::keys ? format.k_dim : format.v_dim;
         if (n < 0 || n > INT64_MAX / (dim * int64_t(sizeof(float)))) return fail(Code::argument, "seq_read: n ", n, " is out of range");
         const int64_t needed = n * dim * int64_t(sizeof(float));
-        if (n > 0 && (!out || out_bytes < needed)) return fail(Code::argument, "seq_read: out has ", out_bytes, " bytes, ", needed, " are needed");
+        if (n > 0 && !out) return fail(Code::argument, "seq_read: out is NULL");
+        if (out_bytes < needed) return fail(Code::argument, "seq_read: out has ", out_bytes, " bytes, ", needed, " are needed");
         return c.read(seq, layer, head, *which, first, {out, size_t(n * dim)});
     });
 }

@@ -14,10 +14,12 @@ Status read_flag(const char* what, int32_t value, bool* out) {
     return {};
 }
 
-Status read_layout(const char* what, int32_t dtype, int64_t token_stride, int64_t head_stride, BufferLayout* out) {
-    Result<Dtype> type = read_dtype(what, dtype);
+// The strides of buffer `name`, and its type, which the option `dtype_name` says.
+Status read_layout(const char* name, const char* dtype_name, int32_t dtype, int64_t token_stride, int64_t head_stride, BufferLayout* out) {
+    Result<Dtype> type = read_dtype(dtype_name, dtype);
     if (!type.ok()) return type.status();
-    if (token_stride < 0 || head_stride < 0) return fail(Code::argument, what, ": a stride is negative");
+    if (token_stride < 0) return fail(Code::argument, name, "_token_stride ", token_stride, " is negative");
+    if (head_stride < 0) return fail(Code::argument, name, "_head_stride ", head_stride, " is negative");
     *out = {*type, token_stride, head_stride};
     return {};
 }
@@ -26,10 +28,10 @@ Result<StepOptions> read_step_options(const kvc_step_options* given) {
     kvc_step_options options = {};
     KVC_TRY(read_struct("step_options", given, &options));
     StepOptions out;
-    KVC_TRY(read_layout("kv_dtype", options.kv_dtype, options.k_token_stride, options.k_head_stride, &out.k));
-    KVC_TRY(read_layout("kv_dtype", options.kv_dtype, options.v_token_stride, options.v_head_stride, &out.v));
-    KVC_TRY(read_layout("q_dtype", options.q_dtype, options.q_token_stride, options.q_head_stride, &out.q));
-    KVC_TRY(read_layout("out_dtype", options.out_dtype, options.out_token_stride, options.out_head_stride, &out.out));
+    KVC_TRY(read_layout("k", "kv_dtype", options.kv_dtype, options.k_token_stride, options.k_head_stride, &out.k));
+    KVC_TRY(read_layout("v", "kv_dtype", options.kv_dtype, options.v_token_stride, options.v_head_stride, &out.v));
+    KVC_TRY(read_layout("q", "q_dtype", options.q_dtype, options.q_token_stride, options.q_head_stride, &out.q));
+    KVC_TRY(read_layout("out", "out_dtype", options.out_dtype, options.out_token_stride, options.out_head_stride, &out.out));
     KVC_TRY(read_flag("partial_commit", options.partial_commit, &out.partial_commit));
     KVC_TRY(read_flag("strict", options.strict, &out.strict));
     KVC_TRY(read_flag("accumulate", options.accumulate, &out.accumulate));

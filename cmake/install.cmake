@@ -16,7 +16,7 @@ install(EXPORT kvcTargets NAMESPACE kvc:: DESTINATION ${KVC_CMAKE_DIR})
 configure_package_config_file(cmake/kvcConfig.cmake.in "${PROJECT_BINARY_DIR}/kvcConfig.cmake"
                               INSTALL_DESTINATION ${KVC_CMAKE_DIR})
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/kvcConfigVersion.cmake"
-                                 COMPATIBILITY SameMajorVersion)
+                                 COMPATIBILITY SameMinorVersion)
 install(FILES "${PROJECT_BINARY_DIR}/kvcConfig.cmake" "${PROJECT_BINARY_DIR}/kvcConfigVersion.cmake"
         DESTINATION ${KVC_CMAKE_DIR})
 

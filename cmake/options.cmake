@@ -1,7 +1,6 @@
 # Options and compiler flags. Everything of ours links kvc_flags; nothing of it reaches users.
 
 option(KVC_TESTS "Build tests and examples" ${PROJECT_IS_TOP_LEVEL})
-option(KVC_BINDINGS "Build the language bindings" OFF)
 option(KVC_BENCH "Build the benchmarks" OFF)
 option(KVC_WERROR "Treat warnings as errors" ${PROJECT_IS_TOP_LEVEL})
 set(KVC_SANITIZE "" CACHE STRING "Sanitizers: empty, thread, or address,undefined")

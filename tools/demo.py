@@ -56,11 +56,12 @@ def main() -> int:
     began = time.perf_counter()
     library = kvc.default_library()
     print(f"kvc {library.version()}: {library.build_info()}")
+    print("SmolLM2-135M is read from its package ...", flush=True)
     file = GgufFile(gguf_path("smollm2"))
     model = load_model(file.path)
     tokenizer = TextTokenizer(file)
     shape = model.shape
-    print(f"{model.name}: {shape.layers} layers, {shape.q_heads} query heads, {shape.kv_heads} kv heads of {shape.head_dim}; "
+    print(f"{shape.layers} layers, {shape.q_heads} query heads, {shape.kv_heads} kv heads of {shape.head_dim}; "
           f"{shape.fp16_bytes(1) / 1024:.1f} KiB per token in fp16; {THREADS} threads\n")
     rows = [Row(mode, plan_mode(shape, mode)) for mode in MODES]
     show_plan(rows)
@@ -85,7 +86,7 @@ def show_plan(rows: list[Row]) -> None:
     for row in rows:
         context = f"{row.plan.max_tokens:,} tokens" if not row.mode.policy else "any length"
         print(f"  {row.mode.name:<14}{row.plan.codec_bits:>15.2f}{context:>18}{row.plan.max_sequences:>26}")
-    print(flush=True)
+    print(f"  Short sequences gain less: each keeps its newest tokens and its first ones in 16 bits, {CONTEXT} tokens or a million.\n", flush=True)
 
 
 def make_prompts(tokenizer: TextTokenizer, count: int) -> list[np.ndarray]:
@@ -117,7 +118,7 @@ def run_mode(model: Model, tokenizer: TextTokenizer, row: Row, prompts: list[np.
     row.answer = tokenizer.decode(answer[:answer.index(tokenizer.end)] if tokenizer.end in answer else answer).strip()
     prompt_tokens = row.sequences * len(prompts[0])
     print(f"{row.mode.name:<14}{row.sequences} sequences, {row.held / 2**20:.1f} of {BUDGET >> 20} MiB in records; read "
-          f"{prompt_tokens / read_seconds:.0f} tokens/s, wrote {row.decode_per_second:.0f} tokens/s")
+          f"{prompt_tokens / read_seconds:.0f} tokens/s, wrote {row.decode_per_second:.1f} tokens/s")
     print(textwrap.fill(row.answer, 118, initial_indent="    ", subsequent_indent="    "), flush=True)
 
 
@@ -158,15 +159,23 @@ def show_table(rows: list[Row]) -> None:
     print(f"  {'mode':<14}{'context':>10}{f'x {CONTEXT}':>8}{'tokens/s':>10}{'KL':>11}{'top-1':>9}")
     for row in rows:
         context = f"{row.plan.max_tokens:,}" if not row.mode.policy else "any"
-        print(f"  {row.mode.name:<14}{context:>10}{row.sequences:>8}{row.decode_per_second:>10.0f}"
+        print(f"  {row.mode.name:<14}{context:>10}{row.sequences:>8}{row.decode_per_second:>10.1f}"
               f"{row.quality['kl']:>11.1e}{100 * row.quality['top1']:>7.1f} %")
     print(f"  The window forgets: what lies further back than its {WINDOW} tokens is gone, which KL over a short passage hardly shows.")
 
 
+SILENCE = 10  # seconds after which a log hears of progress
+_last_line = time.perf_counter()
+
+
 def progress(line: str) -> None:
-    """A line that the next one overwrites, on a terminal; elsewhere progress would only fill a log."""
+    """A line that the next one overwrites, on a terminal; elsewhere one of them every now and then, so that a log is not filled."""
+    global _last_line
     if sys.stdout.isatty():
         print(f"\r\033[K{line}\r", end="", flush=True)
+    elif time.perf_counter() - _last_line > SILENCE:
+        _last_line = time.perf_counter()
+        print(f"  ... {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <climits>
 
+#include "core/base/half.h"
 #include "core/cache/buffer.h"
 #include "core/cache/cache.h"
 #include "core/cache/step.h"
@@ -116,8 +117,13 @@ Status Step::run_append(size_t layer, const void* k, const void* v, bool rehears
     };
     cache_.pool_->run(int64_t(sequences_.size()) * heads, scratch_, job);
     if (first_bad == LLONG_MAX) return {};
-    return fail(Code::nonfinite, "append: layer ", int64_t(layer), ", token ", first_bad / heads, " of the step, kv head ", first_bad % heads,
-                " holds a number that is not finite or beyond the 16-bit window's range");
+    const LayerFormat& format = cache_.layers_[layer].format;
+    const int64_t token = first_bad / heads, head = first_bad % heads;
+    return fail(Code::nonfinite, "append: layer ", int64_t(layer), ", token ", token, " of the step, kv head ", head, ": keys reach ",
+                reach_of_row(k, token, head, format.k_dim, dense(options_.k, heads, format.k_dim)), ", values ",
+                reach_of_row(v, token, head, format.v_dim, dense(options_.v, heads, format.v_dim)), "; 16 bits hold finite numbers up to ",
+                double(format.bf16_window ? bf16_max : f16_max), format.codec.k.rotate || format.codec.v.rotate ? ", after rotation too" : "",
+                " (saturate = 1 clamps finite ones)");
 }
 
 Status Step::append(int64_t layer, const void* k, int64_t k_bytes, const void* v, int64_t v_bytes) {

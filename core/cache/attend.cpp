@@ -114,9 +114,10 @@ Status check_request(const Layer& shape, const AttendRequest& request, int64_t t
     const int64_t q_heads = shape.q_heads, k_dim = shape.format.k_dim, v_dim = shape.format.v_dim;
     KVC_TRY(check_buffer("attend: q", request.q, request.q_bytes, tokens, q_heads, k_dim, dense(options.q, q_heads, k_dim)));
     KVC_TRY(check_buffer("attend: out", request.out, request.out_bytes, tokens, q_heads, v_dim, dense(options.out, q_heads, v_dim)));
+    KVC_TRY(check_rows_apart("attend: out", tokens, q_heads, v_dim, dense(options.out, q_heads, v_dim)));
     if (request.out_lse) KVC_TRY(check_buffer("attend: lse", request.out_lse, request.lse_bytes, tokens, q_heads, 1, {Dtype::f32, q_heads, 1}));
     if (!std::isfinite(request.scale)) return fail(Code::argument, "attend: scale is not finite");
-    if (!std::isfinite(request.soft_cap) || request.soft_cap < 0) return fail(Code::argument, "attend: soft_cap is negative or not finite");
+    if (!(request.soft_cap >= 0 && std::isfinite(request.soft_cap))) return fail(Code::argument, "attend: soft_cap ", double(request.soft_cap), " is negative or not finite");
     if (request.causal_offset > 0) return fail(Code::argument, "attend: causal_offset ", request.causal_offset, " is above 0");
     if (request.sliding_window < -1) return fail(Code::argument, "attend: sliding_window ", request.sliding_window, " is below -1");
     const int64_t held = shape.rule.sliding_window;

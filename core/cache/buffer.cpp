@@ -1,5 +1,9 @@
 #include "core/cache/buffer.h"
 
+#include <cmath>
+#include <utility>
+
+#include "core/base/half.h"
 #include "core/base/size.h"
 
 namespace kvc {
@@ -23,6 +27,29 @@ Status check_buffer(const char* what, const void* data, int64_t bytes, int64_t t
         return fail(Code::argument, what, " has ", bytes, " bytes, ", tokens, " tokens of this layer need ", needed.value());
     }
     return {};
+}
+
+double reach_of_row(const void* data, int64_t token, int64_t head, int64_t dim, const BufferLayout& layout) {
+    double reach = 0;
+    for (int64_t i = 0; i < dim; i++) {
+        const int64_t at = token * layout.token_stride + head * layout.head_stride + i;
+        const uint16_t* const halves = static_cast<const uint16_t*>(data);
+        const float x = layout.dtype == Dtype::f32   ? static_cast<const float*>(data)[at]
+                        : layout.dtype == Dtype::f16 ? f32_from_f16(halves[at])
+                                                     : f32_from_bf16(halves[at]);
+        if (std::isnan(x)) return x;
+        reach = std::fmax(reach, std::abs(x));
+    }
+    return reach;
+}
+
+Status check_rows_apart(const char* what, int64_t tokens, int64_t heads, int64_t dim, const BufferLayout& layout) {
+    std::pair<int64_t, int64_t> inner = {layout.head_stride, heads}, outer = {layout.token_stride, tokens};
+    if (outer.first < inner.first) std::swap(inner, outer);
+    const int64_t inner_reach = inner.second > 1 ? dim : 0;
+    const int64_t outer_reach = outer.second > 1 ? (inner.second - 1) * inner.first + dim : 0;
+    if (inner.first >= inner_reach && outer.first >= outer_reach) return {};
+    return fail(Code::argument, what, ": rows overlap (token stride ", layout.token_stride, ", head stride ", layout.head_stride, ", head dim ", dim, ")");
 }
 
 }  // namespace kvc

@@ -19,5 +19,9 @@ BufferLayout dense(BufferLayout layout, int64_t heads, int64_t dim);
 // Checks that the buffer reaches the last element that the (filled in) strides name.
 Status check_buffer(const char* what, const void* data, int64_t bytes, int64_t tokens, int64_t heads, int64_t dim,
                     const BufferLayout& layout);
+// The largest magnitude in a row; infinity or NaN if it holds one.
+double reach_of_row(const void* data, int64_t token, int64_t head, int64_t dim, const BufferLayout& layout);
+// Checks that no two rows of a buffer that is written share an element; the layout's strides are filled in.
+Status check_rows_apart(const char* what, int64_t tokens, int64_t heads, int64_t dim, const BufferLayout& layout);
 
 }  // namespace kvc

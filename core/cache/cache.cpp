@@ -120,6 +120,9 @@ Status Cache::set_sink_logits(int64_t layer, std::span<const float> logits) {
 Status Cache::set_rope_frequencies(int64_t layer, std::span<const double> frequencies) {
     KVC_TRY(check_layer_head(layer, 0));
     std::vector<double>& own = layers_[size_t(layer)].rope_frequencies;
+    if (own.empty()) {
+        return fail(Code::argument, "rope frequencies: this cache turns nothing, for keys come after RoPE (options.keys) at true positions (options.positions)");
+    }
     if (own.size() != frequencies.size()) {
         return fail(Code::argument, "rope frequencies: ", int64_t(frequencies.size()), " given, the layer turns ", int64_t(own.size()), " pairs");
     }

@@ -29,6 +29,11 @@ Status Evictor::check() {
         if (std::adjacent_find(request_.keep.begin(), request_.keep.end(), descent) != request_.keep.end()) {
             return fail(Code::argument, "evict: positions to keep are not strictly ascending");
         }
+        const int64_t first = sequence_.first_position, last = first + sequence_.length - 1;
+        if (!request_.keep.empty() && (request_.keep.front() < first || request_.keep.back() > last)) {
+            const int64_t wrong = request_.keep.front() < first ? request_.keep.front() : request_.keep.back();
+            return fail(Code::range, "evict: position ", wrong, " to keep is not among the sequence's ", first, " .. ", last);
+        }
         return {};
     }
     if (request_.budget < 1 && !(request_.by_policy && request_.budget == 0)) {

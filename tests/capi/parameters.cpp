@@ -341,10 +341,10 @@ TEST_CASE("steps: counts, numbers, types, strides and flags out of range") {
     refused("kv_dtype", [](kvc_step_options& o) { o.kv_dtype = 3; });
     refused("q_dtype", [](kvc_step_options& o) { o.q_dtype = -1; });
     refused("out_dtype", [](kvc_step_options& o) { o.out_dtype = INT32_MAX; });
-    refused("stride", [](kvc_step_options& o) { o.k_token_stride = -1; });
-    refused("stride", [](kvc_step_options& o) { o.v_head_stride = -64; });
-    refused("stride", [](kvc_step_options& o) { o.q_head_stride = INT64_MIN; });
-    refused("stride", [](kvc_step_options& o) { o.out_token_stride = -1; });
+    refused("k_token_stride -1", [](kvc_step_options& o) { o.k_token_stride = -1; });
+    refused("v_head_stride -64", [](kvc_step_options& o) { o.v_head_stride = -64; });
+    refused("q_head_stride -9223372036854775808", [](kvc_step_options& o) { o.q_head_stride = INT64_MIN; });
+    refused("out_token_stride -1", [](kvc_step_options& o) { o.out_token_stride = -1; });
     refused("partial_commit", [](kvc_step_options& o) { o.partial_commit = 2; });
     refused("strict", [](kvc_step_options& o) { o.strict = -1; });
     refused("accumulate", [](kvc_step_options& o) { o.accumulate = 7; });

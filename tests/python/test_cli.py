@@ -51,6 +51,8 @@ def test_figures_and_report(monkeypatch, tmp_path, token_file):
     (["--tokens", "400"], "360 tokens"),
     (["--tokens", "100"], "at least 258"),
     (["--chunk", "0"], "--chunk 0"),
+    (["--needles", "-1"], "--needles -1"),
+    (["--token-ids", "/nowhere/ids"], "--token-ids /nowhere/ids"),
 ])
 def test_wrong_requests(monkeypatch, capsys, token_file, wrong, said):
     assert kvc_eval(monkeypatch, "--token-ids", token_file, "--needles", 0, "--modes", "int4", *wrong) == cli.WRONG_USAGE

@@ -9,6 +9,7 @@ CODEC = "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4"
     ("fp16", ["fp16"]),
     ("fp16, int4 ,int2", ["fp16", "int4", "int2"]),
     (CODEC, [CODEC]),
+    ("int4,window=64,sinks=8,fp16", ["int4,window=64,sinks=8", "fp16"]),
     (f"int8,{CODEC},k=f16,v=f16,int2", ["int8", CODEC, "k=f16,v=f16", "int2"]),
     (f"{CODEC}+streaming:20%;int4+h2o:400", [CODEC + "+streaming:20%", "int4+h2o:400"]),
     ("h2o:budget=409,recent=50%,tova:20%,int4+h2o:400,every=32,int2", ["h2o:budget=409,recent=50%", "tova:20%", "int4+h2o:400,every=32", "int2"]),

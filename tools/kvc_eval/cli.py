@@ -37,6 +37,11 @@ def run(arguments: argparse.Namespace) -> None:
         kvc.default_library().codec_format(mode.codec)  # a wrong name fails now, not after minutes
     if arguments.chunk < 1:
         raise ValueError(f"--chunk {arguments.chunk}: it must be at least 1")
+    if arguments.needles < 0:
+        raise ValueError(f"--needles {arguments.needles}: it must be at least 0")
+    for option, file in (("--text", arguments.text), ("--token-ids", arguments.token_ids)):
+        if file and not Path(file).is_file():
+            raise ValueError(f"{option} {file}: there is no such file")
     path = gguf_path(arguments.model)
     tokenizer = TextTokenizer(GgufFile(path)) if arguments.needles or not arguments.token_ids else None
     tokens = _tokens(arguments, tokenizer)

@@ -96,7 +96,7 @@ class Evaluation:
                 truth.add(chunk, chunk.logits, successors)
                 for states, collected in zip(hidden, fidelity):
                     collected.add(chunk, self._model.logits(states[rows]), successors)
-            self._progress(f"read {end} of {count} tokens in {1 + len(readers)} modes")
+            self._progress(f"read {end} of {count} tokens in {len(readers)} modes and the reference")
         figures = {"ppl": truth.summary()["ppl"], "needle": None, "tokens_per_s": count / reference.seconds}
         results = [self._result(mode, reader, collected) for mode, reader, collected in zip(self._modes, readers, fidelity)]
         for reader in readers:

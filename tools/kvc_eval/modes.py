@@ -25,7 +25,7 @@ def split_modes(text: str) -> list[str]:
         if not piece:
             continue
         continues = "=" in piece.split("+")[0].split(":")[0] and not piece.startswith("k=")
-        if continues and modes and (modes[-1].startswith("k=") or ":" in modes[-1]):
+        if continues and modes:
             modes[-1] += "," + piece
         else:
             modes.append(piece)

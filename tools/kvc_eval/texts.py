@@ -5,6 +5,7 @@ downloaded with apt-get and unpacked inside the clone.
 """
 import hashlib
 import subprocess
+import sys
 from pathlib import Path
 
 from .clone import download_folder
@@ -48,15 +49,27 @@ def _unpacked_package() -> Path:
     target = folder / f"{PACKAGE}_{VERSION}"
     if target.exists():
         return target
-    command = ["apt-get", "download", "-q", "-o", "Acquire::Retries=5", f"{PACKAGE}={VERSION}"]
+    print(f"the texts come from Debian's package {PACKAGE}, unpacked inside this clone, not installed", file=sys.stderr, flush=True)
+    download = ["download", "-q", f"{PACKAGE}={VERSION}"]
     try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as fault:
-        detail = getattr(fault, "stderr", "") or str(fault)
-        raise RuntimeError(
-            f"the default texts come from Debian's package {PACKAGE}, and '{' '.join(command)}' failed: {detail.strip()}\n"
-            "Run 'apt-get update' first, or pass --text FILE with a text of your own (and --needles 0 with --token-ids).") from fault
+        _apt(folder, download)
+    except (OSError, subprocess.CalledProcessError):
+        # The machine's package lists are missing or old: lists of our own, inside the clone.
+        lists = folder / "apt"
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        own = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={lists}", "-o", "APT::Sandbox::User=root"]
+        try:
+            _apt(folder, ["update", "-q", *own])
+            _apt(folder, [*download, *own])
+        except (OSError, subprocess.CalledProcessError) as fault:
+            detail = getattr(fault, "stderr", "") or str(fault)
+            raise RuntimeError(f"Debian's package {PACKAGE} {VERSION} could not be downloaded: {detail.strip()}\n"
+                               "kvc-eval takes --text FILE instead (and --needles 0 with --token-ids).") from fault
     partial = target.with_suffix(".partial")
     subprocess.run(["dpkg", "-x", str(next(folder.glob(f"{PACKAGE}_*.deb"))), str(partial)], check=True)
     partial.rename(target)
     return target
+
+
+def _apt(folder: Path, arguments: list[str]) -> None:
+    subprocess.run(["apt-get", *arguments, "-o", "Acquire::Retries=5"], cwd=folder, check=True, capture_output=True, text=True)
