@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--token-ids", help="a file of little-endian int32 token ids, read as they are")
     parser.add_argument("--tokens", type=int, default=2048, help="tokens to read (default 2048)")
     parser.add_argument("--start", type=int, default=0, help="tokens of the text to skip (default 0)")
-    parser.add_argument("--chunk", type=int, default=64, help="tokens per step (default 64); it changes no result")
+    parser.add_argument("--chunk", type=int, default=64, help="tokens per step (default 64); figures change by rounding only")
     parser.add_argument("--modes", help="preset names, codec strings, policies such as h2o:20%%, or CODEC+POLICY, by commas (default: all presets)")
     parser.add_argument("--needles", type=int, default=3, help="prompts of 8 needles each (default 3; 0: none)")
     parser.add_argument("--threads", type=int, default=int(os.environ.get("KVC_EVAL_THREADS", os.cpu_count() or 1)))

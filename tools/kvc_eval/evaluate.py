@@ -55,11 +55,12 @@ def open_mode(model: Model, mode: Mode, lengths: list[int], threads: int) -> Rea
 
 class Evaluation:
     def __init__(self, model: Model, modes: list[Mode], tokens: np.ndarray, chunk: int, threads: int,
-                 open_reader: Callable = open_mode, progress: Callable[[str], None] = lambda line: None):
+                 open_reader: Callable = open_mode, progress: Callable[[str], None] = lambda line: None, answers: tuple[int, ...] = ()):
+        """answers: positions of the text whose tokens a mode should know; its share of them is then in its figures as "recalled"."""
         if len(tokens) < FIRST_POSITION + 2:
             raise ValueError(f"{len(tokens)} tokens: at least {FIRST_POSITION + 2} are needed, as positions below {FIRST_POSITION} do not count")
         self._model, self._modes, self._tokens, self._chunk, self._threads = model, modes, tokens, chunk, threads
-        self._open_reader, self._progress = open_reader, progress
+        self._open_reader, self._progress, self._answers = open_reader, progress, np.array(answers, np.int64)
 
     def run(self, needles: list[NeedlePrompt]) -> tuple[dict, list[dict]]:
         """(the reference's figures, one dictionary per mode)."""
@@ -85,6 +86,7 @@ class Evaluation:
         reference, truth = self._open_reference(1), Fidelity()
         readers = [self._open_reader(self._model, mode, [count], self._threads) for mode in self._modes]
         fidelity = [Fidelity() for _ in self._modes]
+        recalled = np.zeros(len(self._modes))
         for first in range(0, count, self._chunk):
             end = min(first + self._chunk, count)
             expected = reference.read([self._tokens[first:end]])[0]
@@ -94,11 +96,16 @@ class Evaluation:
                 successors = successors[:end - row]
                 chunk = ReferenceChunk(self._model.logits(expected[rows]))
                 truth.add(chunk, chunk.logits, successors)
-                for states, collected in zip(hidden, fidelity):
-                    collected.add(chunk, self._model.logits(states[rows]), successors)
+                asked = np.isin(row + 1 + np.arange(len(successors)), self._answers)
+                for number, (states, collected) in enumerate(zip(hidden, fidelity)):
+                    logits = self._model.logits(states[rows])
+                    collected.add(chunk, logits, successors)
+                    recalled[number] += (logits[:len(successors)][asked].argmax(-1) == successors[asked]).sum()
             self._progress(f"read {end} of {count} tokens in {len(readers)} modes and the reference")
         figures = {"ppl": truth.summary()["ppl"], "needle": None, "tokens_per_s": count / reference.seconds}
         results = [self._result(mode, reader, collected) for mode, reader, collected in zip(self._modes, readers, fidelity)]
+        if len(self._answers):
+            results = [result | {"recalled": share} for result, share in zip(results, recalled / len(self._answers))]
         for reader in readers:
             reader.cache.close()
         return figures, results

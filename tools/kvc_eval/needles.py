@@ -25,20 +25,20 @@ class NeedlePrompt:
     answers: np.ndarray  # index of each digit of the repetition
 
 
-def needle_prompts(text: str, tokenizer: TextTokenizer, count: int) -> list[NeedlePrompt]:
+def needle_prompts(text: str, tokenizer: TextTokenizer, count: int, haystack_tokens: int = HAYSTACK_TOKENS) -> list[NeedlePrompt]:
     """`count` prompts, or none if the text is too short to hide needles in."""
     sentences = text.replace("\n", " ").split(". ")
-    prompts = [_prompt(sentences, tokenizer, np.random.RandomState(FIRST_SEED + i)) for i in range(count)]
+    prompts = [_prompt(sentences, tokenizer, np.random.RandomState(FIRST_SEED + i), haystack_tokens) for i in range(count)]
     return [] if any(prompt is None for prompt in prompts) else prompts
 
 
-def _prompt(sentences: list[str], tokenizer: TextTokenizer, random: np.random.RandomState) -> NeedlePrompt | None:
+def _prompt(sentences: list[str], tokenizer: TextTokenizer, random: np.random.RandomState, haystack_tokens: int) -> NeedlePrompt | None:
     names = list(NAMES)
     random.shuffle(names)
     numbers = ["".join(str(digit) for digit in random.randint(0, 10, DIGITS)) for _ in range(NEEDLES)]
     facts = [f"The secret number of {name} is" for name in names[:NEEDLES]]
     start = random.randint(0, max(1, len(sentences) - SENTENCES_NEEDED))
-    places = sorted(random.choice(np.arange(FIRST_AT, HAYSTACK_TOKENS - LAST_BEFORE_END), NEEDLES, replace=False))
+    places = sorted(random.choice(np.arange(FIRST_AT, haystack_tokens - LAST_BEFORE_END), NEEDLES, replace=False))
     haystack, length, hidden = [], 0, 0
     for sentence in sentences[start:]:
         while hidden < NEEDLES and length >= places[hidden]:
@@ -46,9 +46,9 @@ def _prompt(sentences: list[str], tokenizer: TextTokenizer, random: np.random.Ra
             hidden, length = hidden + 1, length + NEEDLE_TOKENS
         haystack.append(sentence)
         length += len(tokenizer.encode(sentence + "."))
-        if length > HAYSTACK_TOKENS:
+        if length > haystack_tokens:
             break
-    if hidden < NEEDLES or length <= HAYSTACK_TOKENS:
+    if hidden < NEEDLES or length <= haystack_tokens:
         return None
     tokens = tokenizer.encode(". ".join(haystack) + ".\n\n")
     answers: list[int] = []

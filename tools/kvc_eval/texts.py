@@ -4,6 +4,7 @@ Persuasion is read; Northanger Abbey hides the needles. Nothing is committed and
 downloaded with apt-get and unpacked inside the clone.
 """
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,7 @@ def _unpacked_package() -> Path:
         try:
             _apt(folder, ["update", "-q", *own])
             _apt(folder, [*download, *own])
+            shutil.rmtree(lists)
         except (OSError, subprocess.CalledProcessError) as fault:
             detail = getattr(fault, "stderr", "") or str(fault)
             raise RuntimeError(f"Debian's package {PACKAGE} {VERSION} could not be downloaded: {detail.strip()}\n"
