@@ -11,10 +11,10 @@ CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
 STAGES := check-tidy test-release test-cuda test-package test-bindings test-python test-neon test-asan test-tsan
-STAGES_FULL := $(STAGES) test-bars test-neon-full test-debug format-check tidy
+STAGES_FULL := $(STAGES) test-bars test-neon-full test-tsan-full test-debug format-check tidy
 
 .PHONY: build library debug cuda gates demo eval bench test test-full clean help format format-check tidy asan tsan neon \
-        test-debug test-neon-full test-bars $(STAGES)
+        test-debug test-neon-full test-tsan-full test-bars $(STAGES)
 
 define configure_and_build
 	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
@@ -108,10 +108,14 @@ test-asan asan: ## the C++ and C tests under the address and undefined-behaviour
 	$(call configure_and_build,asan)
 	@$(CTEST) --test-dir build/asan
 
-test-tsan tsan: ## the C++ and C tests under the thread sanitizer
+test-tsan tsan: ## what runs threads, under the thread sanitizer: the C API, scripts, examples, and of the laws those that name threads
 	@$(SETUP) build test
 	$(call configure_and_build,tsan)
-	@$(CTEST) --test-dir build/tsan
+	@$(CTEST) --test-dir build/tsan -E '^(laws|kernels)$$'
+	@build/tsan/tests/laws/kvc_laws_tests -tc='*thread*'
+
+test-tsan-full: test-tsan ## the kernels and all laws too, which take long and run on one thread
+	@$(CTEST) --test-dir build/tsan -R '^(laws|kernels)$$'
 
 format: ## rewrite the C and C++ sources in the project's format
 	@$(SETUP) lint

@@ -21,7 +21,7 @@ endif()
 # Seconds a test program may take; emulated and sanitized code is slower.
 set(KVC_TEST_TIMEOUT 300)
 if(KVC_SANITIZE OR CMAKE_CROSSCOMPILING)
-  set(KVC_TEST_TIMEOUT 1500)
+  set(KVC_TEST_TIMEOUT 3600)
 endif()
 
 add_library(kvc_doctest_main OBJECT tests/doctest_main.cpp)
