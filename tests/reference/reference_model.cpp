@@ -358,7 +358,8 @@ Attention ReferenceModel::attend_one(SequenceState& s, int64_t layer, int64_t q_
         if (!row.live) continue;
         const bool coded = shape.codec.coded() && j >= shape.codec.sinks && j < end;
         if (coded) ensure_coded(layer, state, rows, j);
-        seen.push_back(seen_form(shape, row, coded, j / page_tokens));
+        // A repack gathers tokens of any pages: after an eviction all count as one page, whose bound is the widest.
+        seen.push_back(seen_form(shape, row, coded, s.evicted ? 0 : (j - state.origin) / page_tokens));
         turn(seen.back(), s, shape, index, j, gap);
         seen_rows.push_back(&row);
     }
