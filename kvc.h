@@ -163,12 +163,12 @@ typedef struct kvc_options {
     void* arena_block;          /* instead: memory of the caller, 128-byte aligned, arena_bytes long, kept until kvc_destroy */
     int32_t arena_growth;       /* 1 = take further slabs from the host when the arena is full */
     int32_t spare_pages;        /* 16-bit pages kept below the window, so that rollbacks of 64 * this are exact */
-    int64_t threads;            /* worker threads of the cache; 0 = the calling thread only */
+    int64_t threads;            /* worker threads besides the calling one; 0 = the calling thread only */
     int32_t saturate;           /* 1 = clamp numbers beyond the window's type instead of refusing; NaN and infinity never pass */
     int32_t rope_pairs;         /* kvc_rope_pairs; this and the next four matter unless keys come after RoPE at true positions */
     int32_t keys;               /* kvc_keys: KVC_KEYS_BEFORE_ROPE = k and q come unturned, kvc turns both while it attends (slower) */
     int32_t positions;          /* kvc_positions: KVC_POSITIONS_IN_CACHE needs evictions that leave no gaps but behind the sinks */
-    double rope_theta;          /* base: pair i turns by theta^(-2 i / rope_dims) a position, at most 1e9; or kvc_rope_frequencies_set */
+    double rope_theta;          /* base, required where kvc turns: pair i turns by theta^(-2 i / rope_dims) a position, at most 1e9; or kvc_rope_frequencies_set */
     int64_t rope_dims;          /* leading channels that turn, even; 0 = k_dim */
     void* (*allocate)(void* context, int64_t bytes, int64_t alignment); /* for slabs; NULL = the host's; returns NULL on failure, never throws */
     void (*release)(void* context, void* block, int64_t bytes);
@@ -245,7 +245,7 @@ typedef struct kvc_seq_options {
     uint32_t struct_size;
     int32_t reserved;
     int64_t first_position; /* position of the first token, 0 .. 2^53 */
-    int64_t prompt_length;  /* see kvc_seq_prompt_set */
+    int64_t prompt_length;  /* see kvc_seq_prompt_set; 0 = decode kernels for all queries, slow for long prompts */
 } kvc_seq_options;
 
 /* What truncate and fork may do below kvc_seq_exact_floor. */

@@ -1,4 +1,4 @@
-# Installed: libkvc.so, kvc.h, kvcConfig.cmake (find_package(kvc) -> kvc::kvc) and kvc.pc.
+# Installed: libkvc.so, kvc.h, kvcConfig.cmake (find_package(kvc) -> kvc::kvc) and kvc.pc; the licence beside the documentation.
 
 if(NOT TARGET kvc)
   return()
@@ -10,6 +10,7 @@ install(TARGETS kvc EXPORT kvcTargets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES kvc.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 set(KVC_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/kvc)
 install(EXPORT kvcTargets NAMESPACE kvc:: DESTINATION ${KVC_CMAKE_DIR})

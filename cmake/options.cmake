@@ -8,7 +8,7 @@ set_property(CACHE KVC_SANITIZE PROPERTY STRINGS "" "address,undefined" "thread"
 set(KVC_CUDA "AUTO" CACHE STRING "CUDA backend: AUTO (when a toolkit is found), ON, OFF")
 set_property(CACHE KVC_CUDA PROPERTY STRINGS AUTO ON OFF)
 
-if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug or Release" FORCE)
 endif()
 if(NOT KVC_SANITIZE MATCHES "^(|thread|address,undefined)$")
@@ -25,9 +25,6 @@ set(CMAKE_C_VISIBILITY_PRESET hidden)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
-# Asserts are checks of our own laws: they stay in sanitized builds and leave the release.
-set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
-set(CMAKE_C_FLAGS_RELEASE "-O3 -DNDEBUG")
 
 find_package(Threads REQUIRED)
 

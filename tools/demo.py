@@ -57,7 +57,7 @@ class Row:
 def main() -> int:
     began = time.perf_counter()
     library = kvc.default_library()
-    print(f"kvc {library.version()}: {library.build_info()}")
+    print(library.build_info())
     print("SmolLM2-135M is read from its package ...", flush=True)
     file = GgufFile(gguf_path("smollm2"))
     model = load_model(file.path)
