@@ -11,10 +11,10 @@ CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
 STAGES := check-tidy test-release test-cuda test-package test-bindings test-python test-neon test-asan test-tsan
-STAGES_FULL := $(STAGES) test-bars test-neon-full test-tsan-full test-debug format-check tidy
+STAGES_FULL := $(STAGES) test-bars test-neon-full test-tsan-full test-avx512 test-debug format-check tidy
 
 .PHONY: build library debug cuda gates demo eval bench test test-full clean help format format-check tidy asan tsan neon \
-        test-debug test-neon-full test-tsan-full test-bars $(STAGES)
+        avx512 test-avx512 test-debug test-neon-full test-tsan-full test-bars $(STAGES)
 
 define configure_and_build
 	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
@@ -60,8 +60,8 @@ test: ## everything the gate checks, in stages
 	@$(SETUP) build test cross bindings python $(if $(filter OFF,$(KVC_CUDA)),,cuda)
 	@cmake/stages.sh $(STAGES)
 
-test-full: ## the gate, and what takes too long for it: full quality bars, all of NEON, a debug build, clang-format, clang-tidy
-	@$(SETUP) build test cross bindings python lint
+test-full: ## the gate, and what takes too long for it: full quality bars, all of NEON, AVX-512, a debug build, clang-format, clang-tidy
+	@$(SETUP) build test cross bindings python lint avx512
 	@cmake/stages.sh $(STAGES_FULL)
 
 check-tidy: ## the form of the tree: layers, lengths, names, symbols
@@ -102,6 +102,11 @@ test-neon neon: ## the C++ and C tests for aarch64, under qemu
 
 test-neon-full: test-neon ## the laws and the model too: they take too long under qemu for the gate
 	@$(CTEST) --test-dir build/neon -R '^(laws|model)$$'
+
+test-avx512 avx512: ## the kernel and lane tests with AVX-512, on a processor that Bochs emulates
+	@$(SETUP) build test avx512
+	@cmake --preset release && cmake --build --preset release -j$(JOBS) --target kvc_avx512_tests
+	@python3 tests/avx512/run.py build/release/tests/avx512/kvc_avx512_tests
 
 test-asan asan: ## the C++ and C tests under the address and undefined-behaviour sanitizers
 	@$(SETUP) build test

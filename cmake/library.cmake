@@ -12,8 +12,7 @@ file(GLOB KVC_KERNEL_SOURCES CONFIGURE_DEPENDS kernels/cpu/*.cpp)
 set(KVC_SIMD_avx2_FOR "x86_64|AMD64")
 set(KVC_SIMD_avx2_FLAGS -mavx2 -mfma -mf16c)
 set(KVC_SIMD_avx512_FOR "x86_64|AMD64")
-set(KVC_SIMD_avx512_FLAGS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16
-                          -mfma -mf16c)
+set(KVC_SIMD_avx512_FLAGS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c)
 set(KVC_SIMD_neon_FOR "aarch64|arm64|ARM64")
 set(KVC_SIMD_neon_FLAGS -march=armv8.2-a+fp16+dotprod)
 

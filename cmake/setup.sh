@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a Debian 12 machine ready: cmake/setup.sh GROUP...   with groups build, test, cross, lint, bindings,
-# python, python-gemma3 (a second model's weights), cuda (the CUDA compiler; no driver, no GPU).
+# python, python-gemma3 (a second model's weights), cuda (the CUDA compiler; no driver, no GPU), avx512 (an emulated processor).
 # Says first what it will install. As root it installs; without root, or with NO_INSTALL=1, it prints the command and stops.
 # System packages come from the distribution, which pins them; Python packages go to .venv, pinned in tools/requirements.txt.
 set -euo pipefail
@@ -60,6 +60,14 @@ collect() {
     cross)
       want_command aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
       want_command qemu-aarch64 qemu-user ;;
+    avx512)
+      want_command bochs bochs
+      want_file /usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so bochs-term
+      want_file /usr/share/bochs/BIOS-bochs-latest bochsbios
+      want_file /usr/share/bochs/VGABIOS-lgpl-latest vgabios
+      want_command genisoimage genisoimage
+      want_file /usr/lib/ISOLINUX/isolinux.bin isolinux
+      want_file /usr/lib/syslinux/modules/bios/ldlinux.c32 syslinux-common ;;
     lint)
       want_command clang-format-19 clang-format-19
       want_command clang-tidy-19 clang-tidy-19 ;;
@@ -130,6 +138,27 @@ install_bindgen() {
   retry "${command[@]}"
 }
 
+# The kernel that the emulated processor boots: the distribution's own for virtual machines, unpacked into .tools, not installed.
+download_linux() {
+  local folder=.tools/linux package
+  [ -s "$folder/vmlinuz" ] && return 0
+  echo "setup: the kernel of Debian's linux-image-cloud-amd64 goes into .tools, inside this clone (27 MB)"
+  if [ "${NO_INSTALL:-0}" = 1 ]; then
+    echo "setup: nothing was downloaded. Run this, then start again:"
+    echo "    cmake/setup.sh avx512"
+    exit 1
+  fi
+  [ "$(id -u)" != 0 ] || retry apt-get update -q -o Acquire::Retries=5
+  package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: *\(linux-image-[^ ]*\)$/\1/p' | head -n 1)
+  [ -n "$package" ] || { echo "setup: no linux-image-cloud-amd64 in the package lists (apt-get update)" >&2; exit 1; }
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  (cd "$folder" && retry apt-get download -q -o Acquire::Retries=5 -o APT::Sandbox::User=root "$package")
+  dpkg-deb --fsys-tarfile "$folder"/*.deb | tar -xOf - --wildcards './boot/vmlinuz-*' > "$folder/vmlinuz.part"
+  rm "$folder"/*.deb
+  mv "$folder/vmlinuz.part" "$folder/vmlinuz"
+}
+
 for group in "$@"; do
   collect "$group"
 done
@@ -143,5 +172,6 @@ for group in "$@"; do
       install_bindgen ;;
     python-gemma3) install_python_packages tools/requirements-gemma3.txt ;;
     cuda) install_python_packages kernels/cuda/requirements.txt ;;
+    avx512) download_linux ;;
   esac
 done

@@ -6,4 +6,6 @@ namespace kvc_test {
 
 std::vector<const KernelTable*> tables_under_test() { return {kvc::simt::cuda_table()}; }
 
+int grid_stride() { return 1; }
+
 }  // namespace kvc_test

@@ -98,6 +98,9 @@ private:
 
 // The tables that the program tests: those that this machine offers (tables.cpp), or a list of its own.
 std::vector<const KernelTable*> tables_under_test();
+// The program takes every n-th combination of the largest grids: 1 is all of them. Otherwise a number that shares no divisor with the
+// sides of the grids, so that each codec still meets each dim, group, length and class, though not in every combination.
+int grid_stride();
 // Calls visit(table) for each, with the name in doctest's context.
 void for_each_table(const std::function<void(const KernelTable&)>& visit);
 // Whether the table has kernels for the codec; what a table leaves out is said once, with its reason.

@@ -11,4 +11,6 @@ std::vector<const KernelTable*> tables_under_test() {
     return tables;
 }
 
+int grid_stride() { return 1; }
+
 }  // namespace kvc_test

@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 #include <limits>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -15,21 +16,6 @@
 using namespace kvc_test;
 
 namespace {
-
-// The targets whose lanes were compiled for this processor family.
-std::vector<LaneTarget> compiled_targets() {
-    return {
-#if defined(KVC_CPU_AVX512)
-        avx512_lanes(),
-#endif
-#if defined(KVC_CPU_AVX2)
-        avx2_lanes(),
-#endif
-#if defined(KVC_CPU_NEON)
-        neon_lanes(),
-#endif
-    };
-}
 
 // Whether the dispatcher found this processor able to run the target.
 bool runs_here(const LaneTarget& target) {
@@ -116,22 +102,33 @@ private:
 
 bool is_nan(uint16_t half) { return (half & 0x7fff) > 0x7c00; }
 
-// The same bits; any NaN is like any other.
-bool same(const LaneOutput& a, const LaneOutput& b) {
+// Says where the bits differ; any NaN is like any other. Empty if nowhere.
+std::string difference(const LaneOutput& out, const LaneOutput& truth) {
+    std::ostringstream text;
+    text << std::hexfloat;
     for (int i = 0; i < lanes + beyond; ++i) {
-        const bool floats = std::bit_cast<uint32_t>(a.floats[i]) == std::bit_cast<uint32_t>(b.floats[i]) ||
-                            (std::isnan(a.floats[i]) && std::isnan(b.floats[i]));
-        const bool halves = a.halves[i] == b.halves[i] || (is_nan(a.halves[i]) && is_nan(b.halves[i]));
-        if (!floats || !halves) {
-            return false;
+        const float number = out.floats[i], wanted = truth.floats[i];
+        if (std::bit_cast<uint32_t>(number) != std::bit_cast<uint32_t>(wanted) && !(std::isnan(number) && std::isnan(wanted))) {
+            text << "float " << i << ": " << number << ", not " << wanted << "; ";
+        }
+        if (out.halves[i] != truth.halves[i] && !(is_nan(out.halves[i]) && is_nan(truth.halves[i]))) {
+            text << "half " << i << ": " << out.halves[i] << ", not " << truth.halves[i] << "; ";
+        }
+        if (out.ints[i] != truth.ints[i]) {
+            text << "int " << i << ": " << out.ints[i] << ", not " << truth.ints[i] << "; ";
+        }
+        if (out.weights[i] != truth.weights[i]) {
+            text << "weight " << i << ": " << out.weights[i] << ", not " << truth.weights[i] << "; ";
         }
     }
-    return std::memcmp(a.ints, b.ints, sizeof a.ints) == 0 && std::memcmp(a.weights, b.weights, sizeof a.weights) == 0 &&
-           std::memcmp(a.bytes, b.bytes, sizeof a.bytes) == 0;
+    if (std::memcmp(out.bytes, truth.bytes, sizeof out.bytes) != 0) {
+        text << "bytes";
+    }
+    return text.str();
 }
 
-// Runs the operation on memory that is aligned to its numbers and no further.
-bool agrees(const LaneOperation& operation, const LaneOperation& model, const LaneInput& in) {
+// Runs the operation on memory that is aligned to its numbers and no further; says where it differs from the model.
+std::string fault(const LaneOperation& operation, const LaneOperation& model, const LaneInput& in) {
     alignas(64) static std::byte memory[4 + sizeof(LaneInput)];
     alignas(64) static std::byte result[4 + sizeof(LaneOutput)];
     LaneOutput truth;
@@ -140,7 +137,7 @@ bool agrees(const LaneOperation& operation, const LaneOperation& model, const La
     std::memcpy(memory + 4, &in, sizeof in);
     model.run(in, &truth);
     operation.run(*reinterpret_cast<LaneInput*>(memory + 4), reinterpret_cast<LaneOutput*>(result + 4));
-    return same(*reinterpret_cast<LaneOutput*>(result + 4), truth);
+    return difference(*reinterpret_cast<LaneOutput*>(result + 4), truth);
 }
 
 const LaneOperation& model_of(const std::string& name) {
@@ -157,7 +154,7 @@ bool orders(const std::string& name) { return name.starts_with("max") || name.st
 
 template <class Visit>
 void for_each_operation(const Visit& visit) {
-    for (const LaneTarget& target : compiled_targets()) {
+    for (const LaneTarget& target : lanes_under_test()) {
         if (!runs_here(target)) {
             MESSAGE("the lanes of ", std::string(target.name), " do not run on this machine");
             continue;
@@ -172,8 +169,8 @@ void for_each_operation(const Visit& visit) {
 }  // namespace
 
 TEST_CASE("lanes: every target has the operations of the model, and this processor family has a target") {
-    CHECK(!compiled_targets().empty());
-    for (const LaneTarget& target : compiled_targets()) {
+    CHECK(!lanes_under_test().empty());
+    for (const LaneTarget& target : lanes_under_test()) {
         INFO(std::string(target.name));
         REQUIRE(target.count == model_lanes().count);
         for (int i = 0; i < target.count; ++i) {
@@ -189,7 +186,7 @@ TEST_CASE("lanes: every operation is the model's, bit for bit, and touches nothi
         for (int round = 0; round < 2000; ++round) {
             inputs.fill(orders(operation.name), &in);
             INFO("round ", round);
-            REQUIRE(agrees(operation, model, in));
+            REQUIRE(fault(operation, model, in) == "");
         }
     });
 }
@@ -209,7 +206,7 @@ TEST_CASE("lanes: all 65,536 numbers of 16 bits are read as they are, and writte
             }
             model_of("load_f16").run(in, &numbers);
             std::memcpy(in.x, numbers.floats, sizeof in.x);
-            REQUIRE(agrees(operation, model, in));
+            REQUIRE(fault(operation, model, in) == "");
         }
     });
 }

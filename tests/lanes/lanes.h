@@ -3,6 +3,7 @@
 // model.cpp says in plain loops what each has to answer.
 #pragma once
 #include <cstdint>
+#include <vector>
 
 namespace kvc_test {
 
@@ -48,5 +49,7 @@ LaneTarget avx2_lanes();
 LaneTarget avx512_lanes();
 LaneTarget neon_lanes();
 LaneTarget model_lanes();
+// Those that the program tests (targets.cpp), or a list of its own.
+std::vector<LaneTarget> lanes_under_test();
 
 }  // namespace kvc_test

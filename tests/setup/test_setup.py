@@ -169,6 +169,43 @@ class Bindings(Machine):
         self.assertIn("--version 0.73.2 bindgen-cli", self.installs()[0])
 
 
+class EmulatedProcessor(Machine):
+    """The group avx512: its Debian packages may or may not be on this machine, so that only the kernel's download is looked at."""
+
+    def setUp(self):
+        super().setUp()
+        for tool in ["rm", "mv"]:
+            (self.bin / tool).symlink_to(shutil.which(tool))
+        for tool in ["bochs", "genisoimage"]:
+            self.command(tool, "")
+        self.command("apt-get", '[ "$1" != download ] || echo package >linux.deb')
+        self.command("apt-cache", 'printf "linux-image-cloud-amd64\\n  Depends: linux-image-6.1.0-9-cloud-amd64\\n"')
+        self.command("dpkg-deb", "")
+        self.command("tar", "printf kernel")
+
+    def downloads(self):
+        return [call for call in self.calls() if call.startswith("apt-get download")]
+
+    def test_kernel_that_the_distribution_names_comes_into_the_clone_once(self):
+        result = self.run_script("setup.sh", "avx512")
+        self.assertEqual(0, result.returncode, result.stderr)
+        self.assertEqual("kernel", (self.clone / ".tools/linux/vmlinuz").read_text())
+        self.assertEqual(["vmlinuz"], os.listdir(self.clone / ".tools/linux"))
+        self.assertEqual(0, self.run_script("setup.sh", "avx512").returncode)
+        self.assertEqual(1, len(self.downloads()))
+        self.assertTrue(self.downloads()[0].endswith(" linux-image-6.1.0-9-cloud-amd64"))
+
+    def test_failed_unpacking_leaves_no_kernel_behind(self):
+        self.command("tar", "printf half; exit 2")
+        self.assertNotEqual(0, self.run_script("setup.sh", "avx512").returncode)
+        self.assertFalse((self.clone / ".tools/linux/vmlinuz").exists())
+
+    def test_no_install_downloads_nothing(self):
+        result = self.run_script("setup.sh", "avx512", NO_INSTALL="1")
+        self.assertEqual(1, result.returncode)
+        self.assertEqual([], self.calls())
+
+
 class Stages(Machine):
     def test_all_stages_run_in_order_and_are_timed(self):
         self.command("make", "")
