@@ -4,7 +4,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 SETUP := cmake/setup.sh
 PYTHON := .venv/bin/python
-CTEST := ctest --no-tests=ignore -j$(JOBS) --output-on-failure
+CTEST := ctest --no-tests=error -j$(JOBS) --output-on-failure
 PYTEST_FOLDERS = $(sort $(dir $(wildcard tests/quality/test_*.py tests/python/test_*.py bindings/python/tests/test_*.py)))
 GENERATED = ':!bindings/generated' ':!bindings/*/generated/*' ':!bindings/go/raw'
 CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
@@ -26,7 +26,8 @@ build: ## the release, build/release/libkvc.so (the default)
 
 library: ## libkvc.so alone, without tests and benchmarks
 	@$(SETUP) build
-	@cmake --preset release -DKVC_TESTS=OFF -DKVC_BENCH=OFF && cmake --build --preset release -j$(JOBS) --target kvc
+	@[ -e build/release/build.ninja ] || cmake --preset release -DKVC_TESTS=OFF -DKVC_BENCH=OFF
+	@cmake --build --preset release -j$(JOBS) --target kvc
 
 debug: ## the same without optimization
 	@$(SETUP) build test
@@ -80,18 +81,23 @@ test-cuda: ## the CUDA kernels compile and keep their budgets (test-release runs
 	  python3 tests/cuda/test_gates.py && $(MAKE) --no-print-directory gates; fi
 
 test-package: ## a program built against the installed package
-	@if [ -e build/release/libkvc.so ]; then tests/package/run build/release; else echo "package: no library yet"; fi
+	@$(MAKE) --no-print-directory build
+	@tests/package/run build/release
 
 test-bindings: ## every language over the raw layer
-	@if [ -e build/release/libkvc.so ]; then $(SETUP) build bindings && PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test; fi
+	@$(SETUP) build bindings
+	@$(MAKE) --no-print-directory library
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test
 
 test-python: ## kvc-eval, the demo and the model-level quality bars
-	@$(SETUP) python
-	@if [ -n "$(PYTEST_FOLDERS)" ]; then $(PYTHON) -m pytest -q $(PYTEST_FOLDERS); fi
+	@$(SETUP) build python
+	@$(MAKE) --no-print-directory library
+	@$(PYTHON) -m pytest -q $(PYTEST_FOLDERS)
 
 test-bars: ## the quality bars at full length: every preset on 2,048 tokens with needles, Gemma 3 as a second architecture
 	@mkdir -p out
-	./kvc-eval --model smollm2 --tokens 2048 --json out/bars_smollm2.json
+	./kvc-eval --model smollm2 --tokens 2048 --json out/bars_smollm2.json \
+	  --modes "fp16,bf16,int8,int4,int3,k3v2,int2,kivi4,kivi2,streaming:4+512,streaming:20%,h2o:20%,h2o:50%,streaming:20%,sinks=0"
 	./kvc-eval --model gemma3 --tokens 1024 --needles 0 --modes int8,int4,int2 --json out/bars_gemma3.json
 	@$(PYTHON) tests/quality/full_bars.py out/bars_smollm2.json out/bars_gemma3.json
 

@@ -213,7 +213,7 @@ typedef struct kvc_plan {
     int64_t max_tokens;         /* longest context that `sequences` can have in an arena of budget_bytes; 0 = none fits */
     int64_t max_sequences;      /* most sequences of `tokens` tokens in such an arena; 0 = none fits */
     double codec_bits;          /* bits per element of a code record, padding included, mean over layers */
-    double effective_bits;      /* record_bytes * 8 / elements: sinks, window and partial records included */
+    double effective_bits;      /* record_bytes * 8 / elements: sinks, window and partial records included, tables not */
 } kvc_plan;
 
 KVC_API kvc_status kvc_plan_request_init(kvc_plan_request* request, int64_t struct_size);

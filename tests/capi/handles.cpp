@@ -1,6 +1,7 @@
 // Handles are values: NULL, stale, twice destroyed, foreign and wrong-kind ones are KVC_E_HANDLE, whatever the function.
 #include <cstdint>
 #include <cstring>
+#include <unordered_set>
 
 #include "tests/capi/fixture.h"
 
@@ -174,16 +175,31 @@ TEST_CASE("handles: their values are no addresses that a pointer could have, in 
     CHECK(small.seq > 0);
 }
 
-TEST_CASE("handles: a hundred thousand caches, sequences and steps, each ended twice, never meet an earlier one") {
+TEST_CASE("handles: a hundred thousand sequences and steps and a thousand caches, each ended twice, never meet an earlier one") {
     SmallCache small;
-    kvc_seq last = 0;
+    std::unordered_set<uint64_t> seen;
     for (int i = 0; i < 100000; ++i) {
         const kvc_seq seq = kvc_seq_create(small.cache, nullptr, nullptr);
         REQUIRE(seq > 0);
-        REQUIRE(seq != last);
+        REQUIRE(seen.insert(uint64_t(seq)).second);
         REQUIRE(kvc_seq_destroy(small.cache, seq, nullptr) == KVC_OK);
         REQUIRE(kvc_seq_destroy(small.cache, seq, nullptr) == KVC_E_HANDLE);
-        last = seq;
+    }
+    seen.clear();
+    for (int i = 0; i < 100000; ++i) {
+        kvc_step* step = small.begin();
+        REQUIRE(seen.insert(value_of(step)).second);
+        REQUIRE(kvc_step_abort(step, nullptr) == KVC_OK);
+        REQUIRE(kvc_step_abort(step, nullptr) == KVC_E_HANDLE);
+    }
+    seen.clear();
+    for (int i = 0; i < 1000; ++i) {
+        const kvc_options options = small_options();
+        kvc_cache* cache = kvc_create(&options, nullptr, 0, nullptr);
+        REQUIRE(cache);
+        REQUIRE(seen.insert(value_of(cache)).second);
+        REQUIRE(kvc_destroy(cache, nullptr) == KVC_OK);
+        REQUIRE(kvc_destroy(cache, nullptr) == KVC_E_HANDLE);
     }
 }
 

@@ -17,7 +17,12 @@ BARS = {
     "int2": (0.043, 2.5, 0.68),
     "kivi4": (0.0035, 5.0, None),
     "kivi2": (0.19, 3.0, None),
+    "streaming:4+512": (0.065, 16.0, None),
+    "streaming:20%": (0.095, 16.0, None),
+    "h2o:20%": (0.035, 16.0, None),
+    "h2o:50%": (0.0078, 16.0, None),
 }
+CONTROL, CONTROL_KL = "streaming:20%,sinks=0", 0.3  # what must be far off, or the measurement measures nothing
 ORDER = ["int8", "int4", "int2"]  # what a second architecture has to agree with: growing KL
 
 
@@ -35,6 +40,8 @@ def missed(results: dict) -> list[str]:
             lines.append(f"{name}: {result['codec_bits']:.3f} bits, at most {bits}")
         if needle is not None and not (result["needle"] or 0) >= needle:
             lines.append(f"{name}: needle digits {result['needle']}, at least {needle}")
+    if not results[CONTROL]["kl"] >= CONTROL_KL:
+        lines.append(f"{CONTROL}: KL {results[CONTROL]['kl']:.3f}, at least {CONTROL_KL} for what has no sinks")
     return lines
 
 
@@ -50,7 +57,7 @@ def by_name(path: str) -> dict:
 
 def main(smollm2: str, gemma3: str) -> int:
     lines = [f"smollm2: {line}" for line in missed(by_name(smollm2))] + [f"gemma3: {line}" for line in disordered(by_name(gemma3))]
-    print("\n".join(lines) if lines else f"bars: {len(BARS)} presets of SmolLM2 and the order of Gemma 3 hold")
+    print("\n".join(lines) if lines else f"bars: {len(BARS)} modes of SmolLM2 and the order of Gemma 3 hold")
     return 1 if lines else 0
 
 

@@ -42,6 +42,16 @@ def kivi_values(x: np.ndarray, bits: int, group: int = 32) -> tuple[np.ndarray, 
     return codes.reshape(x.shape), values.reshape(x.shape)
 
 
+def plain_channels(x: np.ndarray, bits: int) -> np.ndarray:
+    """Asymmetric codes with one scale and zero point for a whole channel."""
+    return _asymmetric_fp16(x, bits, axis=0)[0]
+
+
+def plain_tokens(x: np.ndarray, bits: int) -> np.ndarray:
+    """The same for a whole token of one head."""
+    return _asymmetric_fp16(x, bits, axis=2)[0]
+
+
 def _asymmetric_fp16(x: np.ndarray, bits: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
     top = (1 << bits) - 1
     low, high = x.min(axis, keepdims=True), x.max(axis, keepdims=True)

@@ -1,10 +1,11 @@
 """full_bars.py notices every kind of miss; the long runs that it judges are `make test-bars`."""
 import pytest
-from full_bars import BARS, disordered, missed
+from full_bars import BARS, CONTROL, CONTROL_KL, disordered, missed
 
 
 def reached() -> dict:
-    return {name: {"kl": kl or 0.0, "codec_bits": bits, "needle": needle} for name, (kl, bits, needle) in BARS.items()}
+    results = {name: {"kl": kl or 0.0, "codec_bits": bits, "needle": needle} for name, (kl, bits, needle) in BARS.items()}
+    return results | {CONTROL: {"kl": CONTROL_KL}}
 
 
 def test_a_run_at_the_bars_passes():
@@ -17,7 +18,7 @@ def test_a_miss_is_named(name, field, factor):
     results = reached()
     promised = dict(zip(("kl", "codec_bits", "needle"), BARS[name]))[field] is not None
     results[name][field] = (results[name][field] or 0) * factor
-    assert [line.split(":")[0] for line in missed(results)] == ([name] if promised else [])
+    assert [line.split(": ")[0] for line in missed(results)] == ([name] if promised else [])
 
 
 @pytest.mark.parametrize("field", ["kl", "codec_bits"])
@@ -31,6 +32,10 @@ def test_a_preset_left_out_is_a_miss():
     results = reached()
     del results["int2"]
     assert missed(results) == ["int2: not measured"]
+
+
+def test_a_control_that_is_not_far_off_is_a_miss():
+    assert len(missed(reached() | {CONTROL: {"kl": 0.29}})) == 1
 
 
 @pytest.mark.parametrize("errors, holds", [((1, 2, 3), True), ((1, 1, 3), False), ((1, 3, 2), False), ((2, 1, 3), False)])

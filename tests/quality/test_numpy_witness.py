@@ -3,7 +3,7 @@ import kvc
 import numpy as np
 import pytest
 from kvc_eval.model import AttentionShape
-from numpy_presets import PAGE, PRESETS, NumpyPresetCache, coded_end, fp16, rotation, kivi_keys, kivi_values
+from numpy_presets import PAGE, PRESETS, NumpyPresetCache, coded_end, fp16, kivi_keys, kivi_values, plain_channels, plain_tokens, rotation
 
 HEADS, Q_HEADS, DIM = 2, 6, 64
 
@@ -48,6 +48,21 @@ def test_kivi_codes_equal_the_published_quantizers(bits):
         for head in range(HEADS):
             np.testing.assert_array_equal(codes["keys"][head][page], expected_keys[:, head])
             np.testing.assert_array_equal(codes["values"][head][page], expected_values[:, head])
+
+
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+def test_plain_codes_of_a_whole_tensor(bits):
+    """A page is the whole tensor: a channel of it has one scale, and so has a token."""
+    q, k, v = stream(PAGE, seed=20 + bits)
+    k[:, 0, 9] = -1.25
+    v[3, 1, :] = 4.0
+    v[4, 0, :] = 0.0
+    codec = f"k=int{bits}.ch.g64,v=int{bits}.tok,window=0,sinks=0"
+    _, codes = read_through_library(codec, q, k, v, [0, PAGE], keys=codes_of("keys"), values=codes_of("values"))
+    expected_keys, expected_values = plain_channels(fp16(k), bits), plain_tokens(fp16(v), bits)
+    for head in range(HEADS):
+        np.testing.assert_array_equal(codes["keys"][head], expected_keys[:, head])
+        np.testing.assert_array_equal(codes["values"][head], expected_values[:, head])
 
 
 @pytest.mark.parametrize("preset", PRESETS)

