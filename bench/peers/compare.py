@@ -73,7 +73,7 @@ def summary(case, pairs, errors):
     return asdict(case) | {
         "kvc_us": round(kvc * 1e6, 1),
         "peer_us": round(peer * 1e6, 1),
-        "ratio": round(peer / kvc, 3),
+        "ratio": round(statistics.median(ratios), 3),
         "bandwidth_share": round(statistics.median(p.share for p in pairs), 3),
         "ratio_low": round(ratios[len(ratios) // 4], 3),
         "ratio_high": round(ratios[-1 - len(ratios) // 4], 3),
