@@ -390,7 +390,7 @@ typedef struct kvc_stats {
     int64_t bound_bytes;      /* slabs bound to a record size */
     int64_t record_bytes;     /* all records in use, the sum of the next line */
     int64_t sink_bytes, window_bytes, code_bytes, side_bytes, reserved_bytes; /* reserved: by open steps, not published yet */
-    int64_t table_bytes;      /* host memory of page tables and sequences, outside the arena */
+    int64_t table_bytes;      /* host memory of page tables and sequences, outside the arena (not the books of a cache itself, about 12 KB) */
     int64_t scratch_bytes;    /* host memory of plans and partial results, outside the arena */
     int64_t sequences;
     int64_t tokens_appended;  /* since creation, per sequence */
