@@ -133,7 +133,7 @@ typedef enum kvc_positions { KVC_POSITIONS_TRUE = 0, KVC_POSITIONS_IN_CACHE = 1,
 /* Presets: fp16 bf16 int8 int4 int3 k3v2 int2 kivi4 kivi2. The name is static; NULL out of range. */
 KVC_API int64_t kvc_preset_count(void);
 KVC_API const char* kvc_preset_name(int64_t index);
-/* Parses a codec (preset name or string, grammar in docs/FORMATS.md, e.g. "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4")
+/* Parses a codec (preset name or string, grammar in docs/FORMATS.md, e.g. "k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=128,sinks=4")
  * and writes its canonical string with a final NUL. Returns the bytes needed; 0 with err filled in if the text is no codec. */
 KVC_API int64_t kvc_codec_format(const char* codec, char* out, int64_t out_bytes, kvc_error* err);
 /* Eviction policies: streaming h2o tova snapkv key_norm expected_attention key_diversity given. Static; NULL out of range. */

@@ -95,8 +95,8 @@ template <int KD, int VD>
 KVC_DEVICE void add_coded_values(const std::byte* record, const uint32_t (&scales)[4][2], const RunWeights<4>& weights,
                                  WarpState<VD>* state) {
     using Record = CodeRecord<KD, VD>;
-    // The middle of the codes, 7.5, out of every product: as the upper rows hold it, 16-fold, it is a whole number of units.
-    constexpr uint32_t minus_middle = (0x8000u | 120) * 0x10001u;
+    // The middle of the codes, 8, out of every product: as the upper rows hold it, 16-fold, it is a whole number of units.
+    constexpr uint32_t minus_middle = (0x8000u | 128) * 0x10001u;
     const std::byte* const at_lane = simt::pin(record + code_offset(0, simt::lane(), 0));
     uint32_t b[4][2];
     float middle[4] = {};

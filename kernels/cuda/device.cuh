@@ -113,7 +113,6 @@ KVC_DEVICE float reciprocal(float x) {
     return y;
 }
 KVC_DEVICE float log(float x) { return logf(x); }
-KVC_DEVICE float square_root(float x) { return __fsqrt_rn(x); }
 KVC_DEVICE float infinity() { return __uint_as_float(0x7f800000u); }
 
 // ---- launches ----

@@ -1,5 +1,5 @@
-// A full window record into a code record of 4-bit keys (per channel, groups of 32 tokens, m8) and 4-bit values (per token, least
-// squares). One block a page. Every operation and every sum is in the order of docs/FORMATS.md, so the bits are those of every other
+// A full window record into a code record of 4-bit keys (per channel, groups of 32 tokens, m8) and 4-bit values (per token, symmetric).
+// One block a page. Every operation and every sum is in the order of docs/FORMATS.md, so the bits are those of every other
 // backend; for translation units without contraction of multiply and add (-fmad=false).
 // Reads 128 * (KD + VD) bytes, writes about a quarter of that; bound by the divisions, one for every number.
 #pragma once
@@ -10,9 +10,10 @@
 namespace kvc::cuda {
 
 constexpr int token_tile = 32;  // tokens of one key scale
-constexpr int sum_lanes = 8;    // of every sum over channels: channel i goes to lane i % 8
+constexpr int value_lanes = 8;  // threads that share a token's values
 constexpr float last_code = 15.0f;
-constexpr float middle_code = 7.5f;
+constexpr float middle_code = 8.0f;     // of values: the code of 0
+constexpr float symmetric_span = 7.0f;  // steps from 0 to the largest value
 
 struct QuantizeShared {
     uint8_t codes[page_tokens][dim_limit];
@@ -33,7 +34,6 @@ KVC_DEVICE float clamp_code(float v) {
     return v < last_code ? v : last_code;
 }
 KVC_DEVICE uint8_t round_code(float v) { return uint8_t(simt::bits_of_float(clamp_code(v) + 0x1p23f)); }
-KVC_DEVICE float round_level(float v) { return (clamp_code(v) + 0x1p23f) - 0x1p23f; }
 KVC_DEVICE float round_signed(float v) { return (v + 0x1.8p23f) - 0x1.8p23f; }
 
 KVC_DEVICE uint16_t stored_scale(float s) {
@@ -116,57 +116,26 @@ KVC_DEVICE void encode_keys(const std::byte* keys, int dim, QuantizeShared* s) {
     }
 }
 
-// ---- values: eight threads a token, one for each lane of its sums ----
+// ---- values: eight threads a token ----
 
-// The tree ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)) of the lanes' sums, in every lane.
-KVC_DEVICE float fold_lanes(float x) {
-    x += simt::shuffle_xor(x, 4);
-    x += simt::shuffle_xor(x, 2);
-    return x + simt::shuffle_xor(x, 1);
-}
-
-KVC_DEVICE float root_mean_square(const std::byte* values, int dim, int token, int lane) {
-    float sum = 0.0f;
-    for (int i = lane; i < dim; i += sum_lanes) {
+KVC_DEVICE uint16_t symmetric_scale(const std::byte* values, int dim, int token, int lane) {
+    float most = 0.0f;
+    for (int i = lane; i < dim; i += value_lanes) {
         const float x = number_at(values, dim, token, i);
-        sum += x * x;
+        most = simt::maximum(most, x < 0 ? -x : x);
     }
-    return simt::square_root(fold_lanes(sum) / float(dim));
-}
-
-// The scale that fits best, in the sense of least squares, to the levels which the scale s gives.
-KVC_DEVICE float refit(const std::byte* values, int dim, int token, int lane, float s) {
-    float product = 0.0f, square = 0.0f;
-    const float inverse = 1.0f / s;
-    for (int i = lane; i < dim; i += sum_lanes) {
-        const float x = number_at(values, dim, token, i);
-        const float level = round_level(x * inverse + middle_code) - middle_code;
-        product += x * level;
-        square += level * level;
+    for (int distance = value_lanes / 2; distance > 0; distance /= 2) {
+        most = simt::maximum(most, simt::shuffle_xor(most, distance));
     }
-    product = fold_lanes(product);
-    square = fold_lanes(square);
-    const float best = product / square;
-    return best > 0x1p-24f ? best : 0x1p-24f;
-}
-
-KVC_DEVICE uint16_t least_squares_scale(const std::byte* values, int dim, int token, int lane) {
-    constexpr float gaussian_step = 0.3352f;  // of the best uniform quantizer of 16 levels for a Gaussian of variance 1 (Max, 1960)
-    const float rms = root_mean_square(values, dim, token, lane);
-    float s = rms * gaussian_step;
-    for (int round = 0; round < 3; round++) {
-        // A token of zeros takes part in the warp's sums with any scale.
-        s = refit(values, dim, token, lane, rms == 0.0f ? 1.0f : s);
-    }
-    return rms == 0.0f ? uint16_t(0) : stored_scale(s);
+    return stored_scale(most / symmetric_span);
 }
 
 KVC_DEVICE void encode_values(const std::byte* values, int dim, QuantizeShared* s) {
-    const int lane = simt::thread() % sum_lanes;
-    for (int token = simt::thread() / sum_lanes; token < page_tokens; token += threads / sum_lanes) {
-        const uint16_t scale = least_squares_scale(values, dim, token, lane);
-        const float step = scale ? simt::half_to_float(scale) : 1.0f;
-        for (int i = lane; i < dim; i += sum_lanes) {
+    const int lane = simt::thread() % value_lanes;
+    for (int token = simt::thread() / value_lanes; token < page_tokens; token += threads / value_lanes) {
+        const uint16_t scale = symmetric_scale(values, dim, token, lane);
+        const float step = simt::half_to_float(scale);
+        for (int i = lane; i < dim; i += value_lanes) {
             s->codes[token][i] = round_code(number_at(values, dim, token, i) / step + middle_code);
         }
         if (lane == 0) {

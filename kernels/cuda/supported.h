@@ -40,12 +40,12 @@ inline bool has_known_offsets(const LayerFormat& f) {
 // nullptr, or why there is no kernel.
 inline const char* unsupported(const LayerFormat& f) {
     const Codec keys{.type = CodeType::int4, .axis = Axis::channel, .group = 32, .m8 = true};
-    const Codec values{.type = CodeType::int4, .axis = Axis::token, .symmetric = true, .fit = Fit::least_squares, .rotate = true};
+    const Codec values{.type = CodeType::int4, .axis = Axis::token, .symmetric = true, .rotate = true};
     const Codec half{};
     const bool int4 = f.codec.k == keys && f.codec.v == values;
     const bool fp16 = f.codec.k == half && f.codec.v == half;
     if (!int4 && !fp16) {
-        return "cuda: codecs other than fp16 and int4 (k=int4.ch.g32.m8,v=int4.tok.rot.ls)";
+        return "cuda: codecs other than fp16 and int4 (k=int4.ch.g32.m8,v=int4.tok.rot.sym)";
     }
     if (!has_head_dims(f)) {
         return "cuda: head dims other than 64, 80, 96, 112, 128, 256, and k 96 with v 64, k 192 with v 128";

@@ -90,7 +90,6 @@ inline float exp2(float x) {
 }
 inline float reciprocal(float x) { return 1.0f / x; }
 inline float log(float x) { return std::log(x); }
-inline float square_root(float x) { return std::sqrt(x); }
 inline float infinity() { return std::numeric_limits<float>::infinity(); }
 
 // ---- launches ----

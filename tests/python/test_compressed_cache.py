@@ -67,4 +67,4 @@ def test_bytes_held_follow_the_codec():
         held[codec] = reader.cache.bytes_held(reader.sequences[0])
         reader.cache.close()
     assert held["int4"] < 0.6 * held["fp16"]
-    assert reader.cache.codec_names() == ("int4.ch.g32.m8", "int4.tok.rot.ls")
+    assert reader.cache.codec_names() == ("int4.ch.g32.m8", "int4.tok.rot.sym")

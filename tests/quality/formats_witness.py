@@ -15,7 +15,7 @@ PRESETS = {
     "fp16": "k=f16,v=f16,window=0,sinks=0",
     "bf16": "k=bf16,v=bf16,window=0,sinks=0",
     "int8": "k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=64,sinks=4",
-    "int4": "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4",
+    "int4": "k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=128,sinks=4",
     "int3": "k=int3.ch.g32.m8,v=int3.tok.rot.ls,window=128,sinks=4",
     "k3v2": "k=int3.ch.g32.m8,v=int2.tok.rot.ls,window=128,sinks=4",
     "int2": "k=int2.ch.g32.m8.clip0.9,v=int2.tok.rot.ls,window=128,sinks=4",

@@ -114,7 +114,7 @@ def _mode(k_bits: int, v_bits: int, clip: float = 1.0) -> Preset:
 PRESETS = {
     "fp16": Preset(lambda x: x, lambda x: x, False, 128, 4),
     "int8": Preset(lambda x: channel_m8(x, 8), lambda x: token_symmetric(x, 8), True, 64, 4),
-    "int4": _mode(4, 4),
+    "int4": Preset(lambda x: channel_m8(x, 4), lambda x: token_symmetric(x, 4), True, 128, 4),
     "int3": _mode(3, 3),
     "k3v2": _mode(3, 2),
     "int2": _mode(2, 2, clip=0.9),

@@ -40,7 +40,7 @@ TEST_CASE("parse: presets mean what their definition says") {
     CHECK(canonical("fp16") == "k=f16,v=f16,window=0,sinks=0");
     CHECK(canonical("bf16") == "k=bf16,v=bf16,window=0,sinks=0");
     CHECK(canonical("int8") == "k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=64,sinks=4");
-    CHECK(canonical("int4") == "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4");
+    CHECK(canonical("int4") == "k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=128,sinks=4");
     CHECK(canonical("int2") == "k=int2.ch.g32.m8.clip0.9,v=int2.tok.rot.ls,window=128,sinks=4");
     CHECK(canonical("kivi2") == "k=int2.ch.g32,v=int2.tok.g32,window=128,sinks=0");
     const auto k3v2 = parse_codec("k3v2");
@@ -83,11 +83,11 @@ TEST_CASE("parse: every legal codec round-trips through its canonical string") {
 }
 
 TEST_CASE("parse: order of words does not matter, defaults are filled in") {
-    CHECK(canonical("k=int4.m8.g32.ch,v=int4.ls.rot.tok") == canonical("int4"));
+    CHECK(canonical("k=int4.m8.g32.ch,v=int4.sym.rot.tok") == canonical("int4"));
     CHECK(canonical("v=int8.tok,k=int8.ch") == "k=int8.ch.g32,v=int8.tok,window=128,sinks=4");
     CHECK(canonical("k=f16,v=f16") == "k=f16,v=f16,window=0,sinks=0");
     CHECK(canonical("k=f16,v=int4.tok,sinks=0") == "k=f16,v=int4.tok,window=128,sinks=0");
-    CHECK(canonical("int4,window=64") == "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=64,sinks=4");
+    CHECK(canonical("int4,window=64") == "k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=64,sinks=4");
     CHECK(canonical("int4,v=int2.tok.rot.ls") == "k=int4.ch.g32.m8,v=int2.tok.rot.ls,window=128,sinks=4");
     CHECK(canonical("k=int4.ch.clip0.950,v=int4.tok") == "k=int4.ch.g32.clip0.95,v=int4.tok,window=128,sinks=4");
 }

@@ -1,7 +1,7 @@
 """What the user may write in --modes.
 
 A mode is a codec (a preset's name or a codec string), an eviction policy (docs/POLICIES.md), or both with a plus sign:
-    int4      k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4      h2o:20%      streaming:4+512      int4+h2o:50%
+    int4      k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=128,sinks=4      h2o:20%      streaming:4+512      int4+h2o:50%
 A policy alone keeps its tokens in fp16. Percentages are of the tokens of the text that is read.
 """
 from dataclasses import dataclass
