@@ -149,32 +149,33 @@ KVC_API const char* kvc_target_name(int64_t index);
 
 typedef struct kvc_options {
     uint32_t struct_size;
-    int32_t device;             /* kvc_device */
-    int64_t layers;             /* required, 1 .. 4096 */
-    int64_t kv_heads;           /* required, 1 .. 1024 */
-    int64_t q_heads;            /* a multiple of kv_heads, at most 16 times; 0 = kv_heads */
-    int64_t k_dim, v_dim;       /* head dims, multiples of 16 up to 256; v_dim 0 = k_dim */
-    int64_t sliding_window;     /* a query sees this many newest tokens, itself included; 0 = all */
-    char codec[128];            /* preset name or codec string; "" = "int4" */
-    char target[16];            /* kernel target to force, for tests; "" = the best one */
-    int64_t arena_bytes;        /* size of the arena; or say arena_tokens, or hand over arena_block */
-    int64_t arena_tokens;       /* instead: room for arena_sequences (0 = 1) sequences of so many tokens each, */
-    int64_t arena_sequences;    /*          run as kvc_plan_compute describes with step_tokens = 512; only with arena_tokens */
-    void* arena_block;          /* instead: memory of the caller, 128-byte aligned, arena_bytes long, kept until kvc_destroy */
-    int32_t arena_growth;       /* 1 = take further slabs from the host when the arena is full */
-    int32_t spare_pages;        /* 16-bit pages kept below the window, so that rollbacks of 64 * this are exact */
-    int64_t threads;            /* worker threads besides the calling one; 0 = the calling thread only */
-    int32_t saturate;           /* 1 = clamp numbers beyond the window's type instead of refusing; NaN and infinity never pass */
-    int32_t rope_pairs;         /* kvc_rope_pairs; this and the next four matter unless keys come after RoPE at true positions */
-    int32_t keys;               /* kvc_keys: KVC_KEYS_BEFORE_ROPE = k and q come unturned, kvc turns both while it attends (slower) */
-    int32_t positions;          /* kvc_positions: KVC_POSITIONS_IN_CACHE needs evictions that leave no gaps but behind the sinks */
-    double rope_theta;          /* base, required where kvc turns: pair i turns by theta^(-2 i / rope_dims) a position, at most 1e9; or kvc_rope_frequencies_set */
-    int64_t rope_dims;          /* leading channels that turn, even; 0 = k_dim */
-    void* (*allocate)(void* context, int64_t bytes, int64_t alignment); /* for slabs; NULL = the host's; returns NULL on failure, never throws */
+    int32_t device;          /* kvc_device */
+    int64_t layers;          /* required, 1 .. 4096 */
+    int64_t kv_heads;        /* required, 1 .. 1024 */
+    int64_t q_heads;         /* a multiple of kv_heads, at most 16 times; 0 = kv_heads */
+    int64_t k_dim, v_dim;    /* head dims, multiples of 16 up to 256; v_dim 0 = k_dim */
+    int64_t sliding_window;  /* a query sees this many newest tokens, itself included; 0 = all */
+    char codec[128];         /* preset name or codec string; "" = "int4" */
+    char target[16];         /* kernel target to force, for tests; "" = the best one */
+    int64_t arena_bytes;     /* size of the arena; or say arena_tokens, or hand over arena_block */
+    int64_t arena_tokens;    /* instead: room for arena_sequences (0 = 1) sequences of so many tokens each, */
+    int64_t arena_sequences; /*          run as kvc_plan_compute describes with step_tokens = 512; only with arena_tokens */
+    void* arena_block;       /* instead: memory of the caller, 128-byte aligned, arena_bytes long, kept until kvc_destroy */
+    int32_t arena_growth;    /* 1 = take further slabs from the host when the arena is full */
+    int32_t spare_pages;     /* 16-bit pages kept below the window, so that rollbacks of 64 * this are exact */
+    int64_t threads;         /* worker threads besides the calling one; 0 = the calling thread only */
+    int32_t saturate;        /* 1 = clamp numbers beyond the window's type instead of refusing; NaN and infinity never pass */
+    int32_t rope_pairs;      /* kvc_rope_pairs; this and the next four matter unless keys come after RoPE at true positions */
+    int32_t keys;            /* kvc_keys: KVC_KEYS_BEFORE_ROPE = k and q come unturned, kvc turns both while it attends (slower) */
+    int32_t positions;       /* kvc_positions: KVC_POSITIONS_IN_CACHE needs evictions that leave no gaps but behind the sinks */
+    double rope_theta;       /* required where kvc turns: pair i turns by theta^(-2 i / rope_dims) <= 1e9 a position */
+    int64_t rope_dims;       /* leading channels that turn, even; 0 = k_dim */
+    /* For slabs; NULL = the host's. Returns NULL on failure, never throws. */
+    void* (*allocate)(void* context, int64_t bytes, int64_t alignment);
     void (*release)(void* context, void* block, int64_t bytes);
     void* allocator_context;
-    char policy[128];           /* eviction policy with its budget, docs/POLICIES.md; "" = nothing is evicted */
-    int64_t context_tokens;     /* what a budget in percent is a share of; 0 = the prompt_length given to kvc_seq_create */
+    char policy[128];       /* eviction policy with its budget, docs/POLICIES.md; "" = nothing is evicted */
+    int64_t context_tokens; /* what a budget in percent is a share of; 0 = the prompt_length given to kvc_seq_create */
 } kvc_options;
 
 /* What differs in one layer; a zero field means: as in kvc_options. sliding_window -1 = all tokens. */
@@ -206,14 +207,14 @@ typedef struct kvc_plan_request {
 typedef struct kvc_plan {
     uint32_t struct_size;
     int32_t reserved;
-    int64_t arena_bytes;        /* smallest arena that runs the request (prompts one after another, then all decode together) */
-    int64_t slab_bytes;         /* slab size of that arena */
-    int64_t record_bytes;       /* records held at rest by all sequences of that length */
-    int64_t fp16_bytes;         /* the same tokens as plain 16-bit numbers */
-    int64_t max_tokens;         /* longest context that `sequences` can have in an arena of budget_bytes; 0 = none fits */
-    int64_t max_sequences;      /* most sequences of `tokens` tokens in such an arena; 0 = none fits */
-    double codec_bits;          /* bits per element of a code record, padding included, mean over layers */
-    double effective_bits;      /* record_bytes * 8 / elements: sinks, window and partial records included, tables not */
+    int64_t arena_bytes;   /* smallest arena that runs the request (prompts one after another, then all decode together) */
+    int64_t slab_bytes;    /* slab size of that arena */
+    int64_t record_bytes;  /* records held at rest by all sequences of that length */
+    int64_t fp16_bytes;    /* the same tokens as plain 16-bit numbers */
+    int64_t max_tokens;    /* longest context that `sequences` can have in an arena of budget_bytes; 0 = none fits */
+    int64_t max_sequences; /* most sequences of `tokens` tokens in such an arena; 0 = none fits */
+    double codec_bits;     /* bits per element of a code record, padding included, mean over layers */
+    double effective_bits; /* record_bytes * 8 / elements: sinks, window and partial records included, tables not */
 } kvc_plan;
 
 KVC_API kvc_status kvc_plan_request_init(kvc_plan_request* request, int64_t struct_size);
@@ -268,8 +269,8 @@ KVC_API kvc_status kvc_seq_exact_floor(const kvc_cache* cache, kvc_seq seq, int6
 /* Tokens kept by one layer and kv head. */
 KVC_API kvc_status kvc_seq_live(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, kvc_error* err);
 /* Their positions, ascending; capacity in elements, KVC_E_ARGUMENT if it is too small. */
-KVC_API kvc_status kvc_seq_positions(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out,
-                                     int64_t capacity, kvc_error* err);
+KVC_API kvc_status kvc_seq_positions(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
+                                     kvc_error* err);
 /* Queries at positions below `end` use the prompt kernels, the others the decode kernels, however the stream is cut into
  * steps: so equal streams give equal bits. Set it before a prompt is read (also at creation: prompt_length). */
 KVC_API kvc_status kvc_seq_prompt_set(kvc_cache* cache, kvc_seq seq, int64_t end, kvc_error* err);
@@ -284,8 +285,8 @@ KVC_API kvc_status kvc_seq_step_limit(const kvc_cache* cache, kvc_seq seq, int64
 
 typedef struct kvc_step_options {
     uint32_t struct_size;
-    int32_t kv_dtype, q_dtype, out_dtype;   /* kvc_dtype of k and v, of q, of out */
-    int64_t k_token_stride, k_head_stride;  /* in elements; 0 = dense */
+    int32_t kv_dtype, q_dtype, out_dtype;  /* kvc_dtype of k and v, of q, of out */
+    int64_t k_token_stride, k_head_stride; /* in elements; 0 = dense */
     int64_t v_token_stride, v_head_stride;
     int64_t q_token_stride, q_head_stride;
     int64_t out_token_stride, out_head_stride; /* rows of out must not overlap */
@@ -345,10 +346,10 @@ typedef struct kvc_evict_options {
 typedef struct kvc_evict_report {
     uint32_t struct_size;
     int32_t reserved;
-    int64_t tokens_evicted;    /* summed over layers and heads */
+    int64_t tokens_evicted; /* summed over layers and heads */
     int64_t records_freed;
     int64_t bytes_freed;
-    int64_t tokens_repacked;   /* moved into other pages */
+    int64_t tokens_repacked; /* moved into other pages */
 } kvc_evict_report;
 
 KVC_API kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t struct_size);
@@ -356,13 +357,13 @@ KVC_API kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t st
  * arXiv 2309.17453). Otherwise the highest scores stay (ties: the higher position): f32 [layers acted on, heads acted on,
  * length - first_position], n_scores in all.
  * Sinks and the residual window (none with 16-bit codecs) always stay; other sequences never change. The report may be NULL. */
-KVC_API kvc_status kvc_evict(kvc_cache* cache, kvc_seq seq, const float* scores, int64_t n_scores,
-                             const kvc_evict_options* options, kvc_evict_report* out, kvc_error* err);
+KVC_API kvc_status kvc_evict(kvc_cache* cache, kvc_seq seq, const float* scores, int64_t n_scores, const kvc_evict_options* options,
+                             kvc_evict_report* out, kvc_error* err);
 /* Evicts all tokens but the given positions (ascending), sinks and the residual window; positions that are evicted already may be
  * given, such beyond the sequence are KVC_E_RANGE. With KVC_POSITIONS_IN_CACHE both refuse, as
  * KVC_E_UNSUPPORTED, what would leave a gap anywhere but behind the sinks. */
-KVC_API kvc_status kvc_evict_keep(kvc_cache* cache, kvc_seq seq, const int64_t* positions, int64_t n,
-                                  const kvc_evict_options* options, kvc_evict_report* out, kvc_error* err);
+KVC_API kvc_status kvc_evict_keep(kvc_cache* cache, kvc_seq seq, const int64_t* positions, int64_t n, const kvc_evict_options* options,
+                                  kvc_evict_report* out, kvc_error* err);
 
 /* ---- Read-back ---- */
 
@@ -386,30 +387,30 @@ KVC_API kvc_status kvc_seq_read_mass(const kvc_cache* cache, kvc_seq seq, int64_
 typedef struct kvc_stats {
     uint32_t struct_size;
     int32_t open_steps;
-    int64_t arena_bytes;      /* all slabs */
-    int64_t bound_bytes;      /* slabs bound to a record size */
-    int64_t record_bytes;     /* all records in use, the sum of the next line */
-    int64_t sink_bytes, window_bytes, code_bytes, side_bytes, reserved_bytes; /* reserved: by open steps, not published yet */
-    int64_t table_bytes;      /* host memory of page tables and sequences, outside the arena (not the books of a cache itself, about 12 KB) */
-    int64_t scratch_bytes;    /* host memory of plans and partial results, outside the arena */
+    int64_t arena_bytes;  /* all slabs */
+    int64_t bound_bytes;  /* slabs bound to a record size */
+    int64_t record_bytes; /* all records in use, the sum of the next line; reserved: by open steps, not published yet */
+    int64_t sink_bytes, window_bytes, code_bytes, side_bytes, reserved_bytes;
+    int64_t table_bytes;   /* host memory of page tables and sequences, outside the arena; a cache itself takes 12 KB more */
+    int64_t scratch_bytes; /* host memory of plans and partial results, outside the arena */
     int64_t sequences;
-    int64_t tokens_appended;  /* since creation, per sequence */
-    int64_t tokens_evicted;   /* since creation, per layer and head */
+    int64_t tokens_appended; /* since creation, per sequence */
+    int64_t tokens_evicted;  /* since creation, per layer and head */
     int64_t pages_quantized;
     int64_t tokens_requantized;
-    int64_t slow_calls;       /* attends that dequantize pages explicitly: those over keys before RoPE */
+    int64_t slow_calls; /* attends that dequantize pages explicitly: those over keys before RoPE */
 } kvc_stats;
 
 typedef struct kvc_seq_stats {
     uint32_t struct_size;
     int32_t reserved;
-    int64_t tokens;          /* committed */
-    int64_t record_bytes;    /* records referenced; shared ones count in full */
-    int64_t shared_bytes;    /* part of it that other sequences reference too */
+    int64_t tokens;       /* committed */
+    int64_t record_bytes; /* records referenced; shared ones count in full */
+    int64_t shared_bytes; /* part of it that other sequences reference too */
     int64_t table_bytes;
-    int64_t fp16_bytes;      /* the same tokens as plain 16-bit numbers */
-    double codec_bits;       /* as in kvc_plan */
-    double effective_bits;   /* (record_bytes + table_bytes) * 8 / elements */
+    int64_t fp16_bytes;    /* the same tokens as plain 16-bit numbers */
+    double codec_bits;     /* as in kvc_plan */
+    double effective_bits; /* (record_bytes + table_bytes) * 8 / elements */
 } kvc_seq_stats;
 
 /* out->struct_size must be set. */

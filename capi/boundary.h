@@ -4,8 +4,9 @@
 #include <new>
 #include <system_error>
 
-#include "core/base/status.h"
 #include "kvc.h"
+
+#include "core/base/status.h"
 
 namespace kvc {
 

@@ -55,7 +55,8 @@ kvc_status kvc_destroy(kvc_cache* cache, kvc_error* err) {
     return guard(err, [&]() -> Status {
         std::unique_ptr<CacheObject> object(caches().remove(handle_of(cache)));
         if (!object) return no_cache("destroy");
-        for (uint64_t handle : object->steps) delete steps().remove(handle);
+        for (uint64_t handle : object->steps)
+            delete steps().remove(handle);
         return {};
     });
 }

@@ -80,7 +80,8 @@ Result<CacheConfig> read_options(const kvc_options* given, const kvc_layer* laye
     kvc_options options = {};
     KVC_TRY(read_struct("options", given, &options));
     KVC_TRY(check_scalars(options));
-    if (options.layers < 1 || options.layers > 4096) return fail(Code::argument, "layers ", options.layers, " is out of range (1 .. 4096)");
+    if (options.layers < 1 || options.layers > 4096)
+        return fail(Code::argument, "layers ", options.layers, " is out of range (1 .. 4096)");
     if (n_layers != 0 && n_layers != options.layers) {
         return fail(Code::argument, "n_layers ", n_layers, " is neither 0 nor layers = ", options.layers);
     }
@@ -174,12 +175,13 @@ kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer* layers,
         if (!config.ok()) return config.status();
         Result<CacheParts> parts = check_parts(*config, ArenaSize::optional);
         if (!parts.ok()) return parts.status();
-        Result<Plan> plan = plan_memory(parts->layers, parts->policy, {.tokens = asked.tokens,
-                                                                       .sequences = either(asked.sequences, 1),
-                                                                       .step_tokens = either(asked.step_tokens, 512),
-                                                                       .partial_commit = asked.partial_commit == 1,
-                                                                       .budget_bytes = asked.budget_bytes,
-                                                                       .context_tokens = config->context_tokens});
+        Result<Plan> plan = plan_memory(parts->layers, parts->policy,
+                                        {.tokens = asked.tokens,
+                                         .sequences = either(asked.sequences, 1),
+                                         .step_tokens = either(asked.step_tokens, 512),
+                                         .partial_commit = asked.partial_commit == 1,
+                                         .budget_bytes = asked.budget_bytes,
+                                         .context_tokens = config->context_tokens});
         if (!plan.ok()) return plan.status();
         write_struct(kvc_plan{0, 0, plan->arena_bytes, plan->slab_bytes, plan->record_bytes, plan->fp16_bytes, plan->max_tokens,
                               plan->max_sequences, plan->codec_bits, plan->effective_bits},

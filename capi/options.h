@@ -1,8 +1,9 @@
 // From the public option structs to what core takes.
 #pragma once
+#include "kvc.h"
+
 #include "core/base/status.h"
 #include "core/cache/config.h"
-#include "kvc.h"
 
 namespace kvc {
 

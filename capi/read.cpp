@@ -25,7 +25,9 @@ Status evict(Cache& cache, kvc_seq seq, const EvictRequest& request, kvc_evict_r
     if (out) KVC_TRY(check_out_struct("report", out));
     Result<EvictReport> report = cache.evict(seq, request);
     if (!report.ok()) return report.status();
-    if (out) write_struct(kvc_evict_report{0, 0, report->tokens_evicted, report->records_freed, report->bytes_freed, report->tokens_repacked}, out);
+    if (out)
+        write_struct(
+            kvc_evict_report{0, 0, report->tokens_evicted, report->records_freed, report->bytes_freed, report->tokens_repacked}, out);
     return {};
 }
 
@@ -85,7 +87,8 @@ kvc_status kvc_seq_read(const kvc_cache* cache, kvc_seq seq, int64_t layer, int6
     return with_cache("seq_read", cache, err, [&](Cache& c) -> Status {
         Result<Part> which = read_part("seq_read", part);
         if (!which.ok()) return which.status();
-        if (layer < 0 || layer >= int64_t(c.layers().size())) return fail(Code::argument, "seq_read: layer ", layer, " is out of range");
+        if (layer < 0 || layer >= int64_t(c.layers().size()))
+            return fail(Code::argument, "seq_read: layer ", layer, " is out of range");
         const LayerFormat& format = c.layers()[size_t(layer)].format;
         const int64_t dim = *which == Part::keys ? format.k_dim : format.v_dim;
         if (n < 0 || n > INT64_MAX / (dim * int64_t(sizeof(float)))) return fail(Code::argument, "seq_read: n ", n, " is out of range");
@@ -102,7 +105,8 @@ kvc_status kvc_seq_read_codes(const kvc_cache* cache, kvc_seq seq, int64_t layer
         Result<Part> which = read_part("seq_read_codes", part);
         if (!which.ok()) return which.status();
         if (!out_tokens) return fail(Code::argument, "seq_read_codes: out_tokens is NULL");
-        if (out_bytes < 0 || (out && out_bytes == 0)) return fail(Code::argument, "seq_read_codes: out_bytes ", out_bytes, " is too small");
+        if (out_bytes < 0 || (out && out_bytes == 0))
+            return fail(Code::argument, "seq_read_codes: out_bytes ", out_bytes, " is too small");
         Result<int64_t> tokens = c.read_codes(seq, layer, head, *which, {out, out ? size_t(out_bytes) : 0});
         if (!tokens.ok()) return tokens.status();
         *out_tokens = *tokens;
@@ -122,10 +126,11 @@ kvc_status kvc_stats_get(const kvc_cache* cache, kvc_stats* out, kvc_error* err)
         Result<CacheStats> s = c.stats();
         if (!s.ok()) return s.status();
         const int64_t published = s->sink_bytes + s->window_bytes + s->code_bytes + s->side_bytes;
-        write_struct(kvc_stats{0, int32_t(s->open_steps), s->arena_bytes, s->bound_bytes, s->record_bytes, s->sink_bytes, s->window_bytes,
-                               s->code_bytes, s->side_bytes, s->record_bytes - published, s->table_bytes, s->scratch_bytes, s->sequences,
-                               s->tokens_appended, s->tokens_evicted, s->pages_quantized, s->tokens_requantized, s->slow_calls},
-                     out);
+        write_struct(
+            kvc_stats{0, int32_t(s->open_steps), s->arena_bytes, s->bound_bytes, s->record_bytes, s->sink_bytes, s->window_bytes,
+                      s->code_bytes, s->side_bytes, s->record_bytes - published, s->table_bytes, s->scratch_bytes, s->sequences,
+                      s->tokens_appended, s->tokens_evicted, s->pages_quantized, s->tokens_requantized, s->slow_calls},
+            out);
         return {};
     });
 }
@@ -137,7 +142,9 @@ kvc_status kvc_seq_stats_get(const kvc_cache* cache, kvc_seq seq, kvc_seq_stats*
         if (!s.ok()) return s.status();
         const double held = double(s->record_bytes + s->table_bytes);
         const double effective = s->tokens > 0 ? held * 16 / double(s->fp16_bytes) : 0;
-        write_struct(kvc_seq_stats{0, 0, s->tokens, s->record_bytes, s->shared_bytes, s->table_bytes, s->fp16_bytes, s->codec_bits, effective}, out);
+        write_struct(
+            kvc_seq_stats{0, 0, s->tokens, s->record_bytes, s->shared_bytes, s->table_bytes, s->fp16_bytes, s->codec_bits, effective},
+            out);
         return {};
     });
 }

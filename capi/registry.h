@@ -69,7 +69,8 @@ public:
     T* remove(uint64_t handle) {
         Slot* slot = slot_of(handle);
         if (!slot || !slot->handle.compare_exchange_strong(handle, 0, std::memory_order_seq_cst)) return nullptr;
-        while (slot->pins.load(std::memory_order_acquire) > 0) std::this_thread::yield();
+        while (slot->pins.load(std::memory_order_acquire) > 0)
+            std::this_thread::yield();
         T* object = slot->object;
         slot->object = nullptr;
         std::lock_guard lock(mutex_);

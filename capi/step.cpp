@@ -15,7 +15,8 @@ Status read_flag(const char* what, int32_t value, bool* out) {
 }
 
 // The strides of buffer `name`, and its type, which the option `dtype_name` says.
-Status read_layout(const char* name, const char* dtype_name, int32_t dtype, int64_t token_stride, int64_t head_stride, BufferLayout* out) {
+Status read_layout(const char* name, const char* dtype_name, int32_t dtype, int64_t token_stride, int64_t head_stride,
+                   BufferLayout* out) {
     Result<Dtype> type = read_dtype(dtype_name, dtype);
     if (!type.ok()) return type.status();
     if (token_stride < 0) return fail(Code::argument, name, "_token_stride ", token_stride, " is negative");

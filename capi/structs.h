@@ -26,7 +26,8 @@ Status read_struct(const std::string& name, const T* in, T* out) {
     std::memcpy(&size, bytes, sizeof size);  // elements of an array of odd structs need not be aligned
     KVC_TRY(check_struct_size(name, size));
     for (size_t i = sizeof(T); i < size; i++) {
-        if (bytes[i] != 0) return fail(Code::argument, name, ": byte ", int64_t(i), " belongs to a field that this library does not know");
+        if (bytes[i] != 0)
+            return fail(Code::argument, name, ": byte ", int64_t(i), " belongs to a field that this library does not know");
     }
     std::memcpy(out, bytes, size < sizeof(T) ? size : sizeof(T));
     out->struct_size = uint32_t(sizeof(T));

@@ -57,7 +57,8 @@ const char* kvc_version(void) { return KVC_VERSION; }
 int64_t kvc_abi_version(void) { return KVC_ABI_VERSION; }
 
 const char* kvc_build_info(void) {
-    return "kvc " KVC_VERSION ", "
+    return "kvc " KVC_VERSION
+           ", "
 #if defined(__clang__)
            "clang " __clang_version__
 #else

@@ -33,7 +33,8 @@ int64_t split_count(int64_t first_page, int64_t pages, bool prompt_class, bool a
 
 int64_t AttendScratch::bytes() const {
     return int64_t(tiles.capacity() * sizeof(QueryTile) + items.capacity() * sizeof(AttendItem) +
-                   (item_sequence.capacity() + item_head.capacity()) * sizeof(int64_t) + (states.capacity() + lse.capacity() + turned_q.capacity()) * sizeof(float) + item_turned.capacity());
+                   (item_sequence.capacity() + item_head.capacity()) * sizeof(int64_t) +
+                   (states.capacity() + lse.capacity() + turned_q.capacity()) * sizeof(float) + item_turned.capacity());
 }
 
 // A tile ends after 64 positions, where the form of a page or the first page changes (each once in 64 positions), where the class
@@ -124,7 +125,8 @@ void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPage
             const int64_t split_low = tile.prompt_class ? 0 : (tile.first_split + split) * split_pages;
             const int64_t low = std::max(common.first_page, split_low);
             const int64_t high = turned ? 0 : tile.prompt_class ? common.end_page : std::min(common.end_page, split_low + split_pages);
-            const int64_t coded_low = common.first_page > 0 && any_repacked(head_pages.coded) ? std::max(split_low, tile.first_kept) : low;
+            const int64_t coded_low =
+                common.first_page > 0 && any_repacked(head_pages.coded) ? std::max(split_low, tile.first_kept) : low;
             const Run coded = run_of(head_pages.coded, pages.state.first_coded, coded_low, std::min(high, tile.boundary));
             const Run window = run_of(head_pages.window, pages.state.first_window, std::max(low, tile.boundary), high);
             item.coded = coded.entries;

@@ -27,8 +27,8 @@ struct Observation {
 struct StepSequence {
     int64_t id = 0;
     Sequence* sequence = nullptr;
-    int64_t count = 0;     // new tokens
-    int64_t first_row = 0; // row of the first one in the step's buffers
+    int64_t count = 0;        // new tokens
+    int64_t first_row = 0;    // row of the first one in the step's buffers
     Observation observation;  // for mass
     Observation queried;      // for statistics of queries
 
@@ -37,16 +37,16 @@ struct StepSequence {
 };
 
 struct QueryTile {
-    int64_t b = 0;              // index of the step's sequence
-    int64_t first = 0;          // token index of the first position
-    int64_t count = 0;          // positions
-    int64_t boundary = 0;       // pages below it are seen as codes
-    int64_t first_kept = 0;     // pages below it are not seen
-    int64_t first_split = 0;    // of splits at fixed page numbers: the first that holds a page which is seen
-    bool observed = true;       // its queries count towards mass
+    int64_t b = 0;            // index of the step's sequence
+    int64_t first = 0;        // token index of the first position
+    int64_t count = 0;        // positions
+    int64_t boundary = 0;     // pages below it are seen as codes
+    int64_t first_kept = 0;   // pages below it are not seen
+    int64_t first_split = 0;  // of splits at fixed page numbers: the first that holds a page which is seen
+    bool observed = true;     // its queries count towards mass
     bool prompt_class = false;
     int64_t splits = 1;
-    int64_t state_offset = 0;   // floats, into the round's states
+    int64_t state_offset = 0;  // floats, into the round's states
 
     int64_t state_floats(int64_t q_heads, int64_t v_dim) const { return splits * count * q_heads * (v_dim + 2); }
 };

@@ -33,7 +33,8 @@ void turn_queries(const Rope& rope, int64_t gap, const void* q, Dtype dtype, int
         return dtype == Dtype::f16 ? f32_from_f16(bits) : f32_from_bf16(bits);
     };
     for (int64_t row = 0; row < n; row++) {
-        for (int64_t d = 0; d < dim; d++) out[row * out_stride + d] = number(row * stride + d);
+        for (int64_t d = 0; d < dim; d++)
+            out[row * out_stride + d] = number(row * stride + d);
     }
     const int64_t half = rope.dims / 2;
     for (int64_t i = 0; i < half; i++) {

@@ -22,7 +22,8 @@ void ThreadPool::Release::operator()(ThreadPool* pool) const {
 
 std::unique_ptr<ThreadPool, ThreadPool::Release> ThreadPool::start(int64_t threads, int64_t scratch_bytes) {
     std::unique_ptr<ThreadPool, Release> pool(new ThreadPool(scratch_bytes));
-    for (int64_t i = 0; i < threads; i++) pool->scratch_.emplace_back(new std::byte[size_t(scratch_bytes) + 64]);
+    for (int64_t i = 0; i < threads; i++)
+        pool->scratch_.emplace_back(new std::byte[size_t(scratch_bytes) + 64]);
     pool->workers_.reserve(size_t(threads));
     for (int64_t i = 0; i < threads; i++) {
         // If the host refuses this one, the pool is released and joins those before it.
@@ -41,7 +42,8 @@ ThreadPool::~ThreadPool() {
         round_++;
     }
     wake_.notify_all();
-    for (std::thread& worker : workers_) worker.join();
+    for (std::thread& worker : workers_)
+        worker.join();
 }
 
 void ThreadPool::work(std::byte* scratch) {
@@ -62,7 +64,8 @@ void ThreadPool::work(std::byte* scratch) {
             job = job_;
             active_++;
         }
-        for (int64_t i = next_++; i < count_; i = next_++) (*job)(i, scratch);
+        for (int64_t i = next_++; i < count_; i = next_++)
+            (*job)(i, scratch);
         std::lock_guard lock(mutex_);
         if (--active_ == 0) finished_.notify_one();
     }
@@ -71,7 +74,8 @@ void ThreadPool::work(std::byte* scratch) {
 void ThreadPool::run(int64_t count, std::byte* caller_scratch, const Job& job) {
     const bool alone = workers_.empty() || count < 2 || getpid() != owner_process_;
     if (alone || !busy_.try_lock()) {
-        for (int64_t i = 0; i < count; i++) job(i, caller_scratch);
+        for (int64_t i = 0; i < count; i++)
+            job(i, caller_scratch);
         return;
     }
     std::lock_guard run(busy_, std::adopt_lock);
@@ -83,7 +87,8 @@ void ThreadPool::run(int64_t count, std::byte* caller_scratch, const Job& job) {
         round_++;
     }
     wake_.notify_all();
-    for (int64_t i = next_++; i < count; i = next_++) job(i, caller_scratch);
+    for (int64_t i = next_++; i < count; i = next_++)
+        job(i, caller_scratch);
     std::unique_lock lock(mutex_);
     finished_.wait(lock, [&] { return active_ == 0; });
     job_ = nullptr;

@@ -93,13 +93,13 @@ struct AttendItem {
     int64_t first_position;  // of the first token; the others follow
     bool prompt_class;       // which kernel class computes it (laws: bits depend on the class, not on the tile)
 
-    RecordId sinks;              // none: no sinks in this item
-    int64_t sink_tokens;         // how many it holds, the first at position sinks_position
+    RecordId sinks;       // none: no sinks in this item
+    int64_t sink_tokens;  // how many it holds, the first at position sinks_position
     int64_t sinks_position;
-    const PageEntry* coded;      // code records, ascending; entry e starts at coded_position + 64 e unless it has a side record
+    const PageEntry* coded;  // code records, ascending; entry e starts at coded_position + 64 e unless it has a side record
     int64_t n_coded;
     int64_t coded_position;
-    const PageEntry* window;     // 16-bit records, likewise; slots above a row's own position hold anything, NaN included
+    const PageEntry* window;  // 16-bit records, likewise; slots above a row's own position hold anything, NaN included
     int64_t n_window;
     int64_t window_position;
 
@@ -114,13 +114,13 @@ struct AttendItem {
 
 struct FinishParams {
     const LayerFormat* format;
-    const float* states;          // [splits][rows of split_stride apart], as AttendItem wrote them
-    int64_t splits, split_stride; // split_stride in floats
-    const float* sink_logit;      // of this query head, or nullptr
+    const float* states;           // [splits][rows of split_stride apart], as AttendItem wrote them
+    int64_t splits, split_stride;  // split_stride in floats
+    const float* sink_logit;       // of this query head, or nullptr
     Dtype out_dtype;
-    void* out;                    // v_dim numbers
-    float* out_lse;               // or nullptr: natural log-sum-exp of all that out was divided by, the sink logit included
-    float* out_full_lse;          // or nullptr: the same number once more, for mass
+    void* out;            // v_dim numbers
+    float* out_lse;       // or nullptr: natural log-sum-exp of all that out was divided by, the sink logit included
+    float* out_full_lse;  // or nullptr: the same number once more, for mass
 };
 
 // ---- mass: attention probabilities summed per token ----
@@ -130,9 +130,9 @@ struct MassItem {
     AttendItem item;   // state unused
     const float* lse;  // row (t, g) at lse[t * lse_token_stride + g]
     int64_t lse_token_stride;
-    int64_t* sinks;    // [sink_tokens]
-    int64_t* coded;    // [n_coded][64]
-    int64_t* window;   // [n_window][64]
+    int64_t* sinks;   // [sink_tokens]
+    int64_t* coded;   // [n_coded][64]
+    int64_t* window;  // [n_window][64]
 };
 
 struct KernelTable {

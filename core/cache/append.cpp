@@ -121,9 +121,9 @@ Status Step::run_append(size_t layer, const void* k, const void* v, bool rehears
     const int64_t token = first_bad / heads, head = first_bad % heads;
     return fail(Code::nonfinite, "append: layer ", int64_t(layer), ", token ", token, " of the step, kv head ", head, ": keys reach ",
                 reach_of_row(k, token, head, format.k_dim, dense(options_.k, heads, format.k_dim)), ", values ",
-                reach_of_row(v, token, head, format.v_dim, dense(options_.v, heads, format.v_dim)), "; 16 bits hold finite numbers up to ",
-                double(format.bf16_window ? bf16_max : f16_max), format.codec.k.rotate || format.codec.v.rotate ? ", after rotation too" : "",
-                " (saturate = 1 clamps finite ones)");
+                reach_of_row(v, token, head, format.v_dim, dense(options_.v, heads, format.v_dim)),
+                "; 16 bits hold finite numbers up to ", double(format.bf16_window ? bf16_max : f16_max),
+                format.codec.k.rotate || format.codec.v.rotate ? ", after rotation too" : "", " (saturate = 1 clamps finite ones)");
 }
 
 Status Step::append(int64_t layer, const void* k, int64_t k_bytes, const void* v, int64_t v_bytes) {

@@ -72,7 +72,8 @@ void Step::finish_rows(const AttendCall& call, std::span<const QueryTile> tiles)
             for (int64_t h = 0; h < q_heads; h++) {
                 finish.states = attend_.states.data() + tile.state_offset + (t * q_heads + h) * row_floats;
                 finish.sink_logit = call.sink_logits ? call.sink_logits + h : nullptr;
-                finish.out = static_cast<std::byte*>(call.request.out) + (row * call.out.token_stride + h * call.out.head_stride) * unit;
+                finish.out =
+                    static_cast<std::byte*>(call.request.out) + (row * call.out.token_stride + h * call.out.head_stride) * unit;
                 finish.out_lse = call.request.out_lse ? call.request.out_lse + row * q_heads + h : nullptr;
                 finish.out_full_lse = options_.accumulate ? attend_.lse.data() + row * q_heads + h : nullptr;
                 cache_.kernels_->finish(finish);
@@ -115,9 +116,11 @@ Status check_request(const Layer& shape, const AttendRequest& request, int64_t t
     KVC_TRY(check_buffer("attend: q", request.q, request.q_bytes, tokens, q_heads, k_dim, dense(options.q, q_heads, k_dim)));
     KVC_TRY(check_buffer("attend: out", request.out, request.out_bytes, tokens, q_heads, v_dim, dense(options.out, q_heads, v_dim)));
     KVC_TRY(check_rows_apart("attend: out", tokens, q_heads, v_dim, dense(options.out, q_heads, v_dim)));
-    if (request.out_lse) KVC_TRY(check_buffer("attend: lse", request.out_lse, request.lse_bytes, tokens, q_heads, 1, {Dtype::f32, q_heads, 1}));
+    if (request.out_lse)
+        KVC_TRY(check_buffer("attend: lse", request.out_lse, request.lse_bytes, tokens, q_heads, 1, {Dtype::f32, q_heads, 1}));
     if (!std::isfinite(request.scale)) return fail(Code::argument, "attend: scale is not finite");
-    if (!(request.soft_cap >= 0 && std::isfinite(request.soft_cap))) return fail(Code::argument, "attend: soft_cap ", double(request.soft_cap), " is negative or not finite");
+    if (!(request.soft_cap >= 0 && std::isfinite(request.soft_cap)))
+        return fail(Code::argument, "attend: soft_cap ", double(request.soft_cap), " is negative or not finite");
     if (request.causal_offset > 0) return fail(Code::argument, "attend: causal_offset ", request.causal_offset, " is above 0");
     if (request.sliding_window < -1) return fail(Code::argument, "attend: sliding_window ", request.sliding_window, " is below -1");
     const int64_t held = shape.rule.sliding_window;
@@ -150,21 +153,45 @@ Status Step::attend(int64_t layer, const AttendRequest& request) {
     const int64_t k_dim = shape.format.k_dim, group = shape.group();
     const BufferLayout q = dense(options_.q, shape.q_heads, k_dim);
     const std::vector<float>& logits = cache_.sink_logits_[size_t(layer)];
-    AttendCall call = {size_t(layer), shape, request, {}, {}, {}, dense(options_.out, shape.q_heads, shape.format.v_dim),
+    AttendCall call = {size_t(layer),
+                       shape,
+                       request,
+                       {},
+                       {},
+                       {},
+                       dense(options_.out, shape.q_heads, shape.format.v_dim),
                        logits.empty() || request.partial ? nullptr : logits.data()};
     const float scale = request.scale == 0 ? 1.0f / std::sqrt(float(k_dim)) : request.scale;
     const int64_t sliding = sliding_window_of(shape, request);
     const RopeConfig& turning = cache_.rope_;
     const Rope rope = {shape.rope_frequencies.data(), int(shape.rope_frequencies.size() * 2), turning.interleaved};
     const bool turn_sinks = turning.in_cache && !turning.keys_before;
-    call.params = {&shape.format, cache_.arena_->view(), q.dtype, q.token_stride, q.head_stride, group, scale, request.soft_cap, sliding,
-                   request.causal_offset, turning.keys_before ? &rope : nullptr};
+    call.params = {&shape.format,
+                   cache_.arena_->view(),
+                   q.dtype,
+                   q.token_stride,
+                   q.head_stride,
+                   group,
+                   scale,
+                   request.soft_cap,
+                   sliding,
+                   request.causal_offset,
+                   turning.keys_before ? &rope : nullptr};
     call.turned_params = call.params;
     call.turned_params.q_dtype = Dtype::f32;
     call.turned_params.q_head_stride = k_dim;
     call.turned_params.q_token_stride = k_dim * shape.q_heads;
-    call.query = {&shape.rule, shape.kv_heads, group, shape.format.v_dim, sliding, k_dim, static_cast<const std::byte*>(request.q),
-                  q.token_stride * bytes_of(q.dtype), q.head_stride * bytes_of(q.dtype), turn_sinks, turning.keys_before && turning.in_cache};
+    call.query = {&shape.rule,
+                  shape.kv_heads,
+                  group,
+                  shape.format.v_dim,
+                  sliding,
+                  k_dim,
+                  static_cast<const std::byte*>(request.q),
+                  q.token_stride * bytes_of(q.dtype),
+                  q.head_stride * bytes_of(q.dtype),
+                  turn_sinks,
+                  turning.keys_before && turning.in_cache};
     if (turning.keys_before) cache_.counters_.slow_calls++;
     plan_tiles(sequences_, shape.rule, call.layer, options_.strict, turn_sinks, attend_.tiles);
     if (turn_sinks) turn_sink_queries(call, rope);

@@ -49,7 +49,8 @@ Status check_rows_apart(const char* what, int64_t tokens, int64_t heads, int64_t
     const int64_t inner_reach = inner.second > 1 ? dim : 0;
     const int64_t outer_reach = outer.second > 1 ? (inner.second - 1) * inner.first + dim : 0;
     if (inner.first >= inner_reach && outer.first >= outer_reach) return {};
-    return fail(Code::argument, what, ": rows overlap (token stride ", layout.token_stride, ", head stride ", layout.head_stride, ", head dim ", dim, ")");
+    return fail(Code::argument, what, ": rows overlap (token stride ", layout.token_stride, ", head stride ", layout.head_stride,
+                ", head dim ", dim, ")");
 }
 
 }  // namespace kvc

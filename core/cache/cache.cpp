@@ -1,10 +1,9 @@
 #include "core/cache/cache.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <unistd.h>
 
 #include "core/cache/parts.h"
 
@@ -121,10 +120,13 @@ Status Cache::set_rope_frequencies(int64_t layer, std::span<const double> freque
     KVC_TRY(check_layer_head(layer, 0));
     std::vector<double>& own = layers_[size_t(layer)].rope_frequencies;
     if (own.empty()) {
-        return fail(Code::argument, "rope frequencies: this cache turns nothing, for keys come after RoPE (options.keys) at true positions (options.positions)");
+        return fail(Code::argument,
+                    "rope frequencies: this cache turns nothing, for keys come after RoPE (options.keys) at true positions "
+                    "(options.positions)");
     }
     if (own.size() != frequencies.size()) {
-        return fail(Code::argument, "rope frequencies: ", int64_t(frequencies.size()), " given, the layer turns ", int64_t(own.size()), " pairs");
+        return fail(Code::argument, "rope frequencies: ", int64_t(frequencies.size()), " given, the layer turns ", int64_t(own.size()),
+                    " pairs");
     }
     for (double x : frequencies) {
         if (!std::isfinite(x)) return fail(Code::nonfinite, "rope frequencies of layer ", layer, " hold a number that is not finite");
@@ -141,7 +143,8 @@ Status Cache::set_rope_frequencies(int64_t layer, std::span<const double> freque
 
 Result<uint32_t> Cache::take_slot() {
     if (free_slots_.empty()) {
-        if (slots_.size() >= size_t{1} << slot_bits) return fail(Code::no_memory, "sequences: ", int64_t(slots_.size()), " is the limit");
+        if (slots_.size() >= size_t{1} << slot_bits)
+            return fail(Code::no_memory, "sequences: ", int64_t(slots_.size()), " is the limit");
         free_slots_.reserve(slots_.size() + 1);  // so that giving one back never allocates
         slots_.emplace_back();
         return uint32_t(slots_.size() - 1);
@@ -168,7 +171,8 @@ Result<int64_t> Cache::create_sequence(int64_t first_position, int64_t prompt_le
     sequence->first_position = first_position;
     sequence->prompt_end = prompt_length;
     sequence->layers.resize(layers_.size());
-    for (size_t i = 0; i < layers_.size(); i++) sequence->layers[i].heads.resize(size_t(layers_[i].kv_heads));
+    for (size_t i = 0; i < layers_.size(); i++)
+        sequence->layers[i].heads.resize(size_t(layers_[i].kv_heads));
     sequence->context = context_tokens_ > 0 ? context_tokens_ : prompt_length;
     KVC_TRY(apply_budget(*sequence, 0));
     Result<Exclusive> lock = exclusive();

@@ -32,7 +32,7 @@ struct EvictRequest {
     int64_t n_scores = 0;
     std::span<const int64_t> keep;  // ascending positions
     bool by_keep = false;
-    bool by_policy = false;         // scores, budgets and recent tokens as the cache's policy says; budget and recent above replace them
+    bool by_policy = false;  // scores, budgets and recent tokens as the cache's policy says; budget and recent above replace them
 };
 
 struct EvictReport {

@@ -64,7 +64,8 @@ void Step::publish_mass(size_t layer, size_t b, int64_t length) {
         const auto add = [&](int64_t index, int64_t mass) {
             if (mass != 0) head.mass[size_t(index)] += mass;
         };
-        for (size_t t = 0; t < added.sinks.size(); t++) add(int64_t(t), added.sinks[t]);
+        for (size_t t = 0; t < added.sinks.size(); t++)
+            add(int64_t(t), added.sinks[t]);
         const auto add_pages = [&](const std::vector<PageEntry>& table, int64_t first_page, const std::vector<int64_t>& mass) {
             for (size_t e = 0; e < table.size(); e++) {
                 const PageSide* side = table[e].side ? reinterpret_cast<const PageSide*>(cache_.arena_->data(table[e].side)) : nullptr;
@@ -83,15 +84,18 @@ Status Step::commit(std::span<const int64_t> accepted) {
     std::lock_guard call(mutex_);
     KVC_TRY(check_open("step_commit"));
     if (!accepted.empty() && accepted.size() != sequences_.size()) {
-        return fail(Code::argument, "commit: ", int64_t(accepted.size()), " accepted counts for ", int64_t(sequences_.size()), " sequences");
+        return fail(Code::argument, "commit: ", int64_t(accepted.size()), " accepted counts for ", int64_t(sequences_.size()),
+                    " sequences");
     }
     for (size_t b = 0; b < accepted.size(); b++) {
         const int64_t count = sequences_[b].count;
         if (accepted[b] < 0 || accepted[b] > count) {
-            return fail(Code::argument, "commit: accepted ", accepted[b], " of entry ", int64_t(b), " is out of range (0 .. ", count, ")");
+            return fail(Code::argument, "commit: accepted ", accepted[b], " of entry ", int64_t(b), " is out of range (0 .. ", count,
+                        ")");
         }
         if (accepted[b] < count && !options_.partial_commit) {
-            return fail(Code::argument, "commit: accepted ", accepted[b], " of ", count, " tokens, but the step was begun without partial_commit");
+            return fail(Code::argument, "commit: accepted ", accepted[b], " of ", count,
+                        " tokens, but the step was begun without partial_commit");
         }
     }
     for (size_t i = 0; i < layers_.size(); i++) {
@@ -117,7 +121,8 @@ Status Step::commit(std::span<const int64_t> accepted) {
     // What is left of the reservations belongs to sequences of which nothing was accepted.
     for (size_t b = 0; b < sequences_.size(); b++) {
         const int64_t count = accepted.empty() ? sequences_[b].count : accepted[b];
-        for (size_t i = 0; i < layers_.size() && count > 0; i++) layers_[i].needs[b] = StepNeed{};
+        for (size_t i = 0; i < layers_.size() && count > 0; i++)
+            layers_[i].needs[b] = StepNeed{};
     }
     cut_reservations();
     close();

@@ -57,7 +57,8 @@ Result<Layer> make_layer(const CacheConfig& cache, const PolicySpec& policy, int
     KVC_TRY(check_range("kv_heads", index, config.kv_heads, 1, head_limit));
     KVC_TRY(check_range("q_heads", index, config.q_heads, config.kv_heads, config.kv_heads * group_limit));
     if (config.q_heads % config.kv_heads != 0) {
-        return fail(Code::argument, "q_heads ", config.q_heads, " of layer ", index, " is not a multiple of kv_heads ", config.kv_heads);
+        return fail(Code::argument, "q_heads ", config.q_heads, " of layer ", index, " is not a multiple of kv_heads ",
+                    config.kv_heads);
     }
     KVC_TRY(check_dim("k_dim", index, config.k_dim));
     KVC_TRY(check_dim("v_dim", index, config.v_dim));
@@ -91,7 +92,8 @@ Result<PolicySpec> make_policy(const CacheConfig& config) {
         return fail(Code::argument, "context_tokens ", config.context_tokens, " is out of range (0 .. 2^40)");
     }
     if (*policy && !policy->policy->traits.by_position && config.rope.in_cache) {
-        return fail(Code::unsupported, "policy ", policy->policy->name, ": in-cache positions allow a gap behind the sinks only, which streaming leaves");
+        return fail(Code::unsupported, "policy ", policy->policy->name,
+                    ": in-cache positions allow a gap behind the sinks only, which streaming leaves");
     }
     return policy;
 }
@@ -117,7 +119,8 @@ Result<std::vector<Layer>> make_layers(const CacheConfig& config, const PolicySp
 std::vector<int64_t> record_sizes(const std::vector<Layer>& layers) {
     std::vector<int64_t> sizes = {side_bytes};
     for (const Layer& layer : layers) {
-        for (int64_t bytes : {layer.format.sink_bytes, layer.format.window_bytes, layer.format.code_bytes}) sizes.push_back(bytes);
+        for (int64_t bytes : {layer.format.sink_bytes, layer.format.window_bytes, layer.format.code_bytes})
+            sizes.push_back(bytes);
     }
     return sizes;
 }

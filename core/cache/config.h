@@ -16,7 +16,7 @@ struct RopeConfig {
     bool keys_before = false;  // keys are stored unturned
     bool in_cache = false;     // positions close the gap behind the sinks
     bool interleaved = false;
-    int64_t dims = 0;          // 0: k_dim
+    int64_t dims = 0;  // 0: k_dim
 };
 
 struct LayerConfig {

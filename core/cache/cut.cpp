@@ -20,7 +20,8 @@ int64_t Cache::floor_of(const Sequence& sequence) const {
     for (size_t i = 0; i < layers_.size(); i++) {
         const PageRule& rule = layers_[i].rule;
         const PageState& state = sequence.layers[i].state;
-        const bool only_codes = !rule.lossless && state.first_coded < std::min(state.coded_end, state.first_window);  // of some page that is held
+        const bool only_codes =
+            !rule.lossless && state.first_coded < std::min(state.coded_end, state.first_window);  // of some page that is held
         if (only_codes) floor = std::max(floor, rule.page_start(state.first_window) + rule.window);
         // The next query after the cut must find every token that it can see.
         if (state.needed(rule) > 0 && state.first_held() > 0) {
@@ -60,8 +61,10 @@ void Cache::release_records(Sequence& sequence) {
     for (LayerPages& pages : sequence.layers) {
         for (HeadPages& head : pages.heads) {
             if (head.sinks) arena_->release(head.sinks);
-            for (const PageEntry& entry : head.coded) release_entry(entry);
-            for (const PageEntry& entry : head.window) release_entry(entry);
+            for (const PageEntry& entry : head.coded)
+                release_entry(entry);
+            for (const PageEntry& entry : head.window)
+                release_entry(entry);
             head = HeadPages{};
         }
     }
@@ -79,8 +82,8 @@ RecordId Cache::own(RecordId source, int size_class, bool take) {
 }
 
 // The page that a cut goes through, as a 16-bit page: its slots at or above the cut are free again. `coded`: only its codes are held.
-bool Cache::cut_page(size_t layer, const Sequence& sequence, const PageEntry& source, bool coded, int64_t page, int64_t length, bool take,
-                     PageEntry* out) {
+bool Cache::cut_page(size_t layer, const Sequence& sequence, const PageEntry& source, bool coded, int64_t page, int64_t length,
+                     bool take, PageEntry* out) {
     const LayerFormat& format = layers_[layer].format;
     const PageRule& rule = layers_[layer].rule;
     const int window_class = classes_[layer].window;
@@ -110,8 +113,9 @@ bool Cache::cut_page(size_t layer, const Sequence& sequence, const PageEntry& so
         if (format.codec.v.rotate) rotate(v_row, format.v_dim);
         live |= uint64_t{1} << slot;
     }
-    StoreParams store = {&format, page_k.data(), page_v.data(), Dtype::f32, format.k_dim, format.v_dim, page_tokens,
-                         arena_->data(out->record), false, 0, true};
+    StoreParams store = {
+        &format, page_k.data(), page_v.data(), Dtype::f32, format.k_dim, format.v_dim, page_tokens, arena_->data(out->record), false,
+        0,       true};
     kernels_->store(store);
     out->live = live | free_slots;
     return true;

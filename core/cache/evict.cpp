@@ -11,20 +11,23 @@ Status Evictor::check() {
     const int64_t layers = int64_t(cache_.layers_.size());
     if (request_.layer_begin == 0 && request_.layer_end == 0) request_.layer_end = layers;
     if (request_.layer_begin < 0 || request_.layer_begin >= request_.layer_end || request_.layer_end > layers) {
-        return fail(Code::argument, "evict: layers ", request_.layer_begin, " .. ", request_.layer_end, " are out of range (layers = ", layers, ")");
+        return fail(Code::argument, "evict: layers ", request_.layer_begin, " .. ", request_.layer_end,
+                    " are out of range (layers = ", layers, ")");
     }
     int64_t scores = 0;
     for (int64_t i = request_.layer_begin; i < request_.layer_end; i++) {
         const int64_t heads = cache_.layers_[size_t(i)].kv_heads;
         const auto [begin, end] = head_range(size_t(i));
         if (begin < 0 || begin >= end || end > heads) {
-            return fail(Code::argument, "evict: heads ", begin, " .. ", end, " are out of range (kv_heads = ", heads, " in layer ", i, ")");
+            return fail(Code::argument, "evict: heads ", begin, " .. ", end, " are out of range (kv_heads = ", heads, " in layer ", i,
+                        ")");
         }
         scores += (end - begin) * sequence_.length;
     }
     if (request_.recent < 0) return fail(Code::argument, "evict: recent ", request_.recent, " is negative");
     if (request_.by_keep) {
-        if (request_.budget != 0 || request_.recent != 0) return fail(Code::argument, "evict: budget and recent do not go with a list of positions");
+        if (request_.budget != 0 || request_.recent != 0)
+            return fail(Code::argument, "evict: budget and recent do not go with a list of positions");
         const auto descent = [](int64_t a, int64_t b) { return a >= b; };
         if (std::adjacent_find(request_.keep.begin(), request_.keep.end(), descent) != request_.keep.end()) {
             return fail(Code::argument, "evict: positions to keep are not strictly ascending");
@@ -43,7 +46,8 @@ Status Evictor::check() {
         return fail(Code::argument, "evict: policy given needs the caller's scores");
     }
     if (!request_.scores) return {};
-    if (request_.n_scores != scores) return fail(Code::argument, "evict: ", request_.n_scores, " scores given, ", scores, " are needed");
+    if (request_.n_scores != scores)
+        return fail(Code::argument, "evict: ", request_.n_scores, " scores given, ", scores, " are needed");
     for (int64_t i = 0; i < scores; i++) {
         if (std::isnan(request_.scores[i])) return fail(Code::nonfinite, "evict: score ", i, " is not a number");
     }
@@ -74,14 +78,16 @@ Status Evictor::plan_layer(size_t layer, const float* given) {
     if (request_.by_policy && request_.budget == 0 && sequence_.layers[layer].budget == 0) return {};
     const auto [begin, end] = head_range(layer);
     std::vector<Tokens> tokens;
-    for (int64_t h = begin; h < end; h++) tokens.push_back(cache_.live_tokens(sequence_, layer, size_t(h)));
+    for (int64_t h = begin; h < end; h++)
+        tokens.push_back(cache_.live_tokens(sequence_, layer, size_t(h)));
     std::vector<std::vector<bool>> keep;
     if (request_.by_keep) {
         choose_by_list(layer, tokens, &keep);
     } else {
         KVC_TRY(choose_by_score(layer, tokens, given, &keep));
     }
-    for (size_t i = 0; i < tokens.size(); i++) KVC_TRY(plan_head(layer, size_t(begin) + i, tokens[i], keep[i]));
+    for (size_t i = 0; i < tokens.size(); i++)
+        KVC_TRY(plan_head(layer, size_t(begin) + i, tokens[i], keep[i]));
     return {};
 }
 
@@ -91,7 +97,8 @@ Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const
     const HeadPages& tables = pages.heads[head];
     HeadEviction eviction = {layer, head, std::vector<uint64_t>(tables.coded.size(), 0), {}, {}};
     if (rule.lossless) {
-        for (const PageEntry& entry : tables.window) eviction.window.push_back(entry.live);
+        for (const PageEntry& entry : tables.window)
+            eviction.window.push_back(entry.live);
     }
     bool gap_ends = false;  // a token behind the sinks stays
     for (size_t i = 0; i < tokens.size(); i++) {
@@ -107,10 +114,12 @@ Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const
         if (token.form == KernelTable::Form::window && !keep[i]) eviction.window[token.entry] &= ~bit;
     }
     // Where pages leave by age, a page of gathered tokens has none; they are never old enough to pile up.
-    if (rule.sliding_window == 0 && pages.state.kept == 0) eviction.repack = plan_repack(cache_.layers_[layer].format, tables.coded, eviction.live);
+    if (rule.sliding_window == 0 && pages.state.kept == 0)
+        eviction.repack = plan_repack(cache_.layers_[layer].format, tables.coded, eviction.live);
     if (!eviction.repack.sources.empty()) {
-        const RepackInput input = {*cache_.kernels_, *cache_.arena_, cache_.layers_[layer].format, tables.coded, eviction.live,
-                                   sequence_.first_position + rule.page_start(pages.state.first_coded)};
+        const RepackInput input = {
+            *cache_.kernels_, *cache_.arena_, cache_.layers_[layer].format,
+            tables.coded,     eviction.live,  sequence_.first_position + rule.page_start(pages.state.first_coded)};
         fill_repack(input, &eviction.repack);
     }
     heads_.push_back(std::move(eviction));
@@ -146,8 +155,8 @@ Status Evictor::acquire() {
             if (!page.record) page.record = arena.allocate(record_class);
             if (page.record) page.side = take_side(coded, eviction.repack, &next_side);
             if (!page.side) {
-                return fail(Code::no_memory, "evict: the arena has no room to repack pages of layer ", int64_t(eviction.layer), ", head ",
-                            int64_t(eviction.head));
+                return fail(Code::no_memory, "evict: the arena has no room to repack pages of layer ", int64_t(eviction.layer),
+                            ", head ", int64_t(eviction.head));
             }
         }
     }
@@ -185,7 +194,8 @@ void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
         const RepackedPage& page = eviction.repack.pages[i];
         std::copy(page.bytes.begin(), page.bytes.end(), arena.data(page.record));
         PageSide* side = reinterpret_cast<PageSide*>(arena.data(page.side));
-        for (size_t t = 0; t < page_tokens; t++) side->positions[t] = page.tokens[std::min(t, page.tokens.size() - 1)].position;
+        for (size_t t = 0; t < page_tokens; t++)
+            side->positions[t] = page.tokens[std::min(t, page.tokens.size() - 1)].position;
         const uint64_t live = page.tokens.size() == page_tokens ? all_live : (uint64_t{1} << page.tokens.size()) - 1;
         head.coded[eviction.repack.sources[i]] = {page.record, page.side, live};
     }
@@ -222,7 +232,8 @@ void Evictor::mask_spares(size_t layer, size_t head) {
             if (spare >= 0 && spare < spares) kept[size_t(spare)] |= uint64_t{1} << (index - rule.page_start(rule.page_of(index)));
         }
     }
-    for (int64_t i = 0; i < spares; i++) window[size_t(i)].live &= kept[size_t(i)];
+    for (int64_t i = 0; i < spares; i++)
+        window[size_t(i)].live &= kept[size_t(i)];
 }
 
 // Tables start at the first page that some head still holds.
@@ -234,7 +245,8 @@ void Evictor::trim_dropped(LayerPages* pages) {
             const auto held = [](const PageEntry& entry) { return entry.record != 0; };
             run = std::min<int64_t>(run, std::find_if(head.coded.begin(), head.coded.end(), held) - head.coded.begin());
         }
-        for (HeadPages& head : pages->heads) head.coded.erase(head.coded.begin(), head.coded.begin() + run);
+        for (HeadPages& head : pages->heads)
+            head.coded.erase(head.coded.begin(), head.coded.begin() + run);
         pages->state.first_coded += run;
     }
 }
@@ -246,7 +258,8 @@ EvictReport Evictor::apply() {
         mask_window(eviction, &report);
         mask_spares(eviction.layer, eviction.head);
     }
-    for (LayerPages& pages : sequence_.layers) trim_dropped(&pages);
+    for (LayerPages& pages : sequence_.layers)
+        trim_dropped(&pages);
     if (report.tokens_evicted > 0) sequence_.floor = sequence_.length;
     cache_.counters_.tokens_evicted += report.tokens_evicted;
     return report;

@@ -14,7 +14,8 @@ Status check_arena_options(const CacheConfig& config) {
     if (config.arena_tokens < 0) return fail(Code::argument, "arena_tokens ", config.arena_tokens, " is negative");
     if (config.arena_sequences < 0) return fail(Code::argument, "arena_sequences ", config.arena_sequences, " is negative");
     if (by_bytes && by_tokens) {
-        return fail(Code::argument, "arena_bytes ", config.arena_bytes, " and arena_tokens ", config.arena_tokens, ": give one of them");
+        return fail(Code::argument, "arena_bytes ", config.arena_bytes, " and arena_tokens ", config.arena_tokens,
+                    ": give one of them");
     }
     if (config.arena_sequences != 0 && !by_tokens) {
         return fail(Code::argument, "arena_sequences ", config.arena_sequences, " goes with arena_tokens only, which is 0");

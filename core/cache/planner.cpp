@@ -22,7 +22,8 @@ void add(Counts& counts, int64_t record_bytes, int64_t n) {
 }
 
 void add(Counts& counts, const Counts& more, int64_t times) {
-    for (const auto& [bytes, n] : more) add(counts, bytes, n * times);
+    for (const auto& [bytes, n] : more)
+        add(counts, bytes, n * times);
 }
 
 // What is planned for.
@@ -97,7 +98,8 @@ int64_t slabs_for(const std::vector<Counts>& moments, int64_t slab_bytes) {
     int64_t most = 0;
     for (const Counts& counts : moments) {
         int64_t slabs = 0;
-        for (const auto& [bytes, n] : counts) slabs += ceil_div(n, records_per_slab(slab_bytes, bytes));
+        for (const auto& [bytes, n] : counts)
+            slabs += ceil_div(n, records_per_slab(slab_bytes, bytes));
         most = std::max(most, slabs);
     }
     return most;
@@ -160,7 +162,8 @@ Status check_request(const PlanRequest& request) {
 
 int64_t elements_per_token(const std::vector<Layer>& layers) {
     int64_t elements = 0;
-    for (const Layer& layer : layers) elements += layer.kv_heads * (layer.format.k_dim + layer.format.v_dim);
+    for (const Layer& layer : layers)
+        elements += layer.kv_heads * (layer.format.k_dim + layer.format.v_dim);
     return elements;
 }
 
@@ -174,9 +177,7 @@ double codec_bits(const std::vector<Layer>& layers) {
     return bits / double(elements_per_token(layers));
 }
 
-Size fp16_bytes(const std::vector<Layer>& layers, int64_t tokens) {
-    return Size(tokens) * Size(elements_per_token(layers)) * Size(2);
-}
+Size fp16_bytes(const std::vector<Layer>& layers, int64_t tokens) { return Size(tokens) * Size(elements_per_token(layers)) * Size(2); }
 
 Result<Plan> plan_memory(const std::vector<Layer>& layers, const PolicySpec& policy, const PlanRequest& request) {
     KVC_TRY(check_request(request));
@@ -191,7 +192,8 @@ Result<Plan> plan_memory(const std::vector<Layer>& layers, const PolicySpec& pol
     const Size arena = least_arena(moments_of(*shape, request), largest);
     if (!arena.valid() || arena.value() > most) return too_large;
     int64_t records = 0;  // they all lie in that arena
-    for (const auto& [bytes, n] : at_rest(*shape, request.tokens)) records += bytes * n * request.sequences;
+    for (const auto& [bytes, n] : at_rest(*shape, request.tokens))
+        records += bytes * n * request.sequences;
 
     Plan plan;
     plan.fp16_bytes = fp16.value();
@@ -206,7 +208,8 @@ Result<Plan> plan_memory(const std::vector<Layer>& layers, const PolicySpec& pol
         probe.budget_bytes = std::min(request.budget_bytes, arena_bytes_max(slab));
         plan.max_tokens = largest_fitting(token_limit, [&](int64_t n) { return probe.tokens = n, fits(layers, policy, probe, slab); });
         probe.tokens = request.tokens;
-        plan.max_sequences = largest_fitting(sequence_limit, [&](int64_t n) { return probe.sequences = n, fits(layers, policy, probe, slab); });
+        plan.max_sequences =
+            largest_fitting(sequence_limit, [&](int64_t n) { return probe.sequences = n, fits(layers, policy, probe, slab); });
     }
     return plan;
 }

@@ -5,12 +5,12 @@
 namespace kvc {
 
 struct PlanRequest {
-    int64_t tokens = 0;         // per sequence
+    int64_t tokens = 0;  // per sequence
     int64_t sequences = 1;
     int64_t step_tokens = 512;  // of a prompt per step
     bool partial_commit = false;
-    int64_t budget_bytes = 0;   // 0: leave the two maxima out
-    int64_t context_tokens = 0; // what a policy's budget in percent is a share of; 0: tokens
+    int64_t budget_bytes = 0;    // 0: leave the two maxima out
+    int64_t context_tokens = 0;  // what a policy's budget in percent is a share of; 0: tokens
 };
 
 struct Plan {

@@ -48,7 +48,8 @@ void fill_page(const RepackInput& input, const std::vector<std::unique_ptr<Decod
         if (move_v) move_token(format.codec.v, format.v_dim, source.v_codes, token.slot, t, v_codes.get());
     }
     std::vector<std::byte> window(size_t(format.window_bytes));
-    const StoreParams store = {&format, k.data(), v.data(), Dtype::f32, format.k_dim, format.v_dim, page_tokens, window.data(), false, 0, true};
+    const StoreParams store = {&format,     k.data(),      v.data(), Dtype::f32, format.k_dim, format.v_dim,
+                               page_tokens, window.data(), false,    0,          true};
     input.kernels.store(store);
     if (format.lossless) {
         page->bytes = std::move(window);

@@ -17,8 +17,10 @@ int64_t table_bytes_of(const Sequence& sequence) {
     for (const LayerPages& pages : sequence.layers) {
         bytes += capacity_bytes(pages.heads);
         for (const HeadPages& head : pages.heads) {
-            bytes += capacity_bytes(head.coded) + capacity_bytes(head.window) + capacity_bytes(head.mass) + capacity_bytes(head.queries);
-            for (const QuerySums& sums : head.queries) bytes += capacity_bytes(sums.sum) + capacity_bytes(sums.square);
+            bytes +=
+                capacity_bytes(head.coded) + capacity_bytes(head.window) + capacity_bytes(head.mass) + capacity_bytes(head.queries);
+            for (const QuerySums& sums : head.queries)
+                bytes += capacity_bytes(sums.sum) + capacity_bytes(sums.square);
         }
     }
     return bytes;

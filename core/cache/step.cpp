@@ -58,14 +58,19 @@ Result<std::unique_ptr<Step>> Cache::open_step(std::span<const int64_t> ids, std
         }
         KVC_TRY(settle_overdue(**sequence));
         const int64_t length = (*sequence)->length;
-        const StepSequence part = {ids[i], *sequence, counts[i], step->tokens_, mass_observation(policy_, length, counts[i]),
+        const StepSequence part = {ids[i],
+                                   *sequence,
+                                   counts[i],
+                                   step->tokens_,
+                                   mass_observation(policy_, length, counts[i]),
                                    query_observation(policy_, length, counts[i])};
         KVC_TRY(step->check_policy(part));
         step->sequences_.push_back(part);
         step->tokens_ += counts[i];
     }
     KVC_TRY(step->reserve());
-    for (StepSequence& part : step->sequences_) part.sequence->in_step = true;
+    for (StepSequence& part : step->sequences_)
+        part.sequence->in_step = true;
     step->phase_ = Step::Phase::open;
     open_steps_++;
     return step;
@@ -84,12 +89,13 @@ Status Step::reserve() {
     for (size_t i = 0; i < layers_.size(); i++) {
         for (const StepSequence& part : sequences_) {
             const Sequence& sequence = *part.sequence;
-            layers_[i].needs.push_back(step_need(cache_.layers_[i].rule, sequence.layers[i].state, sequence.length, part.count,
-                                                 options_.partial_commit));
+            layers_[i].needs.push_back(
+                step_need(cache_.layers_[i].rule, sequence.layers[i].state, sequence.length, part.count, options_.partial_commit));
         }
     }
     KVC_TRY(check_room());
-    for (size_t b = 0; b < sequences_.size(); b++) KVC_TRY(reserve_sequence(b));
+    for (size_t b = 0; b < sequences_.size(); b++)
+        KVC_TRY(reserve_sequence(b));
     KVC_TRY(reserve_staging());
     if (options_.accumulate) reserve_mass();
     if (cache_.policy_ && cache_.policy_.policy->traits.queries) reserve_queries();
@@ -103,7 +109,8 @@ Status Step::check_room() const {
     for (size_t i = 0; i < layers_.size(); i++) {
         const Layer& layer = cache_.layers_[i];
         for (const StepNeed& need : layers_[i].needs) {
-            bytes = bytes + (Size(need.window) * layer.format.window_bytes + Size(need.codes) * layer.format.code_bytes) * layer.kv_heads;
+            bytes =
+                bytes + (Size(need.window) * layer.format.window_bytes + Size(need.codes) * layer.format.code_bytes) * layer.kv_heads;
         }
     }
     if (bytes.valid() && bytes.value() <= cache_.arena_->limit_bytes()) return {};
@@ -117,7 +124,8 @@ Status Step::reserve_sequence(size_t b) {
         const Layer& layer = cache_.layers_[i];
         const int64_t group = layer.group();
         if (options_.accumulate && part.queries_before() + part.count > mass_query_limit / group) {
-            return fail(Code::argument, "step: sequence ", part.id, " has accumulated mass of ", part.queries_before(), " queries, the limit");
+            return fail(Code::argument, "step: sequence ", part.id, " has accumulated mass of ", part.queries_before(),
+                        " queries, the limit");
         }
         for (HeadPages& head : sequence.layers[i].heads) {
             if (!reserve_head(i, layers_[i].needs[b], sequence.layers[i], head, sequence.length)) {
@@ -159,11 +167,13 @@ Status Step::reserve_staging() {
     for (size_t i = 0; i < layers_.size(); i++) {
         const int size_class = cache_.classes_[i].window;
         size_t index = 0;
-        while (index < staging_.size() && staging_[index].size_class != size_class) index++;
+        while (index < staging_.size() && staging_[index].size_class != size_class)
+            index++;
         if (index == staging_.size()) staging_.push_back({size_class, -1, {}});
         staging_of_.push_back(index);
         int64_t records = 0;
-        for (const StepNeed& need : layers_[i].needs) records += need.staged * cache_.layers_[i].kv_heads;
+        for (const StepNeed& need : layers_[i].needs)
+            records += need.staged * cache_.layers_[i].kv_heads;
         Staging& staging = staging_[index];
         staging.records.reserve(size_t(records));
         while (int64_t(staging.records.size()) < records) {
@@ -177,7 +187,8 @@ Status Step::reserve_staging() {
 
 void Step::release_staging() {
     for (const Staging& staging : staging_) {
-        for (RecordId id : staging.records) cache_.arena_->release(id);
+        for (RecordId id : staging.records)
+            cache_.arena_->release(id);
     }
     staging_.clear();
 }
@@ -204,7 +215,8 @@ void Step::reserve_mass() {
 void Step::reserve_scratch() {
     int64_t states = 0, tile_states = 0, items = 0, tiles = 0, lse = 0, turned = 0;
     const bool apart = cache_.rope_.in_cache && !cache_.rope_.keys_before;
-    for (const StepSequence& part : sequences_) tiles += tiles_bound(part);
+    for (const StepSequence& part : sequences_)
+        tiles += tiles_bound(part);
     for (size_t i = 0; i < layers_.size(); i++) {
         const Layer& layer = cache_.layers_[i];
         int64_t layer_states = 0, layer_items = 0;
@@ -257,7 +269,8 @@ void Step::cut_reservations() {
                     if (!rule.lossless) arena.release(head.coded[e].record);
                 }
                 if (head.coded.size() > coded) head.coded.resize(coded);
-                for (size_t e = window + size_t(need.staged); e < head.window.size(); e++) arena.release(head.window[e].record);
+                for (size_t e = window + size_t(need.staged); e < head.window.size(); e++)
+                    arena.release(head.window[e].record);
                 if (head.window.size() > window) head.window.resize(window);
                 if (need.sinks > 0 && head.sinks) {
                     arena.release(head.sinks);
@@ -271,7 +284,8 @@ void Step::cut_reservations() {
 // Under the cache's lock: gives back what belongs to the step alone and lets the sequences go.
 void Step::close() {
     release_staging();
-    for (StepSequence& part : sequences_) part.sequence->in_step = false;
+    for (StepSequence& part : sequences_)
+        part.sequence->in_step = false;
     cache_.step_scratch_bytes_ -= scratch_bytes_;
     cache_.open_steps_--;
     phase_ = Phase::ended;

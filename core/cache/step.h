@@ -56,8 +56,8 @@ private:
         std::vector<int64_t> sinks, coded, window;
     };
     struct LayerStep {
-        std::vector<StepNeed> needs;  // per sequence
-        std::vector<HeadMass> mass;   // per (sequence, kv head), if the step accumulates
+        std::vector<StepNeed> needs;     // per sequence
+        std::vector<HeadMass> mass;      // per (sequence, kv head), if the step accumulates
         std::vector<QuerySums> queries;  // per (sequence, query head), if the policy asks
         bool appended = false;
     };
@@ -114,8 +114,8 @@ private:
     StepOptions options_;
     std::vector<StepSequence> sequences_;
     std::vector<LayerStep> layers_;
-    std::vector<Staging> staging_;   // layers whose 16-bit records have the same size take turns with one
-    std::vector<size_t> staging_of_; // per layer: index into staging_
+    std::vector<Staging> staging_;    // layers whose 16-bit records have the same size take turns with one
+    std::vector<size_t> staging_of_;  // per layer: index into staging_
     int64_t tokens_ = 0;
     int64_t scratch_bytes_ = 0;
     enum class Phase { reserving, open, ended } phase_ = Phase::reserving;

@@ -35,20 +35,20 @@ bool aligned(const std::byte* block) { return reinterpret_cast<uintptr_t>(block)
 
 int64_t slab_bytes_min(int64_t largest_record) {
     int64_t bytes = slab_bytes_floor;
-    while (bytes < 4 * largest_record) bytes *= 2;
+    while (bytes < 4 * largest_record)
+        bytes *= 2;
     return bytes;
 }
 
 int64_t slab_bytes_for(int64_t arena_bytes, int64_t largest_record) {
     const int64_t least = slab_bytes_min(largest_record);
     int64_t bytes = std::max(slab_bytes_max, least);
-    while (bytes > least && arena_bytes < slabs_of_small_arena * bytes) bytes /= 2;
+    while (bytes > least && arena_bytes < slabs_of_small_arena * bytes)
+        bytes /= 2;
     return bytes;
 }
 
-int64_t records_per_slab(int64_t slab_bytes, int64_t record_bytes) {
-    return std::min(slab_bytes / record_bytes, records_limit);
-}
+int64_t records_per_slab(int64_t slab_bytes, int64_t record_bytes) { return std::min(slab_bytes / record_bytes, records_limit); }
 
 int64_t arena_bytes_min(int64_t slab_bytes, int64_t largest_record) {
     return slab_bytes == slab_bytes_min(largest_record) ? slab_bytes : slabs_of_small_arena * slab_bytes;
@@ -86,14 +86,16 @@ Result<std::unique_ptr<Arena>> Arena::create(const ArenaOptions& options, const 
                         options.slab_bytes);
         }
     }
-    for (int64_t i = 0; i < slabs; i++) arena->add_slab(arena->block_ + i * options.slab_bytes);
+    for (int64_t i = 0; i < slabs; i++)
+        arena->add_slab(arena->block_ + i * options.slab_bytes);
     return arena;
 }
 
 Arena::~Arena() {
     const SlabSource& source = options_.source;
     if (block_ && !options_.block) source.release(source.context, block_, first_slabs_ * slab_bytes_);
-    for (int64_t i = first_slabs_ + 1; i <= slab_count_; i++) source.release(source.context, slab_data_[size_t(i)], slab_bytes_);
+    for (int64_t i = first_slabs_ + 1; i <= slab_count_; i++)
+        source.release(source.context, slab_data_[size_t(i)], slab_bytes_);
 }
 
 std::byte* Arena::take(int64_t bytes) {
@@ -139,7 +141,8 @@ bool Arena::bind_slab(int size_class) {
     slab.free.resize(size_t(c.per_slab));
     slab.owners.assign(size_t(c.per_slab), 0);
     c.partial.reserve(slabs_.size());
-    for (int64_t i = 0; i < c.per_slab; i++) slab.free[size_t(i)] = uint16_t(c.per_slab - 1 - i);
+    for (int64_t i = 0; i < c.per_slab; i++)
+        slab.free[size_t(i)] = uint16_t(c.per_slab - 1 - i);
     slab.size_class = size_class;
     unbound_.pop_back();
     bound_slabs_++;
@@ -165,7 +168,8 @@ void Arena::unlist_partial(uint32_t id) {
 
 int64_t Arena::bytes_in_use() const {
     int64_t bytes = 0;
-    for (const SizeClass& c : classes_) bytes += (Size(c.in_use) * c.record_bytes).value();
+    for (const SizeClass& c : classes_)
+        bytes += (Size(c.in_use) * c.record_bytes).value();
     return bytes;
 }
 
@@ -232,8 +236,10 @@ std::unordered_map<RecordId, RecordId> Arena::compact() {
     }
     for (size_t i = 0; i < classes_.size(); i++) {
         // A slab to be emptied has free records, so it is listed; once it is not, allocate() cannot choose it.
-        for (uint32_t slab : victims[i]) unlist_partial(slab);
-        for (uint32_t slab : victims[i]) empty_slab(int(i), slab, &moved);
+        for (uint32_t slab : victims[i])
+            unlist_partial(slab);
+        for (uint32_t slab : victims[i])
+            empty_slab(int(i), slab, &moved);
     }
     return moved;
 }

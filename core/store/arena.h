@@ -21,11 +21,11 @@ struct SlabSource {  // where slabs come from
 };
 
 struct ArenaOptions {
-    int64_t bytes = 0;           // rounded down to whole slabs
-    int64_t slab_bytes = 0;      // from slab_bytes_for
-    void* block = nullptr;       // memory of the caller instead of the source
+    int64_t bytes = 0;       // rounded down to whole slabs
+    int64_t slab_bytes = 0;  // from slab_bytes_for
+    void* block = nullptr;   // memory of the caller instead of the source
     bool growth = false;
-    SlabSource source;           // empty: the host's aligned allocation
+    SlabSource source;  // empty: the host's aligned allocation
 };
 
 constexpr int64_t slab_bytes_max = int64_t{2} << 20;

@@ -14,10 +14,10 @@ namespace kvc {
 // sequence's length publish; abort cuts them off again.
 struct HeadPages {
     RecordId sinks = 0;
-    std::vector<PageEntry> coded;   // entry e is page first_coded + e
-    std::vector<PageEntry> window;  // entry e is page first_window + e
-    std::vector<int64_t> mass;      // per token index, units of 2^-30; empty until a step accumulates
-    std::vector<QuerySums> queries; // per query head of the group; empty unless the policy asks
+    std::vector<PageEntry> coded;    // entry e is page first_coded + e
+    std::vector<PageEntry> window;   // entry e is page first_window + e
+    std::vector<int64_t> mass;       // per token index, units of 2^-30; empty until a step accumulates
+    std::vector<QuerySums> queries;  // per query head of the group; empty unless the policy asks
 };
 
 struct LayerPages {
@@ -32,9 +32,9 @@ struct Sequence {
     int64_t prompt_end = 0;  // as an index: queries below it use the prompt kernels
     int64_t floor = 0;       // lowest exact length that events (eviction, accumulation, inexact cuts) left
     int64_t mass_queries = 0;
-    int64_t context = 0;     // tokens that a budget in percent is a share of
+    int64_t context = 0;  // tokens that a budget in percent is a share of
     bool in_step = false;
-    bool overdue = false;    // the policy is to act before the next step
+    bool overdue = false;  // the policy is to act before the next step
     std::vector<LayerPages> layers;
 };
 

@@ -41,7 +41,8 @@ int main(void) {
     kvc_seq seq = kvc_seq_create(cache, &prompted, &err);
     TRY(seq);
     forward(cache, seq, prompt, 1);
-    for (uint32_t i = 0; i < decoded; i++) forward(cache, seq, 1, 100 + i);
+    for (uint32_t i = 0; i < decoded; i++)
+        forward(cache, seq, 1, 100 + i);
 
     int64_t length = 0;
     kvc_seq_stats stats = {sizeof stats};

@@ -5,11 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TRY(call)                                                       \
-    do {                                                                \
-        if (!(call)) {                                                  \
-            fprintf(stderr, "%s: %s\n", #call, err.message), exit(1);   \
-        }                                                               \
+#define TRY(call)                                                     \
+    do {                                                              \
+        if (!(call)) {                                                \
+            fprintf(stderr, "%s: %s\n", #call, err.message), exit(1); \
+        }                                                             \
     } while (0)
 #define OK(call) TRY((call) == KVC_OK)
 

@@ -1,6 +1,5 @@
 // AVX2 with FMA and F16C.
 #include "kernels/cpu/lanes_avx2.h"
-
 #include "kernels/cpu/simd_table.h"
 
 namespace kvc {

@@ -1,6 +1,5 @@
 // AVX-512 (F, BW, DQ, VL).
 #include "kernels/cpu/lanes_avx512.h"
-
 #include "kernels/cpu/simd_table.h"
 
 namespace kvc {

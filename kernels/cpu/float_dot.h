@@ -32,11 +32,14 @@ struct FloatPlane {
 
 // Blocks to compute together, so that enough chains of FMAs run side by side.
 template <int rows>
-constexpr int blocks_at_once = rows >= float_accumulators ? 1 : float_accumulators / rows > 4 ? 4 : float_accumulators / rows;
+constexpr int blocks_at_once = rows >= float_accumulators      ? 1
+                               : float_accumulators / rows > 4 ? 4
+                                                               : float_accumulators / rows;
 
 // Adds steps [first, last) to sums [rows][blocks]; the weight of step s for row r is weights[r * row_stride + s].
 template <Element element, int rows, int blocks>
-KVC_INLINE void dot_floats(const FloatPlane& plane, int64_t first, int64_t last, const float* weights, int64_t row_stride, Floats* sums) {
+KVC_INLINE void dot_floats(const FloatPlane& plane, int64_t first, int64_t last, const float* weights, int64_t row_stride,
+                           Floats* sums) {
     Floats local[rows * blocks];
 #pragma GCC unroll 16
     for (int i = 0; i < rows * blocks; ++i) {

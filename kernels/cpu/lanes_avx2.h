@@ -2,11 +2,10 @@
 // The bodies of the kernels are written over these names alone; lanes_neon.h defines the same ones.
 // Every function is exact or rounds once per lane, and sums of lanes follow one tree, so all targets compute the same bits.
 #pragma once
-#include <immintrin.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <immintrin.h>
 
 #define KVC_INLINE inline __attribute__((always_inline))
 

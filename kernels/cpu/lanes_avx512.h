@@ -1,10 +1,9 @@
 // Sixteen lanes at a time on AVX-512 (F, BW, DQ, VL): one register. See lanes_avx2.h for what the names mean.
 #pragma once
-#include <immintrin.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <immintrin.h>
 
 // GCC 12's own header leaves registers undefined on purpose, and is warned of it wherever it is inlined.
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -52,7 +51,8 @@ KVC_INLINE Floats load_s8(const uint8_t* p) {
     return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
 }
 KVC_INLINE Floats load_f16_pair(const void* p, const void* q) {
-    return {_mm512_cvtph_ps(_mm256_set_m128i(_mm_loadu_si128(static_cast<const __m128i*>(q)), _mm_loadu_si128(static_cast<const __m128i*>(p))))};
+    return {_mm512_cvtph_ps(
+        _mm256_set_m128i(_mm_loadu_si128(static_cast<const __m128i*>(q)), _mm_loadu_si128(static_cast<const __m128i*>(p))))};
 }
 KVC_INLINE Floats broadcast_pair(float x, float y) { return {_mm512_insertf32x8(_mm512_set1_ps(x), _mm256_set1_ps(y), 1)}; }
 KVC_INLINE Words load_words(const std::byte* p) { return {_mm512_loadu_si512(p)}; }

@@ -1,7 +1,6 @@
 // Sixteen lanes at a time on NEON: four registers. See lanes_avx2.h for what the names mean.
 #pragma once
 #include <arm_neon.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -152,19 +151,13 @@ KVC_INLINE float sum_of_four(float32x4_t four) {
     const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
     return vget_lane_f32(vpadd_f32(two, two), 0);
 }
-KVC_INLINE float sum_of_lanes(Floats x) {
-    return sum_of_four(vaddq_f32(vaddq_f32(x.v[0], x.v[2]), vaddq_f32(x.v[1], x.v[3])));
-}
+KVC_INLINE float sum_of_lanes(Floats x) { return sum_of_four(vaddq_f32(vaddq_f32(x.v[0], x.v[2]), vaddq_f32(x.v[1], x.v[3]))); }
 struct Pair {
     float first, second;
 };
 KVC_INLINE Pair sum_of_halves(Floats x) { return {sum_of_four(vaddq_f32(x.v[0], x.v[1])), sum_of_four(vaddq_f32(x.v[2], x.v[3]))}; }
-KVC_INLINE float max_of_lanes(Floats x) {
-    return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.v[0], x.v[1]), vmaxq_f32(x.v[2], x.v[3])));
-}
-KVC_INLINE float min_of_lanes(Floats x) {
-    return vminvq_f32(vminq_f32(vminq_f32(x.v[0], x.v[1]), vminq_f32(x.v[2], x.v[3])));
-}
+KVC_INLINE float max_of_lanes(Floats x) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.v[0], x.v[1]), vmaxq_f32(x.v[2], x.v[3]))); }
+KVC_INLINE float min_of_lanes(Floats x) { return vminvq_f32(vminq_f32(vminq_f32(x.v[0], x.v[1]), vminq_f32(x.v[2], x.v[3]))); }
 
 // ---- integers ----
 
@@ -174,9 +167,7 @@ KVC_INLINE Ints magnitude_bits(Floats x) {
 KVC_INLINE Ints max(Ints x, Ints y) {
     return each<Ints>([&](int i) { return vmaxq_s32(x.v[i], y.v[i]); });
 }
-KVC_INLINE int32_t max_of_lanes(Ints x) {
-    return vmaxvq_s32(vmaxq_s32(vmaxq_s32(x.v[0], x.v[1]), vmaxq_s32(x.v[2], x.v[3])));
-}
+KVC_INLINE int32_t max_of_lanes(Ints x) { return vmaxvq_s32(vmaxq_s32(vmaxq_s32(x.v[0], x.v[1]), vmaxq_s32(x.v[2], x.v[3]))); }
 KVC_INLINE Ints round_to_ints(Floats x) {
     return each<Ints>([&](int i) { return vcvtnq_s32_f32(x.v[i]); });
 }
@@ -184,7 +175,8 @@ KVC_INLINE Floats to_floats(Ints x) {
     return each<Floats>([&](int i) { return vcvtq_f32_s32(x.v[i]); });
 }
 KVC_INLINE Floats times_two_to(Floats x, Ints n) {
-    return each<Floats>([&](int i) { return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x.v[i]), vshlq_n_s32(n.v[i], 23))); });
+    return each<Floats>(
+        [&](int i) { return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x.v[i]), vshlq_n_s32(n.v[i], 23))); });
 }
 KVC_INLINE Ints sub(Ints x, int32_t y) {
     return each<Ints>([&](int i) { return vsubq_s32(x.v[i], vdupq_n_s32(y)); });
@@ -202,9 +194,7 @@ KVC_INLINE Ints zero_ints() {
 KVC_INLINE Ints add(Ints x, Ints y) {
     return each<Ints>([&](int i) { return vaddq_s32(x.v[i], y.v[i]); });
 }
-KVC_INLINE int32_t sum_of_lanes(Ints x) {
-    return vaddvq_s32(vaddq_s32(vaddq_s32(x.v[0], x.v[1]), vaddq_s32(x.v[2], x.v[3])));
-}
+KVC_INLINE int32_t sum_of_lanes(Ints x) { return vaddvq_s32(vaddq_s32(vaddq_s32(x.v[0], x.v[1]), vaddq_s32(x.v[2], x.v[3]))); }
 KVC_INLINE void store_weights(int16_t* p, Ints x) {
     const auto swapped = [](int32x4_t four) {
         const int16x4_t narrow = vqmovn_s32(four);

@@ -1,6 +1,5 @@
 // NEON with half precision conversion.
 #include "kernels/cpu/lanes_neon.h"
-
 #include "kernels/cpu/simd_table.h"
 
 namespace kvc {

@@ -11,7 +11,7 @@ namespace {
 
 // Rows that are multiplied together, and what each of them sees.
 struct RowBlock {
-    int64_t first;            // row of the item
+    int64_t first;  // row of the item
     uint64_t seen[tile_rows];
     uint64_t seen_by_any;
 };
@@ -92,7 +92,8 @@ inline void expand_run_keys(const LayerFormat& f, const Run& run, const PageView
     if (run.form != KernelTable::Form::sinks) {
         expand_keys(page.k, tile);
     } else {
-        memset(tile + round_up(f.codec.sinks, 16) * f.k_dim, 0, size_t((page_tokens - round_up(f.codec.sinks, 16)) * f.k_dim) * sizeof *tile);
+        memset(tile + round_up(f.codec.sinks, 16) * f.k_dim, 0,
+               size_t((page_tokens - round_up(f.codec.sinks, 16)) * f.k_dim) * sizeof *tile);
     }
 }
 

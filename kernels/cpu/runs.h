@@ -47,7 +47,8 @@ void for_each_run(const AttendParams& params, const AttendItem& item, const Mass
         follow({nullptr, KernelTable::Form::sinks, item.sinks_position, bits_between(0, item.sink_tokens), mass ? mass->sinks : nullptr,
                 params.arena.at(item.sinks, f.sink_bytes), nullptr});
     }
-    const auto pages = [&](KernelTable::Form form, const PageEntry* entries, int64_t n, int64_t first, int64_t* counters, int64_t bytes) {
+    const auto pages = [&](KernelTable::Form form, const PageEntry* entries, int64_t n, int64_t first, int64_t* counters,
+                           int64_t bytes) {
         for (int64_t e = 0; e < n; ++e) {
             if (entries[e].record) {
                 follow({entries + e, form, first + e * page_tokens, all_live, counters ? counters + e * page_tokens : nullptr,

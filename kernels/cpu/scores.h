@@ -15,11 +15,11 @@ namespace {
 // The prepared query rows of an item: scale applied, rotated where keys are. Strides in elements.
 struct QueryRows {
     int64_t dim, groups;
-    const float* q;            // [rows][dim]
+    const float* q;  // [rows][dim]
     // Token axis only; per channel group.
-    const int16_t* weights;    // [rows][dim]
-    const Weights* rounding;   // [rows][groups]
-    const float* sums;         // [rows][groups], of q
+    const int16_t* weights;   // [rows][dim]
+    const Weights* rounding;  // [rows][groups]
+    const float* sums;        // [rows][groups], of q
 
     KVC_INLINE QueryRows from(int64_t row) const {
         return {dim, groups, q + row * dim, weights + row * dim, rounding + row * groups, sums + row * groups};

@@ -17,7 +17,7 @@ struct UnitBuffer {
 template <int bits, int first, int to>
 KVC_INLINE Words plane_bits(Words codes) {
     constexpr int mask = ((1 << bits) - 1) * 0x101;
-    return word_bits<first - to, (mask << to) & 0xffff>(codes);
+    return word_bits < first - to, (mask << to) & 0xffff > (codes);
 }
 
 // One block from 8 / bits units; unit(i) gives the i-th.
@@ -25,7 +25,7 @@ template <int bits, int first, class Units>
 KVC_INLINE Words block_of(const Units& unit) {
     Words block = plane_bits<bits, first, 0>(load_words(unit(0)));
     if constexpr (bits <= 4) {
-        block = either(block, plane_bits<bits, first, bits == 4 ? 4 : bits>(load_words(unit(1))));
+        block = either(block, plane_bits < bits, first, bits == 4 ? 4 : bits > (load_words(unit(1))));
     }
     if constexpr (bits <= 2) {
         block = either(block, plane_bits<bits, first, 2 * bits>(load_words(unit(2))));

@@ -72,7 +72,8 @@ void add_channel_axis(const PartView& v, const float* p, float* const* o) {
             sum[r] = sum_of_lanes(all);
         }
         for (int64_t block = 0; block < v.dim / 16; ++block) {
-            const DotSums<rows> sums = dot_values<bits, rows>(planes, block, tile * tile_tokens, (tile + 1) * tile_tokens, weights, page_tokens);
+            const DotSums<rows> sums =
+                dot_values<bits, rows>(planes, block, tile * tile_tokens, (tile + 1) * tile_tokens, weights, page_tokens);
             const Floats scales = load(scale + block * 16), zeros = load(zero + block * 16);
 #pragma GCC unroll 4
             for (int r = 0; r < rows; ++r) {

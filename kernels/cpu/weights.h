@@ -36,9 +36,7 @@ struct Affine {
     float bias;
 };
 
-KVC_INLINE Floats apply(Affine a, Ints sums) {
-    return fma(to_floats(sub(sums, a.shift)), broadcast(a.unit), broadcast(a.bias));
-}
+KVC_INLINE Floats apply(Affine a, Ints sums) { return fma(to_floats(sub(sums, a.shift)), broadcast(a.unit), broadcast(a.bias)); }
 
 }  // namespace
 }  // namespace kvc::simd

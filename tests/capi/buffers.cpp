@@ -12,8 +12,8 @@ TEST_CASE("attend: rows of out that overlap are refused, any layout of rows apar
     const struct {
         int64_t token_stride, head_stride;
         bool apart;
-    } layouts[] = {{0, 1, false}, {0, 31, false}, {0, 32, true}, {127, 32, false}, {128, 32, true}, {32, 64, true},
-                   {31, 64, false}, {32, 63, false}, {1, 128, false}, {0, 40, true}, {151, 40, false}, {152, 40, true}};
+    } layouts[] = {{0, 1, false},   {0, 31, false},  {0, 32, true},   {127, 32, false}, {128, 32, true},  {32, 64, true},
+                   {31, 64, false}, {32, 63, false}, {1, 128, false}, {0, 40, true},    {151, 40, false}, {152, 40, true}};
     for (const auto& layout : layouts) {
         kvc_step_options options;
         kvc_step_options_init(&options, sizeof options);
@@ -43,7 +43,8 @@ TEST_CASE("append: a refused number is told with its row, the limit and what to 
         std::vector<float> k(2 * 32, 1.0f), v(2 * 32, 2.0f);
         v[32 + 5] = wrong;
         CHECK(kvc_append(step, 0, k.data(), 256, v.data(), 256, &error) == KVC_E_NONFINITE);
-        for (const char* told : {"layer 0", "token 0", "kv head 1", "keys reach 1,", "65504", "saturate"}) expect_message(error, told);
+        for (const char* told : {"layer 0", "token 0", "kv head 1", "keys reach 1,", "65504", "saturate"})
+            expect_message(error, told);
         expect_message(error, std::isnan(wrong) ? "values nan" : std::isinf(wrong) ? "values inf" : "values 1e+06");
         CHECK(kvc_append(step, 0, k.data(), 256, k.data(), 256, &error) == KVC_OK);
         CHECK(kvc_step_abort(step, &error) == KVC_OK);

@@ -1,7 +1,6 @@
+#include <cstring>
 #include <doctest/doctest.h>
 #include <kvc.h>
-
-#include <cstring>
 #include <string>
 
 namespace {
@@ -37,7 +36,8 @@ TEST_CASE("plan: requests beyond an arena, and beyond 64 bits, are refused with 
         int64_t tokens, sequences;
     };
     const int64_t most = int64_t{1} << 24;
-    for (const Request& r : {Request{3000, 1}, {65, 8}, {65, most}, {70, most}, {127, most}, {128, most}, {1000, most}, {int64_t{1} << 40, most}}) {
+    for (const Request& r :
+         {Request{3000, 1}, {65, 8}, {65, most}, {70, most}, {127, most}, {128, most}, {1000, most}, {int64_t{1} << 40, most}}) {
         kvc_error err = {sizeof err, 0, {}};
         kvc_plan plan, before;
         std::memset(&plan, 0, sizeof plan);

@@ -1,10 +1,9 @@
 // Threads that the host refuses, and caches that a forked child inherits: every call is answered, none waits for ever.
+#include <cstdio>
+#include <functional>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <cstdio>
-#include <functional>
 
 #include "tests/capi/fixture.h"
 

@@ -104,7 +104,8 @@ TEST_CASE("records: what the backend has no kernels for is refused with its reas
     const kvc::KernelTable& table = *kvc::simt::cuda_table();
     CHECK(table.unsupported(format_of("int4", 128, 128)) == nullptr);
     CHECK(table.unsupported(format_of("fp16", 80, 80)) == nullptr);
-    for (const char* codec : {"int8", "int2", "bf16", "kivi4", "k=int4.ch.g64.m8,v=int4.tok.rot.sym", "k=int4.ch.g32.m8,v=int4.tok.rot.ls"}) {
+    for (const char* codec :
+         {"int8", "int2", "bf16", "kivi4", "k=int4.ch.g64.m8,v=int4.tok.rot.sym", "k=int4.ch.g32.m8,v=int4.tok.rot.ls"}) {
         CHECK(std::string(table.unsupported(format_of(codec, 128, 128))).find("codecs other than") != std::string::npos);
     }
     CHECK(std::string(table.unsupported(format_of("int4", 128, 64))).find("head dims other than") != std::string::npos);

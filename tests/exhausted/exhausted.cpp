@@ -1,10 +1,9 @@
 // Law: whichever allocation of host memory fails inside a call, the call answers KVC_E_NO_MEMORY and the cache is as it was.
 //
 // This program's malloc refuses the n-th request of a call, for n = 0, 1, 2 ... until the call succeeds.
-#include <doctest/doctest.h>
-
 #include <cstdlib>
 #include <cstring>
+#include <doctest/doctest.h>
 #include <functional>
 #include <string>
 #include <vector>
@@ -40,7 +39,8 @@ struct Exhausted {
         options.layers = 2, options.kv_heads = 2, options.q_heads = 4, options.k_dim = 64, options.v_dim = 32;
         std::strncpy(options.codec, codec.c_str(), sizeof options.codec - 1);
         options.arena_tokens = 3000, options.arena_sequences = 2, options.threads = threads, options.spare_pages = spare_pages;
-        for (size_t i = 0; i < rows.size(); i++) rows[i] = float(int64_t(i * 7919 % 2001) - 1000) / 500;
+        for (size_t i = 0; i < rows.size(); i++)
+            rows[i] = float(int64_t(i * 7919 % 2001) - 1000) / 500;
     }
 
     // What the cache says of itself, but for the tables' spare capacity.
@@ -77,21 +77,22 @@ struct Exhausted {
         step_options.accumulate = accumulate, step_options.partial_commit = accepted < tokens;
         kvc_step* open = nullptr;
         CHECK(until_it_succeeds("begin", [&] {
-            return (open = kvc_step_begin(cache, &seq, &tokens, 1, nullptr, 0, &step_options, &err)) != nullptr;
-        }) > 0);
+                  return (open = kvc_step_begin(cache, &seq, &tokens, 1, nullptr, 0, &step_options, &err)) != nullptr;
+              }) > 0);
         // Nothing after begin needs memory.
         for (int64_t layer = 0; layer < 2; layer++) {
             CHECK(until_it_succeeds("append", [&] {
-                return kvc_append(open, layer, rows.data(), tokens * 2 * 64 * 4, rows.data(), tokens * 2 * 32 * 4, &err) == KVC_OK;
-            }) == 0);
+                      return kvc_append(open, layer, rows.data(), tokens * 2 * 64 * 4, rows.data(), tokens * 2 * 32 * 4, &err) ==
+                             KVC_OK;
+                  }) == 0);
             CHECK(until_it_succeeds("attend", [&] {
-                return kvc_attend(open, layer, rows.data(), tokens * 4 * 64 * 4, out.data(), tokens * 4 * 32 * 4, nullptr, 0, nullptr,
-                                  &err) == KVC_OK;
-            }) == 0);
+                      return kvc_attend(open, layer, rows.data(), tokens * 4 * 64 * 4, out.data(), tokens * 4 * 32 * 4, nullptr, 0,
+                                        nullptr, &err) == KVC_OK;
+                  }) == 0);
         }
         CHECK(until_it_succeeds("commit", [&] {
-            return kvc_step_commit(open, accepted < tokens ? &accepted : nullptr, accepted < tokens, &err) == KVC_OK;
-        }) == 0);
+                  return kvc_step_commit(open, accepted < tokens ? &accepted : nullptr, accepted < tokens, &err) == KVC_OK;
+              }) == 0);
     }
 };
 
@@ -105,24 +106,24 @@ TEST_CASE("exhausted: every call of a session answers for every allocation that 
                 CAPTURE(threads);
                 CAPTURE(spare_pages);
                 Exhausted x(codec, threads, spare_pages);
-                CHECK(x.until_it_succeeds("create", [&] { return (x.cache = kvc_create(&x.options, nullptr, 0, &x.err)) != nullptr; }) > 0);
+                CHECK(x.until_it_succeeds("create", [&] { return (x.cache = kvc_create(&x.options, nullptr, 0, &x.err)) != nullptr; }) >
+                      0);
                 CHECK(x.until_it_succeeds("seq_create", [&] { return (x.seq = kvc_seq_create(x.cache, nullptr, &x.err)) != 0; }) > 0);
                 x.step(300, true, 300);
                 x.step(250, false, 201);
-                CHECK(x.until_it_succeeds("fork", [&] {
-                    return (x.forked = kvc_seq_fork(x.cache, x.seq, 210, KVC_CUT_INEXACT, &x.err)) != 0;
-                }) > 0);
+                CHECK(x.until_it_succeeds(
+                          "fork", [&] { return (x.forked = kvc_seq_fork(x.cache, x.seq, 210, KVC_CUT_INEXACT, &x.err)) != 0; }) > 0);
                 std::vector<float> scores(4 * 501);
-                for (size_t i = 0; i < scores.size(); i++) scores[i] = float(i * 31 % 997);
+                for (size_t i = 0; i < scores.size(); i++)
+                    scores[i] = float(i * 31 % 997);
                 kvc_evict_options evict;
                 kvc_evict_options_init(&evict, sizeof evict);
                 evict.budget = 260;
                 CHECK(x.until_it_succeeds("evict", [&] {
                     return kvc_evict(x.cache, x.seq, scores.data(), int64_t(scores.size()), &evict, nullptr, &x.err) == KVC_OK;
                 }) > 0);
-                CHECK(x.until_it_succeeds("truncate", [&] {
-                    return kvc_seq_truncate(x.cache, x.seq, 170, KVC_CUT_INEXACT, &x.err) == KVC_OK;
-                }) > 0);
+                CHECK(x.until_it_succeeds(
+                          "truncate", [&] { return kvc_seq_truncate(x.cache, x.seq, 170, KVC_CUT_INEXACT, &x.err) == KVC_OK; }) > 0);
                 CHECK(kvc_seq_destroy(x.cache, x.seq, nullptr) == KVC_OK);
                 CHECK(kvc_seq_destroy(x.cache, x.forked, nullptr) == KVC_OK);
                 CHECK(x.stats().record_bytes == 0);

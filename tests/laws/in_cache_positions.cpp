@@ -1,8 +1,7 @@
 // In-cache positions: after an eviction the sinks are seen as if the gap behind them were not there.
-#include <doctest/doctest.h>
-
 #include <cmath>
 #include <cstring>
+#include <doctest/doctest.h>
 #include <random>
 #include <vector>
 
@@ -31,7 +30,8 @@ struct Stream {
         std::normal_distribution<float> normal;
         for (auto [x, n] : {std::pair{&k, heads}, {&v, heads}, {&q, heads * group}}) {
             x->resize(size_t(tokens * n * dim));
-            for (float& number : *x) number = normal(random);
+            for (float& number : *x)
+                number = normal(random);
         }
     }
 };
@@ -65,15 +65,19 @@ struct Reader {
         std::vector<float> k(stream.k.begin() + length * heads * dim, stream.k.begin() + (length + n) * heads * dim);
         std::vector<float> q(stream.q.begin() + length * heads * group * dim, stream.q.begin() + (length + n) * heads * group * dim);
         for (int64_t t = 0; t < n && !keys_before; t++) {
-            for (int64_t h = 0; h < heads; h++) turn(&k[size_t((t * heads + h) * dim)], double(length + t));
-            for (int64_t h = 0; h < heads * group; h++) turn(&q[size_t((t * heads * group + h) * dim)], double(length + t));
+            for (int64_t h = 0; h < heads; h++)
+                turn(&k[size_t((t * heads + h) * dim)], double(length + t));
+            for (int64_t h = 0; h < heads * group; h++)
+                turn(&q[size_t((t * heads * group + h) * dim)], double(length + t));
         }
         std::vector<float> out(q.size());
         kvc_step* step = kvc_step_begin(cache, &seq, &n, 1, nullptr, 0, nullptr, &err);
         REQUIRE_MESSAGE(step != nullptr, err.message);
-        REQUIRE(kvc_append(step, 0, k.data(), int64_t(k.size() * 4), &stream.v[size_t(length * heads * dim)], n * heads * dim * 4, &err) == 0);
+        REQUIRE(kvc_append(step, 0, k.data(), int64_t(k.size() * 4), &stream.v[size_t(length * heads * dim)], n * heads * dim * 4,
+                           &err) == 0);
         REQUIRE_MESSAGE(
-            kvc_attend(step, 0, q.data(), int64_t(q.size() * 4), out.data(), int64_t(out.size() * 4), nullptr, 0, nullptr, &err) == 0, err.message);
+            kvc_attend(step, 0, q.data(), int64_t(q.size() * 4), out.data(), int64_t(out.size() * 4), nullptr, 0, nullptr, &err) == 0,
+            err.message);
         REQUIRE(kvc_step_commit(step, nullptr, 0, &err) == 0);
         length += n;
         return {out.end() - heads * group * dim, out.end()};
@@ -91,7 +95,8 @@ struct Reader {
 std::vector<double> expected(const Stream& stream, int64_t query, const std::vector<int64_t>& kept, bool in_cache) {
     std::vector<double> out;
     for (int64_t h = 0; h < heads * group; h++) {
-        std::vector<float> q(&stream.q[size_t((query * heads * group + h) * dim)], &stream.q[size_t((query * heads * group + h) * dim)] + dim);
+        std::vector<float> q(&stream.q[size_t((query * heads * group + h) * dim)],
+                             &stream.q[size_t((query * heads * group + h) * dim)] + dim);
         turn(q.data(), in_cache ? double(kept.size() - 1) : double(query));
         std::vector<double> sum(dim, 0.0);
         double total = 0;
@@ -100,12 +105,15 @@ std::vector<double> expected(const Stream& stream, int64_t query, const std::vec
             std::vector<float> k(&stream.k[row], &stream.k[row] + dim);
             turn(k.data(), in_cache ? double(j) : double(kept[j]));
             double dot = 0;
-            for (int64_t d = 0; d < dim; d++) dot += double(q[size_t(d)]) * k[size_t(d)];
+            for (int64_t d = 0; d < dim; d++)
+                dot += double(q[size_t(d)]) * k[size_t(d)];
             const double p = std::exp(dot / std::sqrt(double(dim)));
             total += p;
-            for (int64_t d = 0; d < dim; d++) sum[size_t(d)] += p * stream.v[row + size_t(d)];
+            for (int64_t d = 0; d < dim; d++)
+                sum[size_t(d)] += p * stream.v[row + size_t(d)];
         }
-        for (double x : sum) out.push_back(x / total);
+        for (double x : sum)
+            out.push_back(x / total);
     }
     return out;
 }
@@ -141,7 +149,8 @@ TEST_CASE("in-cache positions: equal keys turned anew by their index among the k
             const std::vector<float> out = reader.step(stream, n);
             const int64_t query = reader.length - 1;
             std::vector<int64_t> kept = {0, 1, 2, 3};
-            for (int64_t j = 600 - 196; j <= query; j++) kept.push_back(j);
+            for (int64_t j = 600 - 196; j <= query; j++)
+                kept.push_back(j);
             // fp16 keys and values: a relative error of 2^-11 each, on logits of a few units.
             CHECK(relative_error(out, expected(stream, query, kept, true)) < 4e-3);
             // The true positions are a visibly different model.
@@ -160,7 +169,8 @@ TEST_CASE("keys before RoPE: equal keys that came turned") {
     for (int64_t n : {130, 1, 100, 64, 1}) {
         const std::vector<float> out = before.step(stream, n);
         std::vector<int64_t> kept;
-        for (int64_t j = 0; j < before.length; j++) kept.push_back(j);
+        for (int64_t j = 0; j < before.length; j++)
+            kept.push_back(j);
         CHECK(relative_error(out, expected(stream, before.length - 1, kept, false)) < 4e-3);
     }
     kvc_stats stats = {sizeof stats};

@@ -1,8 +1,7 @@
 // Law: the planner's answer is the allocator's, to the byte; exhausted memory refuses a step at begin and changes nothing.
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <kvc.h>
+#include <sys/resource.h>
 
 #include "tests/laws/session.h"
 

@@ -16,8 +16,7 @@ const std::string shape = " layers=2 kv_heads=2 k_dim=64 codec=";
 const std::vector<std::string> lossy = {"int8", "int4", "int3", "k3v2", "int2", "kivi4", "kivi2"};
 
 std::vector<float> read(Session& session, const std::string& name, const char* part, int64_t first, int64_t n) {
-    return session
-        .ok("read " + name + " layer=1 head=1 part=" + part + " first=" + std::to_string(first) + " n=" + std::to_string(n))
+    return session.ok("read " + name + " layer=1 head=1 part=" + part + " first=" + std::to_string(first) + " n=" + std::to_string(n))
         .values;
 }
 
@@ -77,7 +76,8 @@ TEST_CASE("quantized once: a sequence that grows, forks and rolls back within it
             keys.look(session, "a");
             values.look(session, "a");
         };
-        for (int64_t tokens : {1, 63, 64, 65, 1, 130, 7}) grow(tokens);
+        for (int64_t tokens : {1, 63, 64, 65, 1, 130, 7})
+            grow(tokens);
         // Every page behind the window, once in each of 2 layers and 2 heads, however the stream was cut.
         CHECK(pages_quantized(session) == 4 * ((length - sinks - window) / 64));
         const std::vector<float> before = read(session, "a", "keys", 0, length);
@@ -104,7 +104,8 @@ TEST_CASE("quantized once: rejected and aborted steps leave nothing that was cod
     for (int i = 0; i < 12; ++i) {
         const std::string t = "t" + std::to_string(i), accepted = std::to_string(i * 17 % 70);
         session.ok("begin " + t + " a:70 partial_commit=1");
-        for (const char* layer : {"0", "1"}) session.ok("append " + t + " seed=1 layer=" + layer);
+        for (const char* layer : {"0", "1"})
+            session.ok("append " + t + " seed=1 layer=" + layer);
         session.ok(i % 4 == 3 ? "abort " + t : "commit " + t + " a:" + accepted);
         keys.look(session, "a");
     }

@@ -26,12 +26,13 @@ TEST_CASE("short sliding window: answers are the model's, at every length of ste
             int64_t step = 0;
             for (int64_t tokens : {1, 3, 64, 330, 1, 100, 63, 65}) {
                 const std::string t = "t" + std::to_string(++step);
-                script += "begin " + t + " a:" + std::to_string(tokens) + "\nappend " + t + " seed=1\nattend " + t + " seed=2\nattend " + t +
-                          " seed=3 sliding_window=1\n" + (tokens == 100 ? "abort " : "commit ") + t +
+                script += "begin " + t + " a:" + std::to_string(tokens) + "\nappend " + t + " seed=1\nattend " + t +
+                          " seed=2\nattend " + t + " seed=3 sliding_window=1\n" + (tokens == 100 ? "abort " : "commit ") + t +
                           "\npositions a\nfloor a\nread a part=keys\nread a head=1 part=values\ncodes a\nstats\n";
             }
-            script += "truncate a length=520\nfork b a length=520\nbegin u b:70\nappend u seed=5\nattend u seed=6\ncommit u\n"
-                      "positions b\nread b part=values\n";
+            script +=
+                "truncate a length=520\nfork b a length=520\nbegin u b:70\nappend u seed=5\nattend u seed=6\ncommit u\n"
+                "positions b\nread b part=values\n";
             const kvc_scripts::Comparison result = kvc_scripts::compare(kvc_scripts::parse(script), {target, 0});
             CHECK_MESSAGE(result.fault.empty(), result.fault);
         }

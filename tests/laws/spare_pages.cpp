@@ -1,7 +1,6 @@
 // Spare 16-bit pages and eviction: what was evicted stays evicted, whichever form of a page a later cut makes visible.
-#include <doctest/doctest.h>
-
 #include <cstring>
+#include <doctest/doctest.h>
 #include <random>
 #include <set>
 #include <vector>
@@ -39,8 +38,10 @@ TEST_CASE("spare pages: an inexact cut brings no evicted token back, and none tw
             const kvc_seq seq = kvc_seq_create(cache, nullptr, nullptr);
             const int64_t tokens = 1000;
             std::vector<float> numbers(size_t(tokens * dim)), scores(static_cast<size_t>(tokens));
-            for (float& x : numbers) x = float(random() % 1000) / 500 - 1;
-            for (float& x : scores) x = float(random() % 1000);
+            for (float& x : numbers)
+                x = float(random() % 1000) / 500 - 1;
+            for (float& x : scores)
+                x = float(random() % 1000);
             kvc_step* step = kvc_step_begin(cache, &seq, &tokens, 1, nullptr, 0, nullptr, nullptr);
             const int64_t bytes = tokens * dim * 4;
             REQUIRE(kvc_append(step, 0, numbers.data(), bytes, numbers.data(), bytes, nullptr) == KVC_OK);

@@ -1,8 +1,7 @@
 // Threads: steps over different sequences of one cache run side by side and compute what they compute alone, bit for bit.
-#include <doctest/doctest.h>
-
 #include <atomic>
 #include <cstring>
+#include <doctest/doctest.h>
 #include <random>
 #include <thread>
 #include <vector>
@@ -30,7 +29,8 @@ std::vector<float> numbers(int64_t n, uint32_t seed) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
     std::vector<float> out(static_cast<size_t>(n));
-    for (float& x : out) x = normal(random);
+    for (float& x : out)
+        x = normal(random);
     return out;
 }
 
@@ -51,13 +51,15 @@ std::vector<float> life(kvc_cache* cache, uint32_t seed, std::atomic<int>* failu
             const std::vector<float> q = numbers(n * heads * group * dim, step_seed + 2);
             std::vector<float> out(q.size());
             expect(kvc_append(s, layer, k.data(), int64_t(k.size() * 4), v.data(), int64_t(v.size() * 4), &err) == KVC_OK);
-            expect(kvc_attend(s, layer, q.data(), int64_t(q.size() * 4), out.data(), int64_t(out.size() * 4), nullptr, 0, nullptr, &err) == KVC_OK);
+            expect(kvc_attend(s, layer, q.data(), int64_t(q.size() * 4), out.data(), int64_t(out.size() * 4), nullptr, 0, nullptr,
+                              &err) == KVC_OK);
             all.insert(all.end(), out.begin(), out.end());
         }
         expect(kvc_step_commit(s, nullptr, 0, &err) == KVC_OK);
     };
     step(seq, 200, seed);
-    for (uint32_t i = 0; i < 5; i++) step(seq, 1 + i % 3, seed + 10 * i);
+    for (uint32_t i = 0; i < 5; i++)
+        step(seq, 1 + i % 3, seed + 10 * i);
     const kvc_seq fork = kvc_seq_fork(cache, seq, 200, KVC_CUT_EXACT, &err);
     expect(fork != 0);
     kvc_evict_options evict;
@@ -82,13 +84,16 @@ TEST_CASE("threads: sequences of one cache live side by side as they live alone"
         std::vector<std::vector<float>> alone;
         kvc_cache* single = cache_with(0, codec);
         REQUIRE(single != nullptr);
-        for (uint32_t i = 0; i < lives; i++) alone.push_back(life(single, 1000 * i, &failures));
+        for (uint32_t i = 0; i < lives; i++)
+            alone.push_back(life(single, 1000 * i, &failures));
         kvc_cache* shared = cache_with(2, codec);
         REQUIRE(shared != nullptr);
         std::vector<std::vector<float>> together(lives);
         std::vector<std::thread> threads;
-        for (uint32_t i = 0; i < lives; i++) threads.emplace_back([&, i] { together[i] = life(shared, 1000 * i, &failures); });
-        for (std::thread& thread : threads) thread.join();
+        for (uint32_t i = 0; i < lives; i++)
+            threads.emplace_back([&, i] { together[i] = life(shared, 1000 * i, &failures); });
+        for (std::thread& thread : threads)
+            thread.join();
         CHECK(failures == 0);
         for (uint32_t i = 0; i < lives; i++) {
             REQUIRE(together[i].size() == alone[i].size());
@@ -119,7 +124,9 @@ TEST_CASE("threads: a cache destroyed under running calls lets them finish and r
                     const int64_t n = 20;
                     kvc_step* step = seq ? kvc_step_begin(cache, &seq, &n, 1, nullptr, 0, nullptr, &err) : nullptr;
                     if (step) kvc_append(step, 0, x.data(), int64_t(x.size() * 4), x.data(), int64_t(x.size() * 4), &err);
-                    if (step) kvc_attend(step, 0, x.data(), int64_t(x.size() * 4), out.data(), int64_t(out.size() * 4), nullptr, 0, nullptr, &err);
+                    if (step)
+                        kvc_attend(step, 0, x.data(), int64_t(x.size() * 4), out.data(), int64_t(out.size() * 4), nullptr, 0, nullptr,
+                                   &err);
                     if (step) kvc_step_abort(step, &err);
                     if (err.status != KVC_OK && err.status != KVC_E_HANDLE) wrong = true;
                     if (err.status == KVC_E_HANDLE) return;
@@ -129,7 +136,8 @@ TEST_CASE("threads: a cache destroyed under running calls lets them finish and r
         std::this_thread::sleep_for(std::chrono::microseconds(300 * round));
         CHECK(kvc_destroy(cache, nullptr) == KVC_OK);
         CHECK(kvc_destroy(cache, nullptr) == KVC_E_HANDLE);
-        for (std::thread& thread : threads) thread.join();
+        for (std::thread& thread : threads)
+            thread.join();
         CHECK_FALSE(wrong);
     }
 }

@@ -41,8 +41,7 @@ Verdict ModelRun::apply(const Operation& operation, const Outcome* actual) {
     if (!model_ && operation.verb != "create" && operation.verb != "layer") throw std::runtime_error("no cache was created");
     fault_.clear();
     // Where memory may run out, the library decides; the model then has not moved either.
-    if (actual && actual->status == KVC_E_NO_MEMORY && shapes_.tight() && may_exhaust(operation.verb))
-        return {KVC_E_NO_MEMORY, ""};
+    if (actual && actual->status == KVC_E_NO_MEMORY && shapes_.tight() && may_exhaust(operation.verb)) return {KVC_E_NO_MEMORY, ""};
     const int32_t status = (this->*verb->second)(operation, actual);
     if (actual && actual->status != status)
         fault_ =
@@ -80,7 +79,8 @@ int32_t ModelRun::create(const Operation& operation, const Outcome*) {
     std::vector<LayerShape> layers;
     for (const kvc_layer& layer : shapes_.layers) {
         const int64_t window = layer.sliding_window < 0 ? 0 : layer.sliding_window;
-        layers.push_back({layer.kv_heads, layer.q_heads, layer.k_dim, layer.v_dim, window, kvc_reference::parse_codec(layer.codec), {}});
+        layers.push_back(
+            {layer.kv_heads, layer.q_heads, layer.k_dim, layer.v_dim, window, kvc_reference::parse_codec(layer.codec), {}});
         const int64_t dims = o.rope_dims != 0 ? o.rope_dims : layer.k_dim;
         for (int64_t i = 0; i < dims / 2 && layer.rope_theta != 0; ++i)
             layers.back().frequencies.push_back(std::pow(layer.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(dims)));

@@ -1,7 +1,6 @@
 #include "core/store/arena.h"
 
 #include <doctest/doctest.h>
-
 #include <set>
 
 using namespace kvc;
@@ -38,7 +37,8 @@ TEST_CASE("arena: records do not overlap and are never number 0") {
     for (int i = 0; i < 20; i++) {
         const RecordId id = arena->allocate(arena->class_of(4608));
         REQUIRE(id != 0);
-        for (std::byte* other : seen) CHECK((arena->data(id) >= other + 4608 || arena->data(id) + 4608 <= other));
+        for (std::byte* other : seen)
+            CHECK((arena->data(id) >= other + 4608 || arena->data(id) + 4608 <= other));
         seen.insert(arena->data(id));
         CHECK(arena->view().at(id, 4608) == arena->data(id));
     }
@@ -50,13 +50,15 @@ TEST_CASE("arena: slabs are bound only when all of their class are full, and ret
     auto arena = arena_of(2, {512, 4608});
     const int small = arena->class_of(512), large = arena->class_of(4608);
     std::vector<RecordId> records;
-    for (int64_t i = 0; i < records_per_slab(slab, 4608); i++) records.push_back(arena->allocate(large));
+    for (int64_t i = 0; i < records_per_slab(slab, 4608); i++)
+        records.push_back(arena->allocate(large));
     CHECK(arena->bound_bytes() == slab);
     const RecordId other = arena->allocate(small);
     REQUIRE(other != 0);
     CHECK(arena->bound_bytes() == 2 * slab);
     CHECK(arena->allocate(large) == 0);  // both slabs are bound, this class is full
-    for (RecordId id : records) CHECK(arena->release(id));
+    for (RecordId id : records)
+        CHECK(arena->release(id));
     CHECK(arena->bound_bytes() == slab);
     CHECK(arena->release(other));
     CHECK(arena->bound_bytes() == 0);
@@ -82,7 +84,8 @@ TEST_CASE("arena: grows only if asked") {
     REQUIRE(fixed->allocate(0) != 0);
     CHECK(fixed->allocate(0) == 0);
     auto growing = arena_of(0, {32768}, true);
-    for (int i = 0; i < 9; i++) CHECK(growing->allocate(0) != 0);
+    for (int i = 0; i < 9; i++)
+        CHECK(growing->allocate(0) != 0);
     CHECK(growing->total_bytes() == 5 * slab);
 }
 
@@ -135,5 +138,6 @@ TEST_CASE("arena: compaction frees the slabs that half-empty classes hold, and k
     }
     CHECK(moved.count(other) == 0);
     CHECK(arena->compact().empty());
-    for (int64_t i = 0; i < records_per_slab(slab, 512); i++) CHECK(arena->allocate(small) != 0);  // the slab serves another class now
+    for (int64_t i = 0; i < records_per_slab(slab, 512); i++)
+        CHECK(arena->allocate(small) != 0);  // the slab serves another class now
 }

@@ -10,7 +10,8 @@ namespace {
 CacheConfig config_of(const char* codec, const char* target = "") {
     CacheConfig config;
     config.layers.resize(2);
-    for (LayerConfig& layer : config.layers) layer.kv_heads = layer.q_heads = 1, layer.k_dim = layer.v_dim = 32, layer.codec = "int4";
+    for (LayerConfig& layer : config.layers)
+        layer.kv_heads = layer.q_heads = 1, layer.k_dim = layer.v_dim = 32, layer.codec = "int4";
     config.layers[1].codec = codec;
     config.target = target;
     return config;
@@ -22,9 +23,7 @@ std::vector<Layer> layers_of(const CacheConfig& config) {
     return *layers;
 }
 
-const char* no_three_bits(const LayerFormat& format) {
-    return format.codec.k.type == CodeType::int3 ? "three bits" : nullptr;
-}
+const char* no_three_bits(const LayerFormat& format) { return format.codec.k.type == CodeType::int3 ? "three bits" : nullptr; }
 
 }  // namespace
 

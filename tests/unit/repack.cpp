@@ -1,9 +1,8 @@
 // When pages are repacked, and which.
 #include "core/cache/repack.h"
 
-#include <doctest/doctest.h>
-
 #include <bit>
+#include <doctest/doctest.h>
 
 using namespace kvc;
 
@@ -40,12 +39,14 @@ TEST_CASE("repack: pages of tokens that move bit for bit are kept fuller than th
         CHECK(record_bound(format, 512) == 16);
     }
     // Never fewer records than the tokens fill.
-    for (int64_t live = 0; live < 1000; live++) CHECK(record_bound(format_of("fp16"), live) >= (live + 63) / 64);
+    for (int64_t live = 0; live < 1000; live++)
+        CHECK(record_bound(format_of("fp16"), live) >= (live + 63) / 64);
 }
 
 TEST_CASE("repack: the emptiest pages are gathered, and only as many as the bound asks for") {
     const std::vector<PageEntry> coded = {{1, 0, all_live}, {2, 0, all_live}, {3, 0, all_live}, {4, 0, all_live}, {0, 0, 0}};
-    const std::vector<uint64_t> half = {first_tokens(40), first_tokens(32), first_tokens(30), first_tokens(64), 0};  // 166 tokens in 4 pages
+    const std::vector<uint64_t> half = {first_tokens(40), first_tokens(32), first_tokens(30), first_tokens(64),
+                                        0};  // 166 tokens in 4 pages
     CHECK(plan_repack(format_of("int4"), coded, half).sources.empty());
     // 3 pages are allowed: the two emptiest become one.
     const RepackPlan plan = plan_repack(format_of("fp16"), coded, half);

@@ -1,8 +1,8 @@
 /* kvc.h included twice here and again in second.c, in one program, in every C and C++ standard: tests/capi/header/CMakeLists.txt. */
-#include "kvc.h"
-#include "kvc.h"
 #include <stdio.h>
 #include <string.h>
+
+#include "kvc.h"
 
 #ifdef __cplusplus
 extern "C" {
