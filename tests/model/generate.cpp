@@ -268,6 +268,7 @@ private:
             std::string positions;
             for (int64_t j = 0; j < length; j += pick_.between(1, 6))
                 positions += (positions.empty() ? "" : ",") + std::to_string(s->first_position + j);
+            if (pick_.one_in(20)) positions += (positions.empty() ? "" : ",") + std::to_string((s ? s->first_position : 0) + length);
             made.set("positions", positions);
         }
         const int64_t layers = run_.shapes().options.layers;

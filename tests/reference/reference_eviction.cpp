@@ -72,6 +72,9 @@ kvc_status ReferenceModel::keep(int64_t id, const std::vector<int64_t>& position
     if (request.budget != 0 || request.recent != 0) return KVC_E_ARGUMENT;
     for (size_t i = 1; i < positions.size(); ++i)
         if (positions[i] <= positions[i - 1]) return KVC_E_ARGUMENT;
+    const bool beyond =
+        !positions.empty() && (positions.front() < s->first_position || positions.back() >= s->first_position + s->length);
+    if (beyond) return acts_on_something(request) ? KVC_E_RANGE : KVC_E_ARGUMENT;
     return decide(*s, request, out_evicted, [&](int64_t layer, int64_t) {
         std::vector<bool> kept(static_cast<size_t>(s->length));
         for (int64_t j = 0; j < s->length; ++j)
@@ -91,13 +94,19 @@ bool ReferenceModel::leaves_gap(const SequenceState& s, int64_t layer, int64_t h
     return false;
 }
 
+bool ReferenceModel::acts_on_something(const EvictRequest& request) const {
+    const Range layers = range(request.layer_begin, request.layer_end, static_cast<int64_t>(shapes_.size()));
+    if (!layers.valid) return false;
+    for (int64_t l = layers.begin; l < layers.end; ++l)
+        if (!range(request.head_begin, request.head_end, shapes_[l].kv_heads).valid) return false;
+    return true;
+}
+
 // Chooses for all heads before anything changes.
 kvc_status ReferenceModel::decide(SequenceState& s, const EvictRequest& request, int64_t* out_evicted, const Chooser& choose_head) {
     const Range layers = range(request.layer_begin, request.layer_end, static_cast<int64_t>(shapes_.size()));
-    if (!layers.valid) return KVC_E_ARGUMENT;
+    if (!acts_on_something(request)) return KVC_E_ARGUMENT;
     std::vector<std::pair<std::vector<Row>*, std::vector<bool>>> decisions;
-    for (int64_t l = layers.begin; l < layers.end; ++l)
-        if (!range(request.head_begin, request.head_end, shapes_[l].kv_heads).valid) return KVC_E_ARGUMENT;
     for (int64_t l = layers.begin; l < layers.end; ++l) {
         const Range heads = range(request.head_begin, request.head_end, shapes_[l].kv_heads);
         for (int64_t head = heads.begin; head < heads.end; ++head) {

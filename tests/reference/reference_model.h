@@ -135,6 +135,7 @@ private:
     kvc_status decide(SequenceState& s, const EvictRequest& request, int64_t* out_evicted, const Chooser& choose_head);
     std::optional<std::vector<bool>> choose(const SequenceState& s, int64_t layer, int64_t head, const float* scores,
                                             const EvictRequest& request) const;
+    bool acts_on_something(const EvictRequest& request) const;
     bool leaves_gap(const SequenceState& s, int64_t layer, int64_t head, const std::vector<bool>& keep) const;
     bool may_leave(const SequenceState& s, int64_t layer, int64_t index) const;
     std::vector<int64_t> live_of(const SequenceState& s, int64_t layer, int64_t head) const;
