@@ -31,10 +31,11 @@ void SmallCache::append_all(kvc_step* step, int64_t tokens) {
 }
 
 std::vector<Call> cache_calls() {
-    static int64_t number = 0;
-    static int64_t numbers[64];
-    static float floats[4096];
-    static uint8_t bytes[64];
+    // Buffers of the calling thread's own: the calls may run on several threads at once.
+    static thread_local int64_t number = 0;
+    static thread_local int64_t numbers[64];
+    static thread_local float floats[4096];
+    static thread_local uint8_t bytes[64];
     const auto made = [](int64_t handle, kvc_error* error) { return handle ? KVC_OK : status_of(error); };
     return {
         {"sink_logits_set", false, [](kvc_cache* c, kvc_seq, kvc_error* e) { return kvc_sink_logits_set(c, 0, floats, 4, e); }},
