@@ -391,8 +391,8 @@ typedef struct kvc_stats {
     int64_t bound_bytes;  /* slabs bound to a record size */
     int64_t record_bytes; /* all records in use, the sum of the next line; reserved: by open steps, not published yet */
     int64_t sink_bytes, window_bytes, code_bytes, side_bytes, reserved_bytes;
-    int64_t table_bytes;   /* host memory of page tables and sequences, outside the arena; a cache itself takes 12 KB more */
-    int64_t scratch_bytes; /* host memory of plans and partial results, outside the arena */
+    int64_t table_bytes;   /* host memory of page tables, sequences and lists of records, outside the arena; a cache takes 3 KB more */
+    int64_t scratch_bytes; /* host memory of open steps and worker threads, outside the arena */
     int64_t sequences;
     int64_t tokens_appended; /* since creation, per sequence */
     int64_t tokens_evicted;  /* since creation, per layer and head */

@@ -1,16 +1,12 @@
 // Stats: counted where the bytes are, at the time of the call.
 #include <unordered_set>
 
+#include "core/base/capacity.h"
 #include "core/cache/cache.h"
 #include "core/cache/planner.h"
 
 namespace kvc {
 namespace {
-
-template <class T>
-int64_t capacity_bytes(const std::vector<T>& values) {
-    return int64_t(values.capacity() * sizeof(T));
-}
 
 int64_t table_bytes_of(const Sequence& sequence) {
     int64_t bytes = int64_t(sizeof sequence) + capacity_bytes(sequence.layers);
@@ -36,7 +32,7 @@ Result<CacheStats> Cache::stats() const {
     out.arena_bytes = arena_->total_bytes();
     out.bound_bytes = arena_->bound_bytes();
     out.sequences = live_sequences_;
-    out.table_bytes = capacity_bytes(slots_);
+    out.table_bytes = capacity_bytes(slots_) + capacity_bytes(free_slots_) + arena_->table_bytes();
     out.record_bytes = arena_->bytes_in_use();
     std::unordered_set<RecordId> seen;  // a record with several owners counts once
     const auto count = [&](RecordId id, int64_t bytes, int64_t* total) {

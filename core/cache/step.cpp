@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/base/capacity.h"
 #include "core/cache/automatic.h"
 #include "core/cache/cache.h"
 
@@ -93,6 +94,7 @@ Status Step::reserve() {
                 step_need(cache_.layers_[i].rule, sequence.layers[i].state, sequence.length, part.count, options_.partial_commit));
         }
     }
+    KVC_TRY(check_mass());
     KVC_TRY(check_room());
     for (size_t b = 0; b < sequences_.size(); b++)
         KVC_TRY(reserve_sequence(b));
@@ -100,6 +102,19 @@ Status Step::reserve() {
     if (options_.accumulate) reserve_mass();
     if (cache_.policy_ && cache_.policy_.policy->traits.queries) reserve_queries();
     reserve_scratch();
+    return {};
+}
+
+// Mass must not overflow however long a sequence lives.
+Status Step::check_mass() const {
+    if (!options_.accumulate) return {};
+    for (const StepSequence& part : sequences_) {
+        for (const Layer& layer : cache_.layers_) {
+            if (part.queries_before() + part.count <= mass_query_limit / layer.group()) continue;
+            return fail(Code::argument, "step: sequence ", part.id, " has accumulated mass of ", part.queries_before(),
+                        " queries, and ", part.count, " more exceed the limit of ", mass_query_limit / layer.group());
+        }
+    }
     return {};
 }
 
@@ -121,12 +136,6 @@ Status Step::reserve_sequence(size_t b) {
     const StepSequence& part = sequences_[b];
     Sequence& sequence = *part.sequence;
     for (size_t i = 0; i < layers_.size(); i++) {
-        const Layer& layer = cache_.layers_[i];
-        const int64_t group = layer.group();
-        if (options_.accumulate && part.queries_before() + part.count > mass_query_limit / group) {
-            return fail(Code::argument, "step: sequence ", part.id, " has accumulated mass of ", part.queries_before(),
-                        " queries, the limit");
-        }
         for (HeadPages& head : sequence.layers[i].heads) {
             if (!reserve_head(i, layers_[i].needs[b], sequence.layers[i], head, sequence.length)) {
                 return fail(Code::no_memory, "step: the arena of ", cache_.arena_->total_bytes(), " bytes has no room for ", part.count,
@@ -249,8 +258,24 @@ void Step::reserve_scratch() {
     scratch_block_.reset(new std::byte[size_t(cache_.thread_scratch_bytes_) + 64]);
     const uintptr_t address = reinterpret_cast<uintptr_t>(scratch_block_.get());
     scratch_ = scratch_block_.get() + (64 - address % 64) % 64;
-    scratch_bytes_ = attend_.bytes() + cache_.thread_scratch_bytes_;
+    scratch_bytes_ = attend_.bytes() + cache_.thread_scratch_bytes_ + table_bytes();
     cache_.step_scratch_bytes_ += scratch_bytes_;
+}
+
+// Heap of the step beyond its scratch.
+int64_t Step::table_bytes() const {
+    int64_t bytes = int64_t(sizeof(Step)) + capacity_bytes(sequences_) + capacity_bytes(layers_) + capacity_bytes(staging_) +
+                    capacity_bytes(staging_of_);
+    for (const LayerStep& layer : layers_) {
+        bytes += capacity_bytes(layer.needs) + capacity_bytes(layer.mass) + capacity_bytes(layer.queries);
+        for (const HeadMass& mass : layer.mass)
+            bytes += capacity_bytes(mass.sinks) + capacity_bytes(mass.coded) + capacity_bytes(mass.window);
+        for (const QuerySums& sums : layer.queries)
+            bytes += capacity_bytes(sums.sum) + capacity_bytes(sums.square);
+    }
+    for (const Staging& staging : staging_)
+        bytes += capacity_bytes(staging.records);
+    return bytes;
 }
 
 // Takes back what begin reserved, leaving every table as it was; also after a begin that failed half-way.

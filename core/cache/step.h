@@ -75,11 +75,13 @@ private:
 
     // begin
     Status reserve();
+    Status check_mass() const;
     Status check_room() const;
     Status reserve_sequence(size_t b);
     bool reserve_head(size_t layer, const StepNeed& need, const LayerPages& pages, HeadPages& head, int64_t length);
     Status reserve_staging();
     void reserve_scratch();
+    int64_t table_bytes() const;
     Status check_policy(const StepSequence& part) const;
     void reserve_mass();
     void reserve_queries();

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #endif
 
+#include "core/base/capacity.h"
 #include "core/base/size.h"
 
 namespace kvc {
@@ -164,6 +165,16 @@ void Arena::unlist_partial(uint32_t id) {
     slabs_[last].partial_index = slab.partial_index;
     c.partial.pop_back();
     slab.partial_index = -1;
+}
+
+int64_t Arena::table_bytes() const {
+    int64_t bytes = (Size(slab_capacity_) * int64_t(sizeof(std::byte*))).value();
+    bytes += capacity_bytes(slabs_) + capacity_bytes(unbound_) + capacity_bytes(classes_);
+    for (const Slab& slab : slabs_)
+        bytes += capacity_bytes(slab.free) + capacity_bytes(slab.owners);
+    for (const SizeClass& size_class : classes_)
+        bytes += capacity_bytes(size_class.partial);
+    return bytes;
 }
 
 int64_t Arena::bytes_in_use() const {

@@ -68,6 +68,8 @@ public:
     int64_t limit_bytes() const { return (slab_capacity_ - 1) * slab_bytes_; }
     int64_t bound_bytes() const { return bound_slabs_ * slab_bytes_; }
     int64_t bytes_in_use() const;
+    // Heap of the lists of slabs, free records and owners.
+    int64_t table_bytes() const;
     int64_t record_bytes(int size_class) const { return classes_[size_t(size_class)].record_bytes; }
 
 private:

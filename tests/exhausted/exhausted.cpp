@@ -10,20 +10,9 @@
 
 #include "kvc.h"
 
-extern "C" void* __libc_malloc(size_t bytes);
-extern "C" void* __libc_memalign(size_t alignment, size_t bytes);
+#include "tests/exhausted/host_malloc.h"
 
-namespace {
-
-thread_local bool refusing = false;
-thread_local int64_t granted = 0;  // requests that are still served
-
-bool refused() { return refusing && granted-- <= 0; }
-
-}  // namespace
-
-extern "C" void* malloc(size_t bytes) { return refused() ? nullptr : __libc_malloc(bytes); }
-extern "C" void* aligned_alloc(size_t alignment, size_t bytes) { return refused() ? nullptr : __libc_memalign(alignment, bytes); }
+using host_malloc::granted, host_malloc::refusing;
 
 namespace {
 
