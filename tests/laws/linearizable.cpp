@@ -128,7 +128,9 @@ private:
     template <class F>
     const Call& record(Call call, F make) {
         call.start = clock_++;
+        if (random_() % 2) std::this_thread::yield();  // so that they meet on a busy machine too
         call.status = make(call);
+        if (random_() % 2) std::this_thread::yield();
         call.end = clock_++;
         calls_.push_back(call);
         return calls_.back();
@@ -221,7 +223,7 @@ TEST_CASE("threads: what several of them see of one sequence has an order that e
             for (const Call& call : calls)
                 overlapping += call.end > call.start + 1;
     }
-    CHECK(overlapping > 100);  // otherwise the threads never met
+    CHECK(overlapping > 20);  // otherwise the threads never met
     kvc_stats stats = {sizeof stats};
     CHECK(kvc_stats_get(cache, &stats, nullptr) == KVC_OK);
     CHECK(stats.record_bytes == 0);
