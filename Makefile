@@ -4,14 +4,15 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 SETUP := cmake/setup.sh
 PYTHON := .venv/bin/python
+CLANG_FORMAT := .venv/bin/clang-format
 CTEST := ctest --no-tests=error -j$(JOBS) --output-on-failure
 PYTEST_FOLDERS = $(sort $(dir $(wildcard tests/quality/test_*.py tests/python/test_*.py bindings/python/tests/test_*.py)))
 GENERATED = ':!bindings/generated' ':!bindings/*/generated/*' ':!bindings/go/raw'
 CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
-STAGES := check-tidy test-release test-cuda test-package test-bindings test-python test-neon test-asan test-tsan
-STAGES_FULL := $(STAGES) test-bars test-neon-full test-tsan-full test-avx512 test-debug format-check tidy
+STAGES := check-tidy format-check test-release test-cuda test-package test-bindings test-python test-neon test-asan test-tsan
+STAGES_FULL := $(STAGES) test-bars test-neon-full test-tsan-full test-avx512 test-debug tidy
 
 .PHONY: build library debug cuda gates demo eval bench test test-full clean help format format-check tidy asan tsan neon \
         avx512 test-avx512 test-debug test-neon-full test-tsan-full test-bars $(STAGES)
@@ -61,7 +62,7 @@ test: ## everything the gate checks, in stages
 	@$(SETUP) build test cross bindings python $(if $(filter OFF,$(KVC_CUDA)),,cuda)
 	@cmake/stages.sh $(STAGES)
 
-test-full: ## the gate, and what takes too long for it: full quality bars, all of NEON, AVX-512, a debug build, clang-format, clang-tidy
+test-full: ## the gate, and what takes too long for it: full quality bars, all of NEON, AVX-512, a debug build, clang-tidy
 	@$(SETUP) build test cross bindings python lint avx512
 	@cmake/stages.sh $(STAGES_FULL)
 
@@ -129,12 +130,12 @@ test-tsan-full: test-tsan ## the kernels and all laws too, which take long and r
 	@$(CTEST) --test-dir build/tsan -R '^(laws|kernels)$$'
 
 format: ## rewrite the C and C++ sources in the project's format
-	@$(SETUP) lint
-	@$(CPP_FILES) | xargs -r clang-format-19 -i
+	@$(SETUP) python
+	@$(CPP_FILES) | xargs -r $(CLANG_FORMAT) -i
 
 format-check: ## fail if "make format" would change something
-	@$(SETUP) lint
-	@$(CPP_FILES) | xargs -r clang-format-19 --dry-run --Werror && echo "format: all files as clang-format wants them"
+	@$(SETUP) python
+	@$(CPP_FILES) | xargs -r $(CLANG_FORMAT) --dry-run --Werror && echo "format: all files as clang-format wants them"
 
 tidy: ## clang-tidy over the library's sources
 	@$(SETUP) build test lint

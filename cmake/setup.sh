@@ -69,7 +69,6 @@ collect() {
       want_file /usr/lib/ISOLINUX/isolinux.bin isolinux
       want_file /usr/lib/syslinux/modules/bios/ldlinux.c32 syslinux-common ;;
     lint)
-      want_command clang-format-19 clang-format-19
       want_command clang-tidy-19 clang-tidy-19 ;;
     bindings)
       has_version cargo "$CARGO_MINIMUM" || want cargo-web   # Debian's "cargo" is of 2022
