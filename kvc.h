@@ -155,7 +155,7 @@ typedef struct kvc_options {
     int64_t q_heads;         /* a multiple of kv_heads, at most 16 times; 0 = kv_heads */
     int64_t k_dim, v_dim;    /* head dims, multiples of 16 up to 256; v_dim 0 = k_dim */
     int64_t sliding_window;  /* a query sees this many newest tokens, itself included; 0 = all */
-    char codec[128];         /* preset name or codec string; "" = "int4" */
+    char codec[128];         /* preset name, codec string, or "@FILE": a calibration, docs/FORMATS.md section 6; "" = "int4" */
     char target[16];         /* kernel target to force, for tests; "" = the best one */
     int64_t arena_bytes;     /* size of the arena; or say arena_tokens, or hand over arena_block */
     int64_t arena_tokens;    /* instead: room for arena_sequences (0 = 1) sequences of so many tokens each, */
@@ -228,6 +228,7 @@ KVC_API kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer*
 
 /* Creates a cache. layers = NULL, n_layers = 0: all layers as in options; otherwise n_layers must equal options->layers
  * and every element must say the same struct_size.
+ * A calibration file is read here, in kvc_supports and in kvc_plan_compute, and not kept open; a layer's own codec goes before it.
  * The caller destroys it. NULL on failure (KVC_E_ARGUMENT, KVC_E_UNSUPPORTED, KVC_E_NO_MEMORY). */
 KVC_API kvc_cache* kvc_create(const kvc_options* options, const kvc_layer* layers, int64_t n_layers, kvc_error* err);
 /* Destroys the cache with its sequences and open steps. A call that still runs on another thread finishes first. */

@@ -6,6 +6,7 @@
 #include "capi/structs.h"
 #include "core/cache/parts.h"
 #include "core/cache/planner.h"
+#include "core/codec/calibration.h"
 
 namespace kvc {
 namespace {
@@ -21,7 +22,15 @@ Result<std::string> read_text(const std::string& what, const char* text, size_t 
 
 int64_t either(int64_t value, int64_t otherwise) { return value != 0 ? value : otherwise; }
 
-Result<LayerConfig> read_layer(const kvc_options& options, const kvc_layer& layer, int64_t index) {
+// The codec of every layer that names none of its own.
+Result<std::vector<CalibratedLayer>> read_codecs(const kvc_options& options) {
+    Result<std::string> codec = read_text("codec", options.codec, sizeof options.codec);
+    if (!codec.ok()) return codec.status();
+    if (!codec->empty() && codec->front() == calibration_mark) return read_calibration(codec->substr(1), options.layers);
+    return std::vector<CalibratedLayer>(size_t(options.layers), {codec->empty() ? default_codec : *codec, ""});
+}
+
+Result<LayerConfig> read_layer(const kvc_options& options, const kvc_layer& layer, const CalibratedLayer& codec, int64_t index) {
     LayerConfig config;
     config.kv_heads = either(layer.kv_heads, options.kv_heads);
     config.q_heads = either(layer.q_heads, either(options.q_heads, config.kv_heads));
@@ -32,9 +41,12 @@ Result<LayerConfig> read_layer(const kvc_options& options, const kvc_layer& laye
     config.rope_theta = layer.rope_theta != 0 ? layer.rope_theta : options.rope_theta;
     Result<std::string> own = read_text("codec of layer " + std::to_string(index), layer.codec, sizeof layer.codec);
     if (!own.ok()) return own.status();
-    Result<std::string> common = read_text("codec", options.codec, sizeof options.codec);
-    if (!common.ok()) return common.status();
-    config.codec = !own->empty() ? *own : !common->empty() ? *common : default_codec;
+    if (!own->empty() && own->front() == calibration_mark) {
+        return fail(Code::argument, "codec of layer ", index, ": '", *own,
+                    "': a calibration file speaks for all layers, in kvc_options");
+    }
+    config.codec = own->empty() ? codec.codec : *own;
+    config.codec_origin = own->empty() ? codec.origin : "";
     return config;
 }
 
@@ -88,11 +100,13 @@ Result<CacheConfig> read_options(const kvc_options* given, const kvc_layer* laye
     if ((n_layers != 0) != (layers != nullptr)) {
         return fail(Code::argument, "layers: ", layers ? "given" : "NULL", " with n_layers ", n_layers, "; give both or neither");
     }
+    Result<std::vector<CalibratedLayer>> codecs = read_codecs(options);
+    if (!codecs.ok()) return codecs.status();
     CacheConfig config;
     for (int64_t i = 0; i < options.layers; i++) {
         kvc_layer layer = {};
         if (layers) KVC_TRY(read_element(layers, i, &layer));
-        Result<LayerConfig> read = read_layer(options, layer, i);
+        Result<LayerConfig> read = read_layer(options, layer, (*codecs)[size_t(i)], i);
         if (!read.ok()) return read.status();
         config.layers.push_back(*read);
     }

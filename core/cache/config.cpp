@@ -64,11 +64,12 @@ Result<Layer> make_layer(const CacheConfig& cache, const PolicySpec& policy, int
     KVC_TRY(check_dim("v_dim", index, config.v_dim));
     KVC_TRY(check_range("sliding_window", index, config.sliding_window, 0, sliding_limit));
     Result<CodecPair> codec = parse_codec(config.codec);
-    if (!codec.ok()) return fail(codec.status().code, "layer ", index, ": ", codec.status().message);
+    const std::string origin = config.codec_origin.empty() ? "" : config.codec_origin + ": ";
+    if (!codec.ok()) return fail(codec.status().code, origin, "layer ", index, ": ", codec.status().message);
     const bool policy_acts = policy && config.sliding_window == 0;
     if (policy_acts) codec->sinks = std::max(codec->sinks, policy.sinks);
     Result<LayerFormat> format = make_format(*codec, config.k_dim, config.v_dim);
-    if (!format.ok()) return fail(format.status().code, "layer ", index, ": ", format.status().message);
+    if (!format.ok()) return fail(format.status().code, origin, "layer ", index, ": ", format.status().message);
     Layer layer;
     layer.format = *format;
     layer.kv_heads = config.kv_heads;

@@ -23,7 +23,8 @@ struct LayerConfig {
     int64_t kv_heads = 0, q_heads = 0, k_dim = 0, v_dim = 0;
     int64_t sliding_window = 0;
     double rope_theta = 0;
-    std::string codec;  // preset name or codec string
+    std::string codec;         // preset name or codec string
+    std::string codec_origin;  // the line of a calibration file that names it; empty: the caller
 };
 
 struct CacheConfig {
