@@ -3,6 +3,7 @@ import kvc
 import numpy as np
 
 from .model import AttentionShape
+from .modes import codec_names, codec_options
 
 
 def shape_options(shape: AttentionShape) -> dict:
@@ -14,11 +15,13 @@ def shape_options(shape: AttentionShape) -> dict:
 
 
 class CompressedCache:
-    def __init__(self, shape: AttentionShape, codec: str, threads: int, policy: str = "", **arena):
+    def __init__(self, shape: AttentionShape, codec: str | tuple[str, ...], threads: int, policy: str = "", **arena):
         """arena: arena_bytes, or arena_tokens and arena_sequences."""
         self.shape, self._codec = shape, codec
         # The calling thread works too, so the pool has one thread less.
-        self.cache = kvc.Cache(codec=codec, policy=policy, threads=max(0, threads - 1), **shape_options(shape), **arena)
+        options = shape_options(shape)
+        codecs = codec_options(codec, options.pop("layers_differ", None))
+        self.cache = kvc.Cache(policy=policy, threads=max(0, threads - 1), **options, **codecs, **arena)
 
     def create_sequence(self, prompt_length: int = 0) -> int:
         return self.cache.create_sequence(prompt_length=prompt_length)
@@ -46,8 +49,7 @@ class CompressedCache:
 
     def codec_names(self) -> tuple[str, str]:
         """The parts k=... and v=... of the codec's canonical string."""
-        parts = dict(part.split("=", 1) for part in self.cache.library.codec_format(self._codec).split(","))
-        return parts["k"], parts["v"]
+        return codec_names(self._codec)
 
     def close(self) -> None:
         self.cache.close()

@@ -2,7 +2,7 @@
 
 A mode is a codec (a preset's name or a codec string), an eviction policy (docs/POLICIES.md), or both with a plus sign:
     int4      k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=128,sinks=4      h2o:20%      streaming:4+512      int4+h2o:50%
-A policy alone keeps its tokens in fp16. Percentages are of the tokens of the text that is read.
+@FILE is a calibration: a codec for every layer (docs/FORMATS.md section 6; a path without commas and plus signs). A policy alone keeps its tokens in fp16. Percentages are of the tokens of the text that is read.
 """
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ POLICY_CODEC = "fp16"  # of modes that name a policy alone
 @dataclass(frozen=True)
 class Mode:
     name: str
-    codec: str
+    codec: str | tuple[str, ...]  # one for all layers, or one each
     policy: str = ""  # canonical, "" for none
 
 
@@ -32,6 +32,21 @@ def split_modes(text: str) -> list[str]:
     if not modes:
         raise ValueError("--modes names no mode")
     return modes
+
+
+def codec_options(codec: str | tuple[str, ...], layers: list[dict] | None = None) -> dict:
+    """A mode's codec as options of a cache, together with what else differs in its layers."""
+    if isinstance(codec, str):
+        return dict(codec=codec, **(dict(layers_differ=layers) if layers else {}))
+    return dict(layers_differ=[layer | dict(codec=own) for layer, own in zip(layers or [{}] * len(codec), codec, strict=True)])
+
+
+def codec_names(codec: str | tuple[str, ...]) -> tuple[str, str]:
+    """The parts k=... and v=... of the codec's canonical string."""
+    if not isinstance(codec, str) or codec.startswith("@"):
+        return "by layer", "by layer"
+    parts = dict(part.split("=", 1) for part in kvc.default_library().codec_format(codec).split(","))
+    return parts["k"], parts["v"]
 
 
 def parse_mode(text: str) -> Mode:

@@ -86,27 +86,30 @@ class ReferenceStep:
             self.commit()
 
 
-def attention(q: np.ndarray, keys: np.ndarray, values: np.ndarray, window: int = 0) -> np.ndarray:
-    """Causal attention of the newest len(q) tokens: q [n, q_heads, D], keys and values [kv_heads, length, D]."""
+def attention(q: np.ndarray, keys: np.ndarray, values: np.ndarray, window: int = 0, scale: float | None = None,
+              soft_cap: float = 0.0) -> np.ndarray:
+    """Causal attention of the newest len(q) tokens: q [n, q_heads, D], keys and values [kv_heads, length, D]; scale: 1 / sqrt(D)."""
     count, q_heads, head_dim = q.shape
+    out = np.empty((count, q_heads, values.shape[2]), q.dtype)
     if count == 0:
-        return np.empty_like(q)
+        return out
     kv_heads, length = keys.shape[:2]
     group = q_heads // kv_heads
     first = max(0, length - count + 1 - window) if window else 0  # no query of this call sees an older token
     hidden = _hidden(count, length - first, window)
-    out = np.empty_like(q)
-    scale = np.float32(1.0 / np.sqrt(head_dim))
+    scale = np.float32(1.0 / np.sqrt(head_dim) if scale is None else scale)
     for head in range(kv_heads):
         heads = slice(head * group, (head + 1) * group)
         rows = (q[:, heads] * scale).transpose(1, 0, 2).reshape(group * count, head_dim)
         weights = (rows @ keys[head, first:].T).reshape(group, count, length - first)
+        if soft_cap:
+            weights = np.tanh(weights / np.float32(soft_cap)) * np.float32(soft_cap)
         if hidden is not None:
             weights[:, :, -hidden.shape[1]:] += hidden
         weights -= weights.max(-1, keepdims=True)
         np.exp(weights, out=weights)
         total = weights.sum(-1, keepdims=True)
-        mixed = (weights.reshape(group * count, -1) @ values[head, first:]).reshape(group, count, head_dim)
+        mixed = (weights.reshape(group * count, -1) @ values[head, first:]).reshape(group, count, -1)
         out[:, heads] = (mixed / total).transpose(1, 0, 2)
     return out
 

@@ -55,6 +55,45 @@ def write_report(report: dict) -> str:
         head="".join(f"<th>{name}</th>" for name, _ in COLUMNS), rows=rows)
 
 
+DUMP_COLUMNS = COLUMNS[:5] + [
+    ("output error, mean of layers", lambda m: f"{m['error']:.4f}"),
+    ("largest", lambda m: f"{m['worst_error']:.4f}"),
+    ("in layer", lambda m: str(m["worst_layer"])),
+    COLUMNS[-1],
+]
+
+DUMP_PAGE = PAGE[:PAGE.index("<h1>")] + """<h1>Attention outputs of {title}</h1>
+<p>{tokens} tokens; the last {decode} are appended and attended to one by one. Error: ||output - exact|| / ||exact|| (Frobenius) over
+those tokens, against attention over the dump's numbers in fp32. kvc {library}.</p>
+<div class="plots">{plots}</div>
+<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>
+</body></html>
+"""
+
+
+def write_dump_report(report: dict) -> str:
+    """The report of a dump: error over memory, and a heat map of layers by query heads for every mode."""
+    modes = report["modes"]
+    rows = "".join("<tr>" + "".join(f"<td>{cell(mode)}</td>" for _, cell in DUMP_COLUMNS) + "</tr>\n" for mode in modes)
+    plots = [_plot(modes, "error", "output error, mean of layers", logarithmic=True)] + [_heat_map(mode) for mode in modes]
+    return DUMP_PAGE.format(title=html.escape(report["model_name"]), tokens=report["tokens"], decode=report["decode"],
+                            library=html.escape(report["library"]), plots="".join(plots),
+                            head="".join(f"<th>{name}</th>" for name, _ in DUMP_COLUMNS), rows=rows)
+
+
+def _heat_map(mode: dict) -> str:
+    """Errors of one mode, a row per layer and a column per query head; empty where a layer has fewer heads than others."""
+    widest = max(len(layer["heads"]) for layer in mode["layers"])
+    errors = [layer["heads"] + [float("nan")] * (widest - len(layer["heads"])) for layer in mode["layers"]]
+    figure, axes = pyplot.subplots(figsize=(5.6, 3.9), layout="constrained")
+    image = axes.imshow(errors, aspect="auto", cmap="viridis", interpolation="nearest")
+    figure.colorbar(image, ax=axes, label="output error")
+    axes.set_xlabel("query head")
+    axes.set_ylabel("layer")
+    axes.set_title(mode["name"][:48], fontsize=10)
+    return _svg(figure)
+
+
 def _plot(modes: list[dict], field: str, label: str, logarithmic: bool) -> str:
     """One point per mode over the cache's size, as inline SVG."""
     figure, axes = pyplot.subplots(figsize=(5.6, 3.9), layout="constrained")
@@ -69,6 +108,10 @@ def _plot(modes: list[dict], field: str, label: str, logarithmic: bool) -> str:
     axes.set_xlabel("cache, MiB")
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)
+    return _svg(figure)
+
+
+def _svg(figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg")
     pyplot.close(figure)
