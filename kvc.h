@@ -90,6 +90,8 @@ typedef enum kvc_status {
     KVC_E_UNSUPPORTED = 8, /* a valid request that this build or machine cannot serve; the message says why */
     KVC_E_FORKED = 9,      /* the process forked and this call needs what did not survive */
     KVC_E_INTERNAL = 10,   /* a fault of kvc; please report it */
+    KVC_E_CORRUPT = 11,    /* bytes that are no snapshot, or no longer one */
+    KVC_E_IO = 12,         /* a file could not be read or written; the message has the system's reason */
     KVC_STATUS_MAX_ = 0x7fffffff
 } kvc_status;
 
@@ -417,6 +419,34 @@ typedef struct kvc_seq_stats {
 /* out->struct_size must be set. */
 KVC_API kvc_status kvc_stats_get(const kvc_cache* cache, kvc_stats* out, kvc_error* err);
 KVC_API kvc_status kvc_seq_stats_get(const kvc_cache* cache, kvc_seq seq, kvc_seq_stats* out, kvc_error* err);
+
+/* ---- Snapshot ---- */
+
+/* Sequences as bytes, and back: to keep them over a restart, to move them between processes and machines, or to free the arena of
+ * idle ones (export, kvc_seq_destroy, and later import: examples/c/offload.c). The format, docs/SNAPSHOT.md, is versioned and the
+ * same whatever kernels wrote it. An imported sequence goes on exactly as the exported one would have: same outputs, mass, evictions
+ * and stored bytes, within what docs/ARCHITECTURE.md promises of two caches. Pages that forks share are stored once, and shared again
+ * if the forks are exported together.
+ * What belongs to the cache does not travel: learned sink logits, threads, target, saturate, arena and the counters of kvc_stats.
+ * seqs = NULL, n = 0 means all sequences of the cache, ascending by their kvc_seq. Threads: the cache can be read meanwhile, and
+ * steps that are open go on; import makes begins and commits wait while it fills its pages.
+ * Checksums find damage, not deceit: bytes of a stranger cannot harm the process, but what they say may be nonsense. */
+
+/* Writes the sequences to out; out = NULL, out_bytes = 0 only asks for the size. out_written: bytes of the snapshot.
+ * KVC_E_BUSY if one of them belongs to an open step, KVC_E_ARGUMENT if out is too small or a sequence is named twice. */
+KVC_API kvc_status kvc_snapshot_export(const kvc_cache* cache, const kvc_seq* seqs, int64_t n, void* out, int64_t out_bytes,
+                                       int64_t* out_written, kvc_error* err);
+/* Makes new sequences from a snapshot, in the order of the export: all of them, or none and nothing has changed. out = NULL,
+ * capacity = 0 checks the bytes and only gives their number in out_n, for which capacity must suffice. The caller destroys them.
+ * KVC_E_CORRUPT: damaged. KVC_E_UNSUPPORTED: of a newer kvc. KVC_E_ARGUMENT: of a cache with another shape, codec, policy, rope or
+ * spare_pages; the message names the first difference. KVC_E_NO_MEMORY: the arena has no room. */
+KVC_API kvc_status kvc_snapshot_import(kvc_cache* cache, const void* data, int64_t data_bytes, kvc_seq* out, int64_t capacity,
+                                       int64_t* out_n, kvc_error* err);
+/* The same to and from a file, through host memory of its size. The file at path is replaced as a whole, after its new bytes have
+ * reached the disk, or stays as it was, also in a crash, which can leave a file path.tmp.* behind. Only its owner can read it. */
+KVC_API kvc_status kvc_snapshot_save(const kvc_cache* cache, const kvc_seq* seqs, int64_t n, const char* path, kvc_error* err);
+KVC_API kvc_status kvc_snapshot_load(kvc_cache* cache, const char* path, kvc_seq* out, int64_t capacity, int64_t* out_n,
+                                     kvc_error* err);
 
 #ifdef __cplusplus
 }

@@ -34,6 +34,9 @@ KVC_BUFFER(int64_t* out, int64_t capacity, int64, 1)
 KVC_BUFFER(const int64_t* positions, int64_t n_positions, int64, 1)
 KVC_BUFFER(const int64_t* positions, int64_t n, int64, 1)
 KVC_BUFFER(const int64_t* accepted, int64_t n, int64, 1)
+KVC_BUFFER(const void* data, int64_t data_bytes, byte, 1)
+KVC_BUFFER(const kvc_seq* seqs, int64_t n, int64, 1)
+KVC_BUFFER(kvc_seq* out, int64_t capacity, int64, 1)
 
 /* Sequences and token counts share one length: kvc_step_begin refuses slices of different lengths here, where both are known. */
 %typemap(gotype) const kvc_seq* seqs "[]int64"
@@ -46,5 +49,5 @@ KVC_BUFFER(const int64_t* accepted, int64_t n, int64, 1)
 %}
 
 /* One number out: a pointer to a Go variable. */
-%typemap(gotype) int64_t* out, int64_t* out_tokens "*int64"
-%typemap(in) int64_t* out, int64_t* out_tokens %{ $1 = ($1_ltype)$input; %}
+%typemap(gotype) int64_t* out, int64_t* out_tokens, int64_t* out_written, int64_t* out_n "*int64"
+%typemap(in) int64_t* out, int64_t* out_tokens, int64_t* out_written, int64_t* out_n %{ $1 = ($1_ltype)$input; %}

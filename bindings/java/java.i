@@ -120,6 +120,9 @@ KVC_BUFFER(int64_t* out, int64_t capacity, LongBuffer, longs($javainput, true), 
 KVC_BUFFER(const int64_t* positions, int64_t n_positions, LongBuffer, longs($javainput, false), 8, 1)
 KVC_BUFFER(const int64_t* positions, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
 KVC_BUFFER(const int64_t* accepted, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
+KVC_BUFFER(const void* data, int64_t data_bytes, ByteBuffer, bytes($javainput, false), 1, 1)
+KVC_BUFFER(const kvc_seq* seqs, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
+KVC_BUFFER(kvc_seq* out, int64_t capacity, LongBuffer, longs($javainput, true), 8, 1)
 KVC_BUFFER(const int64_t* token_counts, int64_t n, LongBuffer, counts(seqs, $javainput), 8, 1)
 
 /* Sequences and token counts share one length; counts() compares them. */
@@ -131,4 +134,4 @@ KVC_BUFFER(const int64_t* token_counts, int64_t n, LongBuffer, counts(seqs, $jav
 
 /* One number out: the first element of a long[]. */
 %include <typemaps.i>
-%apply long long* OUTPUT { int64_t* out, int64_t* out_tokens };
+%apply long long* OUTPUT { int64_t* out, int64_t* out_tokens, int64_t* out_written, int64_t* out_n };

@@ -21,6 +21,8 @@ enum class Code : int32_t {
     unsupported = 8,
     forked = 9,
     internal = 10,
+    corrupt = 11,
+    io = 12,
 };
 
 struct [[nodiscard]] Status {

@@ -141,6 +141,16 @@ Status Cache::set_rope_frequencies(int64_t layer, std::span<const double> freque
     return {};
 }
 
+Status Cache::check_frequencies() const {
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const std::vector<double>& rope = layers_[i].rope_frequencies;
+        if (!rope.empty() && std::isnan(rope[0])) {
+            return fail(Code::order, "seq_create: layer ", int64_t(i), " has neither rope_theta nor frequencies of the caller's");
+        }
+    }
+    return {};
+}
+
 Result<uint32_t> Cache::take_slot() {
     if (free_slots_.empty()) {
         if (slots_.size() >= size_t{1} << slot_bits)
@@ -177,12 +187,7 @@ Result<int64_t> Cache::create_sequence(int64_t first_position, int64_t prompt_le
     KVC_TRY(apply_budget(*sequence, 0));
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
-    for (size_t i = 0; i < layers_.size(); i++) {
-        const std::vector<double>& rope = layers_[i].rope_frequencies;
-        if (!rope.empty() && std::isnan(rope[0])) {
-            return fail(Code::order, "seq_create: layer ", int64_t(i), " has neither rope_theta nor frequencies of the caller's");
-        }
-    }
+    KVC_TRY(check_frequencies());
     Result<uint32_t> slot = take_slot();
     if (!slot.ok()) return slot.status();
     return fill_slot(*slot, std::move(sequence));

@@ -5,6 +5,7 @@
 // records that begin reserved for it, and its sequences answer `busy` to everybody else until it ends.
 #pragma once
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -20,6 +21,10 @@ namespace kvc {
 
 class Step;
 struct StepOptions;
+struct SnapshotDraft;
+
+// Asked once for memory of so many bytes; it may answer nullptr, if only the number was wanted.
+using SnapshotPlace = std::function<Result<std::byte*>(int64_t bytes)>;
 
 enum class Part { keys, values };
 
@@ -86,12 +91,20 @@ public:
     Result<int64_t> read_codes(int64_t id, int64_t layer, int64_t head, Part part, std::span<uint8_t> out) const;
     Result<std::vector<int64_t>> read_mass(int64_t id, int64_t layer, int64_t head) const;
 
+    // Writes sequences, or all of them in the order of their ids, as a snapshot; returns its bytes.
+    Result<int64_t> export_snapshot(std::span<const int64_t> ids, bool all, const SnapshotPlace& place) const;
+    // The sequences of a snapshot, checked, for import into this cache. `bytes` must outlive the draft.
+    Result<SnapshotDraft> read_snapshot(std::span<const std::byte> bytes) const;
+    // New sequences from it, in its order; all of them or none.
+    Result<std::vector<int64_t>> import_snapshot(SnapshotDraft draft);
+
     Result<CacheStats> stats() const;
     Result<SequenceStats> sequence_stats(int64_t id) const;
 
 private:
     friend class Step;
     friend class Evictor;
+    friend class SnapshotWriter;
 
     struct SequenceSlot {
         std::unique_ptr<Sequence> sequence;
@@ -119,6 +132,8 @@ private:
     Result<Sequence*> require(int64_t id) const;       // handle error if there is none
     Result<Sequence*> require_idle(int64_t id) const;  // busy error if it is in a step
     Status check_layer_head(int64_t layer, int64_t head) const;
+    // Whether every layer that turns has frequencies by now: before there are sequences.
+    Status check_frequencies() const;
     // A place in the sequence table; giving it back or filling it never fails.
     Result<uint32_t> take_slot();
     int64_t fill_slot(uint32_t slot, std::unique_ptr<Sequence> sequence);
@@ -147,6 +162,12 @@ private:
     RecordId own(RecordId source, int size_class, bool take);
     void release_records(Sequence& sequence);
     void release_entry(const PageEntry& entry);
+
+    // Snapshots (snapshot_export.cpp, snapshot_import.cpp).
+    Result<std::vector<Sequence*>> sequences_to_export(std::span<const int64_t> ids, bool all) const;
+    Status place_drafts(SnapshotDraft& draft);
+    bool allocate_drafts(const SnapshotDraft& draft, std::vector<RecordId>* records);
+    void fill_drafts(SnapshotDraft& draft, std::span<const RecordId> records);
 
     // A kept token and where it lies (read.cpp).
     struct LiveToken {

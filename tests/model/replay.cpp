@@ -77,6 +77,12 @@ kvc_seq Replay::handle_of(const std::string& sequence) const {
     return found == sequences_.end() ? 0 : found->second;
 }
 
+void Replay::adopt(const std::string& name, kvc_seq handle, const Replay& other, const std::string& like) {
+    sequences_[name] = handle;
+    data_[name] = other.data_of(like);
+    first_positions_[name] = other.first_position(like);
+}
+
 // ---- Cache ----
 
 void Replay::layer(const Operation& operation, Outcome&) { shapes_.lines[std::stoll(operation.name(0))] = operation; }

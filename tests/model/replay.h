@@ -44,6 +44,8 @@ public:
     int64_t first_position(const std::string& sequence) const;
     kvc_cache* cache() const { return cache_; }
     kvc_seq handle_of(const std::string& sequence) const;
+    // A sequence that came from elsewhere, under a name; its data goes on as that of `like` in the other replay.
+    void adopt(const std::string& name, kvc_seq handle, const Replay& other, const std::string& like);
 
 private:
     using Verb = void (Replay::*)(const Operation&, Outcome&);

@@ -220,3 +220,31 @@ def test_codec_strings():
 def test_a_missing_library_is_named(tmp_path):
     with pytest.raises(kvc.LibraryError, match="nowhere.so"):
         kvc.Library(tmp_path / "nowhere.so")
+
+
+def test_a_snapshot_goes_on_where_the_sequence_was(cache, tmp_path):
+    sequence = cache.create_sequence()
+    append(cache, [sequence], [200])
+    twin = cache.fork(sequence, 200)
+    carried = cache.import_(cache.export([sequence, twin]))
+    cache.save(tmp_path / "all.kvcs")
+    with kvc.Cache(codec="int4", arena_tokens=1024, arena_sequences=5, **SHAPE) as other:
+        loaded = other.load(tmp_path / "all.kvcs")
+        assert len(carried) == 2 and len(loaded) == 4
+        expected = append(cache, [sequence], [5], seed=9)
+        np.testing.assert_array_equal(append(cache, [carried[0]], [5], seed=9), expected)
+        np.testing.assert_array_equal(append(other, [loaded[0]], [5], seed=9), expected)
+        assert other.export([]) and other.import_(other.export([])) == []
+
+
+def test_damaged_snapshots_and_missing_files_have_exceptions_of_their_own(cache, tmp_path):
+    sequence = cache.create_sequence()
+    append(cache, [sequence], [10])
+    snapshot = bytearray(cache.export([sequence]))
+    snapshot[-20] ^= 1
+    with pytest.raises(kvc.errors.CorruptError):
+        cache.import_(bytes(snapshot))
+    with pytest.raises(OSError):
+        cache.load(tmp_path / "none.kvcs")
+    with kvc.Cache(codec="int8", arena_tokens=1024, **SHAPE) as other, pytest.raises(kvc.ArgumentError, match="codec"):
+        other.import_(cache.export([sequence]))

@@ -7,6 +7,7 @@ from pathlib import Path
 from tree import C_FAMILY, CODE_SUFFIXES, Violation, line_of, without_comments_and_strings
 
 FILE_LINES_MAX = 450
+HEADER_LINES_MAX = 900  # of kvc.h: the whole API is one header on purpose, and most of it is its manual
 FUNCTION_LINES_MAX = 70
 FILE_BYTES_MAX = 1 << 20
 SCOPE = re.compile(r"\b(namespace|class|struct|union|enum|extern)\b(?![^{]*\()")
@@ -16,8 +17,9 @@ NAME = re.compile(r"([~\w:]+)\s*\(")
 def check_file_length(tree):
     for path in tree.code(CODE_SUFFIXES):
         lines = len(tree.text(path).splitlines())
-        if lines > FILE_LINES_MAX:
-            yield Violation(path, lines, f"{lines} lines; at most {FILE_LINES_MAX}")
+        most = HEADER_LINES_MAX if path == "kvc.h" else FILE_LINES_MAX
+        if lines > most:
+            yield Violation(path, lines, f"{lines} lines; at most {most}")
 
 
 def check_file_size(tree):

@@ -227,6 +227,26 @@ public unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
+  public static void kvc_snapshot_export(CacheHandle cache, long* seqs, long n, void* out_, long out_bytes, long* out_written) {
+    kvcPINVOKE.kvc_snapshot_export(cache, seqs, n, out_, out_bytes, out_written);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static void kvc_snapshot_import(CacheHandle cache, void* data, long data_bytes, long* out_, long capacity, long* out_n) {
+    kvcPINVOKE.kvc_snapshot_import(cache, data, data_bytes, out_, capacity, out_n);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static void kvc_snapshot_save(CacheHandle cache, long* seqs, long n, string path) {
+    kvcPINVOKE.kvc_snapshot_save(cache, seqs, n, path);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static void kvc_snapshot_load(CacheHandle cache, string path, long* out_, long capacity, long* out_n) {
+    kvcPINVOKE.kvc_snapshot_load(cache, path, out_, capacity, out_n);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
   public static kvc_layer kvc_layers_new(long n) {
     global::System.IntPtr cPtr = kvcPINVOKE.kvc_layers_new(n);
     kvc_layer ret = (cPtr == global::System.IntPtr.Zero) ? null : new kvc_layer(cPtr, false);

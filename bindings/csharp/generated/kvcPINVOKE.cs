@@ -1125,6 +1125,18 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_stats_get___")]
   public static extern void kvc_seq_stats_get(CacheHandle jarg1, long jarg2, global::System.Runtime.InteropServices.HandleRef jarg3);
 
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_snapshot_export___")]
+  public static extern void kvc_snapshot_export(CacheHandle jarg1, long* jarg2, long jarg3, void* jarg4, long jarg5, long* jarg6);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_snapshot_import___")]
+  public static extern void kvc_snapshot_import(CacheHandle jarg1, void* jarg2, long jarg3, long* jarg4, long jarg5, long* jarg6);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_snapshot_save___")]
+  public static extern void kvc_snapshot_save(CacheHandle jarg1, long* jarg2, long jarg3, string jarg4);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_snapshot_load___")]
+  public static extern void kvc_snapshot_load(CacheHandle jarg1, string jarg2, long* jarg3, long jarg4, long* jarg5);
+
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_layers_new___")]
   public static extern global::System.IntPtr kvc_layers_new(long jarg1);
 

@@ -4003,6 +4003,100 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_stats_get___(void* jarg1, lon
 }
 
 
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_snapshot_export___(void* jarg1, void* jarg2, long long jarg3, void* jarg4, long long jarg5, void* jarg6) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq *arg2 = 0 ;
+  int64_t arg3 ;
+  void *arg4 = 0 ;
+  int64_t arg5 ;
+  int64_t *arg6 = 0 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (kvc_seq *)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  arg4 = (void *)jarg4; 
+  arg5 = (int64_t)jarg5; 
+  arg6 = (int64_t *)jarg6; 
+  result = (kvc_status)kvc_snapshot_export((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,arg4,arg5,arg6,arg7);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_snapshot_import___(void* jarg1, void* jarg2, long long jarg3, void* jarg4, long long jarg5, void* jarg6) {
+  kvc_cache *arg1 = 0 ;
+  void *arg2 = 0 ;
+  int64_t arg3 ;
+  kvc_seq *arg4 = 0 ;
+  int64_t arg5 ;
+  int64_t *arg6 = 0 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (void *)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  arg4 = (kvc_seq *)jarg4; 
+  arg5 = (int64_t)jarg5; 
+  arg6 = (int64_t *)jarg6; 
+  result = (kvc_status)kvc_snapshot_import(arg1,(void const *)arg2,arg3,arg4,arg5,arg6,arg7);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_snapshot_save___(void* jarg1, void* jarg2, long long jarg3, char * jarg4) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq *arg2 = 0 ;
+  int64_t arg3 ;
+  char *arg4 = 0 ;
+  kvc_error *arg5 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg5 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (kvc_seq *)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  arg4 = (char *)jarg4; 
+  result = (kvc_status)kvc_snapshot_save((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,(char const *)arg4,arg5);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_snapshot_load___(void* jarg1, char * jarg2, void* jarg3, long long jarg4, void* jarg5) {
+  kvc_cache *arg1 = 0 ;
+  char *arg2 = 0 ;
+  kvc_seq *arg3 = 0 ;
+  int64_t arg4 ;
+  int64_t *arg5 = 0 ;
+  kvc_error *arg6 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg6 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (char *)jarg2; 
+  arg3 = (kvc_seq *)jarg3; 
+  arg4 = (int64_t)jarg4; 
+  arg5 = (int64_t *)jarg5; 
+  result = (kvc_status)kvc_snapshot_load(arg1,(char const *)arg2,arg3,arg4,arg5,arg6);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
 SWIGEXPORT void * SWIGSTDCALL CSharp_KvcfRaw_kvc_layers_new___(long long jarg1) {
   void * jresult = 0 ;
   int64_t arg1 ;

@@ -260,9 +260,17 @@ typedef long long swig_type_226;
 typedef long long swig_type_227;
 typedef long long swig_type_228;
 typedef long long swig_type_229;
-typedef long long swig_type_230;
-typedef long long swig_type_231;
-typedef _gostring_ swig_type_232;
+typedef _goslice_ swig_type_230;
+typedef _goslice_ swig_type_231;
+typedef _goslice_ swig_type_232;
+typedef _goslice_ swig_type_233;
+typedef _goslice_ swig_type_234;
+typedef _gostring_ swig_type_235;
+typedef _gostring_ swig_type_236;
+typedef _goslice_ swig_type_237;
+typedef long long swig_type_238;
+typedef long long swig_type_239;
+typedef _gostring_ swig_type_240;
 extern void _wrap_Swig_free_raw_34db36d697db1bc7(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_raw_34db36d697db1bc7(swig_intgo arg1);
 extern swig_type_1 _wrap_kvc_version_raw_34db36d697db1bc7(void);
@@ -280,6 +288,8 @@ extern swig_intgo _wrap_KVC_E_NONFINITE_raw_34db36d697db1bc7(void);
 extern swig_intgo _wrap_KVC_E_UNSUPPORTED_raw_34db36d697db1bc7(void);
 extern swig_intgo _wrap_KVC_E_FORKED_raw_34db36d697db1bc7(void);
 extern swig_intgo _wrap_KVC_E_INTERNAL_raw_34db36d697db1bc7(void);
+extern swig_intgo _wrap_KVC_E_CORRUPT_raw_34db36d697db1bc7(void);
+extern swig_intgo _wrap_KVC_E_IO_raw_34db36d697db1bc7(void);
 extern int _wrap_kvc_error_struct_size_get_raw_34db36d697db1bc7(uintptr_t arg1);
 extern void _wrap_kvc_error_status_set_raw_34db36d697db1bc7(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_error_status_get_raw_34db36d697db1bc7(uintptr_t arg1);
@@ -587,10 +597,14 @@ extern uintptr_t _wrap_new_kvc_seq_stats_raw_34db36d697db1bc7(void);
 extern void _wrap_delete_kvc_seq_stats_raw_34db36d697db1bc7(uintptr_t arg1);
 extern swig_intgo _wrap_kvc_stats_get_raw_34db36d697db1bc7(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
 extern swig_intgo _wrap_kvc_seq_stats_get_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_229 arg2, uintptr_t arg3, uintptr_t arg4);
-extern uintptr_t _wrap_kvc_layers_new_raw_34db36d697db1bc7(swig_type_230 arg1);
-extern uintptr_t _wrap_kvc_layers_at_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_231 arg2);
+extern swig_intgo _wrap_kvc_snapshot_export_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_230 arg2, swig_type_231 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_snapshot_import_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_232 arg2, swig_type_233 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_snapshot_save_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_234 arg2, swig_type_235 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_snapshot_load_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_236 arg2, swig_type_237 arg3, swig_voidp arg4, uintptr_t arg5);
+extern uintptr_t _wrap_kvc_layers_new_raw_34db36d697db1bc7(swig_type_238 arg1);
+extern uintptr_t _wrap_kvc_layers_at_raw_34db36d697db1bc7(uintptr_t arg1, swig_type_239 arg2);
 extern void _wrap_kvc_layers_delete_raw_34db36d697db1bc7(uintptr_t arg1);
-extern swig_type_232 _wrap_kvc_abi_mismatch_raw_34db36d697db1bc7(void);
+extern swig_type_240 _wrap_kvc_abi_mismatch_raw_34db36d697db1bc7(void);
 #undef intgo
 */
 import "C"
@@ -767,6 +781,20 @@ func _swig_getKVC_E_INTERNAL() (_swig_ret Kvc_status) {
 }
 
 var KVC_E_INTERNAL Kvc_status = _swig_getKVC_E_INTERNAL()
+func _swig_getKVC_E_CORRUPT() (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	swig_r = (Kvc_status)(C._wrap_KVC_E_CORRUPT_raw_34db36d697db1bc7())
+	return swig_r
+}
+
+var KVC_E_CORRUPT Kvc_status = _swig_getKVC_E_CORRUPT()
+func _swig_getKVC_E_IO() (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	swig_r = (Kvc_status)(C._wrap_KVC_E_IO_raw_34db36d697db1bc7())
+	return swig_r
+}
+
+var KVC_E_IO Kvc_status = _swig_getKVC_E_IO()
 type SwigcptrKvc_error uintptr
 
 func (p SwigcptrKvc_error) Swigcptr() uintptr {
@@ -3389,10 +3417,77 @@ func Kvc_seq_stats_get(arg1 uintptr, arg2 int64, arg3 Kvc_seq_stats, arg4 Kvc_er
 	return swig_r
 }
 
+func Kvc_snapshot_export(arg1 uintptr, arg2 []int64, arg3 []byte, arg4 *int64, arg5 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := arg4
+	_swig_i_4 := getSwigcptr(arg5)
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_export_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_230)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_231)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	return swig_r
+}
+
+func Kvc_snapshot_import(arg1 uintptr, arg2 []byte, arg3 []int64, arg4 *int64, arg5 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := arg4
+	_swig_i_4 := getSwigcptr(arg5)
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_import_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_232)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_233)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	return swig_r
+}
+
+func Kvc_snapshot_save(arg1 uintptr, arg2 []int64, arg3 string, arg4 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := getSwigcptr(arg4)
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_save_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_234)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_235)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	return swig_r
+}
+
+func Kvc_snapshot_load(arg1 uintptr, arg2 string, arg3 []int64, arg4 *int64, arg5 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := arg4
+	_swig_i_4 := getSwigcptr(arg5)
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_load_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), *(*C.swig_type_236)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_237)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	return swig_r
+}
+
 func Kvc_layers_new(arg1 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := arg1
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_34db36d697db1bc7(C.swig_type_230(_swig_i_0))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_34db36d697db1bc7(C.swig_type_238(_swig_i_0))))
 	return swig_r
 }
 
@@ -3400,7 +3495,7 @@ func Kvc_layers_at(arg1 Kvc_layer, arg2 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := getSwigcptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_231(_swig_i_1))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_34db36d697db1bc7(C.uintptr_t(_swig_i_0), C.swig_type_239(_swig_i_1))))
 	return swig_r
 }
 

@@ -5103,6 +5103,215 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1stats_1get(JNIEnv *jenv, j
 }
 
 
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1export(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg2, jobject jarg4, jlongArray jarg6) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq *arg2 = 0 ;
+  int64_t arg3 ;
+  void *arg4 = 0 ;
+  int64_t arg5 ;
+  int64_t *arg6 = 0 ;
+  kvc_error *arg7 = 0 ;
+  int64_t elements2 ;
+  int64_t elements4 ;
+  int64_t temp6 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  
+  arg2 = (kvc_seq *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
+  arg3 = elements2 * 1;
+  
+  
+  arg4 = (void *)kvc_buffer_address(jenv, jarg4, 1, &elements4);
+  arg5 = elements4 * 1;
+  
+  {
+    if (!jarg6) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaNullPointerException, "array null");
+      return ;
+    }
+    if ((*jenv)->GetArrayLength(jenv, jarg6) == 0) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaIndexOutOfBoundsException, "Array must contain at least 1 element");
+      return ;
+    }
+    temp6 = (int64_t)0;
+    arg6 = &temp6; 
+  }
+  result = (kvc_status)kvc_snapshot_export((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,arg4,arg5,arg6,arg7);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  
+  {
+    jlong jvalue = (jlong)temp6;
+    (*jenv)->SetLongArrayRegion(jenv, jarg6, 0, 1, &jvalue);
+  }
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  
+  
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1import(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg2, jobject jarg4, jlongArray jarg6) {
+  kvc_cache *arg1 = 0 ;
+  void *arg2 = 0 ;
+  int64_t arg3 ;
+  kvc_seq *arg4 = 0 ;
+  int64_t arg5 ;
+  int64_t *arg6 = 0 ;
+  kvc_error *arg7 = 0 ;
+  int64_t elements2 ;
+  int64_t elements4 ;
+  int64_t temp6 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  
+  arg2 = (void *)kvc_buffer_address(jenv, jarg2, 1, &elements2);
+  arg3 = elements2 * 1;
+  
+  
+  arg4 = (kvc_seq *)kvc_buffer_address(jenv, jarg4, 8, &elements4);
+  arg5 = elements4 * 1;
+  
+  {
+    if (!jarg6) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaNullPointerException, "array null");
+      return ;
+    }
+    if ((*jenv)->GetArrayLength(jenv, jarg6) == 0) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaIndexOutOfBoundsException, "Array must contain at least 1 element");
+      return ;
+    }
+    temp6 = (int64_t)0;
+    arg6 = &temp6; 
+  }
+  result = (kvc_status)kvc_snapshot_import(arg1,(void const *)arg2,arg3,arg4,arg5,arg6,arg7);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  
+  {
+    jlong jvalue = (jlong)temp6;
+    (*jenv)->SetLongArrayRegion(jenv, jarg6, 0, 1, &jvalue);
+  }
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  
+  
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1save(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg2, jstring jarg4) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq *arg2 = 0 ;
+  int64_t arg3 ;
+  char *arg4 = 0 ;
+  kvc_error *arg5 = 0 ;
+  int64_t elements2 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg5 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  
+  arg2 = (kvc_seq *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
+  arg3 = elements2 * 1;
+  
+  arg4 = 0;
+  if (jarg4) {
+    arg4 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg4, 0);
+    if (!arg4) return ;
+  }
+  result = (kvc_status)kvc_snapshot_save((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,(char const *)arg4,arg5);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  if (arg4) (*jenv)->ReleaseStringUTFChars(jenv, jarg4, (const char *)arg4);
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1load(JNIEnv *jenv, jclass jcls, jlong jarg1, jstring jarg2, jobject jarg3, jlongArray jarg5) {
+  kvc_cache *arg1 = 0 ;
+  char *arg2 = 0 ;
+  kvc_seq *arg3 = 0 ;
+  int64_t arg4 ;
+  int64_t *arg5 = 0 ;
+  kvc_error *arg6 = 0 ;
+  int64_t elements3 ;
+  int64_t temp5 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg6 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = 0;
+  if (jarg2) {
+    arg2 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg2, 0);
+    if (!arg2) return ;
+  }
+  
+  arg3 = (kvc_seq *)kvc_buffer_address(jenv, jarg3, 8, &elements3);
+  arg4 = elements3 * 1;
+  
+  {
+    if (!jarg5) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaNullPointerException, "array null");
+      return ;
+    }
+    if ((*jenv)->GetArrayLength(jenv, jarg5) == 0) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaIndexOutOfBoundsException, "Array must contain at least 1 element");
+      return ;
+    }
+    temp5 = (int64_t)0;
+    arg5 = &temp5; 
+  }
+  result = (kvc_status)kvc_snapshot_load(arg1,(char const *)arg2,arg3,arg4,arg5,arg6);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  {
+    jlong jvalue = (jlong)temp5;
+    (*jenv)->SetLongArrayRegion(jenv, jarg5, 0, 1, &jvalue);
+  }
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  if (arg2) (*jenv)->ReleaseStringUTFChars(jenv, jarg2, (const char *)arg2);
+  
+  
+}
+
+
 SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1layers_1new(JNIEnv *jenv, jclass jcls, jlong jarg1) {
   jlong jresult = 0 ;
   int64_t arg1 ;

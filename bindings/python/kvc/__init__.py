@@ -10,7 +10,7 @@
             out = step.attend(0, q)
 """
 from .cache import Cache, Step, check_supported, plan
-from .errors import (ArgumentError, BusyError, ForkedError, HandleError, InternalError, KvcError, LibraryError, NonFiniteError,
+from .errors import (ArgumentError, BusyError, CorruptError, FileError, ForkedError, HandleError, InternalError, KvcError, LibraryError, NonFiniteError,
                      OrderError, OutOfMemoryError, RangeError, UnsupportedError)
 from .library import Library, default_library
 

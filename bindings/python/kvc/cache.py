@@ -1,5 +1,6 @@
 """Cache and Step: kvc.h's verbs over NumPy arrays, which are read and written in place."""
 import ctypes
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -146,6 +147,29 @@ class Cache:
         self._call("kvc_seq_read_mass", sequence, layer, head, out.ctypes.data, len(out))
         return out
 
+    # ---- snapshots ----
+
+    def export(self, sequences: list[int] | None = None) -> bytes:
+        """The sequences, or all of the cache, as bytes that any cache of the same configuration takes."""
+        chosen, count = self._sequences(sequences)
+        size = ctypes.c_int64()
+        self._call("kvc_snapshot_export", chosen, count, None, 0, _by_ref(size))
+        out = ctypes.create_string_buffer(max(1, size.value))
+        self._call("kvc_snapshot_export", chosen, count, out, size.value, _by_ref(size))
+        return out.raw[:size.value]
+
+    def import_(self, snapshot: bytes) -> list[int]:
+        """New sequences from exported bytes, in the order of the export; all of them or none."""
+        return self._imported("kvc_snapshot_import", snapshot, len(snapshot))
+
+    def save(self, path: str | os.PathLike, sequences: list[int] | None = None) -> None:
+        """export to a file, which is replaced as a whole."""
+        self._call("kvc_snapshot_save", *self._sequences(sequences), os.fsencode(path))
+
+    def load(self, path: str | os.PathLike) -> list[int]:
+        """import_ from a file."""
+        return self._imported("kvc_snapshot_load", os.fsencode(path))
+
     # ---- stats ----
 
     def stats(self) -> SimpleNamespace:
@@ -171,6 +195,20 @@ class Cache:
         if not created:
             raise self.library.exception(error.status, error)
         return created
+
+    @staticmethod
+    def _sequences(sequences: list[int] | None):
+        """As arguments; None is all of the cache, an empty list none of it."""
+        if sequences is None:
+            return None, 0
+        return (ctypes.c_int64 * max(1, len(sequences)))(*sequences), len(sequences)
+
+    def _imported(self, function: str, *source) -> list[int]:
+        count = ctypes.c_int64()
+        self._call(function, *source, None, 0, _by_ref(count))
+        out = (ctypes.c_int64 * max(1, count.value))()
+        self._call(function, *source, out, count.value, _by_ref(count))
+        return list(out[:count.value])
 
     def _number(self, function: str, *arguments) -> int:
         out = ctypes.c_int64()

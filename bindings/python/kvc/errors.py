@@ -50,6 +50,14 @@ class InternalError(KvcError):
     status_name = "KVC_E_INTERNAL"
 
 
+class CorruptError(KvcError, ValueError):
+    status_name = "KVC_E_CORRUPT"
+
+
+class FileError(KvcError, OSError):
+    status_name = "KVC_E_IO"
+
+
 class LibraryError(KvcError):
     """libkvc was not found, or is another version than this binding can use."""
 

@@ -61,6 +61,10 @@ _SIGNATURES = {
     "kvc_seq_read_mass": (_I32, [_POINTER, _I64, _I64, _I64, _POINTER, _I64, _POINTER]),
     "kvc_stats_get": (_I32, [_POINTER, _POINTER, _POINTER]),
     "kvc_seq_stats_get": (_I32, [_POINTER, _I64, _POINTER, _POINTER]),
+    "kvc_snapshot_export": (_I32, [_POINTER, _POINTER, _I64, _POINTER, _I64, _POINTER, _POINTER]),
+    "kvc_snapshot_import": (_I32, [_POINTER, _POINTER, _I64, _POINTER, _I64, _POINTER, _POINTER]),
+    "kvc_snapshot_save": (_I32, [_POINTER, _POINTER, _I64, _TEXT, _POINTER]),
+    "kvc_snapshot_load": (_I32, [_POINTER, _TEXT, _POINTER, _I64, _POINTER, _POINTER]),
 }
 
 

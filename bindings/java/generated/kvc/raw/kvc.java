@@ -141,6 +141,14 @@ public class kvc implements kvcConstants {
 
   public static void kvc_seq_stats_get(long cache, long seq, kvc_seq_stats out) { kvcJNI.kvc_seq_stats_get(cache, seq, kvc_seq_stats.getCPtr(out), out); }
 
+  public static void kvc_snapshot_export(long cache, java.nio.LongBuffer seqs, java.nio.ByteBuffer out, long[] out_written) { kvcJNI.kvc_snapshot_export(cache, longs(seqs, false), bytes(out, true), out_written); }
+
+  public static void kvc_snapshot_import(long cache, java.nio.ByteBuffer data, java.nio.LongBuffer out, long[] out_n) { kvcJNI.kvc_snapshot_import(cache, bytes(data, false), longs(out, true), out_n); }
+
+  public static void kvc_snapshot_save(long cache, java.nio.LongBuffer seqs, String path) { kvcJNI.kvc_snapshot_save(cache, longs(seqs, false), path); }
+
+  public static void kvc_snapshot_load(long cache, String path, java.nio.LongBuffer out, long[] out_n) { kvcJNI.kvc_snapshot_load(cache, path, longs(out, true), out_n); }
+
   public static kvc_layer kvc_layers_new(long n) {
     long cPtr = kvcJNI.kvc_layers_new(n);
     return (cPtr == 0) ? null : new kvc_layer(cPtr, false);

@@ -310,6 +310,10 @@ class kvcJNI {
   public final static native void delete_kvc_seq_stats(long jarg1);
   public final static native void kvc_stats_get(long jarg1, long jarg2, kvc_stats jarg2_);
   public final static native void kvc_seq_stats_get(long jarg1, long jarg2, long jarg3, kvc_seq_stats jarg3_);
+  public final static native void kvc_snapshot_export(long jarg1, java.nio.LongBuffer jarg2, java.nio.ByteBuffer jarg4, long[] jarg6);
+  public final static native void kvc_snapshot_import(long jarg1, java.nio.ByteBuffer jarg2, java.nio.LongBuffer jarg4, long[] jarg6);
+  public final static native void kvc_snapshot_save(long jarg1, java.nio.LongBuffer jarg2, String jarg4);
+  public final static native void kvc_snapshot_load(long jarg1, String jarg2, java.nio.LongBuffer jarg3, long[] jarg5);
   public final static native long kvc_layers_new(long jarg1);
   public final static native long kvc_layers_at(long jarg1, kvc_layer jarg1_, long jarg2);
   public final static native void kvc_layers_delete(long jarg1, kvc_layer jarg1_);

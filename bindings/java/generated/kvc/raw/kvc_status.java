@@ -19,7 +19,9 @@ public enum kvc_status {
   KVC_E_NONFINITE(7),
   KVC_E_UNSUPPORTED(8),
   KVC_E_FORKED(9),
-  KVC_E_INTERNAL(10);
+  KVC_E_INTERNAL(10),
+  KVC_E_CORRUPT(11),
+  KVC_E_IO(12);
 
   public final int swigValue() {
     return swigValue;

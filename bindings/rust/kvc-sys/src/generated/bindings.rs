@@ -25,6 +25,8 @@ impl kvc_status {
     pub const KVC_E_UNSUPPORTED: kvc_status = kvc_status(8);
     pub const KVC_E_FORKED: kvc_status = kvc_status(9);
     pub const KVC_E_INTERNAL: kvc_status = kvc_status(10);
+    pub const KVC_E_CORRUPT: kvc_status = kvc_status(11);
+    pub const KVC_E_IO: kvc_status = kvc_status(12);
     pub const KVC_STATUS_MAX_: kvc_status = kvc_status(2147483647);
 }
 #[repr(transparent)]
@@ -1119,6 +1121,51 @@ extern "C" {
         cache: *const kvc_cache,
         seq: kvc_seq,
         out: *mut kvc_seq_stats,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_snapshot_export(
+        cache: *const kvc_cache,
+        seqs: *const kvc_seq,
+        n: i64,
+        out: *mut ::core::ffi::c_void,
+        out_bytes: i64,
+        out_written: *mut i64,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_snapshot_import(
+        cache: *mut kvc_cache,
+        data: *const ::core::ffi::c_void,
+        data_bytes: i64,
+        out: *mut kvc_seq,
+        capacity: i64,
+        out_n: *mut i64,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_snapshot_save(
+        cache: *const kvc_cache,
+        seqs: *const kvc_seq,
+        n: i64,
+        path: *const ::core::ffi::c_char,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_snapshot_load(
+        cache: *mut kvc_cache,
+        path: *const ::core::ffi::c_char,
+        out: *mut kvc_seq,
+        capacity: i64,
+        out_n: *mut i64,
         err: *mut kvc_error,
     ) -> kvc_status;
 }

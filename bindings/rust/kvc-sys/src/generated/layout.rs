@@ -12,7 +12,7 @@ layout! {
     struct kvc_evict_report { struct_size, reserved, tokens_evicted, records_freed, bytes_freed, tokens_repacked }
     struct kvc_stats { struct_size, open_steps, arena_bytes, bound_bytes, record_bytes, sink_bytes, window_bytes, code_bytes, side_bytes, reserved_bytes, table_bytes, scratch_bytes, sequences, tokens_appended, tokens_evicted, pages_quantized, tokens_requantized, slow_calls }
     struct kvc_seq_stats { struct_size, reserved, tokens, record_bytes, shared_bytes, table_bytes, fp16_bytes, codec_bits, effective_bits }
-    enum kvc_status { KVC_OK, KVC_E_ARGUMENT, KVC_E_HANDLE, KVC_E_RANGE, KVC_E_ORDER, KVC_E_BUSY, KVC_E_NO_MEMORY, KVC_E_NONFINITE, KVC_E_UNSUPPORTED, KVC_E_FORKED, KVC_E_INTERNAL }
+    enum kvc_status { KVC_OK, KVC_E_ARGUMENT, KVC_E_HANDLE, KVC_E_RANGE, KVC_E_ORDER, KVC_E_BUSY, KVC_E_NO_MEMORY, KVC_E_NONFINITE, KVC_E_UNSUPPORTED, KVC_E_FORKED, KVC_E_INTERNAL, KVC_E_CORRUPT, KVC_E_IO }
     enum kvc_dtype { KVC_DTYPE_DEFAULT, KVC_F16, KVC_F32, KVC_BF16 }
     enum kvc_device { KVC_DEVICE_DEFAULT, KVC_CPU }
     enum kvc_part { KVC_PART_UNSET, KVC_KEYS, KVC_VALUES }
