@@ -15,7 +15,7 @@ STAGES := check-tidy format-check test-release test-cuda test-package test-bindi
 STAGES_FULL := $(STAGES) test-bars test-neon-full test-tsan-full test-avx512 test-debug tidy
 
 .PHONY: build library debug cuda gates demo eval bench test test-full clean help format format-check tidy asan tsan neon \
-        avx512 test-avx512 test-debug test-neon-full test-tsan-full test-bars $(STAGES)
+        fuzz-snapshot avx512 test-avx512 test-debug test-neon-full test-tsan-full test-bars $(STAGES)
 
 define configure_and_build
 	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
@@ -123,11 +123,17 @@ test-asan asan: ## the C++ and C tests under the address and undefined-behaviour
 test-tsan tsan: ## what runs threads, under the thread sanitizer: the C API, scripts, examples, and of the laws those that name threads
 	@$(SETUP) build test
 	$(call configure_and_build,tsan)
-	@$(CTEST) --test-dir build/tsan -E '^(laws|kernels)$$'
+	@$(CTEST) --test-dir build/tsan -E '^(laws|kernels|snapshot)$$'
 	@build/tsan/tests/laws/kvc_laws_tests -tc='*thread*'
 
 test-tsan-full: test-tsan ## the kernels and all laws too, which take long and run on one thread
-	@$(CTEST) --test-dir build/tsan -R '^(laws|kernels)$$'
+	@$(CTEST) --test-dir build/tsan -R '^(laws|kernels|snapshot)$$'
+
+SECONDS := 3600
+fuzz-snapshot: ## mutated snapshots under the sanitizers for SECONDS=3600; adds a row to tests/snapshot/fuzz_ledger.md
+	@$(SETUP) build test
+	@cmake --preset asan && cmake --build --preset asan -j$(JOBS) --target kvc_snapshot_tests
+	@tests/snapshot/fuzz $(SECONDS)
 
 format: ## rewrite the C and C++ sources in the project's format
 	@$(SETUP) python

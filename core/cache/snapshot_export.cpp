@@ -91,6 +91,7 @@ void SnapshotWriter::write_head(const Sequence& sequence, size_t layer, const He
                 out.put(uint64_t(each));
         }
     }
+    out.put(uint32_t{0});  // tokens that stand for others
 }
 
 void SnapshotWriter::write_sequence(const Sequence& sequence, ByteWriter& out) {

@@ -45,7 +45,7 @@ Status DraftReader::stop() const {
 int64_t DraftReader::least_bytes() const {
     Size bytes = 6 * 8 + 4;
     for (const Layer& layer : layers_)
-        bytes = bytes + Size(6 * 8) + Size(layer.kv_heads) * Size(4 + 8 + 4);
+        bytes = bytes + Size(6 * 8) + Size(layer.kv_heads) * Size(4 + 8 + 4 + 4);
     return bytes.value();
 }
 
@@ -119,6 +119,7 @@ void DraftReader::read_head(const Sequence& sequence, size_t layer, HeadPages* h
     head->mass.resize(size_t(mass));
     std::generate(head->mass.begin(), head->mass.end(), [&] { return number(); });
     read_queries(layer, head);
+    if (in_.get<uint32_t>() != 0) fault_ = "the number of tokens that stand for others";
 }
 
 Status DraftReader::read_layer(Sequence& sequence, size_t layer) {

@@ -30,6 +30,35 @@ void SmallCache::append_all(kvc_step* step, int64_t tokens) {
         REQUIRE(kvc_append(step, layer, k.data(), bytes, v.data(), bytes, &error) == KVC_OK);
 }
 
+namespace {
+
+std::vector<Call> snapshot_calls() {
+    static thread_local int64_t number = 0;
+    static thread_local int64_t numbers[64];
+    static thread_local uint8_t bytes[64];
+    return {
+        {"snapshot_export", true,
+         [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_snapshot_export(c, &s, 1, nullptr, 0, &number, e); }},
+        {"snapshot_save", true,
+         [](kvc_cache* c, kvc_seq s, kvc_error* e) {
+             const kvc_status status = kvc_snapshot_save(c, &s, 1, "/dev/null/none", e);  // valid calls fail at the file alone
+             return status == KVC_E_IO ? KVC_OK : status;
+         }},
+        {"snapshot_import", false,
+         [](kvc_cache* c, kvc_seq, kvc_error* e) {
+             const kvc_status status = kvc_snapshot_import(c, bytes, 64, numbers, 64, &number, e);
+             return status == KVC_E_CORRUPT ? KVC_OK : status;
+         }},
+        {"snapshot_load", false,
+         [](kvc_cache* c, kvc_seq, kvc_error* e) {
+             const kvc_status status = kvc_snapshot_load(c, "/dev/null/none", numbers, 64, &number, e);
+             return status == KVC_E_IO ? KVC_OK : status;
+         }},
+    };
+}
+
+}  // namespace
+
 std::vector<Call> cache_calls() {
     // Buffers of the calling thread's own: the calls may run on several threads at once.
     static thread_local int64_t number = 0;
@@ -37,7 +66,7 @@ std::vector<Call> cache_calls() {
     static thread_local float floats[4096];
     static thread_local uint8_t bytes[64];
     const auto made = [](int64_t handle, kvc_error* error) { return handle ? KVC_OK : status_of(error); };
-    return {
+    std::vector<Call> calls = {
         {"sink_logits_set", false, [](kvc_cache* c, kvc_seq, kvc_error* e) { return kvc_sink_logits_set(c, 0, floats, 4, e); }},
         {"rope_frequencies_set", false,
          [](kvc_cache* c, kvc_seq, kvc_error* e) {
@@ -90,6 +119,9 @@ std::vector<Call> cache_calls() {
         {"seq_destroy", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_destroy(c, s, e); }},
         {"destroy", false, [](kvc_cache* c, kvc_seq, kvc_error* e) { return kvc_destroy(c, e); }},
     };
+    const std::vector<Call> snapshots = snapshot_calls();
+    calls.insert(calls.end() - 2, snapshots.begin(), snapshots.end());  // before those that end what the others use
+    return calls;
 }
 
 std::vector<StepCall> step_calls() {

@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 #include <functional>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 #include "kvc.h"
@@ -58,6 +59,27 @@ struct Exhausted {
         }
         FAIL(name << " never succeeds");
         return 0;
+    }
+
+    // Both sequences out and in again, through memory and through a file.
+    void snapshots() {
+        const kvc_seq seqs[2] = {seq, forked};
+        int64_t bytes = 0;
+        CHECK(until_it_succeeds("export: size",
+                                [&] { return kvc_snapshot_export(cache, seqs, 2, nullptr, 0, &bytes, &err) == KVC_OK; }) > 0);
+        std::vector<unsigned char> snapshot(static_cast<size_t>(bytes));
+        CHECK(until_it_succeeds(
+                  "export", [&] { return kvc_snapshot_export(cache, seqs, 2, snapshot.data(), bytes, &bytes, &err) == KVC_OK; }) > 0);
+        const std::string path = "kvc_exhausted_" + std::to_string(getpid()) + ".kvcs";
+        kvc_seq made[4] = {};
+        CHECK(until_it_succeeds(
+                  "import", [&] { return kvc_snapshot_import(cache, snapshot.data(), bytes, made, 2, nullptr, &err) == KVC_OK; }) > 0);
+        CHECK(until_it_succeeds("save", [&] { return kvc_snapshot_save(cache, seqs, 2, path.c_str(), &err) == KVC_OK; }) > 0);
+        CHECK(until_it_succeeds("load", [&] { return kvc_snapshot_load(cache, path.c_str(), made + 2, 2, nullptr, &err) == KVC_OK; }) >
+              0);
+        CHECK(unlink(path.c_str()) == 0);
+        for (const kvc_seq each : made)
+            CHECK(kvc_seq_destroy(cache, each, nullptr) == KVC_OK);
     }
 
     void step(int64_t tokens, bool accumulate, int64_t accepted) {
@@ -113,6 +135,7 @@ TEST_CASE("exhausted: every call of a session answers for every allocation that 
                 }) > 0);
                 CHECK(x.until_it_succeeds(
                           "truncate", [&] { return kvc_seq_truncate(x.cache, x.seq, 170, KVC_CUT_INEXACT, &x.err) == KVC_OK; }) > 0);
+                x.snapshots();
                 CHECK(kvc_seq_destroy(x.cache, x.seq, nullptr) == KVC_OK);
                 CHECK(kvc_seq_destroy(x.cache, x.forked, nullptr) == KVC_OK);
                 CHECK(x.stats().record_bytes == 0);
