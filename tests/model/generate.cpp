@@ -246,10 +246,6 @@ private:
     }
 
     void evict() {
-        // Pages of a sliding window leave by age; what an eviction adds to that is a law test's matter.
-        const std::vector<kvc_layer>& layers_of_all = run_.shapes().layers;
-        if (std::any_of(layers_of_all.begin(), layers_of_all.end(), [](const kvc_layer& l) { return l.sliding_window > 0; }))
-            return observe();
         const std::string name = sequence_name();
         const SequenceState* s = run_.sequence(name);
         const int64_t length = s ? s->length : 0;

@@ -106,22 +106,24 @@ bool ReferenceModel::acts_on_something(const EvictRequest& request) const {
 kvc_status ReferenceModel::decide(SequenceState& s, const EvictRequest& request, int64_t* out_evicted, const Chooser& choose_head) {
     const Range layers = range(request.layer_begin, request.layer_end, static_cast<int64_t>(shapes_.size()));
     if (!acts_on_something(request)) return KVC_E_ARGUMENT;
-    std::vector<std::pair<std::vector<Row>*, std::vector<bool>>> decisions;
+    struct Decision {
+        int64_t layer, head;
+        std::vector<bool> keep;
+    };
+    std::vector<Decision> decisions;
     for (int64_t l = layers.begin; l < layers.end; ++l) {
         const Range heads = range(request.head_begin, request.head_end, shapes_[l].kv_heads);
         for (int64_t head = heads.begin; head < heads.end; ++head) {
             std::optional<std::vector<bool>> keep = choose_head(l, head);
             if (!keep) return KVC_E_ARGUMENT;
             if (rope_.in_cache && leaves_gap(s, l, head, *keep)) return KVC_E_UNSUPPORTED;
-            decisions.emplace_back(&s.layers[l].heads[head], std::move(*keep));
+            decisions.push_back({l, head, std::move(*keep)});
         }
     }
     *out_evicted = 0;
-    for (auto& [rows, keep] : decisions)
-        for (size_t j = 0; j < rows->size(); ++j) {
-            *out_evicted += (*rows)[j].live && !keep[j];
-            (*rows)[j].live = (*rows)[j].live && keep[j];
-        }
+    for (const Decision& decision : decisions)
+        for (int64_t j : live_of(s, decision.layer, decision.head))
+            if (!decision.keep[j]) s.layers[decision.layer].heads[decision.head][j].live = false, ++*out_evicted;
     if (*out_evicted > 0) s.evicted = true, s.event_floor = s.length;
     return KVC_OK;
 }
