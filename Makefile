@@ -100,7 +100,9 @@ test-bars: ## the quality bars at full length: every preset on 2,048 tokens with
 	./kvc-eval --model smollm2 --tokens 2048 --json out/bars_smollm2.json \
 	  --modes "fp16,bf16,int8,int4,int3,k3v2,int2,kivi4,kivi2,streaming:4+512,streaming:20%,h2o:20%,h2o:50%,streaming:20%,sinks=0"
 	./kvc-eval --model gemma3 --tokens 1024 --needles 0 --modes int8,int4,int2 --json out/bars_gemma3.json
-	@$(PYTHON) tests/quality/full_bars.py out/bars_smollm2.json out/bars_gemma3.json
+	./kvc-eval --model gemma3 --tokens 1024 --write-dump out/gemma3.safetensors
+	./kvc-eval --dump out/gemma3.safetensors --modes int8,int4,k3v2,int2 --json out/bars_gemma3_dump.json
+	@$(PYTHON) tests/quality/full_bars.py out/bars_smollm2.json out/bars_gemma3.json out/bars_gemma3_dump.json
 
 test-neon neon: ## the C++ and C tests for aarch64, under qemu
 	@$(SETUP) build test cross

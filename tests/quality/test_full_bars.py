@@ -1,6 +1,6 @@
 """full_bars.py notices every kind of miss; the long runs that it judges are `make test-bars`."""
 import pytest
-from full_bars import BARS, CONTROL, CONTROL_KL, disordered, missed
+from full_bars import BARS, CONTROL, CONTROL_KL, OUTPUT_BARS, disordered, missed, outputs_missed
 
 
 def reached() -> dict:
@@ -41,3 +41,13 @@ def test_a_control_that_is_not_far_off_is_a_miss():
 @pytest.mark.parametrize("errors, holds", [((1, 2, 3), True), ((1, 1, 3), False), ((1, 3, 2), False), ((2, 1, 3), False)])
 def test_order(errors, holds):
     assert (disordered({name: {"kl": kl} for name, kl in zip(("int8", "int4", "int2"), errors)}) == []) == holds
+
+
+@pytest.mark.parametrize("name", OUTPUT_BARS)
+def test_an_output_error_above_its_bar_is_named(name):
+    results = {preset: {"worst_error": bar, "worst_layer": 0} for preset, bar in OUTPUT_BARS.items()}
+    assert outputs_missed(results) == []
+    for error in (OUTPUT_BARS[name] * 1.01, float("nan")):
+        assert [line.split(": ")[0] for line in outputs_missed(results | {name: {"worst_error": error, "worst_layer": 0}})] == [name]
+    del results[name]
+    assert outputs_missed(results) == [f"{name}: not measured"]
