@@ -7,15 +7,20 @@ from pathlib import Path
 
 import kvc
 
+from .assign import assign_lines, assign_report, calibration_text, candidates_of, choose, parse_budget, probe_dump, probe_model
 from .dump import dump_model, read_dump, write_dump
 from .evaluate import Evaluation
 from .known_models import KNOWN
 from .modes import Mode, parse_mode, split_modes
 from .needles import needle_prompts
 from .output_error import check_decode, error_report
+from .recommend import TASKS, check_request, read_results, recommend, recommend_lines
+from .study import GROUPS, parse_groups, run_study
 from .subject import Subject
+from .tasks import add_tasks, parse_lengths, task_prompts
 
 FAILED, WRONG_USAGE = 1, 2
+ASSIGNED = ["fp16", "int8", "int4", "int3", "k3v2", "int2"]  # what --assign chooses among unless told
 
 
 def main() -> int:
@@ -28,27 +33,49 @@ def main() -> int:
     return 0
 
 
+VERBS = ("write_dump", "assign", "recommend", "study")  # at most one of them; without any, modes are judged
+
+
 def run(arguments: argparse.Namespace) -> None:
+    _check(arguments)
     modes = _modes(arguments)
+    if arguments.write_dump:
+        _write_dump(arguments)
+    elif arguments.assign:
+        _assign(arguments, modes)
+    elif arguments.recommend:
+        _recommend(arguments, modes)
+    elif arguments.study:
+        _study(arguments)
+    else:
+        _write_reports(arguments, _judge_dump(arguments, modes) if arguments.dump else _judge_model(arguments, modes))
+
+
+def _check(arguments: argparse.Namespace) -> None:
     for option in ("chunk", "decode"):
         if getattr(arguments, option) < 1:
             raise ValueError(f"--{option} {getattr(arguments, option)}: it must be at least 1")
     if arguments.needles < 0:
         raise ValueError(f"--needles {arguments.needles}: it must be at least 0")
-    if arguments.dump and arguments.write_dump:
-        raise ValueError("--dump reads a dump, --write-dump makes one of a model: give one of them")
-    if arguments.dump:
-        report = _judge_dump(arguments, modes)
-    elif arguments.write_dump:
-        _write_dump(arguments)
-        return
-    else:
-        report = _judge_model(arguments, modes)
-    _write_reports(arguments, report)
+    verbs = ["--" + verb.replace("_", "-") for verb in VERBS if getattr(arguments, verb)]
+    if len(verbs) > 1:
+        raise ValueError(f"{' and '.join(verbs)}: give one of them")
+    if arguments.dump and verbs not in ([], ["--assign"]):
+        raise ValueError(f"--dump and {verbs[0]}: give one of them")
+    if arguments.dump and arguments.tasks:
+        raise ValueError("--tasks needs a model, which --dump has not")
+    if arguments.calibrate and not arguments.assign:
+        raise ValueError("--calibrate writes what --assign finds: give its bytes")
+    if arguments.recommend:
+        check_request(arguments.task, arguments.max_kl)
+    for option in ("results", "task", "max_kl"):
+        if getattr(arguments, option) is not None and not arguments.recommend:
+            raise ValueError(f"--{option.replace('_', '-')} belongs to --recommend")
 
 
 def _modes(arguments: argparse.Namespace) -> list[Mode]:
-    modes = [parse_mode(name) for name in (split_modes(arguments.modes) if arguments.modes else kvc.default_library().presets())]
+    names = split_modes(arguments.modes) if arguments.modes else ASSIGNED if arguments.assign else kvc.default_library().presets()
+    modes = [parse_mode(name) for name in names]
     for mode in modes:
         if not mode.codec.startswith("@"):
             kvc.default_library().codec_format(mode.codec)  # a wrong name fails now, not after minutes
@@ -64,12 +91,18 @@ def _judge_model(arguments: argparse.Namespace, modes: list[Mode]) -> dict:
     needles = needle_prompts(subject.haystack, tokenizer, arguments.needles) if arguments.needles else []
     if arguments.needles and not needles:
         show(f"{arguments.text} is too short to hide needles in: needle will be null")
+    prompts = task_prompts(model, subject.haystack, subject.tokenizer, parse_lengths(arguments.tasks), arguments.chunk) if arguments.tasks else []
     evaluation = Evaluation(model, modes, tokens, arguments.chunk, arguments.threads, progress=show)
     reference, results = evaluation.run(needles)
+    if prompts:
+        add_tasks(model, modes, prompts, reference, results, arguments.chunk, arguments.threads, show)
+    return _about(arguments, subject) | {"needle_prompts": len(needles), "reference": reference, "modes": results}
+
+
+def _about(arguments: argparse.Namespace, subject: Subject) -> dict:
     return {
-        "model": arguments.model, "model_name": model.name, "tokens": len(tokens), "start": arguments.start, "chunk": arguments.chunk,
-        "text": subject.text_name, "library": kvc.default_library().version(),
-        "needle_prompts": len(needles), "reference": reference, "modes": results,
+        "model": arguments.model, "model_name": subject.model.name, "tokens": len(subject.tokens), "start": arguments.start,
+        "chunk": arguments.chunk, "text": subject.text_name, "library": kvc.default_library().version(),
     }
 
 
@@ -87,13 +120,49 @@ def _write_dump(arguments: argparse.Namespace) -> None:
     show(f"{arguments.write_dump}: q, k and v of {len(dump.layers)} layers over {dump.tokens} tokens")
 
 
+def _assign(arguments: argparse.Namespace, modes: list[Mode]) -> None:
+    candidates = candidates_of(modes)
+    if arguments.dump:
+        dump = read_dump(arguments.dump)
+        name, probe = dump.name, lambda: probe_dump(dump, candidates, arguments.threads, show)
+        fp16_bytes = dump.fp16_bytes()
+    else:
+        subject = Subject(arguments)
+        name, probe = subject.model.name, lambda: probe_model(subject.model, subject.tokens, candidates, arguments.threads, show)
+        fp16_bytes = subject.model.shape.fp16_bytes(arguments.tokens)
+    budget = parse_budget(arguments.assign, fp16_bytes)  # before the probe, which takes a while
+    measured = probe()
+    chosen = choose(measured, budget)
+    report = assign_report(measured, budget, chosen)
+    print("\n".join(assign_lines(report)))
+    if arguments.calibrate:
+        _write(arguments.calibrate, calibration_text(name, arguments.assign, measured, chosen))
+    _write_reports(arguments, {"model_name": name, "library": kvc.default_library().version(), "assignment": report})
+
+
+def _recommend(arguments: argparse.Namespace, modes: list[Mode]) -> None:
+    report = read_results(arguments.results) if arguments.results else _judge_model(arguments, modes)
+    report["recommendation"] = recommend(report, arguments.task, arguments.max_kl)
+    print("\n".join(recommend_lines(report["recommendation"])))
+    _write_reports(arguments, report)
+    if not report["recommendation"]["chosen"]:
+        raise RuntimeError("no mode will do")
+
+
+def _study(arguments: argparse.Namespace) -> None:
+    groups = parse_groups(arguments.study)
+    subject = Subject(arguments)
+    found = run_study(subject.model, subject.tokens, groups, arguments.chunk, arguments.threads, show)
+    _write_reports(arguments, _about(arguments, subject) | {"study": found})
+
+
 def _write_reports(arguments: argparse.Namespace, report: dict) -> None:
     if arguments.json:
         _write(arguments.json, json.dumps(report, indent=1) + "\n")
     if arguments.html:
-        from .report import write_dump_report, write_report  # matplotlib takes a second to load
+        from .report import write_report  # matplotlib takes a second to load
 
-        _write(arguments.html, write_dump_report(report) if "dump" in report else write_report(report))
+        _write(arguments.html, write_report(report))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,6 +182,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dump", help="a safetensors file of queries, keys and values: judge its attention outputs instead of a model")
     parser.add_argument("--decode", type=int, default=128, help="last tokens of a dump that are attended to one by one (default 128)")
     parser.add_argument("--write-dump", help="write such a file from the model and the text, and stop")
+    parser.add_argument("--tasks", help="lengths of needle haystacks, such as 512,1024,2048: a needle grid, copying and a summary besides")
+    parser.add_argument("--assign", help="bytes (6MiB) or bits per element (3.5bits): choose a codec per layer among those of --modes")
+    parser.add_argument("--calibrate", help="where to write the assignment, for codec = \"@FILE\"")
+    parser.add_argument("--recommend", action="store_true", help="name the mode of fewest bits that serves --task within --max-kl")
+    parser.add_argument("--task", help=", ".join(TASKS))
+    parser.add_argument("--max-kl", type=float)
+    parser.add_argument("--results", help="recommend from the --json of an earlier run")
+    parser.add_argument("--study", help=f"common claims, measured: {', '.join(GROUPS)}, by commas, or all")
     parser.add_argument("--json", help="where to write the figures")
     parser.add_argument("--html", help="where to write a report with plots, one self-contained file")
     return parser
