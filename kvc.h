@@ -217,6 +217,7 @@ typedef struct kvc_plan {
     int64_t max_sequences; /* most sequences of `tokens` tokens in such an arena; 0 = none fits */
     double codec_bits;     /* bits per element of a code record, padding included, mean over layers */
     double effective_bits; /* record_bytes * 8 / elements: sinks, window and partial records included, tables not */
+    int64_t checkpoint_bytes; /* records that an entry of the prefix index at `tokens` holds alone, once its source has gone on */
 } kvc_plan;
 
 KVC_API kvc_status kvc_plan_request_init(kvc_plan_request* request, int64_t struct_size);
@@ -367,6 +368,72 @@ KVC_API kvc_status kvc_evict(kvc_cache* cache, kvc_seq seq, const float* scores,
  * KVC_E_UNSUPPORTED, what would leave a gap anywhere but behind the sinks. */
 KVC_API kvc_status kvc_evict_keep(kvc_cache* cache, kvc_seq seq, const int64_t* positions, int64_t n, const kvc_evict_options* options,
                                   kvc_evict_report* out, kvc_error* err);
+
+/* ---- Prefix index ---- */
+
+/* What was computed for one prompt serves the next that begins alike. Publish a sequence under its tokens; look up a prompt and get
+ * a sequence that shares the pages of the longest entry; run the rest. An entry is a fork in the index: it shares whole pages, keeps
+ * what its source evicted as its source had it, and costs the 16-bit tokens of the window (kvc_plan.checkpoint_bytes) once the source
+ * has gone on.
+ *
+ * Of an entry of n tokens that shares p with a prompt of q, L = min(n, p, q - 1) tokens are taken, if L is at or above the exact floor
+ * that its source had; otherwise a shorter entry, otherwise none. So a hit equals the source as it was at L, bit for bit, and any run
+ * that was fed the same keys, values and, where a policy scores attention, queries in the same kernel classes (kvc_seq_prompt_set).
+ * Entries serve lookups of their own first_position and budgets alone: with a policy in percent, set options.context_tokens.
+ *
+ * Tokens are any numbers that stand for the model's input, such as ids or hashes of images. Salts keep tenants apart: at most 4,096
+ * bytes, compared like the tokens on every hit; entries are found by SHA-256 over salt and pages of 64 tokens, never taken by it.
+ * An index knows one model with one set of weights: clear it when they change.
+ *
+ * Where the arena has no room for a begin, fork, truncate, evict, publish or lookup, the least recently used entries are dropped first,
+ * as few as make room, and none if all would not; pinned ones never. A call that runs out of host memory may have dropped some. */
+typedef struct kvc_prefix_options {
+    uint32_t struct_size;
+    int32_t pinned; /* 1 = the entry stays until it is removed */
+} kvc_prefix_options;
+
+typedef struct kvc_prefix_hit {
+    uint32_t struct_size;
+    int32_t reserved;
+    int64_t tokens; /* L, which the new sequence holds; 0 = a miss */
+    int64_t shared; /* the most tokens that the prompt shares with an entry, whether that can be cut there or not */
+} kvc_prefix_hit;
+
+typedef struct kvc_prefix_stats {
+    uint32_t struct_size;
+    int32_t reserved;
+    int64_t entries;
+    int64_t tokens;       /* of all entries, each in full */
+    int64_t record_bytes; /* records that entries hold, each once, those included that sequences hold too */
+    int64_t host_bytes;   /* of tokens and digests; part of kvc_stats.table_bytes */
+    int64_t budget_bytes; /* of kvc_prefix_budget_set */
+    int64_t hits, misses; /* lookups since creation */
+    int64_t hit_tokens;   /* sum of their L */
+    int64_t evictions;    /* entries dropped for room or budget */
+} kvc_prefix_stats;
+
+KVC_API kvc_status kvc_prefix_options_init(kvc_prefix_options* options, int64_t struct_size);
+/* Publishes the first n tokens of a sequence, which stays as it is; n at or above its exact floor, otherwise KVC_E_RANGE. The same
+ * tokens again refresh their entry, or replace it if the new floor is lower. Options may be NULL. KVC_E_NO_MEMORY if the arena or the
+ * budget has no room. */
+KVC_API kvc_status kvc_prefix_publish(kvc_cache* cache, kvc_seq seq, const int64_t* tokens, int64_t n, const void* salt,
+                                      int64_t salt_bytes, const kvc_prefix_options* options, kvc_error* err);
+/* A new sequence with the longest published beginning of a prompt of n tokens, an empty one if there is none; the caller appends the
+ * prompt's tokens from out->tokens on. Options (as of kvc_seq_create, may be NULL) count the whole prompt. out->struct_size must be
+ * set. 0 on failure. */
+KVC_API kvc_seq kvc_prefix_lookup(kvc_cache* cache, const int64_t* tokens, int64_t n, const void* salt, int64_t salt_bytes,
+                                  const kvc_seq_options* options, kvc_prefix_hit* out, kvc_error* err);
+/* Removes all entries of the salt whose tokens begin with these, pinned ones too; n = 0: all of the salt. Sequences made from them
+ * live on. out: how many. */
+KVC_API kvc_status kvc_prefix_remove(kvc_cache* cache, const int64_t* tokens, int64_t n, const void* salt, int64_t salt_bytes,
+                                     int64_t* out, kvc_error* err);
+/* Removes all entries of all salts. */
+KVC_API kvc_status kvc_prefix_clear(kvc_cache* cache, kvc_error* err);
+/* The most bytes of records that entries may hold from now on; what is beyond is dropped, the least recently used first. 0 = no bound
+ * but the arena, which is none where it grows. KVC_E_NO_MEMORY if pinned entries hold more. */
+KVC_API kvc_status kvc_prefix_budget_set(kvc_cache* cache, int64_t bytes, kvc_error* err);
+/* out->struct_size must be set. */
+KVC_API kvc_status kvc_prefix_stats_get(const kvc_cache* cache, kvc_prefix_stats* out, kvc_error* err);
 
 /* ---- Read-back ---- */
 

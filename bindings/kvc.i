@@ -82,11 +82,14 @@ KVC_INITIALIZED(kvc_seq_options)
 KVC_INITIALIZED(kvc_step_options)
 KVC_INITIALIZED(kvc_attend_options)
 KVC_INITIALIZED(kvc_evict_options)
+KVC_INITIALIZED(kvc_prefix_options)
 KVC_SIZED(kvc_error)
 KVC_SIZED(kvc_plan)
 KVC_SIZED(kvc_evict_report)
 KVC_SIZED(kvc_stats)
 KVC_SIZED(kvc_seq_stats)
+KVC_SIZED(kvc_prefix_hit)
+KVC_SIZED(kvc_prefix_stats)
 
 /* kvc_create and its kin take n layers in a row; index must lie in 0 .. n - 1. */
 %inline %{

@@ -165,6 +165,7 @@ kvc_status kvc_seq_options_init(kvc_seq_options* options, int64_t struct_size) {
 kvc_status kvc_step_options_init(kvc_step_options* options, int64_t struct_size) { return init(options, struct_size); }
 kvc_status kvc_attend_options_init(kvc_attend_options* options, int64_t struct_size) { return init(options, struct_size); }
 kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t struct_size) { return init(options, struct_size); }
+kvc_status kvc_prefix_options_init(kvc_prefix_options* options, int64_t struct_size) { return init(options, struct_size); }
 
 kvc_status kvc_supports(const kvc_options* options, const kvc_layer* layers, int64_t n_layers, kvc_error* err) {
     return guard(err, [&]() -> Status {
@@ -198,7 +199,7 @@ kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer* layers,
                                          .context_tokens = config->context_tokens});
         if (!plan.ok()) return plan.status();
         write_struct(kvc_plan{0, 0, plan->arena_bytes, plan->slab_bytes, plan->record_bytes, plan->fp16_bytes, plan->max_tokens,
-                              plan->max_sequences, plan->codec_bits, plan->effective_bits},
+                              plan->max_sequences, plan->codec_bits, plan->effective_bits, plan->checkpoint_bytes},
                      out);
         return {};
     });

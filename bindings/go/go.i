@@ -37,6 +37,8 @@ KVC_BUFFER(const int64_t* accepted, int64_t n, int64, 1)
 KVC_BUFFER(const void* data, int64_t data_bytes, byte, 1)
 KVC_BUFFER(const kvc_seq* seqs, int64_t n, int64, 1)
 KVC_BUFFER(kvc_seq* out, int64_t capacity, int64, 1)
+KVC_BUFFER(const int64_t* tokens, int64_t n, int64, 1)
+KVC_BUFFER(const void* salt, int64_t salt_bytes, byte, 1)
 
 /* Sequences and token counts share one length: kvc_step_begin refuses slices of different lengths here, where both are known. */
 %typemap(gotype) const kvc_seq* seqs "[]int64"

@@ -123,6 +123,8 @@ KVC_BUFFER(const int64_t* accepted, int64_t n, LongBuffer, longs($javainput, fal
 KVC_BUFFER(const void* data, int64_t data_bytes, ByteBuffer, bytes($javainput, false), 1, 1)
 KVC_BUFFER(const kvc_seq* seqs, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
 KVC_BUFFER(kvc_seq* out, int64_t capacity, LongBuffer, longs($javainput, true), 8, 1)
+KVC_BUFFER(const int64_t* tokens, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
+KVC_BUFFER(const void* salt, int64_t salt_bytes, ByteBuffer, bytes($javainput, false), 1, 1)
 KVC_BUFFER(const int64_t* token_counts, int64_t n, LongBuffer, counts(seqs, $javainput), 8, 1)
 
 /* Sequences and token counts share one length; counts() compares them. */

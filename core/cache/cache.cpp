@@ -170,7 +170,7 @@ int64_t Cache::fill_slot(uint32_t slot, std::unique_ptr<Sequence> sequence) {
     return id_of(slot);
 }
 
-Result<int64_t> Cache::create_sequence(int64_t first_position, int64_t prompt_length) {
+Result<std::unique_ptr<Sequence>> Cache::make_sequence(int64_t first_position, int64_t prompt_length) const {
     if (first_position < 0 || first_position > position_limit) {
         return fail(Code::argument, "first_position ", first_position, " is out of range (0 .. 2^53)");
     }
@@ -185,12 +185,18 @@ Result<int64_t> Cache::create_sequence(int64_t first_position, int64_t prompt_le
         sequence->layers[i].heads.resize(size_t(layers_[i].kv_heads));
     sequence->context = context_tokens_ > 0 ? context_tokens_ : prompt_length;
     KVC_TRY(apply_budget(*sequence, 0));
+    return sequence;
+}
+
+Result<int64_t> Cache::create_sequence(int64_t first_position, int64_t prompt_length) {
+    Result<std::unique_ptr<Sequence>> sequence = make_sequence(first_position, prompt_length);
+    if (!sequence.ok()) return sequence.status();
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
     KVC_TRY(check_frequencies());
     Result<uint32_t> slot = take_slot();
     if (!slot.ok()) return slot.status();
-    return fill_slot(*slot, std::move(sequence));
+    return fill_slot(*slot, std::move(*sequence));
 }
 
 Status Cache::destroy_sequence(int64_t id) {

@@ -15,6 +15,7 @@
 #include "core/attend/thread_pool.h"
 #include "core/cache/budget.h"
 #include "core/store/arena.h"
+#include "core/store/prefix_index.h"
 #include "core/store/sequence.h"
 
 namespace kvc {
@@ -56,6 +57,21 @@ struct SequenceStats {
     double codec_bits = 0;
 };
 
+struct PublishOptions {
+    bool pinned = false;
+};
+
+struct PrefixHit {
+    int64_t sequence = 0;  // the new sequence's id
+    int64_t tokens = 0;    // that it holds; 0: a miss
+    int64_t shared = 0;    // that the prompt shares with some entry
+};
+
+struct PrefixStats {
+    int64_t entries = 0, tokens = 0, record_bytes = 0, host_bytes = 0, budget_bytes = 0;
+    int64_t hits = 0, misses = 0, hit_tokens = 0, evictions = 0;
+};
+
 class Cache {
 public:
     static Result<std::shared_ptr<Cache>> create(const CacheConfig& config);
@@ -84,6 +100,16 @@ public:
     Status set_budget(int64_t id, int64_t amount);
     // Tokens that one step may add to the sequence.
     Result<int64_t> step_limit(int64_t id) const;
+
+    // The prefix index (prefix.cpp).
+    Status publish_prefix(int64_t id, const PrefixKey& key, const PublishOptions& options);
+    Result<PrefixHit> look_up_prefix(const PrefixKey& prompt, int64_t first_position, int64_t prompt_length);
+    // Removes the entries whose tokens begin with the key's; returns their number.
+    Result<int64_t> remove_prefixes(const PrefixKey& key);
+    Status clear_prefixes();
+    // The most record bytes that entries may hold; 0: no bound but the arena.
+    Status set_prefix_budget(int64_t bytes);
+    Result<PrefixStats> prefix_stats() const;
 
     // out [n][dim] of live tokens first .. first + n, in the basis of append.
     Status read(int64_t id, int64_t layer, int64_t head, Part part, int64_t first, std::span<float> out) const;
@@ -126,12 +152,15 @@ private:
     Result<Shared> shared() const;
 
     Result<std::unique_ptr<Step>> open_step(std::span<const int64_t> ids, std::span<const int64_t> counts,
-                                            std::span<const int64_t> positions, const StepOptions& options);
+                                            std::span<const int64_t> positions, const StepOptions& options,
+                                            std::vector<int64_t>* needs);
     int64_t id_of(uint32_t slot) const;
     Sequence* find(int64_t id) const;
     Result<Sequence*> require(int64_t id) const;       // handle error if there is none
     Result<Sequence*> require_idle(int64_t id) const;  // busy error if it is in a step
     Status check_layer_head(int64_t layer, int64_t head) const;
+    // An empty sequence that is in no table yet.
+    Result<std::unique_ptr<Sequence>> make_sequence(int64_t first_position, int64_t prompt_length) const;
     // Whether every layer that turns has frequencies by now: before there are sequences.
     Status check_frequencies() const;
     // A place in the sequence table; giving it back or filling it never fails.
@@ -156,6 +185,11 @@ private:
     // A sequence with the tokens of `source` below `length`; `take` = source is about to be released, so that its private records
     // are handed over instead of copied. nullptr: the arena is full.
     std::unique_ptr<Sequence> cut(const Sequence& source, int64_t length, bool take);
+    PageState cut_state(size_t layer, const Sequence& source, int64_t length) const;
+    // Records that cut() takes from the arena, by size class.
+    std::vector<int64_t> cut_needs(const Sequence& source, int64_t length, bool take) const;
+    // cut(), after compaction and at the cost of prefix entries (but `keep`) where the arena is full.
+    std::unique_ptr<Sequence> cut_making_room(const Sequence& source, int64_t length, bool take, const PrefixEntry* keep);
     bool cut_head(size_t layer, const Sequence& source, size_t head, int64_t length, bool take, LayerPages& out);
     bool cut_page(size_t layer, const Sequence& sequence, const PageEntry& source, bool coded, int64_t page, int64_t length, bool take,
                   PageEntry* out);
@@ -168,6 +202,29 @@ private:
     Status place_drafts(SnapshotDraft& draft);
     bool allocate_drafts(const SnapshotDraft& draft, std::vector<RecordId>* records);
     void fill_drafts(SnapshotDraft& draft, std::span<const RecordId> records);
+
+    // Entries of the prefix index, under the exclusive lock (prefix.cpp).
+    template <class Visit>
+    static void visit_records(const Sequence& sequence, const Visit& visit) {
+        for (const LayerPages& pages : sequence.layers) {
+            for (const HeadPages& head : pages.heads) {
+                if (head.sinks) visit(head.sinks);
+                for (const std::vector<PageEntry>* table : {&head.coded, &head.window}) {
+                    for (const PageEntry& entry : *table) {
+                        if (entry.record) visit(entry.record);
+                        if (entry.side) visit(entry.side);
+                    }
+                }
+            }
+        }
+    }
+    // Drops the least recently used entries, as few as make room for so many records of each size class; false, and none dropped, if
+    // all of them would not. Neither `keep` nor pinned entries are dropped.
+    bool make_room(std::span<const int64_t> needs, const PrefixEntry* keep);
+    void adopt_entry(PrefixEntry* entry, std::unique_ptr<Sequence> sequence);
+    void drop_entry(PrefixEntry* entry);
+    bool drop_to_budget(PrefixEntry* newest, PrefixEntry* replaced);
+    int64_t bytes_of_record(RecordId id) const { return arena_->record_bytes(arena_->class_of_record(id)); }
 
     // A kept token and where it lies (read.cpp).
     struct LiveToken {
@@ -207,6 +264,11 @@ private:
     int64_t open_steps_ = 0;
     std::atomic<int64_t> step_scratch_bytes_{0};
     Counters counters_;
+
+    PrefixIndex prefixes_;
+    std::unordered_map<RecordId, int64_t> prefix_records_;  // how many ownerships of a record are entries'
+    int64_t prefix_budget_ = 0;
+    PrefixStats prefix_counts_;  // record_bytes, hits, misses, hit_tokens, evictions
 };
 
 }  // namespace kvc

@@ -11,9 +11,8 @@ bool Cache::compact() {
         const auto found = moved.find(*id);
         if (found != moved.end()) *id = found->second;
     };
-    for (SequenceSlot& slot : slots_) {
-        if (!slot.sequence) continue;
-        for (LayerPages& pages : slot.sequence->layers) {
+    const auto rename_all = [&](Sequence& sequence) {
+        for (LayerPages& pages : sequence.layers) {
             for (HeadPages& head : pages.heads) {
                 rename(&head.sinks);
                 for (std::vector<PageEntry>* table : {&head.coded, &head.window}) {
@@ -24,6 +23,19 @@ bool Cache::compact() {
                 }
             }
         }
+    };
+    for (SequenceSlot& slot : slots_) {
+        if (slot.sequence) rename_all(*slot.sequence);
+    }
+    for (PrefixEntry& entry : prefixes_.entries()) {
+        if (entry.sequence) rename_all(*entry.sequence);
+    }
+    // Old and new names have nothing in common: they lie in slabs that were emptied and in others. Moving a node allocates nothing.
+    for (const auto& [from, to] : moved) {
+        auto counted = prefix_records_.extract(from);
+        if (counted.empty()) continue;
+        counted.key() = to;
+        prefix_records_.insert(std::move(counted));
     }
     return arena_->bound_bytes() < bound;
 }

@@ -170,6 +170,49 @@ bool Cache::cut_head(size_t layer, const Sequence& source, size_t head, int64_t 
     return true;
 }
 
+// Pages from first_window on are at hand in 16 bits; below it, all but the cut page itself stay codes.
+PageState Cache::cut_state(size_t layer, const Sequence& source, int64_t length) const {
+    const PageRule& rule = layers_[layer].rule;
+    const PageState& state = source.layers[layer].state;
+    const int64_t cut_page = length > rule.sinks ? rule.page_of(length) : 0;
+    PageState out;
+    out.kept = state.kept;
+    out.coded_end = std::max(rule.first_fp16_page(length), std::min(state.first_window, cut_page));
+    out.first_window = std::min(state.first_window, out.coded_end);
+    out.first_coded = std::min(state.first_coded, out.coded_end);
+    return out;
+}
+
+std::vector<int64_t> Cache::cut_needs(const Sequence& source, int64_t length, bool take) const {
+    std::vector<int64_t> needs(arena_->class_count());
+    const auto copied = [&](RecordId id) { return !take || arena_->shared(id); };
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const PageRule& rule = layers_[i].rule;
+        const LayerPages& pages = source.layers[i];
+        const PageState out = cut_state(i, source, length);
+        for (const HeadPages& head : pages.heads) {
+            if (head.sinks && length > 0 && length < rule.sinks && copied(head.sinks)) needs[size_t(classes_[i].sinks)]++;
+            for (int64_t page = out.first_window; page < rule.pages(length); page++) {
+                const bool coded = page < pages.state.first_window;
+                if (rule.page_start(page + 1) <= length && !coded) continue;  // shared as it is
+                const std::vector<PageEntry>& table = coded ? head.coded : head.window;
+                const int64_t first = coded ? pages.state.first_coded : pages.state.first_window;
+                const PageEntry entry = page < first ? PageEntry{} : table[size_t(page - first)];
+                const bool as_it_is = entry.record && !entry.side && (!coded || rule.lossless);
+                if (!as_it_is || copied(entry.record)) needs[size_t(classes_[i].window)]++;
+            }
+        }
+    }
+    return needs;
+}
+
+std::unique_ptr<Sequence> Cache::cut_making_room(const Sequence& source, int64_t length, bool take, const PrefixEntry* keep) {
+    std::unique_ptr<Sequence> copy = cut(source, length, take);
+    if (!copy && compact()) copy = cut(source, length, take);
+    if (!copy && make_room(cut_needs(source, length, take), keep)) copy = cut(source, length, take);
+    return copy;
+}
+
 std::unique_ptr<Sequence> Cache::cut(const Sequence& source, int64_t length, bool take) {
     auto copy = std::make_unique<Sequence>();
     copy->first_position = source.first_position;
@@ -182,17 +225,10 @@ std::unique_ptr<Sequence> Cache::cut(const Sequence& source, int64_t length, boo
     copy->layers.resize(layers_.size());
     try {
         for (size_t i = 0; i < layers_.size(); i++) {
-            const PageRule& rule = layers_[i].rule;
-            const PageState& state = source.layers[i].state;
             LayerPages& out = copy->layers[i];
-            const int64_t cut_page = length > rule.sinks ? rule.page_of(length) : 0;
-            // Pages from first_window on are at hand in 16 bits; below it, all but the cut page itself stay codes.
             out.budget = source.layers[i].budget;
             out.recent = source.layers[i].recent;
-            out.state.kept = state.kept;
-            out.state.coded_end = std::max(rule.first_fp16_page(length), std::min(state.first_window, cut_page));
-            out.state.first_window = std::min(state.first_window, out.state.coded_end);
-            out.state.first_coded = std::min(state.first_coded, out.state.coded_end);
+            out.state = cut_state(i, source, length);
             out.heads.resize(source.layers[i].heads.size());
             for (size_t h = 0; h < out.heads.size(); h++) {
                 if (!cut_head(i, source, h, length, take, out)) {
@@ -220,8 +256,7 @@ Result<int64_t> Cache::fork(int64_t id, int64_t position, bool allow_inexact) {
     if (!slot.ok()) return slot.status();
     std::unique_ptr<Sequence> copy;
     try {
-        copy = cut(**source, length, false);
-        if (!copy && compact()) copy = cut(**source, length, false);
+        copy = cut_making_room(**source, length, false, nullptr);
     } catch (...) {
         free_slots_.push_back(*slot);
         throw;
@@ -242,8 +277,7 @@ Status Cache::truncate(int64_t id, int64_t position, bool allow_inexact) {
     const int64_t length = position - (*sequence)->first_position;
     KVC_TRY(check_cut(**sequence, length, allow_inexact));
     if (length == (*sequence)->length) return {};
-    std::unique_ptr<Sequence> rest = cut(**sequence, length, true);
-    if (!rest && compact()) rest = cut(**sequence, length, true);
+    std::unique_ptr<Sequence> rest = cut_making_room(**sequence, length, true, nullptr);
     if (!rest) return fail(Code::no_memory, "truncate: the arena has no room for the partial pages of sequence ", id);
     release_records(**sequence);
     **sequence = std::move(*rest);

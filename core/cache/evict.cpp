@@ -163,6 +163,23 @@ Status Evictor::acquire() {
     return {};
 }
 
+// What acquire() takes from the arena, by size class.
+std::vector<int64_t> Evictor::needs() const {
+    Arena& arena = *cache_.arena_;
+    std::vector<int64_t> needs(arena.class_count());
+    for (const HeadEviction& eviction : heads_) {
+        const std::vector<PageEntry>& coded = sequence_.layers[eviction.layer].heads[eviction.head].coded;
+        int64_t records = int64_t(eviction.repack.pages.size()), sides = records;
+        for (size_t e : eviction.repack.sources) {
+            if (!arena.shared(coded[e].record)) records--;
+            if (coded[e].side && !arena.shared(coded[e].side)) sides--;
+        }
+        needs[size_t(arena.class_of(cache_.record_bytes_of(eviction.layer, KernelTable::Form::codes)))] += std::max<int64_t>(0, records);
+        needs[size_t(cache_.side_class_)] += std::max<int64_t>(0, sides);
+    }
+    return needs;
+}
+
 void Evictor::release_acquired() {
     for (HeadEviction& eviction : heads_) {
         for (RepackedPage& page : eviction.repack.pages) {
@@ -267,7 +284,7 @@ EvictReport Evictor::apply() {
 
 // Under the exclusive lock. Compaction renames records, so that a second try plans anew.
 Result<EvictReport> Cache::run_eviction(Sequence& sequence, const EvictRequest& request) {
-    for (bool again = true;; again = false) {
+    for (int tries = 0;; tries++) {
         Evictor evictor(*this, sequence, request);
         KVC_TRY(evictor.check());
         KVC_TRY(evictor.plan());
@@ -280,7 +297,8 @@ Result<EvictReport> Cache::run_eviction(Sequence& sequence, const EvictRequest& 
         }
         if (status.ok()) return evictor.apply();
         evictor.release_acquired();
-        if (!again || !compact()) return status;
+        const bool compacted = tries == 0 && compact();
+        if (!compacted && (tries > 1 || !make_room(evictor.needs(), nullptr))) return status;
     }
 }
 

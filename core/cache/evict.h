@@ -25,6 +25,7 @@ public:
     Status check();
     Status plan();
     Status acquire();
+    std::vector<int64_t> needs() const;
     void release_acquired();
     EvictReport apply();
 

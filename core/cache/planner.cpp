@@ -49,6 +49,25 @@ Counts at_rest(const Shape& shape, int64_t length) {
     return counts;
 }
 
+// What an entry of the prefix index holds alone, once its source has gone on: the window, the sinks if there were more to come, and
+// whatever leaves the source's tables later.
+Counts of_checkpoint(const Shape& shape, int64_t length) {
+    Counts counts;
+    for (size_t i = 0; i < shape.layers.size(); i++) {
+        const Layer& layer = shape.layers[i];
+        const LayerFormat& format = layer.format;
+        const HeadRecords records = records_at(shape.policy, layer, shape.budgets[i], length);
+        const bool leaves = layer.rule.sliding_window > 0 || shape.budgets[i].tokens > 0;
+        const int64_t partial = length > layer.rule.sinks && layer.rule.page_start(layer.rule.pages(length)) != length ? 1 : 0;
+        const int64_t pages = layer.rule.lossless ? (leaves ? records.window + records.codes : partial) : records.window;
+        if (length < layer.rule.sinks) add(counts, format.sink_bytes, layer.kv_heads);
+        add(counts, format.window_bytes, layer.kv_heads * pages);
+        if (leaves && !layer.rule.lossless) add(counts, format.code_bytes, layer.kv_heads * records.codes);
+        if (leaves) add(counts, side_bytes, layer.kv_heads * records.sides);
+    }
+    return counts;
+}
+
 // What one sequence holds while a step of `count` tokens is open on it.
 Counts in_step(const Shape& shape, int64_t length, int64_t count, bool partial_commit) {
     Counts counts = at_rest(shape, length);
@@ -196,6 +215,8 @@ Result<Plan> plan_memory(const std::vector<Layer>& layers, const PolicySpec& pol
         records += bytes * n * request.sequences;
 
     Plan plan;
+    for (const auto& [bytes, n] : of_checkpoint(*shape, request.tokens))
+        plan.checkpoint_bytes = plan.checkpoint_bytes + (Size(bytes) * n).value();
     plan.fp16_bytes = fp16.value();
     plan.arena_bytes = arena.value();
     plan.record_bytes = records;

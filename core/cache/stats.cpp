@@ -38,11 +38,10 @@ Result<CacheStats> Cache::stats() const {
     const auto count = [&](RecordId id, int64_t bytes, int64_t* total) {
         if (id && (!arena_->shared(id) || seen.insert(id).second)) *total += bytes;
     };
-    for (const SequenceSlot& slot : slots_) {
-        if (!slot.sequence) continue;
-        out.table_bytes += table_bytes_of(*slot.sequence);
+    const auto count_sequence = [&](const Sequence& sequence) {
+        out.table_bytes += table_bytes_of(sequence);
         for (size_t i = 0; i < layers_.size(); i++) {
-            const LayerPages& pages = slot.sequence->layers[i];
+            const LayerPages& pages = sequence.layers[i];
             const PageState& state = pages.state;
             const LayerFormat& format = layers_[i].format;
             for (const HeadPages& head : pages.heads) {
@@ -52,12 +51,19 @@ Result<CacheStats> Cache::stats() const {
                     count(entry.record, record_bytes_of(i, KernelTable::Form::codes), &out.code_bytes);
                     count(entry.side, side_bytes, &out.side_bytes);
                 }
-                for (int64_t page = state.first_window; page < layers_[i].rule.pages(slot.sequence->length); page++) {
+                for (int64_t page = state.first_window; page < layers_[i].rule.pages(sequence.length); page++) {
                     count(head.window[size_t(page - state.first_window)].record, format.window_bytes, &out.window_bytes);
                 }
             }
         }
+    };
+    for (const SequenceSlot& slot : slots_) {
+        if (slot.sequence) count_sequence(*slot.sequence);
     }
+    for (const PrefixEntry& entry : prefixes_.entries()) {
+        if (entry.sequence) count_sequence(*entry.sequence);
+    }
+    out.table_bytes += prefixes_.host_bytes();
     out.scratch_bytes = step_scratch_bytes_ + pool_->scratch_bytes();
     out.tokens_appended = counters_.tokens_appended;
     out.tokens_evicted = counters_.tokens_evicted;

@@ -39,14 +39,19 @@ Result<std::unique_ptr<Step>> Cache::begin(std::span<const int64_t> ids, std::sp
     }
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
-    Result<std::unique_ptr<Step>> step = open_step(ids, counts, positions, options);
-    if (step.ok() || step.status().code != Code::no_memory || !compact()) return step;
-    return open_step(ids, counts, positions, options);
+    std::vector<int64_t> needs;  // of a step that only lacked records
+    Result<std::unique_ptr<Step>> step = open_step(ids, counts, positions, options, &needs);
+    const auto lacks_room = [&] { return !step.ok() && step.status().code == Code::no_memory; };
+    if (lacks_room() && compact()) step = open_step(ids, counts, positions, options, &needs);
+    if (lacks_room() && make_room(needs, nullptr)) step = open_step(ids, counts, positions, options, &needs);
+    return step;
 }
 
 // Under the exclusive lock. A step that could not reserve everything takes back what it has when it is destroyed.
 Result<std::unique_ptr<Step>> Cache::open_step(std::span<const int64_t> ids, std::span<const int64_t> counts,
-                                               std::span<const int64_t> positions, const StepOptions& options) {
+                                               std::span<const int64_t> positions, const StepOptions& options,
+                                               std::vector<int64_t>* needs) {
+    needs->clear();
     std::unique_ptr<Step> step(new Step(*this));
     step->options_ = options;
     step->options_.accumulate |= policy_ && policy_.policy->traits.mass != MassUse::none;
@@ -69,7 +74,10 @@ Result<std::unique_ptr<Step>> Cache::open_step(std::span<const int64_t> ids, std
         step->sequences_.push_back(part);
         step->tokens_ += counts[i];
     }
-    KVC_TRY(step->reserve());
+    if (Status reserved = step->reserve(); !reserved.ok()) {
+        *needs = step->record_needs();
+        return reserved;
+    }
     for (StepSequence& part : step->sequences_)
         part.sequence->in_step = true;
     step->phase_ = Step::Phase::open;
@@ -130,6 +138,30 @@ Status Step::check_room() const {
     }
     if (bytes.valid() && bytes.value() <= cache_.arena_->limit_bytes()) return {};
     return fail(Code::no_memory, "step: ", tokens_, " tokens do not fit an arena of at most ", cache_.arena_->limit_bytes(), " bytes");
+}
+
+// The records that reserve() takes, by size class.
+std::vector<int64_t> Step::record_needs() const {
+    std::vector<int64_t> needs(cache_.arena_->class_count()), staged(needs.size());
+    const auto add = [&](int size_class, int64_t records) {
+        if (size_class >= 0) needs[size_t(size_class)] += records;
+    };
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const Cache::LayerClasses& classes = cache_.classes_[i];
+        const int64_t heads = cache_.layers_[i].kv_heads;
+        int64_t staging = 0;
+        for (const StepNeed& need : layers_[i].needs) {
+            add(classes.sinks, need.sinks * heads);
+            add(classes.window, need.window * heads);
+            add(classes.codes, need.codes * heads);
+            staging += need.staged * heads;
+        }
+        int64_t& most = staged[size_t(classes.window)];
+        most = std::max(most, staging);
+    }
+    for (size_t c = 0; c < needs.size(); c++)
+        needs[c] += staged[c];
+    return needs;
 }
 
 Status Step::reserve_sequence(size_t b) {

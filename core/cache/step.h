@@ -77,6 +77,7 @@ private:
     Status reserve();
     Status check_mass() const;
     Status check_room() const;
+    std::vector<int64_t> record_needs() const;
     Status reserve_sequence(size_t b);
     bool reserve_head(size_t layer, const StepNeed& need, const LayerPages& pages, HeadPages& head, int64_t length);
     Status reserve_staging();

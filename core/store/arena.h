@@ -71,8 +71,12 @@ public:
     // Heap of the lists of slabs, free records and owners.
     int64_t table_bytes() const;
     int64_t record_bytes(int size_class) const { return classes_[size_t(size_class)].record_bytes; }
+    int class_of_record(RecordId id) const { return slabs_[slab_of(id)].size_class; }
+    size_t class_count() const { return classes_.size(); }
 
 private:
+    friend class ArenaForecast;
+
     struct Slab {
         int size_class = -1;
         int64_t partial_index = -1;  // place in the class's list of slabs with free records; -1: full or unbound

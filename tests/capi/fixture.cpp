@@ -57,6 +57,37 @@ std::vector<Call> snapshot_calls() {
     };
 }
 
+std::vector<Call> prefix_calls() {
+    const auto made = [](int64_t handle, kvc_error* error) { return handle ? KVC_OK : status_of(error); };
+    return {
+        {"prefix_publish", true,
+         [](kvc_cache* c, kvc_seq s, kvc_error* e) {
+             const int64_t tokens[5] = {1, 2, 3, 4, 5};
+             return kvc_prefix_publish(c, s, tokens, 5, "salt", 4, nullptr, e);
+         }},
+        {"prefix_lookup", false,
+         [made](kvc_cache* c, kvc_seq, kvc_error* e) {
+             const int64_t tokens[6] = {1, 2, 3, 4, 5, 6};
+             kvc_prefix_hit hit{};
+             hit.struct_size = sizeof hit;
+             return made(kvc_prefix_lookup(c, tokens, 6, "salt", 4, nullptr, &hit, e), e);
+         }},
+        {"prefix_remove", false,
+         [](kvc_cache* c, kvc_seq, kvc_error* e) {
+             int64_t removed = 0;
+             return kvc_prefix_remove(c, nullptr, 0, "salt", 4, &removed, e);
+         }},
+        {"prefix_clear", false, [](kvc_cache* c, kvc_seq, kvc_error* e) { return kvc_prefix_clear(c, e); }},
+        {"prefix_budget_set", false, [](kvc_cache* c, kvc_seq, kvc_error* e) { return kvc_prefix_budget_set(c, 1 << 20, e); }},
+        {"prefix_stats_get", false,
+         [](kvc_cache* c, kvc_seq, kvc_error* e) {
+             kvc_prefix_stats stats{};
+             stats.struct_size = sizeof stats;
+             return kvc_prefix_stats_get(c, &stats, e);
+         }},
+    };
+}
+
 }  // namespace
 
 std::vector<Call> cache_calls() {
@@ -121,6 +152,8 @@ std::vector<Call> cache_calls() {
     };
     const std::vector<Call> snapshots = snapshot_calls();
     calls.insert(calls.end() - 2, snapshots.begin(), snapshots.end());  // before those that end what the others use
+    const std::vector<Call> prefixes = prefix_calls();
+    calls.insert(calls.begin(), prefixes.begin(), prefixes.end());
     return calls;
 }
 

@@ -73,6 +73,8 @@ TEST_CASE("structs: init functions fill the size, leave nothing unset, and refus
     kvc_step_options step_options;
     kvc_attend_options attend_options;
     kvc_evict_options evict_options;
+    kvc_prefix_options prefix_options;
+    CHECK(kvc_prefix_options_init(&prefix_options, sizeof prefix_options) == KVC_OK);
     CHECK(kvc_layer_init(&layer, sizeof layer) == KVC_OK);
     CHECK(kvc_plan_request_init(&request, sizeof request) == KVC_OK);
     CHECK(kvc_seq_options_init(&seq_options, sizeof seq_options) == KVC_OK);
@@ -120,6 +122,18 @@ TEST_CASE("structs: inputs of another size") {
     evict_options.budget = 5;
     check_input(evict_options,
                 [&](const kvc_evict_options* o) { return kvc_evict(small.cache, small.seq, nullptr, 0, o, nullptr, nullptr); });
+    kvc_prefix_options prefix_options;
+    kvc_prefix_options_init(&prefix_options, sizeof prefix_options);
+    const int64_t tokens[5] = {1, 2, 3, 4, 5};
+    check_input(prefix_options, [&](const kvc_prefix_options* o) {
+        return kvc_prefix_publish(small.cache, small.seq, tokens, 5, nullptr, 0, o, nullptr);
+    });
+    check_input(seq_options, [&](const kvc_seq_options* o) {
+        kvc_error error = empty_error();
+        kvc_prefix_hit hit{};
+        hit.struct_size = sizeof hit;
+        return kvc_prefix_lookup(small.cache, tokens, 5, nullptr, 0, o, &hit, &error) ? KVC_OK : status_of(&error);
+    });
     kvc_plan_request request;
     kvc_plan_request_init(&request, sizeof request);
     request.tokens = 100;

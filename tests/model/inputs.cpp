@@ -160,6 +160,14 @@ std::vector<float> input(const Operation& operation, const ScriptShapes& shapes,
     return all;
 }
 
+std::vector<int64_t> prompt_tokens(const Operation& operation) {
+    std::vector<int64_t> tokens(static_cast<size_t>(operation.number("n")));
+    const int64_t turn = operation.number("turn", static_cast<int64_t>(tokens.size()));
+    for (size_t i = 0; i < tokens.size(); ++i)
+        tokens[i] = static_cast<int64_t>(i) * 1000 + (static_cast<int64_t>(i) < turn ? operation.number("text") : operation.number("other"));
+    return tokens;
+}
+
 std::vector<float> sink_logits_of(const Operation& operation, const ScriptShapes& shapes) {
     const int64_t n = operation.number("n", shapes.layer_of(operation).q_heads);
     return kvc_reference::rows(stream_of(operation, KVC_F32, 0), operation.number("layer"), Part::sink_logits, 0, 1, 1, n);

@@ -52,6 +52,8 @@ struct StepRecord {
 std::vector<float> evict_scores(const Operation& operation, const ScriptShapes& shapes, uint64_t data, int64_t tokens);
 // The numbers that an append or attend of this step is fed with, [tokens][heads * dim].
 std::vector<float> input(const Operation& operation, const ScriptShapes& shapes, const StepRecord& step, kvc_reference::Part part);
+// The token ids of a publish, lookup or unpublish line: those of `text`, from index `turn` on those of `other`.
+std::vector<int64_t> prompt_tokens(const Operation& operation);
 std::vector<float> sink_logits_of(const Operation& operation, const ScriptShapes& shapes);
 int32_t dtype_of(const std::string& word);
 int32_t part_of(const Operation& operation);

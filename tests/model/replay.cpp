@@ -38,7 +38,12 @@ const std::map<std::string, Replay::Verb>& Replay::verbs() {
                                                     {"read", &Replay::read},         {"codes", &Replay::codes},
                                                     {"mass", &Replay::mass},         {"positions", &Replay::positions},
                                                     {"live", &Replay::live},         {"length", &Replay::length},
-                                                    {"floor", &Replay::floor},       {"stats", &Replay::stats}};
+                                                    {"floor", &Replay::floor},       {"stats", &Replay::stats},
+                                                    {"publish", &Replay::publish},   {"lookup", &Replay::lookup},
+                                                    {"unpublish", &Replay::unpublish},
+                                                    {"prefix_clear", &Replay::prefix_clear},
+                                                    {"prefix_budget", &Replay::prefix_budget},
+                                                    {"prefix_stats", &Replay::prefix_stats}};
     return all;
 }
 

@@ -75,6 +75,12 @@ private:
     void length(const Operation&, Outcome&);
     void floor(const Operation&, Outcome&);
     void stats(const Operation&, Outcome&);
+    void publish(const Operation&, Outcome&);
+    void lookup(const Operation&, Outcome&);
+    void unpublish(const Operation&, Outcome&);
+    void prefix_clear(const Operation&, Outcome&);
+    void prefix_budget(const Operation&, Outcome&);
+    void prefix_stats(const Operation&, Outcome&);
 
     RunOptions run_options_;
     ScriptShapes shapes_;

@@ -202,6 +202,37 @@ public unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
+  public static void kvc_prefix_publish(CacheHandle cache, long seq, long* tokens, long n, void* salt, long salt_bytes, kvc_prefix_options options) {
+    kvcPINVOKE.kvc_prefix_publish(cache, seq, tokens, n, salt, salt_bytes, kvc_prefix_options.getCPtr(options));
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static long kvc_prefix_lookup(CacheHandle cache, long* tokens, long n, void* salt, long salt_bytes, kvc_seq_options options, kvc_prefix_hit out_) {
+    long ret = kvcPINVOKE.kvc_prefix_lookup(cache, tokens, n, salt, salt_bytes, kvc_seq_options.getCPtr(options), kvc_prefix_hit.getCPtr(out_));
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+    return ret;
+  }
+
+  public static void kvc_prefix_remove(CacheHandle cache, long* tokens, long n, void* salt, long salt_bytes, long* out_) {
+    kvcPINVOKE.kvc_prefix_remove(cache, tokens, n, salt, salt_bytes, out_);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static void kvc_prefix_clear(CacheHandle cache) {
+    kvcPINVOKE.kvc_prefix_clear(cache);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static void kvc_prefix_budget_set(CacheHandle cache, long bytes) {
+    kvcPINVOKE.kvc_prefix_budget_set(cache, bytes);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static void kvc_prefix_stats_get(CacheHandle cache, kvc_prefix_stats out_) {
+    kvcPINVOKE.kvc_prefix_stats_get(cache, kvc_prefix_stats.getCPtr(out_));
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
   public static void kvc_seq_read(CacheHandle cache, long seq, long layer, long head, int part, long first, long n, float* out_, long out_bytes) {
     kvcPINVOKE.kvc_seq_read(cache, seq, layer, head, part, first, n, out_, out_bytes);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();

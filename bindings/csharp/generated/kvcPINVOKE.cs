@@ -612,6 +612,12 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_plan_effective_bits_get___")]
   public static extern double kvc_plan_effective_bits_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_plan_checkpoint_bytes_set___")]
+  public static extern void kvc_plan_checkpoint_bytes_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_plan_checkpoint_bytes_get___")]
+  public static extern long kvc_plan_checkpoint_bytes_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_plan___")]
   public static extern global::System.IntPtr new_kvc_plan();
 
@@ -941,6 +947,135 @@ unsafe class kvcPINVOKE {
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_evict_keep___")]
   public static extern void kvc_evict_keep(CacheHandle jarg1, long jarg2, long* jarg3, long jarg4, global::System.Runtime.InteropServices.HandleRef jarg5, global::System.Runtime.InteropServices.HandleRef jarg6);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_options_struct_size_get___")]
+  public static extern uint kvc_prefix_options_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_options_pinned_set___")]
+  public static extern void kvc_prefix_options_pinned_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_options_pinned_get___")]
+  public static extern int kvc_prefix_options_pinned_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_prefix_options___")]
+  public static extern global::System.IntPtr new_kvc_prefix_options();
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_delete_kvc_prefix_options___")]
+  public static extern void delete_kvc_prefix_options(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_hit_struct_size_get___")]
+  public static extern uint kvc_prefix_hit_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_hit_reserved_set___")]
+  public static extern void kvc_prefix_hit_reserved_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_hit_reserved_get___")]
+  public static extern int kvc_prefix_hit_reserved_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_hit_tokens_set___")]
+  public static extern void kvc_prefix_hit_tokens_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_hit_tokens_get___")]
+  public static extern long kvc_prefix_hit_tokens_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_hit_shared_set___")]
+  public static extern void kvc_prefix_hit_shared_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_hit_shared_get___")]
+  public static extern long kvc_prefix_hit_shared_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_prefix_hit___")]
+  public static extern global::System.IntPtr new_kvc_prefix_hit();
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_delete_kvc_prefix_hit___")]
+  public static extern void delete_kvc_prefix_hit(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_struct_size_get___")]
+  public static extern uint kvc_prefix_stats_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_reserved_set___")]
+  public static extern void kvc_prefix_stats_reserved_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_reserved_get___")]
+  public static extern int kvc_prefix_stats_reserved_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_entries_set___")]
+  public static extern void kvc_prefix_stats_entries_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_entries_get___")]
+  public static extern long kvc_prefix_stats_entries_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_tokens_set___")]
+  public static extern void kvc_prefix_stats_tokens_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_tokens_get___")]
+  public static extern long kvc_prefix_stats_tokens_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_record_bytes_set___")]
+  public static extern void kvc_prefix_stats_record_bytes_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_record_bytes_get___")]
+  public static extern long kvc_prefix_stats_record_bytes_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_host_bytes_set___")]
+  public static extern void kvc_prefix_stats_host_bytes_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_host_bytes_get___")]
+  public static extern long kvc_prefix_stats_host_bytes_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_budget_bytes_set___")]
+  public static extern void kvc_prefix_stats_budget_bytes_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_budget_bytes_get___")]
+  public static extern long kvc_prefix_stats_budget_bytes_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_hits_set___")]
+  public static extern void kvc_prefix_stats_hits_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_hits_get___")]
+  public static extern long kvc_prefix_stats_hits_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_misses_set___")]
+  public static extern void kvc_prefix_stats_misses_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_misses_get___")]
+  public static extern long kvc_prefix_stats_misses_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_hit_tokens_set___")]
+  public static extern void kvc_prefix_stats_hit_tokens_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_hit_tokens_get___")]
+  public static extern long kvc_prefix_stats_hit_tokens_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_evictions_set___")]
+  public static extern void kvc_prefix_stats_evictions_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_evictions_get___")]
+  public static extern long kvc_prefix_stats_evictions_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_prefix_stats___")]
+  public static extern global::System.IntPtr new_kvc_prefix_stats();
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_delete_kvc_prefix_stats___")]
+  public static extern void delete_kvc_prefix_stats(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_publish___")]
+  public static extern void kvc_prefix_publish(CacheHandle jarg1, long jarg2, long* jarg3, long jarg4, void* jarg5, long jarg6, global::System.Runtime.InteropServices.HandleRef jarg7);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_lookup___")]
+  public static extern long kvc_prefix_lookup(CacheHandle jarg1, long* jarg2, long jarg3, void* jarg4, long jarg5, global::System.Runtime.InteropServices.HandleRef jarg6, global::System.Runtime.InteropServices.HandleRef jarg7);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_remove___")]
+  public static extern void kvc_prefix_remove(CacheHandle jarg1, long* jarg2, long jarg3, void* jarg4, long jarg5, long* jarg6);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_clear___")]
+  public static extern void kvc_prefix_clear(CacheHandle jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_budget_set___")]
+  public static extern void kvc_prefix_budget_set(CacheHandle jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_get___")]
+  public static extern void kvc_prefix_stats_get(CacheHandle jarg1, global::System.Runtime.InteropServices.HandleRef jarg2);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read___")]
   public static extern void kvc_seq_read(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, int jarg5, long jarg6, long jarg7, float* jarg8, long jarg9);

@@ -154,6 +154,16 @@ public class kvc_plan : global::System.IDisposable {
     } 
   }
 
+  public long checkpoint_bytes {
+    set {
+      kvcPINVOKE.kvc_plan_checkpoint_bytes_set(swigCPtr, value);
+    } 
+    get {
+      long ret = kvcPINVOKE.kvc_plan_checkpoint_bytes_get(swigCPtr);
+      return ret;
+    } 
+  }
+
   public kvc_plan() : this(kvcPINVOKE.new_kvc_plan(), true) {
   }
 

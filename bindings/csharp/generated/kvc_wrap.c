@@ -391,6 +391,24 @@ SWIGINTERN struct kvc_evict_report *new_kvc_evict_report(void){
     if (made) made->struct_size = sizeof(kvc_evict_report);
     return made;
   }
+SWIGINTERN struct kvc_prefix_options *new_kvc_prefix_options(void){
+    kvc_prefix_options* made = (kvc_prefix_options*)calloc(1, sizeof(kvc_prefix_options));
+    if (made && kvc_prefix_options_init(made, sizeof(kvc_prefix_options)) != KVC_OK) {
+      free(made);
+      made = NULL;
+    }
+    return made;
+  }
+SWIGINTERN struct kvc_prefix_hit *new_kvc_prefix_hit(void){
+    kvc_prefix_hit* made = (kvc_prefix_hit*)calloc(1, sizeof(kvc_prefix_hit));
+    if (made) made->struct_size = sizeof(kvc_prefix_hit);
+    return made;
+  }
+SWIGINTERN struct kvc_prefix_stats *new_kvc_prefix_stats(void){
+    kvc_prefix_stats* made = (kvc_prefix_stats*)calloc(1, sizeof(kvc_prefix_stats));
+    if (made) made->struct_size = sizeof(kvc_prefix_stats);
+    return made;
+  }
 SWIGINTERN struct kvc_stats *new_kvc_stats(void){
     kvc_stats* made = (kvc_stats*)calloc(1, sizeof(kvc_stats));
     if (made) made->struct_size = sizeof(kvc_stats);
@@ -1841,6 +1859,28 @@ SWIGEXPORT double SWIGSTDCALL CSharp_KvcfRaw_kvc_plan_effective_bits_get___(void
 }
 
 
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_plan_checkpoint_bytes_set___(void * jarg1, long long jarg2) {
+  struct kvc_plan *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_plan *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->checkpoint_bytes = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_plan_checkpoint_bytes_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_plan *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_plan *)jarg1; 
+  result =  ((arg1)->checkpoint_bytes);
+  jresult = result; 
+  return jresult;
+}
+
+
 SWIGEXPORT void * SWIGSTDCALL CSharp_KvcfRaw_new_kvc_plan___() {
   void * jresult = 0 ;
   struct kvc_plan *result = 0 ;
@@ -3267,6 +3307,534 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_evict_keep___(void* jarg1, long l
   arg5 = (kvc_evict_options *)jarg5; 
   arg6 = (kvc_evict_report *)jarg6; 
   result = (kvc_status)kvc_evict_keep(arg1,arg2,(int64_t const *)arg3,arg4,(struct kvc_evict_options const *)arg5,arg6,arg7);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT unsigned int SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_options_struct_size_get___(void * jarg1) {
+  unsigned int jresult = 0 ;
+  struct kvc_prefix_options *arg1 = 0 ;
+  uint32_t result;
+  
+  arg1 = (struct kvc_prefix_options *)jarg1; 
+  result =  ((arg1)->struct_size);
+  jresult = (unsigned int)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_options_pinned_set___(void * jarg1, int jarg2) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_options *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->pinned = arg2;
+}
+
+
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_options_pinned_get___(void * jarg1) {
+  int jresult = 0 ;
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t result;
+  
+  arg1 = (struct kvc_prefix_options *)jarg1; 
+  result =  ((arg1)->pinned);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void * SWIGSTDCALL CSharp_KvcfRaw_new_kvc_prefix_options___() {
+  void * jresult = 0 ;
+  struct kvc_prefix_options *result = 0 ;
+  
+  result = (struct kvc_prefix_options *)new_kvc_prefix_options();
+  jresult = (void *)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_delete_kvc_prefix_options___(void * jarg1) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  
+  arg1 = (struct kvc_prefix_options *)jarg1; 
+  free((char *) arg1);
+}
+
+
+SWIGEXPORT unsigned int SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_hit_struct_size_get___(void * jarg1) {
+  unsigned int jresult = 0 ;
+  struct kvc_prefix_hit *arg1 = 0 ;
+  uint32_t result;
+  
+  arg1 = (struct kvc_prefix_hit *)jarg1; 
+  result =  ((arg1)->struct_size);
+  jresult = (unsigned int)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_hit_reserved_set___(void * jarg1, int jarg2) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_hit *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->reserved = arg2;
+}
+
+
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_hit_reserved_get___(void * jarg1) {
+  int jresult = 0 ;
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int32_t result;
+  
+  arg1 = (struct kvc_prefix_hit *)jarg1; 
+  result =  ((arg1)->reserved);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_hit_tokens_set___(void * jarg1, long long jarg2) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_hit *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->tokens = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_hit_tokens_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_prefix_hit *)jarg1; 
+  result =  ((arg1)->tokens);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_hit_shared_set___(void * jarg1, long long jarg2) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_hit *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->shared = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_hit_shared_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_prefix_hit *)jarg1; 
+  result =  ((arg1)->shared);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void * SWIGSTDCALL CSharp_KvcfRaw_new_kvc_prefix_hit___() {
+  void * jresult = 0 ;
+  struct kvc_prefix_hit *result = 0 ;
+  
+  result = (struct kvc_prefix_hit *)new_kvc_prefix_hit();
+  jresult = (void *)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_delete_kvc_prefix_hit___(void * jarg1) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  
+  arg1 = (struct kvc_prefix_hit *)jarg1; 
+  free((char *) arg1);
+}
+
+
+SWIGEXPORT unsigned int SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_struct_size_get___(void * jarg1) {
+  unsigned int jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  uint32_t result;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  result =  ((arg1)->struct_size);
+  jresult = (unsigned int)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_reserved_set___(void * jarg1, int jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->reserved = arg2;
+}
+
+
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_reserved_get___(void * jarg1) {
+  int jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int32_t result;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  result =  ((arg1)->reserved);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_entries_set___(void * jarg1, long long jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->entries = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_entries_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  result =  ((arg1)->entries);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_tokens_set___(void * jarg1, long long jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->tokens = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_tokens_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  result =  ((arg1)->tokens);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_record_bytes_set___(void * jarg1, long long jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->record_bytes = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_record_bytes_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  result =  ((arg1)->record_bytes);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_host_bytes_set___(void * jarg1, long long jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->host_bytes = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_host_bytes_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  result =  ((arg1)->host_bytes);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_budget_bytes_set___(void * jarg1, long long jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->budget_bytes = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_budget_bytes_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  result =  ((arg1)->budget_bytes);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_hits_set___(void * jarg1, long long jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->hits = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_hits_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  result =  ((arg1)->hits);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_misses_set___(void * jarg1, long long jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->misses = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_misses_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  result =  ((arg1)->misses);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_hit_tokens_set___(void * jarg1, long long jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->hit_tokens = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_hit_tokens_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  result =  ((arg1)->hit_tokens);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_evictions_set___(void * jarg1, long long jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->evictions = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_evictions_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  result =  ((arg1)->evictions);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void * SWIGSTDCALL CSharp_KvcfRaw_new_kvc_prefix_stats___() {
+  void * jresult = 0 ;
+  struct kvc_prefix_stats *result = 0 ;
+  
+  result = (struct kvc_prefix_stats *)new_kvc_prefix_stats();
+  jresult = (void *)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_delete_kvc_prefix_stats___(void * jarg1) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  
+  arg1 = (struct kvc_prefix_stats *)jarg1; 
+  free((char *) arg1);
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_publish___(void* jarg1, long long jarg2, void* jarg3, long long jarg4, void* jarg5, long long jarg6, void * jarg7) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t *arg3 = 0 ;
+  int64_t arg4 ;
+  void *arg5 = 0 ;
+  int64_t arg6 ;
+  kvc_prefix_options *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg8 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (kvc_seq)jarg2; 
+  arg3 = (int64_t *)jarg3; 
+  arg4 = (int64_t)jarg4; 
+  arg5 = (void *)jarg5; 
+  arg6 = (int64_t)jarg6; 
+  arg7 = (kvc_prefix_options *)jarg7; 
+  result = (kvc_status)kvc_prefix_publish(arg1,arg2,(int64_t const *)arg3,arg4,(void const *)arg5,arg6,(struct kvc_prefix_options const *)arg7,arg8);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_lookup___(void* jarg1, void* jarg2, long long jarg3, void* jarg4, long long jarg5, void * jarg6, void * jarg7) {
+  long long jresult = 0 ;
+  kvc_cache *arg1 = 0 ;
+  int64_t *arg2 = 0 ;
+  int64_t arg3 ;
+  void *arg4 = 0 ;
+  int64_t arg5 ;
+  kvc_seq_options *arg6 = 0 ;
+  kvc_prefix_hit *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
+  kvc_seq result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg8 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (int64_t *)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  arg4 = (void *)jarg4; 
+  arg5 = (int64_t)jarg5; 
+  arg6 = (kvc_seq_options *)jarg6; 
+  arg7 = (kvc_prefix_hit *)jarg7; 
+  result = kvc_prefix_lookup(arg1,(int64_t const *)arg2,arg3,(void const *)arg4,arg5,(struct kvc_seq_options const *)arg6,arg7,arg8);
+  jresult = result; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_remove___(void* jarg1, void* jarg2, long long jarg3, void* jarg4, long long jarg5, void* jarg6) {
+  kvc_cache *arg1 = 0 ;
+  int64_t *arg2 = 0 ;
+  int64_t arg3 ;
+  void *arg4 = 0 ;
+  int64_t arg5 ;
+  int64_t *arg6 = 0 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (int64_t *)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  arg4 = (void *)jarg4; 
+  arg5 = (int64_t)jarg5; 
+  arg6 = (int64_t *)jarg6; 
+  result = (kvc_status)kvc_prefix_remove(arg1,(int64_t const *)arg2,arg3,(void const *)arg4,arg5,arg6,arg7);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_clear___(void* jarg1) {
+  kvc_cache *arg1 = 0 ;
+  kvc_error *arg2 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg2 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  result = (kvc_status)kvc_prefix_clear(arg1,arg2);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_budget_set___(void* jarg1, long long jarg2) {
+  kvc_cache *arg1 = 0 ;
+  int64_t arg2 ;
+  kvc_error *arg3 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg3 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  result = (kvc_status)kvc_prefix_budget_set(arg1,arg2,arg3);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_get___(void* jarg1, void * jarg2) {
+  kvc_cache *arg1 = 0 ;
+  kvc_prefix_stats *arg2 = 0 ;
+  kvc_error *arg3 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg3 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (kvc_prefix_stats *)jarg2; 
+  result = (kvc_status)kvc_prefix_stats_get((struct kvc_cache const *)arg1,arg2,arg3);
   (void)result; (void)failure; 
   if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
 }

@@ -13,9 +13,9 @@ extern
 #ifdef __cplusplus
   "C"
 #endif
-  void cgo_panic__raw_34db36d697db1bc7(const char*);
+  void cgo_panic__raw_abc4bed96e03676e(const char*);
 static void _swig_gopanic(const char *p) {
-  cgo_panic__raw_34db36d697db1bc7(p);
+  cgo_panic__raw_abc4bed96e03676e(p);
 }
 
 
@@ -302,6 +302,24 @@ SWIGINTERN struct kvc_evict_report *new_kvc_evict_report(void){
     if (made) made->struct_size = sizeof(kvc_evict_report);
     return made;
   }
+SWIGINTERN struct kvc_prefix_options *new_kvc_prefix_options(void){
+    kvc_prefix_options* made = (kvc_prefix_options*)calloc(1, sizeof(kvc_prefix_options));
+    if (made && kvc_prefix_options_init(made, sizeof(kvc_prefix_options)) != KVC_OK) {
+      free(made);
+      made = NULL;
+    }
+    return made;
+  }
+SWIGINTERN struct kvc_prefix_hit *new_kvc_prefix_hit(void){
+    kvc_prefix_hit* made = (kvc_prefix_hit*)calloc(1, sizeof(kvc_prefix_hit));
+    if (made) made->struct_size = sizeof(kvc_prefix_hit);
+    return made;
+  }
+SWIGINTERN struct kvc_prefix_stats *new_kvc_prefix_stats(void){
+    kvc_prefix_stats* made = (kvc_prefix_stats*)calloc(1, sizeof(kvc_prefix_stats));
+    if (made) made->struct_size = sizeof(kvc_prefix_stats);
+    return made;
+  }
 SWIGINTERN struct kvc_stats *new_kvc_stats(void){
     kvc_stats* made = (kvc_stats*)calloc(1, sizeof(kvc_stats));
     if (made) made->struct_size = sizeof(kvc_stats);
@@ -325,7 +343,7 @@ static void kvc_layers_delete(kvc_layer* layers) { free(layers); }
 extern "C" {
 #endif
 
-void _wrap_Swig_free_raw_34db36d697db1bc7(void *_swig_go_0) {
+void _wrap_Swig_free_raw_abc4bed96e03676e(void *_swig_go_0) {
   void *arg1 = 0 ;
   
   arg1 = *(void **)&_swig_go_0; 
@@ -335,7 +353,7 @@ void _wrap_Swig_free_raw_34db36d697db1bc7(void *_swig_go_0) {
 }
 
 
-void *_wrap_Swig_malloc_raw_34db36d697db1bc7(intgo _swig_go_0) {
+void *_wrap_Swig_malloc_raw_abc4bed96e03676e(intgo _swig_go_0) {
   int arg1 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -348,7 +366,7 @@ void *_wrap_Swig_malloc_raw_34db36d697db1bc7(intgo _swig_go_0) {
 }
 
 
-_gostring_ _wrap_kvc_version_raw_34db36d697db1bc7() {
+_gostring_ _wrap_kvc_version_raw_abc4bed96e03676e() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   
@@ -359,7 +377,7 @@ _gostring_ _wrap_kvc_version_raw_34db36d697db1bc7() {
 }
 
 
-long long _wrap_kvc_abi_version_raw_34db36d697db1bc7() {
+long long _wrap_kvc_abi_version_raw_abc4bed96e03676e() {
   int64_t result;
   long long _swig_go_result;
   
@@ -370,7 +388,7 @@ long long _wrap_kvc_abi_version_raw_34db36d697db1bc7() {
 }
 
 
-_gostring_ _wrap_kvc_build_info_raw_34db36d697db1bc7() {
+_gostring_ _wrap_kvc_build_info_raw_abc4bed96e03676e() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   
@@ -381,7 +399,7 @@ _gostring_ _wrap_kvc_build_info_raw_34db36d697db1bc7() {
 }
 
 
-long long _wrap_kvc_abi_describe_raw_34db36d697db1bc7(_goslice_ _swig_go_0) {
+long long _wrap_kvc_abi_describe_raw_abc4bed96e03676e(_goslice_ _swig_go_0) {
   char *arg1 = 0 ;
   int64_t arg2 ;
   int64_t result;
@@ -395,7 +413,7 @@ long long _wrap_kvc_abi_describe_raw_34db36d697db1bc7(_goslice_ _swig_go_0) {
 }
 
 
-intgo _wrap_KVC_OK_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_OK_raw_abc4bed96e03676e() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -407,7 +425,7 @@ intgo _wrap_KVC_OK_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_E_ARGUMENT_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_E_ARGUMENT_raw_abc4bed96e03676e() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -419,7 +437,7 @@ intgo _wrap_KVC_E_ARGUMENT_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_E_HANDLE_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_E_HANDLE_raw_abc4bed96e03676e() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -431,7 +449,7 @@ intgo _wrap_KVC_E_HANDLE_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_E_RANGE_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_E_RANGE_raw_abc4bed96e03676e() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -443,7 +461,7 @@ intgo _wrap_KVC_E_RANGE_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_E_ORDER_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_E_ORDER_raw_abc4bed96e03676e() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -455,7 +473,7 @@ intgo _wrap_KVC_E_ORDER_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_E_BUSY_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_E_BUSY_raw_abc4bed96e03676e() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -467,7 +485,7 @@ intgo _wrap_KVC_E_BUSY_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_E_NO_MEMORY_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_E_NO_MEMORY_raw_abc4bed96e03676e() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -479,7 +497,7 @@ intgo _wrap_KVC_E_NO_MEMORY_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_E_NONFINITE_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_E_NONFINITE_raw_abc4bed96e03676e() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -491,7 +509,7 @@ intgo _wrap_KVC_E_NONFINITE_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_E_UNSUPPORTED_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_E_UNSUPPORTED_raw_abc4bed96e03676e() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -503,7 +521,7 @@ intgo _wrap_KVC_E_UNSUPPORTED_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_E_FORKED_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_E_FORKED_raw_abc4bed96e03676e() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -515,7 +533,7 @@ intgo _wrap_KVC_E_FORKED_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_E_INTERNAL_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_E_INTERNAL_raw_abc4bed96e03676e() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -527,31 +545,7 @@ intgo _wrap_KVC_E_INTERNAL_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_E_CORRUPT_raw_34db36d697db1bc7() {
-  enum kvc_status result;
-  intgo _swig_go_result;
-  
-  
-  result = KVC_E_CORRUPT;
-  
-  _swig_go_result = (intgo)result; 
-  return _swig_go_result;
-}
-
-
-intgo _wrap_KVC_E_IO_raw_34db36d697db1bc7() {
-  enum kvc_status result;
-  intgo _swig_go_result;
-  
-  
-  result = KVC_E_IO;
-  
-  _swig_go_result = (intgo)result; 
-  return _swig_go_result;
-}
-
-
-int _wrap_kvc_error_struct_size_get_raw_34db36d697db1bc7(struct kvc_error *_swig_go_0) {
+int _wrap_kvc_error_struct_size_get_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -564,7 +558,7 @@ int _wrap_kvc_error_struct_size_get_raw_34db36d697db1bc7(struct kvc_error *_swig
 }
 
 
-void _wrap_kvc_error_status_set_raw_34db36d697db1bc7(struct kvc_error *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_error_status_set_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0, int _swig_go_1) {
   struct kvc_error *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -576,7 +570,7 @@ void _wrap_kvc_error_status_set_raw_34db36d697db1bc7(struct kvc_error *_swig_go_
 }
 
 
-int _wrap_kvc_error_status_get_raw_34db36d697db1bc7(struct kvc_error *_swig_go_0) {
+int _wrap_kvc_error_status_get_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -589,7 +583,7 @@ int _wrap_kvc_error_status_get_raw_34db36d697db1bc7(struct kvc_error *_swig_go_0
 }
 
 
-void _wrap_kvc_error_message_set_raw_34db36d697db1bc7(struct kvc_error *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_error_message_set_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_error *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -617,7 +611,7 @@ void _wrap_kvc_error_message_set_raw_34db36d697db1bc7(struct kvc_error *_swig_go
 }
 
 
-_gostring_ _wrap_kvc_error_message_get_raw_34db36d697db1bc7(struct kvc_error *_swig_go_0) {
+_gostring_ _wrap_kvc_error_message_get_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -630,7 +624,7 @@ _gostring_ _wrap_kvc_error_message_get_raw_34db36d697db1bc7(struct kvc_error *_s
 }
 
 
-struct kvc_error *_wrap_new_kvc_error_raw_34db36d697db1bc7() {
+struct kvc_error *_wrap_new_kvc_error_raw_abc4bed96e03676e() {
   struct kvc_error *result = 0 ;
   struct kvc_error *_swig_go_result;
   
@@ -641,7 +635,7 @@ struct kvc_error *_wrap_new_kvc_error_raw_34db36d697db1bc7() {
 }
 
 
-void _wrap_delete_kvc_error_raw_34db36d697db1bc7(struct kvc_error *_swig_go_0) {
+void _wrap_delete_kvc_error_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   
   arg1 = *(struct kvc_error **)&_swig_go_0; 
@@ -651,7 +645,7 @@ void _wrap_delete_kvc_error_raw_34db36d697db1bc7(struct kvc_error *_swig_go_0) {
 }
 
 
-_gostring_ _wrap_kvc_status_name_raw_34db36d697db1bc7(int _swig_go_0) {
+_gostring_ _wrap_kvc_status_name_raw_abc4bed96e03676e(int _swig_go_0) {
   int32_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -664,7 +658,7 @@ _gostring_ _wrap_kvc_status_name_raw_34db36d697db1bc7(int _swig_go_0) {
 }
 
 
-intgo _wrap_KVC_DTYPE_DEFAULT_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_DTYPE_DEFAULT_raw_abc4bed96e03676e() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -676,7 +670,7 @@ intgo _wrap_KVC_DTYPE_DEFAULT_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_F16_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_F16_raw_abc4bed96e03676e() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -688,7 +682,7 @@ intgo _wrap_KVC_F16_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_F32_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_F32_raw_abc4bed96e03676e() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -700,7 +694,7 @@ intgo _wrap_KVC_F32_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_BF16_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_BF16_raw_abc4bed96e03676e() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -712,7 +706,7 @@ intgo _wrap_KVC_BF16_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_DEVICE_DEFAULT_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_DEVICE_DEFAULT_raw_abc4bed96e03676e() {
   enum kvc_device result;
   intgo _swig_go_result;
   
@@ -724,7 +718,7 @@ intgo _wrap_KVC_DEVICE_DEFAULT_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_CPU_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_CPU_raw_abc4bed96e03676e() {
   enum kvc_device result;
   intgo _swig_go_result;
   
@@ -736,7 +730,7 @@ intgo _wrap_KVC_CPU_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_PART_UNSET_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_PART_UNSET_raw_abc4bed96e03676e() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -748,7 +742,7 @@ intgo _wrap_KVC_PART_UNSET_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_KEYS_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_KEYS_raw_abc4bed96e03676e() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -760,7 +754,7 @@ intgo _wrap_KVC_KEYS_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_VALUES_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_VALUES_raw_abc4bed96e03676e() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -772,7 +766,7 @@ intgo _wrap_KVC_VALUES_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_ROPE_HALVES_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_ROPE_HALVES_raw_abc4bed96e03676e() {
   enum kvc_rope_pairs result;
   intgo _swig_go_result;
   
@@ -784,7 +778,7 @@ intgo _wrap_KVC_ROPE_HALVES_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_ROPE_INTERLEAVED_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_ROPE_INTERLEAVED_raw_abc4bed96e03676e() {
   enum kvc_rope_pairs result;
   intgo _swig_go_result;
   
@@ -796,7 +790,7 @@ intgo _wrap_KVC_ROPE_INTERLEAVED_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_abc4bed96e03676e() {
   enum kvc_keys result;
   intgo _swig_go_result;
   
@@ -808,7 +802,7 @@ intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_abc4bed96e03676e() {
   enum kvc_keys result;
   intgo _swig_go_result;
   
@@ -820,7 +814,7 @@ intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_POSITIONS_TRUE_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_POSITIONS_TRUE_raw_abc4bed96e03676e() {
   enum kvc_positions result;
   intgo _swig_go_result;
   
@@ -832,7 +826,7 @@ intgo _wrap_KVC_POSITIONS_TRUE_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_abc4bed96e03676e() {
   enum kvc_positions result;
   intgo _swig_go_result;
   
@@ -844,7 +838,7 @@ intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_34db36d697db1bc7() {
 }
 
 
-long long _wrap_kvc_preset_count_raw_34db36d697db1bc7() {
+long long _wrap_kvc_preset_count_raw_abc4bed96e03676e() {
   int64_t result;
   long long _swig_go_result;
   
@@ -855,7 +849,7 @@ long long _wrap_kvc_preset_count_raw_34db36d697db1bc7() {
 }
 
 
-_gostring_ _wrap_kvc_preset_name_raw_34db36d697db1bc7(long long _swig_go_0) {
+_gostring_ _wrap_kvc_preset_name_raw_abc4bed96e03676e(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -868,7 +862,7 @@ _gostring_ _wrap_kvc_preset_name_raw_34db36d697db1bc7(long long _swig_go_0) {
 }
 
 
-long long _wrap_kvc_codec_format_raw_34db36d697db1bc7(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_codec_format_raw_abc4bed96e03676e(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   char *arg1 = 0 ;
   char *arg2 = 0 ;
   int64_t arg3 ;
@@ -893,7 +887,7 @@ long long _wrap_kvc_codec_format_raw_34db36d697db1bc7(_gostring_ _swig_go_0, _go
 }
 
 
-long long _wrap_kvc_policy_count_raw_34db36d697db1bc7() {
+long long _wrap_kvc_policy_count_raw_abc4bed96e03676e() {
   int64_t result;
   long long _swig_go_result;
   
@@ -904,7 +898,7 @@ long long _wrap_kvc_policy_count_raw_34db36d697db1bc7() {
 }
 
 
-_gostring_ _wrap_kvc_policy_name_raw_34db36d697db1bc7(long long _swig_go_0) {
+_gostring_ _wrap_kvc_policy_name_raw_abc4bed96e03676e(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -917,7 +911,7 @@ _gostring_ _wrap_kvc_policy_name_raw_34db36d697db1bc7(long long _swig_go_0) {
 }
 
 
-long long _wrap_kvc_policy_format_raw_34db36d697db1bc7(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_policy_format_raw_abc4bed96e03676e(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   char *arg1 = 0 ;
   char *arg2 = 0 ;
   int64_t arg3 ;
@@ -942,7 +936,7 @@ long long _wrap_kvc_policy_format_raw_34db36d697db1bc7(_gostring_ _swig_go_0, _g
 }
 
 
-long long _wrap_kvc_target_count_raw_34db36d697db1bc7() {
+long long _wrap_kvc_target_count_raw_abc4bed96e03676e() {
   int64_t result;
   long long _swig_go_result;
   
@@ -953,7 +947,7 @@ long long _wrap_kvc_target_count_raw_34db36d697db1bc7() {
 }
 
 
-_gostring_ _wrap_kvc_target_name_raw_34db36d697db1bc7(long long _swig_go_0) {
+_gostring_ _wrap_kvc_target_name_raw_abc4bed96e03676e(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -966,7 +960,7 @@ _gostring_ _wrap_kvc_target_name_raw_34db36d697db1bc7(long long _swig_go_0) {
 }
 
 
-int _wrap_kvc_options_struct_size_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -979,7 +973,7 @@ int _wrap_kvc_options_struct_size_get_raw_34db36d697db1bc7(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_device_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_device_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -991,7 +985,7 @@ void _wrap_kvc_options_device_set_raw_34db36d697db1bc7(struct kvc_options *_swig
 }
 
 
-int _wrap_kvc_options_device_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_device_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1004,7 +998,7 @@ int _wrap_kvc_options_device_get_raw_34db36d697db1bc7(struct kvc_options *_swig_
 }
 
 
-void _wrap_kvc_options_layers_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_layers_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1016,7 +1010,7 @@ void _wrap_kvc_options_layers_set_raw_34db36d697db1bc7(struct kvc_options *_swig
 }
 
 
-long long _wrap_kvc_options_layers_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_layers_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1029,7 +1023,7 @@ long long _wrap_kvc_options_layers_get_raw_34db36d697db1bc7(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_kv_heads_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_kv_heads_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1041,7 +1035,7 @@ void _wrap_kvc_options_kv_heads_set_raw_34db36d697db1bc7(struct kvc_options *_sw
 }
 
 
-long long _wrap_kvc_options_kv_heads_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_kv_heads_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1054,7 +1048,7 @@ long long _wrap_kvc_options_kv_heads_get_raw_34db36d697db1bc7(struct kvc_options
 }
 
 
-void _wrap_kvc_options_q_heads_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_q_heads_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1066,7 +1060,7 @@ void _wrap_kvc_options_q_heads_set_raw_34db36d697db1bc7(struct kvc_options *_swi
 }
 
 
-long long _wrap_kvc_options_q_heads_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_q_heads_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1079,7 +1073,7 @@ long long _wrap_kvc_options_q_heads_get_raw_34db36d697db1bc7(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_k_dim_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_k_dim_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1091,7 +1085,7 @@ void _wrap_kvc_options_k_dim_set_raw_34db36d697db1bc7(struct kvc_options *_swig_
 }
 
 
-long long _wrap_kvc_options_k_dim_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_k_dim_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1104,7 +1098,7 @@ long long _wrap_kvc_options_k_dim_get_raw_34db36d697db1bc7(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_v_dim_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_v_dim_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1116,7 +1110,7 @@ void _wrap_kvc_options_v_dim_set_raw_34db36d697db1bc7(struct kvc_options *_swig_
 }
 
 
-long long _wrap_kvc_options_v_dim_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_v_dim_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1129,7 +1123,7 @@ long long _wrap_kvc_options_v_dim_get_raw_34db36d697db1bc7(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_sliding_window_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_sliding_window_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1141,7 +1135,7 @@ void _wrap_kvc_options_sliding_window_set_raw_34db36d697db1bc7(struct kvc_option
 }
 
 
-long long _wrap_kvc_options_sliding_window_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_sliding_window_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1154,7 +1148,7 @@ long long _wrap_kvc_options_sliding_window_get_raw_34db36d697db1bc7(struct kvc_o
 }
 
 
-void _wrap_kvc_options_codec_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_codec_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1182,7 +1176,7 @@ void _wrap_kvc_options_codec_set_raw_34db36d697db1bc7(struct kvc_options *_swig_
 }
 
 
-_gostring_ _wrap_kvc_options_codec_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_codec_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1195,7 +1189,7 @@ _gostring_ _wrap_kvc_options_codec_get_raw_34db36d697db1bc7(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_target_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_target_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1223,7 +1217,7 @@ void _wrap_kvc_options_target_set_raw_34db36d697db1bc7(struct kvc_options *_swig
 }
 
 
-_gostring_ _wrap_kvc_options_target_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_target_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1236,7 +1230,7 @@ _gostring_ _wrap_kvc_options_target_get_raw_34db36d697db1bc7(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_arena_bytes_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_bytes_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1248,7 +1242,7 @@ void _wrap_kvc_options_arena_bytes_set_raw_34db36d697db1bc7(struct kvc_options *
 }
 
 
-long long _wrap_kvc_options_arena_bytes_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_bytes_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1261,7 +1255,7 @@ long long _wrap_kvc_options_arena_bytes_get_raw_34db36d697db1bc7(struct kvc_opti
 }
 
 
-void _wrap_kvc_options_arena_tokens_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_tokens_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1273,7 +1267,7 @@ void _wrap_kvc_options_arena_tokens_set_raw_34db36d697db1bc7(struct kvc_options 
 }
 
 
-long long _wrap_kvc_options_arena_tokens_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_tokens_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1286,7 +1280,7 @@ long long _wrap_kvc_options_arena_tokens_get_raw_34db36d697db1bc7(struct kvc_opt
 }
 
 
-void _wrap_kvc_options_arena_sequences_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_sequences_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1298,7 +1292,7 @@ void _wrap_kvc_options_arena_sequences_set_raw_34db36d697db1bc7(struct kvc_optio
 }
 
 
-long long _wrap_kvc_options_arena_sequences_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_sequences_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1311,7 +1305,7 @@ long long _wrap_kvc_options_arena_sequences_get_raw_34db36d697db1bc7(struct kvc_
 }
 
 
-void _wrap_kvc_options_arena_block_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, void *_swig_go_1) {
+void _wrap_kvc_options_arena_block_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, void *_swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   void *arg2 = 0 ;
   
@@ -1323,7 +1317,7 @@ void _wrap_kvc_options_arena_block_set_raw_34db36d697db1bc7(struct kvc_options *
 }
 
 
-void *_wrap_kvc_options_arena_block_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+void *_wrap_kvc_options_arena_block_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -1336,7 +1330,7 @@ void *_wrap_kvc_options_arena_block_get_raw_34db36d697db1bc7(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_arena_growth_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_arena_growth_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1348,7 +1342,7 @@ void _wrap_kvc_options_arena_growth_set_raw_34db36d697db1bc7(struct kvc_options 
 }
 
 
-int _wrap_kvc_options_arena_growth_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_arena_growth_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1361,7 +1355,7 @@ int _wrap_kvc_options_arena_growth_get_raw_34db36d697db1bc7(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_spare_pages_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_spare_pages_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1373,7 +1367,7 @@ void _wrap_kvc_options_spare_pages_set_raw_34db36d697db1bc7(struct kvc_options *
 }
 
 
-int _wrap_kvc_options_spare_pages_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_spare_pages_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1386,7 +1380,7 @@ int _wrap_kvc_options_spare_pages_get_raw_34db36d697db1bc7(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_threads_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_threads_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1398,7 +1392,7 @@ void _wrap_kvc_options_threads_set_raw_34db36d697db1bc7(struct kvc_options *_swi
 }
 
 
-long long _wrap_kvc_options_threads_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_threads_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1411,7 +1405,7 @@ long long _wrap_kvc_options_threads_get_raw_34db36d697db1bc7(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_saturate_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_saturate_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1423,7 +1417,7 @@ void _wrap_kvc_options_saturate_set_raw_34db36d697db1bc7(struct kvc_options *_sw
 }
 
 
-int _wrap_kvc_options_saturate_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_saturate_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1436,7 +1430,7 @@ int _wrap_kvc_options_saturate_get_raw_34db36d697db1bc7(struct kvc_options *_swi
 }
 
 
-void _wrap_kvc_options_rope_pairs_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_rope_pairs_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1448,7 +1442,7 @@ void _wrap_kvc_options_rope_pairs_set_raw_34db36d697db1bc7(struct kvc_options *_
 }
 
 
-int _wrap_kvc_options_rope_pairs_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_rope_pairs_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1461,7 +1455,7 @@ int _wrap_kvc_options_rope_pairs_get_raw_34db36d697db1bc7(struct kvc_options *_s
 }
 
 
-void _wrap_kvc_options_keys_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_keys_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1473,7 +1467,7 @@ void _wrap_kvc_options_keys_set_raw_34db36d697db1bc7(struct kvc_options *_swig_g
 }
 
 
-int _wrap_kvc_options_keys_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_keys_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1486,7 +1480,7 @@ int _wrap_kvc_options_keys_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go
 }
 
 
-void _wrap_kvc_options_positions_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_positions_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1498,7 +1492,7 @@ void _wrap_kvc_options_positions_set_raw_34db36d697db1bc7(struct kvc_options *_s
 }
 
 
-int _wrap_kvc_options_positions_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_positions_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1511,7 +1505,7 @@ int _wrap_kvc_options_positions_get_raw_34db36d697db1bc7(struct kvc_options *_sw
 }
 
 
-void _wrap_kvc_options_rope_theta_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_options_rope_theta_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, double _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   double arg2 ;
   
@@ -1523,7 +1517,7 @@ void _wrap_kvc_options_rope_theta_set_raw_34db36d697db1bc7(struct kvc_options *_
 }
 
 
-double _wrap_kvc_options_rope_theta_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+double _wrap_kvc_options_rope_theta_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -1536,7 +1530,7 @@ double _wrap_kvc_options_rope_theta_get_raw_34db36d697db1bc7(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_rope_dims_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_rope_dims_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1548,7 +1542,7 @@ void _wrap_kvc_options_rope_dims_set_raw_34db36d697db1bc7(struct kvc_options *_s
 }
 
 
-long long _wrap_kvc_options_rope_dims_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_rope_dims_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1561,7 +1555,7 @@ long long _wrap_kvc_options_rope_dims_get_raw_34db36d697db1bc7(struct kvc_option
 }
 
 
-void _wrap_kvc_options_policy_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_policy_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1589,7 +1583,7 @@ void _wrap_kvc_options_policy_set_raw_34db36d697db1bc7(struct kvc_options *_swig
 }
 
 
-_gostring_ _wrap_kvc_options_policy_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_policy_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1602,7 +1596,7 @@ _gostring_ _wrap_kvc_options_policy_get_raw_34db36d697db1bc7(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_context_tokens_set_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_context_tokens_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1614,7 +1608,7 @@ void _wrap_kvc_options_context_tokens_set_raw_34db36d697db1bc7(struct kvc_option
 }
 
 
-long long _wrap_kvc_options_context_tokens_get_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_context_tokens_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1627,7 +1621,7 @@ long long _wrap_kvc_options_context_tokens_get_raw_34db36d697db1bc7(struct kvc_o
 }
 
 
-struct kvc_options *_wrap_new_kvc_options_raw_34db36d697db1bc7() {
+struct kvc_options *_wrap_new_kvc_options_raw_abc4bed96e03676e() {
   struct kvc_options *result = 0 ;
   struct kvc_options *_swig_go_result;
   
@@ -1638,7 +1632,7 @@ struct kvc_options *_wrap_new_kvc_options_raw_34db36d697db1bc7() {
 }
 
 
-void _wrap_delete_kvc_options_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0) {
+void _wrap_delete_kvc_options_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_options **)&_swig_go_0; 
@@ -1648,7 +1642,7 @@ void _wrap_delete_kvc_options_raw_34db36d697db1bc7(struct kvc_options *_swig_go_
 }
 
 
-int _wrap_kvc_layer_struct_size_get_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
+int _wrap_kvc_layer_struct_size_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -1661,7 +1655,7 @@ int _wrap_kvc_layer_struct_size_get_raw_34db36d697db1bc7(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_reserved_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_layer_reserved_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, int _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1673,7 +1667,7 @@ void _wrap_kvc_layer_reserved_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_g
 }
 
 
-int _wrap_kvc_layer_reserved_get_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
+int _wrap_kvc_layer_reserved_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1686,7 +1680,7 @@ int _wrap_kvc_layer_reserved_get_raw_34db36d697db1bc7(struct kvc_layer *_swig_go
 }
 
 
-void _wrap_kvc_layer_kv_heads_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_kv_heads_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1698,7 +1692,7 @@ void _wrap_kvc_layer_kv_heads_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_g
 }
 
 
-long long _wrap_kvc_layer_kv_heads_get_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_kv_heads_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1711,7 +1705,7 @@ long long _wrap_kvc_layer_kv_heads_get_raw_34db36d697db1bc7(struct kvc_layer *_s
 }
 
 
-void _wrap_kvc_layer_q_heads_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_q_heads_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1723,7 +1717,7 @@ void _wrap_kvc_layer_q_heads_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go
 }
 
 
-long long _wrap_kvc_layer_q_heads_get_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_q_heads_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1736,7 +1730,7 @@ long long _wrap_kvc_layer_q_heads_get_raw_34db36d697db1bc7(struct kvc_layer *_sw
 }
 
 
-void _wrap_kvc_layer_k_dim_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_k_dim_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1748,7 +1742,7 @@ void _wrap_kvc_layer_k_dim_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0
 }
 
 
-long long _wrap_kvc_layer_k_dim_get_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_k_dim_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1761,7 +1755,7 @@ long long _wrap_kvc_layer_k_dim_get_raw_34db36d697db1bc7(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_v_dim_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_v_dim_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1773,7 +1767,7 @@ void _wrap_kvc_layer_v_dim_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0
 }
 
 
-long long _wrap_kvc_layer_v_dim_get_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_v_dim_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1786,7 +1780,7 @@ long long _wrap_kvc_layer_v_dim_get_raw_34db36d697db1bc7(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_sliding_window_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_sliding_window_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1798,7 +1792,7 @@ void _wrap_kvc_layer_sliding_window_set_raw_34db36d697db1bc7(struct kvc_layer *_
 }
 
 
-long long _wrap_kvc_layer_sliding_window_get_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_sliding_window_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1811,7 +1805,7 @@ long long _wrap_kvc_layer_sliding_window_get_raw_34db36d697db1bc7(struct kvc_lay
 }
 
 
-void _wrap_kvc_layer_codec_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_layer_codec_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1839,7 +1833,7 @@ void _wrap_kvc_layer_codec_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0
 }
 
 
-_gostring_ _wrap_kvc_layer_codec_get_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
+_gostring_ _wrap_kvc_layer_codec_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1852,7 +1846,7 @@ _gostring_ _wrap_kvc_layer_codec_get_raw_34db36d697db1bc7(struct kvc_layer *_swi
 }
 
 
-void _wrap_kvc_layer_rope_theta_set_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_layer_rope_theta_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, double _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   double arg2 ;
   
@@ -1864,7 +1858,7 @@ void _wrap_kvc_layer_rope_theta_set_raw_34db36d697db1bc7(struct kvc_layer *_swig
 }
 
 
-double _wrap_kvc_layer_rope_theta_get_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
+double _wrap_kvc_layer_rope_theta_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -1877,7 +1871,7 @@ double _wrap_kvc_layer_rope_theta_get_raw_34db36d697db1bc7(struct kvc_layer *_sw
 }
 
 
-struct kvc_layer *_wrap_new_kvc_layer_raw_34db36d697db1bc7() {
+struct kvc_layer *_wrap_new_kvc_layer_raw_abc4bed96e03676e() {
   struct kvc_layer *result = 0 ;
   struct kvc_layer *_swig_go_result;
   
@@ -1888,7 +1882,7 @@ struct kvc_layer *_wrap_new_kvc_layer_raw_34db36d697db1bc7() {
 }
 
 
-void _wrap_delete_kvc_layer_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
+void _wrap_delete_kvc_layer_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   
   arg1 = *(struct kvc_layer **)&_swig_go_0; 
@@ -1898,7 +1892,7 @@ void _wrap_delete_kvc_layer_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
 }
 
 
-intgo _wrap_kvc_supports_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_supports_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -1917,7 +1911,7 @@ intgo _wrap_kvc_supports_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, st
 }
 
 
-int _wrap_kvc_plan_request_struct_size_get_raw_34db36d697db1bc7(struct kvc_plan_request *_swig_go_0) {
+int _wrap_kvc_plan_request_struct_size_get_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -1930,7 +1924,7 @@ int _wrap_kvc_plan_request_struct_size_get_raw_34db36d697db1bc7(struct kvc_plan_
 }
 
 
-void _wrap_kvc_plan_request_partial_commit_set_raw_34db36d697db1bc7(struct kvc_plan_request *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_plan_request_partial_commit_set_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0, int _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1942,7 +1936,7 @@ void _wrap_kvc_plan_request_partial_commit_set_raw_34db36d697db1bc7(struct kvc_p
 }
 
 
-int _wrap_kvc_plan_request_partial_commit_get_raw_34db36d697db1bc7(struct kvc_plan_request *_swig_go_0) {
+int _wrap_kvc_plan_request_partial_commit_get_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1955,7 +1949,7 @@ int _wrap_kvc_plan_request_partial_commit_get_raw_34db36d697db1bc7(struct kvc_pl
 }
 
 
-void _wrap_kvc_plan_request_tokens_set_raw_34db36d697db1bc7(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_tokens_set_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1967,7 +1961,7 @@ void _wrap_kvc_plan_request_tokens_set_raw_34db36d697db1bc7(struct kvc_plan_requ
 }
 
 
-long long _wrap_kvc_plan_request_tokens_get_raw_34db36d697db1bc7(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_tokens_get_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1980,7 +1974,7 @@ long long _wrap_kvc_plan_request_tokens_get_raw_34db36d697db1bc7(struct kvc_plan
 }
 
 
-void _wrap_kvc_plan_request_sequences_set_raw_34db36d697db1bc7(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_sequences_set_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1992,7 +1986,7 @@ void _wrap_kvc_plan_request_sequences_set_raw_34db36d697db1bc7(struct kvc_plan_r
 }
 
 
-long long _wrap_kvc_plan_request_sequences_get_raw_34db36d697db1bc7(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_sequences_get_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2005,7 +1999,7 @@ long long _wrap_kvc_plan_request_sequences_get_raw_34db36d697db1bc7(struct kvc_p
 }
 
 
-void _wrap_kvc_plan_request_step_tokens_set_raw_34db36d697db1bc7(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_step_tokens_set_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2017,7 +2011,7 @@ void _wrap_kvc_plan_request_step_tokens_set_raw_34db36d697db1bc7(struct kvc_plan
 }
 
 
-long long _wrap_kvc_plan_request_step_tokens_get_raw_34db36d697db1bc7(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_step_tokens_get_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2030,7 +2024,7 @@ long long _wrap_kvc_plan_request_step_tokens_get_raw_34db36d697db1bc7(struct kvc
 }
 
 
-void _wrap_kvc_plan_request_budget_bytes_set_raw_34db36d697db1bc7(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_budget_bytes_set_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2042,7 +2036,7 @@ void _wrap_kvc_plan_request_budget_bytes_set_raw_34db36d697db1bc7(struct kvc_pla
 }
 
 
-long long _wrap_kvc_plan_request_budget_bytes_get_raw_34db36d697db1bc7(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_budget_bytes_get_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2055,7 +2049,7 @@ long long _wrap_kvc_plan_request_budget_bytes_get_raw_34db36d697db1bc7(struct kv
 }
 
 
-struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_34db36d697db1bc7() {
+struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_abc4bed96e03676e() {
   struct kvc_plan_request *result = 0 ;
   struct kvc_plan_request *_swig_go_result;
   
@@ -2066,7 +2060,7 @@ struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_34db36d697db1bc7() {
 }
 
 
-void _wrap_delete_kvc_plan_request_raw_34db36d697db1bc7(struct kvc_plan_request *_swig_go_0) {
+void _wrap_delete_kvc_plan_request_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   
   arg1 = *(struct kvc_plan_request **)&_swig_go_0; 
@@ -2076,7 +2070,7 @@ void _wrap_delete_kvc_plan_request_raw_34db36d697db1bc7(struct kvc_plan_request 
 }
 
 
-int _wrap_kvc_plan_struct_size_get_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0) {
+int _wrap_kvc_plan_struct_size_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2089,7 +2083,7 @@ int _wrap_kvc_plan_struct_size_get_raw_34db36d697db1bc7(struct kvc_plan *_swig_g
 }
 
 
-void _wrap_kvc_plan_reserved_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_plan_reserved_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, int _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2101,7 +2095,7 @@ void _wrap_kvc_plan_reserved_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_
 }
 
 
-int _wrap_kvc_plan_reserved_get_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0) {
+int _wrap_kvc_plan_reserved_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2114,7 +2108,7 @@ int _wrap_kvc_plan_reserved_get_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0
 }
 
 
-void _wrap_kvc_plan_arena_bytes_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_arena_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2126,7 +2120,7 @@ void _wrap_kvc_plan_arena_bytes_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_
 }
 
 
-long long _wrap_kvc_plan_arena_bytes_get_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_arena_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2139,7 +2133,7 @@ long long _wrap_kvc_plan_arena_bytes_get_raw_34db36d697db1bc7(struct kvc_plan *_
 }
 
 
-void _wrap_kvc_plan_slab_bytes_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_slab_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2151,7 +2145,7 @@ void _wrap_kvc_plan_slab_bytes_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_slab_bytes_get_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_slab_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2164,7 +2158,7 @@ long long _wrap_kvc_plan_slab_bytes_get_raw_34db36d697db1bc7(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_record_bytes_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_record_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2176,7 +2170,7 @@ void _wrap_kvc_plan_record_bytes_set_raw_34db36d697db1bc7(struct kvc_plan *_swig
 }
 
 
-long long _wrap_kvc_plan_record_bytes_get_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_record_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2189,7 +2183,7 @@ long long _wrap_kvc_plan_record_bytes_get_raw_34db36d697db1bc7(struct kvc_plan *
 }
 
 
-void _wrap_kvc_plan_fp16_bytes_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_fp16_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2201,7 +2195,7 @@ void _wrap_kvc_plan_fp16_bytes_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_fp16_bytes_get_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_fp16_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2214,7 +2208,7 @@ long long _wrap_kvc_plan_fp16_bytes_get_raw_34db36d697db1bc7(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_max_tokens_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_max_tokens_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2226,7 +2220,7 @@ void _wrap_kvc_plan_max_tokens_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_max_tokens_get_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_max_tokens_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2239,7 +2233,7 @@ long long _wrap_kvc_plan_max_tokens_get_raw_34db36d697db1bc7(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_max_sequences_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_max_sequences_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2251,7 +2245,7 @@ void _wrap_kvc_plan_max_sequences_set_raw_34db36d697db1bc7(struct kvc_plan *_swi
 }
 
 
-long long _wrap_kvc_plan_max_sequences_get_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_max_sequences_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2264,7 +2258,7 @@ long long _wrap_kvc_plan_max_sequences_get_raw_34db36d697db1bc7(struct kvc_plan 
 }
 
 
-void _wrap_kvc_plan_codec_bits_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_plan_codec_bits_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, double _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   double arg2 ;
   
@@ -2276,7 +2270,7 @@ void _wrap_kvc_plan_codec_bits_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_g
 }
 
 
-double _wrap_kvc_plan_codec_bits_get_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0) {
+double _wrap_kvc_plan_codec_bits_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -2289,7 +2283,7 @@ double _wrap_kvc_plan_codec_bits_get_raw_34db36d697db1bc7(struct kvc_plan *_swig
 }
 
 
-void _wrap_kvc_plan_effective_bits_set_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_plan_effective_bits_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, double _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   double arg2 ;
   
@@ -2301,7 +2295,7 @@ void _wrap_kvc_plan_effective_bits_set_raw_34db36d697db1bc7(struct kvc_plan *_sw
 }
 
 
-double _wrap_kvc_plan_effective_bits_get_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0) {
+double _wrap_kvc_plan_effective_bits_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -2314,7 +2308,32 @@ double _wrap_kvc_plan_effective_bits_get_raw_34db36d697db1bc7(struct kvc_plan *_
 }
 
 
-struct kvc_plan *_wrap_new_kvc_plan_raw_34db36d697db1bc7() {
+void _wrap_kvc_plan_checkpoint_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+  struct kvc_plan *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_plan **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->checkpoint_bytes = arg2;
+  
+}
+
+
+long long _wrap_kvc_plan_checkpoint_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+  struct kvc_plan *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_plan **)&_swig_go_0; 
+  
+  result =  ((arg1)->checkpoint_bytes);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+struct kvc_plan *_wrap_new_kvc_plan_raw_abc4bed96e03676e() {
   struct kvc_plan *result = 0 ;
   struct kvc_plan *_swig_go_result;
   
@@ -2325,7 +2344,7 @@ struct kvc_plan *_wrap_new_kvc_plan_raw_34db36d697db1bc7() {
 }
 
 
-void _wrap_delete_kvc_plan_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0) {
+void _wrap_delete_kvc_plan_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   
   arg1 = *(struct kvc_plan **)&_swig_go_0; 
@@ -2335,7 +2354,7 @@ void _wrap_delete_kvc_plan_raw_34db36d697db1bc7(struct kvc_plan *_swig_go_0) {
 }
 
 
-intgo _wrap_kvc_plan_compute_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_plan_request *_swig_go_3, struct kvc_plan *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_plan_compute_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_plan_request *_swig_go_3, struct kvc_plan *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -2358,7 +2377,7 @@ intgo _wrap_kvc_plan_compute_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0
 }
 
 
-kvc_cache *_wrap_kvc_create_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+kvc_cache *_wrap_kvc_create_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -2377,7 +2396,7 @@ kvc_cache *_wrap_kvc_create_raw_34db36d697db1bc7(struct kvc_options *_swig_go_0,
 }
 
 
-intgo _wrap_kvc_destroy_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_destroy_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_cache *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -2392,7 +2411,7 @@ intgo _wrap_kvc_destroy_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, struct kvc_e
 }
 
 
-intgo _wrap_kvc_sink_logits_set_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_sink_logits_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   float *arg3 = 0 ;
@@ -2412,7 +2431,7 @@ intgo _wrap_kvc_sink_logits_set_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long
 }
 
 
-intgo _wrap_kvc_rope_frequencies_set_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_rope_frequencies_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   double *arg3 = 0 ;
@@ -2432,7 +2451,7 @@ intgo _wrap_kvc_rope_frequencies_set_raw_34db36d697db1bc7(kvc_cache *_swig_go_0,
 }
 
 
-int _wrap_kvc_seq_options_struct_size_get_raw_34db36d697db1bc7(struct kvc_seq_options *_swig_go_0) {
+int _wrap_kvc_seq_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2445,7 +2464,7 @@ int _wrap_kvc_seq_options_struct_size_get_raw_34db36d697db1bc7(struct kvc_seq_op
 }
 
 
-void _wrap_kvc_seq_options_reserved_set_raw_34db36d697db1bc7(struct kvc_seq_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_seq_options_reserved_set_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0, int _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2457,7 +2476,7 @@ void _wrap_kvc_seq_options_reserved_set_raw_34db36d697db1bc7(struct kvc_seq_opti
 }
 
 
-int _wrap_kvc_seq_options_reserved_get_raw_34db36d697db1bc7(struct kvc_seq_options *_swig_go_0) {
+int _wrap_kvc_seq_options_reserved_get_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2470,7 +2489,7 @@ int _wrap_kvc_seq_options_reserved_get_raw_34db36d697db1bc7(struct kvc_seq_optio
 }
 
 
-void _wrap_kvc_seq_options_first_position_set_raw_34db36d697db1bc7(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_options_first_position_set_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2482,7 +2501,7 @@ void _wrap_kvc_seq_options_first_position_set_raw_34db36d697db1bc7(struct kvc_se
 }
 
 
-long long _wrap_kvc_seq_options_first_position_get_raw_34db36d697db1bc7(struct kvc_seq_options *_swig_go_0) {
+long long _wrap_kvc_seq_options_first_position_get_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2495,7 +2514,7 @@ long long _wrap_kvc_seq_options_first_position_get_raw_34db36d697db1bc7(struct k
 }
 
 
-void _wrap_kvc_seq_options_prompt_length_set_raw_34db36d697db1bc7(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_options_prompt_length_set_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2507,7 +2526,7 @@ void _wrap_kvc_seq_options_prompt_length_set_raw_34db36d697db1bc7(struct kvc_seq
 }
 
 
-long long _wrap_kvc_seq_options_prompt_length_get_raw_34db36d697db1bc7(struct kvc_seq_options *_swig_go_0) {
+long long _wrap_kvc_seq_options_prompt_length_get_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2520,7 +2539,7 @@ long long _wrap_kvc_seq_options_prompt_length_get_raw_34db36d697db1bc7(struct kv
 }
 
 
-struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_34db36d697db1bc7() {
+struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_abc4bed96e03676e() {
   struct kvc_seq_options *result = 0 ;
   struct kvc_seq_options *_swig_go_result;
   
@@ -2531,7 +2550,7 @@ struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_34db36d697db1bc7() {
 }
 
 
-void _wrap_delete_kvc_seq_options_raw_34db36d697db1bc7(struct kvc_seq_options *_swig_go_0) {
+void _wrap_delete_kvc_seq_options_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_seq_options **)&_swig_go_0; 
@@ -2541,7 +2560,7 @@ void _wrap_delete_kvc_seq_options_raw_34db36d697db1bc7(struct kvc_seq_options *_
 }
 
 
-intgo _wrap_KVC_CUT_EXACT_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_CUT_EXACT_raw_abc4bed96e03676e() {
   enum kvc_cut result;
   intgo _swig_go_result;
   
@@ -2553,7 +2572,7 @@ intgo _wrap_KVC_CUT_EXACT_raw_34db36d697db1bc7() {
 }
 
 
-intgo _wrap_KVC_CUT_INEXACT_raw_34db36d697db1bc7() {
+intgo _wrap_KVC_CUT_INEXACT_raw_abc4bed96e03676e() {
   enum kvc_cut result;
   intgo _swig_go_result;
   
@@ -2565,7 +2584,7 @@ intgo _wrap_KVC_CUT_INEXACT_raw_34db36d697db1bc7() {
 }
 
 
-long long _wrap_kvc_seq_create_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, struct kvc_seq_options *_swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_seq_create_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct kvc_seq_options *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_seq_options *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -2582,7 +2601,7 @@ long long _wrap_kvc_seq_create_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, struc
 }
 
 
-intgo _wrap_kvc_seq_destroy_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_seq_destroy_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_error *arg3 = 0 ;
@@ -2599,7 +2618,7 @@ intgo _wrap_kvc_seq_destroy_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long lon
 }
 
 
-long long _wrap_kvc_seq_fork_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
+long long _wrap_kvc_seq_fork_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2620,7 +2639,7 @@ long long _wrap_kvc_seq_fork_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long lo
 }
 
 
-intgo _wrap_kvc_seq_truncate_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_seq_truncate_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2641,7 +2660,7 @@ intgo _wrap_kvc_seq_truncate_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long lo
 }
 
 
-intgo _wrap_kvc_seq_length_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_length_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2660,7 +2679,7 @@ intgo _wrap_kvc_seq_length_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long
 }
 
 
-intgo _wrap_kvc_seq_exact_floor_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_exact_floor_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2679,7 +2698,7 @@ intgo _wrap_kvc_seq_exact_floor_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long
 }
 
 
-intgo _wrap_kvc_seq_live_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_live_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2702,7 +2721,7 @@ intgo _wrap_kvc_seq_live_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _
 }
 
 
-intgo _wrap_kvc_seq_positions_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_positions_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2726,7 +2745,7 @@ intgo _wrap_kvc_seq_positions_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long l
 }
 
 
-intgo _wrap_kvc_seq_prompt_set_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_prompt_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2745,7 +2764,7 @@ intgo _wrap_kvc_seq_prompt_set_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_budget_set_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_budget_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2764,7 +2783,7 @@ intgo _wrap_kvc_seq_budget_set_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_step_limit_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_step_limit_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2783,7 +2802,7 @@ intgo _wrap_kvc_seq_step_limit_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long 
 }
 
 
-int _wrap_kvc_step_options_struct_size_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2796,7 +2815,7 @@ int _wrap_kvc_step_options_struct_size_get_raw_34db36d697db1bc7(struct kvc_step_
 }
 
 
-void _wrap_kvc_step_options_kv_dtype_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_kv_dtype_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2808,7 +2827,7 @@ void _wrap_kvc_step_options_kv_dtype_set_raw_34db36d697db1bc7(struct kvc_step_op
 }
 
 
-int _wrap_kvc_step_options_kv_dtype_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_kv_dtype_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2821,7 +2840,7 @@ int _wrap_kvc_step_options_kv_dtype_get_raw_34db36d697db1bc7(struct kvc_step_opt
 }
 
 
-void _wrap_kvc_step_options_q_dtype_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_q_dtype_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2833,7 +2852,7 @@ void _wrap_kvc_step_options_q_dtype_set_raw_34db36d697db1bc7(struct kvc_step_opt
 }
 
 
-int _wrap_kvc_step_options_q_dtype_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_q_dtype_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2846,7 +2865,7 @@ int _wrap_kvc_step_options_q_dtype_get_raw_34db36d697db1bc7(struct kvc_step_opti
 }
 
 
-void _wrap_kvc_step_options_out_dtype_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_out_dtype_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2858,7 +2877,7 @@ void _wrap_kvc_step_options_out_dtype_set_raw_34db36d697db1bc7(struct kvc_step_o
 }
 
 
-int _wrap_kvc_step_options_out_dtype_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_out_dtype_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2871,7 +2890,7 @@ int _wrap_kvc_step_options_out_dtype_get_raw_34db36d697db1bc7(struct kvc_step_op
 }
 
 
-void _wrap_kvc_step_options_k_token_stride_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_k_token_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2883,7 +2902,7 @@ void _wrap_kvc_step_options_k_token_stride_set_raw_34db36d697db1bc7(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_k_token_stride_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_k_token_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2896,7 +2915,7 @@ long long _wrap_kvc_step_options_k_token_stride_get_raw_34db36d697db1bc7(struct 
 }
 
 
-void _wrap_kvc_step_options_k_head_stride_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_k_head_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2908,7 +2927,7 @@ void _wrap_kvc_step_options_k_head_stride_set_raw_34db36d697db1bc7(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_k_head_stride_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_k_head_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2921,7 +2940,7 @@ long long _wrap_kvc_step_options_k_head_stride_get_raw_34db36d697db1bc7(struct k
 }
 
 
-void _wrap_kvc_step_options_v_token_stride_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_v_token_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2933,7 +2952,7 @@ void _wrap_kvc_step_options_v_token_stride_set_raw_34db36d697db1bc7(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_v_token_stride_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_v_token_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2946,7 +2965,7 @@ long long _wrap_kvc_step_options_v_token_stride_get_raw_34db36d697db1bc7(struct 
 }
 
 
-void _wrap_kvc_step_options_v_head_stride_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_v_head_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2958,7 +2977,7 @@ void _wrap_kvc_step_options_v_head_stride_set_raw_34db36d697db1bc7(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_v_head_stride_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_v_head_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2971,7 +2990,7 @@ long long _wrap_kvc_step_options_v_head_stride_get_raw_34db36d697db1bc7(struct k
 }
 
 
-void _wrap_kvc_step_options_q_token_stride_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_q_token_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2983,7 +3002,7 @@ void _wrap_kvc_step_options_q_token_stride_set_raw_34db36d697db1bc7(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_q_token_stride_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_q_token_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2996,7 +3015,7 @@ long long _wrap_kvc_step_options_q_token_stride_get_raw_34db36d697db1bc7(struct 
 }
 
 
-void _wrap_kvc_step_options_q_head_stride_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_q_head_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3008,7 +3027,7 @@ void _wrap_kvc_step_options_q_head_stride_set_raw_34db36d697db1bc7(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_q_head_stride_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_q_head_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3021,7 +3040,7 @@ long long _wrap_kvc_step_options_q_head_stride_get_raw_34db36d697db1bc7(struct k
 }
 
 
-void _wrap_kvc_step_options_out_token_stride_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_out_token_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3033,7 +3052,7 @@ void _wrap_kvc_step_options_out_token_stride_set_raw_34db36d697db1bc7(struct kvc
 }
 
 
-long long _wrap_kvc_step_options_out_token_stride_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_out_token_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3046,7 +3065,7 @@ long long _wrap_kvc_step_options_out_token_stride_get_raw_34db36d697db1bc7(struc
 }
 
 
-void _wrap_kvc_step_options_out_head_stride_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_out_head_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3058,7 +3077,7 @@ void _wrap_kvc_step_options_out_head_stride_set_raw_34db36d697db1bc7(struct kvc_
 }
 
 
-long long _wrap_kvc_step_options_out_head_stride_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_out_head_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3071,7 +3090,7 @@ long long _wrap_kvc_step_options_out_head_stride_get_raw_34db36d697db1bc7(struct
 }
 
 
-void _wrap_kvc_step_options_partial_commit_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_partial_commit_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3083,7 +3102,7 @@ void _wrap_kvc_step_options_partial_commit_set_raw_34db36d697db1bc7(struct kvc_s
 }
 
 
-int _wrap_kvc_step_options_partial_commit_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_partial_commit_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3096,7 +3115,7 @@ int _wrap_kvc_step_options_partial_commit_get_raw_34db36d697db1bc7(struct kvc_st
 }
 
 
-void _wrap_kvc_step_options_strict_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_strict_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3108,7 +3127,7 @@ void _wrap_kvc_step_options_strict_set_raw_34db36d697db1bc7(struct kvc_step_opti
 }
 
 
-int _wrap_kvc_step_options_strict_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_strict_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3121,7 +3140,7 @@ int _wrap_kvc_step_options_strict_get_raw_34db36d697db1bc7(struct kvc_step_optio
 }
 
 
-void _wrap_kvc_step_options_accumulate_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_accumulate_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3133,7 +3152,7 @@ void _wrap_kvc_step_options_accumulate_set_raw_34db36d697db1bc7(struct kvc_step_
 }
 
 
-int _wrap_kvc_step_options_accumulate_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_accumulate_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3146,7 +3165,7 @@ int _wrap_kvc_step_options_accumulate_get_raw_34db36d697db1bc7(struct kvc_step_o
 }
 
 
-void _wrap_kvc_step_options_reserved_set_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_reserved_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3158,7 +3177,7 @@ void _wrap_kvc_step_options_reserved_set_raw_34db36d697db1bc7(struct kvc_step_op
 }
 
 
-int _wrap_kvc_step_options_reserved_get_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_reserved_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3171,7 +3190,7 @@ int _wrap_kvc_step_options_reserved_get_raw_34db36d697db1bc7(struct kvc_step_opt
 }
 
 
-struct kvc_step_options *_wrap_new_kvc_step_options_raw_34db36d697db1bc7() {
+struct kvc_step_options *_wrap_new_kvc_step_options_raw_abc4bed96e03676e() {
   struct kvc_step_options *result = 0 ;
   struct kvc_step_options *_swig_go_result;
   
@@ -3182,7 +3201,7 @@ struct kvc_step_options *_wrap_new_kvc_step_options_raw_34db36d697db1bc7() {
 }
 
 
-void _wrap_delete_kvc_step_options_raw_34db36d697db1bc7(struct kvc_step_options *_swig_go_0) {
+void _wrap_delete_kvc_step_options_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_step_options **)&_swig_go_0; 
@@ -3192,7 +3211,7 @@ void _wrap_delete_kvc_step_options_raw_34db36d697db1bc7(struct kvc_step_options 
 }
 
 
-kvc_step *_wrap_kvc_step_begin_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_step_options *_swig_go_4, struct kvc_error *_swig_go_5) {
+kvc_step *_wrap_kvc_step_begin_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_step_options *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t *arg3 = 0 ;
@@ -3222,7 +3241,7 @@ kvc_step *_wrap_kvc_step_begin_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, _gosl
 }
 
 
-intgo _wrap_kvc_append_raw_34db36d697db1bc7(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_append_raw_abc4bed96e03676e(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -3245,7 +3264,7 @@ intgo _wrap_kvc_append_raw_34db36d697db1bc7(kvc_step *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_step_commit_raw_34db36d697db1bc7(kvc_step *_swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_step_commit_raw_abc4bed96e03676e(kvc_step *_swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_step *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -3263,7 +3282,7 @@ intgo _wrap_kvc_step_commit_raw_34db36d697db1bc7(kvc_step *_swig_go_0, _goslice_
 }
 
 
-intgo _wrap_kvc_step_abort_raw_34db36d697db1bc7(kvc_step *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_step_abort_raw_abc4bed96e03676e(kvc_step *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_step *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -3278,7 +3297,7 @@ intgo _wrap_kvc_step_abort_raw_34db36d697db1bc7(kvc_step *_swig_go_0, struct kvc
 }
 
 
-int _wrap_kvc_attend_options_struct_size_get_raw_34db36d697db1bc7(struct kvc_attend_options *_swig_go_0) {
+int _wrap_kvc_attend_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3291,7 +3310,7 @@ int _wrap_kvc_attend_options_struct_size_get_raw_34db36d697db1bc7(struct kvc_att
 }
 
 
-void _wrap_kvc_attend_options_scale_set_raw_34db36d697db1bc7(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
+void _wrap_kvc_attend_options_scale_set_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   float arg2 ;
   
@@ -3303,7 +3322,7 @@ void _wrap_kvc_attend_options_scale_set_raw_34db36d697db1bc7(struct kvc_attend_o
 }
 
 
-float _wrap_kvc_attend_options_scale_get_raw_34db36d697db1bc7(struct kvc_attend_options *_swig_go_0) {
+float _wrap_kvc_attend_options_scale_get_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   float result;
   float _swig_go_result;
@@ -3316,7 +3335,7 @@ float _wrap_kvc_attend_options_scale_get_raw_34db36d697db1bc7(struct kvc_attend_
 }
 
 
-void _wrap_kvc_attend_options_soft_cap_set_raw_34db36d697db1bc7(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
+void _wrap_kvc_attend_options_soft_cap_set_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   float arg2 ;
   
@@ -3328,7 +3347,7 @@ void _wrap_kvc_attend_options_soft_cap_set_raw_34db36d697db1bc7(struct kvc_atten
 }
 
 
-float _wrap_kvc_attend_options_soft_cap_get_raw_34db36d697db1bc7(struct kvc_attend_options *_swig_go_0) {
+float _wrap_kvc_attend_options_soft_cap_get_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   float result;
   float _swig_go_result;
@@ -3341,7 +3360,7 @@ float _wrap_kvc_attend_options_soft_cap_get_raw_34db36d697db1bc7(struct kvc_atte
 }
 
 
-void _wrap_kvc_attend_options_partial_set_raw_34db36d697db1bc7(struct kvc_attend_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_attend_options_partial_set_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0, int _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3353,7 +3372,7 @@ void _wrap_kvc_attend_options_partial_set_raw_34db36d697db1bc7(struct kvc_attend
 }
 
 
-int _wrap_kvc_attend_options_partial_get_raw_34db36d697db1bc7(struct kvc_attend_options *_swig_go_0) {
+int _wrap_kvc_attend_options_partial_get_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3366,7 +3385,7 @@ int _wrap_kvc_attend_options_partial_get_raw_34db36d697db1bc7(struct kvc_attend_
 }
 
 
-void _wrap_kvc_attend_options_sliding_window_set_raw_34db36d697db1bc7(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_attend_options_sliding_window_set_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3378,7 +3397,7 @@ void _wrap_kvc_attend_options_sliding_window_set_raw_34db36d697db1bc7(struct kvc
 }
 
 
-long long _wrap_kvc_attend_options_sliding_window_get_raw_34db36d697db1bc7(struct kvc_attend_options *_swig_go_0) {
+long long _wrap_kvc_attend_options_sliding_window_get_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3391,7 +3410,7 @@ long long _wrap_kvc_attend_options_sliding_window_get_raw_34db36d697db1bc7(struc
 }
 
 
-void _wrap_kvc_attend_options_causal_offset_set_raw_34db36d697db1bc7(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_attend_options_causal_offset_set_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3403,7 +3422,7 @@ void _wrap_kvc_attend_options_causal_offset_set_raw_34db36d697db1bc7(struct kvc_
 }
 
 
-long long _wrap_kvc_attend_options_causal_offset_get_raw_34db36d697db1bc7(struct kvc_attend_options *_swig_go_0) {
+long long _wrap_kvc_attend_options_causal_offset_get_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3416,7 +3435,7 @@ long long _wrap_kvc_attend_options_causal_offset_get_raw_34db36d697db1bc7(struct
 }
 
 
-struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_34db36d697db1bc7() {
+struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_abc4bed96e03676e() {
   struct kvc_attend_options *result = 0 ;
   struct kvc_attend_options *_swig_go_result;
   
@@ -3427,7 +3446,7 @@ struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_34db36d697db1bc7() {
 }
 
 
-void _wrap_delete_kvc_attend_options_raw_34db36d697db1bc7(struct kvc_attend_options *_swig_go_0) {
+void _wrap_delete_kvc_attend_options_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_attend_options **)&_swig_go_0; 
@@ -3437,7 +3456,7 @@ void _wrap_delete_kvc_attend_options_raw_34db36d697db1bc7(struct kvc_attend_opti
 }
 
 
-intgo _wrap_kvc_attend_raw_34db36d697db1bc7(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, struct kvc_attend_options *_swig_go_5, struct kvc_error *_swig_go_6) {
+intgo _wrap_kvc_attend_raw_abc4bed96e03676e(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, struct kvc_attend_options *_swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -3465,7 +3484,7 @@ intgo _wrap_kvc_attend_raw_34db36d697db1bc7(kvc_step *_swig_go_0, long long _swi
 }
 
 
-int _wrap_kvc_evict_options_struct_size_get_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0) {
+int _wrap_kvc_evict_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3478,7 +3497,7 @@ int _wrap_kvc_evict_options_struct_size_get_raw_34db36d697db1bc7(struct kvc_evic
 }
 
 
-void _wrap_kvc_evict_options_reserved_set_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_evict_options_reserved_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, int _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3490,7 +3509,7 @@ void _wrap_kvc_evict_options_reserved_set_raw_34db36d697db1bc7(struct kvc_evict_
 }
 
 
-int _wrap_kvc_evict_options_reserved_get_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0) {
+int _wrap_kvc_evict_options_reserved_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3503,7 +3522,7 @@ int _wrap_kvc_evict_options_reserved_get_raw_34db36d697db1bc7(struct kvc_evict_o
 }
 
 
-void _wrap_kvc_evict_options_layer_begin_set_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_layer_begin_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3515,7 +3534,7 @@ void _wrap_kvc_evict_options_layer_begin_set_raw_34db36d697db1bc7(struct kvc_evi
 }
 
 
-long long _wrap_kvc_evict_options_layer_begin_get_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_layer_begin_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3528,7 +3547,7 @@ long long _wrap_kvc_evict_options_layer_begin_get_raw_34db36d697db1bc7(struct kv
 }
 
 
-void _wrap_kvc_evict_options_layer_end_set_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_layer_end_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3540,7 +3559,7 @@ void _wrap_kvc_evict_options_layer_end_set_raw_34db36d697db1bc7(struct kvc_evict
 }
 
 
-long long _wrap_kvc_evict_options_layer_end_get_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_layer_end_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3553,7 +3572,7 @@ long long _wrap_kvc_evict_options_layer_end_get_raw_34db36d697db1bc7(struct kvc_
 }
 
 
-void _wrap_kvc_evict_options_head_begin_set_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_head_begin_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3565,7 +3584,7 @@ void _wrap_kvc_evict_options_head_begin_set_raw_34db36d697db1bc7(struct kvc_evic
 }
 
 
-long long _wrap_kvc_evict_options_head_begin_get_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_head_begin_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3578,7 +3597,7 @@ long long _wrap_kvc_evict_options_head_begin_get_raw_34db36d697db1bc7(struct kvc
 }
 
 
-void _wrap_kvc_evict_options_head_end_set_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_head_end_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3590,7 +3609,7 @@ void _wrap_kvc_evict_options_head_end_set_raw_34db36d697db1bc7(struct kvc_evict_
 }
 
 
-long long _wrap_kvc_evict_options_head_end_get_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_head_end_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3603,7 +3622,7 @@ long long _wrap_kvc_evict_options_head_end_get_raw_34db36d697db1bc7(struct kvc_e
 }
 
 
-void _wrap_kvc_evict_options_budget_set_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_budget_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3615,7 +3634,7 @@ void _wrap_kvc_evict_options_budget_set_raw_34db36d697db1bc7(struct kvc_evict_op
 }
 
 
-long long _wrap_kvc_evict_options_budget_get_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_budget_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3628,7 +3647,7 @@ long long _wrap_kvc_evict_options_budget_get_raw_34db36d697db1bc7(struct kvc_evi
 }
 
 
-void _wrap_kvc_evict_options_recent_set_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_recent_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3640,7 +3659,7 @@ void _wrap_kvc_evict_options_recent_set_raw_34db36d697db1bc7(struct kvc_evict_op
 }
 
 
-long long _wrap_kvc_evict_options_recent_get_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_recent_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3653,7 +3672,7 @@ long long _wrap_kvc_evict_options_recent_get_raw_34db36d697db1bc7(struct kvc_evi
 }
 
 
-struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_34db36d697db1bc7() {
+struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_abc4bed96e03676e() {
   struct kvc_evict_options *result = 0 ;
   struct kvc_evict_options *_swig_go_result;
   
@@ -3664,7 +3683,7 @@ struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_34db36d697db1bc7() {
 }
 
 
-void _wrap_delete_kvc_evict_options_raw_34db36d697db1bc7(struct kvc_evict_options *_swig_go_0) {
+void _wrap_delete_kvc_evict_options_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_evict_options **)&_swig_go_0; 
@@ -3674,7 +3693,7 @@ void _wrap_delete_kvc_evict_options_raw_34db36d697db1bc7(struct kvc_evict_option
 }
 
 
-int _wrap_kvc_evict_report_struct_size_get_raw_34db36d697db1bc7(struct kvc_evict_report *_swig_go_0) {
+int _wrap_kvc_evict_report_struct_size_get_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3687,7 +3706,7 @@ int _wrap_kvc_evict_report_struct_size_get_raw_34db36d697db1bc7(struct kvc_evict
 }
 
 
-void _wrap_kvc_evict_report_reserved_set_raw_34db36d697db1bc7(struct kvc_evict_report *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_evict_report_reserved_set_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0, int _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3699,7 +3718,7 @@ void _wrap_kvc_evict_report_reserved_set_raw_34db36d697db1bc7(struct kvc_evict_r
 }
 
 
-int _wrap_kvc_evict_report_reserved_get_raw_34db36d697db1bc7(struct kvc_evict_report *_swig_go_0) {
+int _wrap_kvc_evict_report_reserved_get_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3712,7 +3731,7 @@ int _wrap_kvc_evict_report_reserved_get_raw_34db36d697db1bc7(struct kvc_evict_re
 }
 
 
-void _wrap_kvc_evict_report_tokens_evicted_set_raw_34db36d697db1bc7(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_evicted_set_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3724,7 +3743,7 @@ void _wrap_kvc_evict_report_tokens_evicted_set_raw_34db36d697db1bc7(struct kvc_e
 }
 
 
-long long _wrap_kvc_evict_report_tokens_evicted_get_raw_34db36d697db1bc7(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_evicted_get_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3737,7 +3756,7 @@ long long _wrap_kvc_evict_report_tokens_evicted_get_raw_34db36d697db1bc7(struct 
 }
 
 
-void _wrap_kvc_evict_report_records_freed_set_raw_34db36d697db1bc7(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_records_freed_set_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3749,7 +3768,7 @@ void _wrap_kvc_evict_report_records_freed_set_raw_34db36d697db1bc7(struct kvc_ev
 }
 
 
-long long _wrap_kvc_evict_report_records_freed_get_raw_34db36d697db1bc7(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_records_freed_get_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3762,7 +3781,7 @@ long long _wrap_kvc_evict_report_records_freed_get_raw_34db36d697db1bc7(struct k
 }
 
 
-void _wrap_kvc_evict_report_bytes_freed_set_raw_34db36d697db1bc7(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_bytes_freed_set_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3774,7 +3793,7 @@ void _wrap_kvc_evict_report_bytes_freed_set_raw_34db36d697db1bc7(struct kvc_evic
 }
 
 
-long long _wrap_kvc_evict_report_bytes_freed_get_raw_34db36d697db1bc7(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_bytes_freed_get_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3787,7 +3806,7 @@ long long _wrap_kvc_evict_report_bytes_freed_get_raw_34db36d697db1bc7(struct kvc
 }
 
 
-void _wrap_kvc_evict_report_tokens_repacked_set_raw_34db36d697db1bc7(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_repacked_set_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3799,7 +3818,7 @@ void _wrap_kvc_evict_report_tokens_repacked_set_raw_34db36d697db1bc7(struct kvc_
 }
 
 
-long long _wrap_kvc_evict_report_tokens_repacked_get_raw_34db36d697db1bc7(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_repacked_get_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3812,7 +3831,7 @@ long long _wrap_kvc_evict_report_tokens_repacked_get_raw_34db36d697db1bc7(struct
 }
 
 
-struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_34db36d697db1bc7() {
+struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_abc4bed96e03676e() {
   struct kvc_evict_report *result = 0 ;
   struct kvc_evict_report *_swig_go_result;
   
@@ -3823,7 +3842,7 @@ struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_34db36d697db1bc7() {
 }
 
 
-void _wrap_delete_kvc_evict_report_raw_34db36d697db1bc7(struct kvc_evict_report *_swig_go_0) {
+void _wrap_delete_kvc_evict_report_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   
   arg1 = *(struct kvc_evict_report **)&_swig_go_0; 
@@ -3833,7 +3852,7 @@ void _wrap_delete_kvc_evict_report_raw_34db36d697db1bc7(struct kvc_evict_report 
 }
 
 
-intgo _wrap_kvc_evict_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_evict_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   float *arg3 = 0 ;
@@ -3857,7 +3876,7 @@ intgo _wrap_kvc_evict_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_evict_keep_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_evict_keep_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -3881,7 +3900,581 @@ intgo _wrap_kvc_evict_keep_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long
 }
 
 
-intgo _wrap_kvc_seq_read_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, long long _swig_go_5, long long _swig_go_6, _goslice_ _swig_go_7, struct kvc_error *_swig_go_8) {
+int _wrap_kvc_prefix_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_prefix_options *_swig_go_0) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  uint32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->struct_size);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_options_pinned_set_raw_abc4bed96e03676e(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_options **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->pinned = arg2;
+  
+}
+
+
+int _wrap_kvc_prefix_options_pinned_get_raw_abc4bed96e03676e(struct kvc_prefix_options *_swig_go_0) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->pinned);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_abc4bed96e03676e() {
+  struct kvc_prefix_options *result = 0 ;
+  struct kvc_prefix_options *_swig_go_result;
+  
+  
+  result = (struct kvc_prefix_options *)new_kvc_prefix_options();
+  *(struct kvc_prefix_options **)&_swig_go_result = (struct kvc_prefix_options *)result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_delete_kvc_prefix_options_raw_abc4bed96e03676e(struct kvc_prefix_options *_swig_go_0) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  
+  arg1 = *(struct kvc_prefix_options **)&_swig_go_0; 
+  
+  free((char *) arg1);
+  
+}
+
+
+int _wrap_kvc_prefix_hit_struct_size_get_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  uint32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_hit **)&_swig_go_0; 
+  
+  result =  ((arg1)->struct_size);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_hit_reserved_set_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0, int _swig_go_1) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_hit **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->reserved = arg2;
+  
+}
+
+
+int _wrap_kvc_prefix_hit_reserved_get_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_hit **)&_swig_go_0; 
+  
+  result =  ((arg1)->reserved);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_hit_tokens_set_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_hit **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->tokens = arg2;
+  
+}
+
+
+long long _wrap_kvc_prefix_hit_tokens_get_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_hit **)&_swig_go_0; 
+  
+  result =  ((arg1)->tokens);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_hit_shared_set_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_hit **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->shared = arg2;
+  
+}
+
+
+long long _wrap_kvc_prefix_hit_shared_get_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_hit **)&_swig_go_0; 
+  
+  result =  ((arg1)->shared);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_abc4bed96e03676e() {
+  struct kvc_prefix_hit *result = 0 ;
+  struct kvc_prefix_hit *_swig_go_result;
+  
+  
+  result = (struct kvc_prefix_hit *)new_kvc_prefix_hit();
+  *(struct kvc_prefix_hit **)&_swig_go_result = (struct kvc_prefix_hit *)result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_delete_kvc_prefix_hit_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  
+  arg1 = *(struct kvc_prefix_hit **)&_swig_go_0; 
+  
+  free((char *) arg1);
+  
+}
+
+
+int _wrap_kvc_prefix_stats_struct_size_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  uint32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->struct_size);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_stats_reserved_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, int _swig_go_1) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->reserved = arg2;
+  
+}
+
+
+int _wrap_kvc_prefix_stats_reserved_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->reserved);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_stats_entries_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->entries = arg2;
+  
+}
+
+
+long long _wrap_kvc_prefix_stats_entries_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->entries);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_stats_tokens_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->tokens = arg2;
+  
+}
+
+
+long long _wrap_kvc_prefix_stats_tokens_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->tokens);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_stats_record_bytes_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->record_bytes = arg2;
+  
+}
+
+
+long long _wrap_kvc_prefix_stats_record_bytes_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->record_bytes);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_stats_host_bytes_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->host_bytes = arg2;
+  
+}
+
+
+long long _wrap_kvc_prefix_stats_host_bytes_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->host_bytes);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_stats_budget_bytes_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->budget_bytes = arg2;
+  
+}
+
+
+long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->budget_bytes);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_stats_hits_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->hits = arg2;
+  
+}
+
+
+long long _wrap_kvc_prefix_stats_hits_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->hits);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_stats_misses_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->misses = arg2;
+  
+}
+
+
+long long _wrap_kvc_prefix_stats_misses_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->misses);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_stats_hit_tokens_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->hit_tokens = arg2;
+  
+}
+
+
+long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->hit_tokens);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_stats_evictions_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->evictions = arg2;
+  
+}
+
+
+long long _wrap_kvc_prefix_stats_evictions_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->evictions);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_abc4bed96e03676e() {
+  struct kvc_prefix_stats *result = 0 ;
+  struct kvc_prefix_stats *_swig_go_result;
+  
+  
+  result = (struct kvc_prefix_stats *)new_kvc_prefix_stats();
+  *(struct kvc_prefix_stats **)&_swig_go_result = (struct kvc_prefix_stats *)result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_delete_kvc_prefix_stats_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  
+  arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
+  
+  free((char *) arg1);
+  
+}
+
+
+intgo _wrap_kvc_prefix_publish_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_prefix_options *_swig_go_4, struct kvc_error *_swig_go_5) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t *arg3 = 0 ;
+  int64_t arg4 ;
+  void *arg5 = 0 ;
+  int64_t arg6 ;
+  kvc_prefix_options *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (kvc_seq)_swig_go_1; 
+  arg3 = (int64_t *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg5 = (void *)_swig_go_3.array; arg6 = (int64_t)_swig_go_3.len * 1; 
+  arg7 = *(kvc_prefix_options **)&_swig_go_4; 
+  arg8 = *(kvc_error **)&_swig_go_5; 
+  
+  result = (kvc_status)kvc_prefix_publish(arg1,arg2,(int64_t const *)arg3,arg4,(void const *)arg5,arg6,(struct kvc_prefix_options const *)arg7,arg8);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_kvc_prefix_lookup_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, struct kvc_seq_options *_swig_go_3, struct kvc_prefix_hit *_swig_go_4, struct kvc_error *_swig_go_5) {
+  kvc_cache *arg1 = 0 ;
+  int64_t *arg2 = 0 ;
+  int64_t arg3 ;
+  void *arg4 = 0 ;
+  int64_t arg5 ;
+  kvc_seq_options *arg6 = 0 ;
+  kvc_prefix_hit *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
+  kvc_seq result;
+  long long _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (int64_t *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg4 = (void *)_swig_go_2.array; arg5 = (int64_t)_swig_go_2.len * 1; 
+  arg6 = *(kvc_seq_options **)&_swig_go_3; 
+  arg7 = *(kvc_prefix_hit **)&_swig_go_4; 
+  arg8 = *(kvc_error **)&_swig_go_5; 
+  
+  result = kvc_prefix_lookup(arg1,(int64_t const *)arg2,arg3,(void const *)arg4,arg5,(struct kvc_seq_options const *)arg6,arg7,arg8);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_prefix_remove_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+  kvc_cache *arg1 = 0 ;
+  int64_t *arg2 = 0 ;
+  int64_t arg3 ;
+  void *arg4 = 0 ;
+  int64_t arg5 ;
+  int64_t *arg6 = 0 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (int64_t *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg4 = (void *)_swig_go_2.array; arg5 = (int64_t)_swig_go_2.len * 1; 
+  arg6 = (int64_t *)_swig_go_3; 
+  arg7 = *(kvc_error **)&_swig_go_4; 
+  
+  result = (kvc_status)kvc_prefix_remove(arg1,(int64_t const *)arg2,arg3,(void const *)arg4,arg5,arg6,arg7);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_prefix_clear_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+  kvc_cache *arg1 = 0 ;
+  kvc_error *arg2 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = *(kvc_error **)&_swig_go_1; 
+  
+  result = (kvc_status)kvc_prefix_clear(arg1,arg2);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_prefix_budget_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
+  kvc_cache *arg1 = 0 ;
+  int64_t arg2 ;
+  kvc_error *arg3 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  arg3 = *(kvc_error **)&_swig_go_2; 
+  
+  result = (kvc_status)kvc_prefix_budget_set(arg1,arg2,arg3);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_prefix_stats_get_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct kvc_prefix_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
+  kvc_cache *arg1 = 0 ;
+  kvc_prefix_stats *arg2 = 0 ;
+  kvc_error *arg3 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = *(kvc_prefix_stats **)&_swig_go_1; 
+  arg3 = *(kvc_error **)&_swig_go_2; 
+  
+  result = (kvc_status)kvc_prefix_stats_get((struct kvc_cache const *)arg1,arg2,arg3);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_seq_read_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, long long _swig_go_5, long long _swig_go_6, _goslice_ _swig_go_7, struct kvc_error *_swig_go_8) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -3911,7 +4504,7 @@ intgo _wrap_kvc_seq_read_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _
 }
 
 
-intgo _wrap_kvc_seq_read_codes_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, _goslice_ _swig_go_5, long long *_swig_go_6, struct kvc_error *_swig_go_7) {
+intgo _wrap_kvc_seq_read_codes_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, _goslice_ _swig_go_5, long long *_swig_go_6, struct kvc_error *_swig_go_7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -3939,7 +4532,7 @@ intgo _wrap_kvc_seq_read_codes_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_read_mass_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_mass_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -3963,7 +4556,7 @@ intgo _wrap_kvc_seq_read_mass_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long l
 }
 
 
-int _wrap_kvc_stats_struct_size_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+int _wrap_kvc_stats_struct_size_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3976,7 +4569,7 @@ int _wrap_kvc_stats_struct_size_get_raw_34db36d697db1bc7(struct kvc_stats *_swig
 }
 
 
-void _wrap_kvc_stats_open_steps_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_stats_open_steps_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3988,7 +4581,7 @@ void _wrap_kvc_stats_open_steps_set_raw_34db36d697db1bc7(struct kvc_stats *_swig
 }
 
 
-int _wrap_kvc_stats_open_steps_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+int _wrap_kvc_stats_open_steps_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4001,7 +4594,7 @@ int _wrap_kvc_stats_open_steps_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_
 }
 
 
-void _wrap_kvc_stats_arena_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_arena_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4013,7 +4606,7 @@ void _wrap_kvc_stats_arena_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_arena_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_arena_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4026,7 +4619,7 @@ long long _wrap_kvc_stats_arena_bytes_get_raw_34db36d697db1bc7(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_bound_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_bound_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4038,7 +4631,7 @@ void _wrap_kvc_stats_bound_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_bound_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_bound_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4051,7 +4644,7 @@ long long _wrap_kvc_stats_bound_bytes_get_raw_34db36d697db1bc7(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_record_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_record_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4063,7 +4656,7 @@ void _wrap_kvc_stats_record_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_sw
 }
 
 
-long long _wrap_kvc_stats_record_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_record_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4076,7 +4669,7 @@ long long _wrap_kvc_stats_record_bytes_get_raw_34db36d697db1bc7(struct kvc_stats
 }
 
 
-void _wrap_kvc_stats_sink_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_sink_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4088,7 +4681,7 @@ void _wrap_kvc_stats_sink_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_sink_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_sink_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4101,7 +4694,7 @@ long long _wrap_kvc_stats_sink_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_window_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_window_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4113,7 +4706,7 @@ void _wrap_kvc_stats_window_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_sw
 }
 
 
-long long _wrap_kvc_stats_window_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_window_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4126,7 +4719,7 @@ long long _wrap_kvc_stats_window_bytes_get_raw_34db36d697db1bc7(struct kvc_stats
 }
 
 
-void _wrap_kvc_stats_code_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_code_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4138,7 +4731,7 @@ void _wrap_kvc_stats_code_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_code_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_code_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4151,7 +4744,7 @@ long long _wrap_kvc_stats_code_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_side_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4163,7 +4756,7 @@ void _wrap_kvc_stats_side_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_side_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_side_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4176,7 +4769,7 @@ long long _wrap_kvc_stats_side_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_reserved_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4188,7 +4781,7 @@ void _wrap_kvc_stats_reserved_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_
 }
 
 
-long long _wrap_kvc_stats_reserved_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_reserved_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4201,7 +4794,7 @@ long long _wrap_kvc_stats_reserved_bytes_get_raw_34db36d697db1bc7(struct kvc_sta
 }
 
 
-void _wrap_kvc_stats_table_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_table_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4213,7 +4806,7 @@ void _wrap_kvc_stats_table_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_table_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_table_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4226,7 +4819,7 @@ long long _wrap_kvc_stats_table_bytes_get_raw_34db36d697db1bc7(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_scratch_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_scratch_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4238,7 +4831,7 @@ void _wrap_kvc_stats_scratch_bytes_set_raw_34db36d697db1bc7(struct kvc_stats *_s
 }
 
 
-long long _wrap_kvc_stats_scratch_bytes_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_scratch_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4251,7 +4844,7 @@ long long _wrap_kvc_stats_scratch_bytes_get_raw_34db36d697db1bc7(struct kvc_stat
 }
 
 
-void _wrap_kvc_stats_sequences_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_sequences_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4263,7 +4856,7 @@ void _wrap_kvc_stats_sequences_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_
 }
 
 
-long long _wrap_kvc_stats_sequences_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_sequences_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4276,7 +4869,7 @@ long long _wrap_kvc_stats_sequences_get_raw_34db36d697db1bc7(struct kvc_stats *_
 }
 
 
-void _wrap_kvc_stats_tokens_appended_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_appended_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4288,7 +4881,7 @@ void _wrap_kvc_stats_tokens_appended_set_raw_34db36d697db1bc7(struct kvc_stats *
 }
 
 
-long long _wrap_kvc_stats_tokens_appended_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_appended_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4301,7 +4894,7 @@ long long _wrap_kvc_stats_tokens_appended_get_raw_34db36d697db1bc7(struct kvc_st
 }
 
 
-void _wrap_kvc_stats_tokens_evicted_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_evicted_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4313,7 +4906,7 @@ void _wrap_kvc_stats_tokens_evicted_set_raw_34db36d697db1bc7(struct kvc_stats *_
 }
 
 
-long long _wrap_kvc_stats_tokens_evicted_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_evicted_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4326,7 +4919,7 @@ long long _wrap_kvc_stats_tokens_evicted_get_raw_34db36d697db1bc7(struct kvc_sta
 }
 
 
-void _wrap_kvc_stats_pages_quantized_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_pages_quantized_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4338,7 +4931,7 @@ void _wrap_kvc_stats_pages_quantized_set_raw_34db36d697db1bc7(struct kvc_stats *
 }
 
 
-long long _wrap_kvc_stats_pages_quantized_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_pages_quantized_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4351,7 +4944,7 @@ long long _wrap_kvc_stats_pages_quantized_get_raw_34db36d697db1bc7(struct kvc_st
 }
 
 
-void _wrap_kvc_stats_tokens_requantized_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_requantized_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4363,7 +4956,7 @@ void _wrap_kvc_stats_tokens_requantized_set_raw_34db36d697db1bc7(struct kvc_stat
 }
 
 
-long long _wrap_kvc_stats_tokens_requantized_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_requantized_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4376,7 +4969,7 @@ long long _wrap_kvc_stats_tokens_requantized_get_raw_34db36d697db1bc7(struct kvc
 }
 
 
-void _wrap_kvc_stats_slow_calls_set_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_slow_calls_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4388,7 +4981,7 @@ void _wrap_kvc_stats_slow_calls_set_raw_34db36d697db1bc7(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_slow_calls_get_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_slow_calls_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4401,7 +4994,7 @@ long long _wrap_kvc_stats_slow_calls_get_raw_34db36d697db1bc7(struct kvc_stats *
 }
 
 
-struct kvc_stats *_wrap_new_kvc_stats_raw_34db36d697db1bc7() {
+struct kvc_stats *_wrap_new_kvc_stats_raw_abc4bed96e03676e() {
   struct kvc_stats *result = 0 ;
   struct kvc_stats *_swig_go_result;
   
@@ -4412,7 +5005,7 @@ struct kvc_stats *_wrap_new_kvc_stats_raw_34db36d697db1bc7() {
 }
 
 
-void _wrap_delete_kvc_stats_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
+void _wrap_delete_kvc_stats_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_stats **)&_swig_go_0; 
@@ -4422,7 +5015,7 @@ void _wrap_delete_kvc_stats_raw_34db36d697db1bc7(struct kvc_stats *_swig_go_0) {
 }
 
 
-int _wrap_kvc_seq_stats_struct_size_get_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0) {
+int _wrap_kvc_seq_stats_struct_size_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4435,7 +5028,7 @@ int _wrap_kvc_seq_stats_struct_size_get_raw_34db36d697db1bc7(struct kvc_seq_stat
 }
 
 
-void _wrap_kvc_seq_stats_reserved_set_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_seq_stats_reserved_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4447,7 +5040,7 @@ void _wrap_kvc_seq_stats_reserved_set_raw_34db36d697db1bc7(struct kvc_seq_stats 
 }
 
 
-int _wrap_kvc_seq_stats_reserved_get_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0) {
+int _wrap_kvc_seq_stats_reserved_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4460,7 +5053,7 @@ int _wrap_kvc_seq_stats_reserved_get_raw_34db36d697db1bc7(struct kvc_seq_stats *
 }
 
 
-void _wrap_kvc_seq_stats_tokens_set_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_tokens_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4472,7 +5065,7 @@ void _wrap_kvc_seq_stats_tokens_set_raw_34db36d697db1bc7(struct kvc_seq_stats *_
 }
 
 
-long long _wrap_kvc_seq_stats_tokens_get_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_tokens_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4485,7 +5078,7 @@ long long _wrap_kvc_seq_stats_tokens_get_raw_34db36d697db1bc7(struct kvc_seq_sta
 }
 
 
-void _wrap_kvc_seq_stats_record_bytes_set_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_record_bytes_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4497,7 +5090,7 @@ void _wrap_kvc_seq_stats_record_bytes_set_raw_34db36d697db1bc7(struct kvc_seq_st
 }
 
 
-long long _wrap_kvc_seq_stats_record_bytes_get_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_record_bytes_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4510,7 +5103,7 @@ long long _wrap_kvc_seq_stats_record_bytes_get_raw_34db36d697db1bc7(struct kvc_s
 }
 
 
-void _wrap_kvc_seq_stats_shared_bytes_set_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_shared_bytes_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4522,7 +5115,7 @@ void _wrap_kvc_seq_stats_shared_bytes_set_raw_34db36d697db1bc7(struct kvc_seq_st
 }
 
 
-long long _wrap_kvc_seq_stats_shared_bytes_get_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_shared_bytes_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4535,7 +5128,7 @@ long long _wrap_kvc_seq_stats_shared_bytes_get_raw_34db36d697db1bc7(struct kvc_s
 }
 
 
-void _wrap_kvc_seq_stats_table_bytes_set_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_table_bytes_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4547,7 +5140,7 @@ void _wrap_kvc_seq_stats_table_bytes_set_raw_34db36d697db1bc7(struct kvc_seq_sta
 }
 
 
-long long _wrap_kvc_seq_stats_table_bytes_get_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_table_bytes_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4560,7 +5153,7 @@ long long _wrap_kvc_seq_stats_table_bytes_get_raw_34db36d697db1bc7(struct kvc_se
 }
 
 
-void _wrap_kvc_seq_stats_fp16_bytes_set_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_fp16_bytes_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4572,7 +5165,7 @@ void _wrap_kvc_seq_stats_fp16_bytes_set_raw_34db36d697db1bc7(struct kvc_seq_stat
 }
 
 
-long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4585,7 +5178,7 @@ long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_34db36d697db1bc7(struct kvc_seq
 }
 
 
-void _wrap_kvc_seq_stats_codec_bits_set_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_seq_stats_codec_bits_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   double arg2 ;
   
@@ -4597,7 +5190,7 @@ void _wrap_kvc_seq_stats_codec_bits_set_raw_34db36d697db1bc7(struct kvc_seq_stat
 }
 
 
-double _wrap_kvc_seq_stats_codec_bits_get_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0) {
+double _wrap_kvc_seq_stats_codec_bits_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -4610,7 +5203,7 @@ double _wrap_kvc_seq_stats_codec_bits_get_raw_34db36d697db1bc7(struct kvc_seq_st
 }
 
 
-void _wrap_kvc_seq_stats_effective_bits_set_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_seq_stats_effective_bits_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   double arg2 ;
   
@@ -4622,7 +5215,7 @@ void _wrap_kvc_seq_stats_effective_bits_set_raw_34db36d697db1bc7(struct kvc_seq_
 }
 
 
-double _wrap_kvc_seq_stats_effective_bits_get_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0) {
+double _wrap_kvc_seq_stats_effective_bits_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -4635,7 +5228,7 @@ double _wrap_kvc_seq_stats_effective_bits_get_raw_34db36d697db1bc7(struct kvc_se
 }
 
 
-struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_34db36d697db1bc7() {
+struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_abc4bed96e03676e() {
   struct kvc_seq_stats *result = 0 ;
   struct kvc_seq_stats *_swig_go_result;
   
@@ -4646,7 +5239,7 @@ struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_34db36d697db1bc7() {
 }
 
 
-void _wrap_delete_kvc_seq_stats_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig_go_0) {
+void _wrap_delete_kvc_seq_stats_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_seq_stats **)&_swig_go_0; 
@@ -4656,7 +5249,7 @@ void _wrap_delete_kvc_seq_stats_raw_34db36d697db1bc7(struct kvc_seq_stats *_swig
 }
 
 
-intgo _wrap_kvc_stats_get_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, struct kvc_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_stats_get_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct kvc_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_stats *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -4673,7 +5266,7 @@ intgo _wrap_kvc_stats_get_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, struct kvc
 }
 
 
-intgo _wrap_kvc_seq_stats_get_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_seq_stats *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_stats_get_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_seq_stats *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_seq_stats *arg3 = 0 ;
@@ -4692,109 +5285,7 @@ intgo _wrap_kvc_seq_stats_get_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, long l
 }
 
 
-intgo _wrap_kvc_snapshot_export_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
-  kvc_cache *arg1 = 0 ;
-  kvc_seq *arg2 = 0 ;
-  int64_t arg3 ;
-  void *arg4 = 0 ;
-  int64_t arg5 ;
-  int64_t *arg6 = 0 ;
-  kvc_error *arg7 = 0 ;
-  kvc_status result;
-  intgo _swig_go_result;
-  
-  arg1 = *(kvc_cache **)&_swig_go_0; 
-  arg2 = (kvc_seq *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
-  arg4 = (void *)_swig_go_2.array; arg5 = (int64_t)_swig_go_2.len * 1; 
-  arg6 = (int64_t *)_swig_go_3; 
-  arg7 = *(kvc_error **)&_swig_go_4; 
-  
-  result = (kvc_status)kvc_snapshot_export((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,arg4,arg5,arg6,arg7);
-  _swig_go_result = (intgo)result; 
-  return _swig_go_result;
-}
-
-
-intgo _wrap_kvc_snapshot_import_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
-  kvc_cache *arg1 = 0 ;
-  void *arg2 = 0 ;
-  int64_t arg3 ;
-  kvc_seq *arg4 = 0 ;
-  int64_t arg5 ;
-  int64_t *arg6 = 0 ;
-  kvc_error *arg7 = 0 ;
-  kvc_status result;
-  intgo _swig_go_result;
-  
-  arg1 = *(kvc_cache **)&_swig_go_0; 
-  arg2 = (void *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
-  arg4 = (kvc_seq *)_swig_go_2.array; arg5 = (int64_t)_swig_go_2.len * 1; 
-  arg6 = (int64_t *)_swig_go_3; 
-  arg7 = *(kvc_error **)&_swig_go_4; 
-  
-  result = (kvc_status)kvc_snapshot_import(arg1,(void const *)arg2,arg3,arg4,arg5,arg6,arg7);
-  _swig_go_result = (intgo)result; 
-  return _swig_go_result;
-}
-
-
-intgo _wrap_kvc_snapshot_save_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _gostring_ _swig_go_2, struct kvc_error *_swig_go_3) {
-  kvc_cache *arg1 = 0 ;
-  kvc_seq *arg2 = 0 ;
-  int64_t arg3 ;
-  char *arg4 = 0 ;
-  kvc_error *arg5 = 0 ;
-  char *temp4 ;
-  kvc_status result;
-  intgo _swig_go_result;
-  
-  arg1 = *(kvc_cache **)&_swig_go_0; 
-  arg2 = (kvc_seq *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
-  
-  temp4 = (char *)malloc(_swig_go_2.n + 1);
-  memcpy(temp4, _swig_go_2.p, _swig_go_2.n);
-  temp4[_swig_go_2.n] = '\0';
-  arg4 = (char *)temp4;
-  
-  arg5 = *(kvc_error **)&_swig_go_3; 
-  
-  result = (kvc_status)kvc_snapshot_save((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,(char const *)arg4,arg5);
-  _swig_go_result = (intgo)result; 
-  free((char *)arg4); 
-  return _swig_go_result;
-}
-
-
-intgo _wrap_kvc_snapshot_load_raw_34db36d697db1bc7(kvc_cache *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
-  kvc_cache *arg1 = 0 ;
-  char *arg2 = 0 ;
-  kvc_seq *arg3 = 0 ;
-  int64_t arg4 ;
-  int64_t *arg5 = 0 ;
-  kvc_error *arg6 = 0 ;
-  char *temp2 ;
-  kvc_status result;
-  intgo _swig_go_result;
-  
-  arg1 = *(kvc_cache **)&_swig_go_0; 
-  
-  temp2 = (char *)malloc(_swig_go_1.n + 1);
-  memcpy(temp2, _swig_go_1.p, _swig_go_1.n);
-  temp2[_swig_go_1.n] = '\0';
-  arg2 = (char *)temp2;
-  
-  arg3 = (kvc_seq *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
-  arg5 = (int64_t *)_swig_go_3; 
-  arg6 = *(kvc_error **)&_swig_go_4; 
-  
-  result = (kvc_status)kvc_snapshot_load(arg1,(char const *)arg2,arg3,arg4,arg5,arg6);
-  _swig_go_result = (intgo)result; 
-  free((char *)arg2); 
-  return _swig_go_result;
-}
-
-
-struct kvc_layer *_wrap_kvc_layers_new_raw_34db36d697db1bc7(long long _swig_go_0) {
+struct kvc_layer *_wrap_kvc_layers_new_raw_abc4bed96e03676e(long long _swig_go_0) {
   int64_t arg1 ;
   kvc_layer *result = 0 ;
   struct kvc_layer *_swig_go_result;
@@ -4807,7 +5298,7 @@ struct kvc_layer *_wrap_kvc_layers_new_raw_34db36d697db1bc7(long long _swig_go_0
 }
 
 
-struct kvc_layer *_wrap_kvc_layers_at_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+struct kvc_layer *_wrap_kvc_layers_at_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   kvc_layer *result = 0 ;
@@ -4822,7 +5313,7 @@ struct kvc_layer *_wrap_kvc_layers_at_raw_34db36d697db1bc7(struct kvc_layer *_sw
 }
 
 
-void _wrap_kvc_layers_delete_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) {
+void _wrap_kvc_layers_delete_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
   kvc_layer *arg1 = 0 ;
   
   arg1 = *(kvc_layer **)&_swig_go_0; 
@@ -4832,7 +5323,7 @@ void _wrap_kvc_layers_delete_raw_34db36d697db1bc7(struct kvc_layer *_swig_go_0) 
 }
 
 
-_gostring_ _wrap_kvc_abi_mismatch_raw_34db36d697db1bc7() {
+_gostring_ _wrap_kvc_abi_mismatch_raw_abc4bed96e03676e() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   

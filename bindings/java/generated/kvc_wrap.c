@@ -335,6 +335,24 @@ SWIGINTERN struct kvc_evict_report *new_kvc_evict_report(void){
     if (made) made->struct_size = sizeof(kvc_evict_report);
     return made;
   }
+SWIGINTERN struct kvc_prefix_options *new_kvc_prefix_options(void){
+    kvc_prefix_options* made = (kvc_prefix_options*)calloc(1, sizeof(kvc_prefix_options));
+    if (made && kvc_prefix_options_init(made, sizeof(kvc_prefix_options)) != KVC_OK) {
+      free(made);
+      made = NULL;
+    }
+    return made;
+  }
+SWIGINTERN struct kvc_prefix_hit *new_kvc_prefix_hit(void){
+    kvc_prefix_hit* made = (kvc_prefix_hit*)calloc(1, sizeof(kvc_prefix_hit));
+    if (made) made->struct_size = sizeof(kvc_prefix_hit);
+    return made;
+  }
+SWIGINTERN struct kvc_prefix_stats *new_kvc_prefix_stats(void){
+    kvc_prefix_stats* made = (kvc_prefix_stats*)calloc(1, sizeof(kvc_prefix_stats));
+    if (made) made->struct_size = sizeof(kvc_prefix_stats);
+    return made;
+  }
 SWIGINTERN struct kvc_stats *new_kvc_stats(void){
     kvc_stats* made = (kvc_stats*)calloc(1, sizeof(kvc_stats));
     if (made) made->struct_size = sizeof(kvc_stats);
@@ -2183,6 +2201,34 @@ SWIGEXPORT jdouble JNICALL Java_kvc_raw_kvcJNI_kvc_1plan_1effective_1bits_1get(J
   arg1 = *(struct kvc_plan **)&jarg1; 
   result = (double) ((arg1)->effective_bits);
   jresult = (jdouble)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1plan_1checkpoint_1bytes_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_plan *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_plan **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->checkpoint_bytes = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1plan_1checkpoint_1bytes_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_plan *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_plan **)&jarg1; 
+  result =  ((arg1)->checkpoint_bytes);
+  jresult = (jlong)result; 
   return jresult;
 }
 
@@ -4141,6 +4187,724 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1evict_1keep(JNIEnv *jenv, jclas
     kvc_throw(jenv, &failure); return ; 
   } 
   
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1options_1struct_1size_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_options *arg1 = 0 ;
+  uint32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_options **)&jarg1; 
+  result =  ((arg1)->struct_size);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1options_1pinned_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_options **)&jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->pinned = arg2;
+}
+
+
+SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1options_1pinned_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jint jresult = 0 ;
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_options **)&jarg1; 
+  result =  ((arg1)->pinned);
+  jresult = (jint)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_new_1kvc_1prefix_1options(JNIEnv *jenv, jclass jcls) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_options *result = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  result = (struct kvc_prefix_options *)new_kvc_prefix_options();
+  *(struct kvc_prefix_options **)&jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_delete_1kvc_1prefix_1options(JNIEnv *jenv, jclass jcls, jlong jarg1) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  arg1 = *(struct kvc_prefix_options **)&jarg1; 
+  free((char *) arg1);
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1hit_1struct_1size_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_hit *arg1 = 0 ;
+  uint32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_hit **)&jarg1; 
+  result =  ((arg1)->struct_size);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1hit_1reserved_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_hit **)&jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->reserved = arg2;
+}
+
+
+SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1hit_1reserved_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jint jresult = 0 ;
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_hit **)&jarg1; 
+  result =  ((arg1)->reserved);
+  jresult = (jint)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1hit_1tokens_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_hit **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->tokens = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1hit_1tokens_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_hit **)&jarg1; 
+  result =  ((arg1)->tokens);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1hit_1shared_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_hit **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->shared = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1hit_1shared_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_hit *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_hit **)&jarg1; 
+  result =  ((arg1)->shared);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_new_1kvc_1prefix_1hit(JNIEnv *jenv, jclass jcls) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_hit *result = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  result = (struct kvc_prefix_hit *)new_kvc_prefix_hit();
+  *(struct kvc_prefix_hit **)&jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_delete_1kvc_1prefix_1hit(JNIEnv *jenv, jclass jcls, jlong jarg1) {
+  struct kvc_prefix_hit *arg1 = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  arg1 = *(struct kvc_prefix_hit **)&jarg1; 
+  free((char *) arg1);
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1struct_1size_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  uint32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  result =  ((arg1)->struct_size);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1reserved_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->reserved = arg2;
+}
+
+
+SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1reserved_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jint jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  result =  ((arg1)->reserved);
+  jresult = (jint)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1entries_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->entries = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1entries_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  result =  ((arg1)->entries);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1tokens_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->tokens = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1tokens_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  result =  ((arg1)->tokens);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1record_1bytes_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->record_bytes = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1record_1bytes_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  result =  ((arg1)->record_bytes);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1host_1bytes_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->host_bytes = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1host_1bytes_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  result =  ((arg1)->host_bytes);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1budget_1bytes_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->budget_bytes = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1budget_1bytes_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  result =  ((arg1)->budget_bytes);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1hits_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->hits = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1hits_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  result =  ((arg1)->hits);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1misses_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->misses = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1misses_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  result =  ((arg1)->misses);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1hit_1tokens_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->hit_tokens = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1hit_1tokens_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  result =  ((arg1)->hit_tokens);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1evictions_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->evictions = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1evictions_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_stats *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  result =  ((arg1)->evictions);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_new_1kvc_1prefix_1stats(JNIEnv *jenv, jclass jcls) {
+  jlong jresult = 0 ;
+  struct kvc_prefix_stats *result = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  result = (struct kvc_prefix_stats *)new_kvc_prefix_stats();
+  *(struct kvc_prefix_stats **)&jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_delete_1kvc_1prefix_1stats(JNIEnv *jenv, jclass jcls, jlong jarg1) {
+  struct kvc_prefix_stats *arg1 = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  arg1 = *(struct kvc_prefix_stats **)&jarg1; 
+  free((char *) arg1);
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1publish(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jobject jarg3, jobject jarg5, jlong jarg7, jobject jarg7_) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t *arg3 = 0 ;
+  int64_t arg4 ;
+  void *arg5 = 0 ;
+  int64_t arg6 ;
+  kvc_prefix_options *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
+  int64_t elements3 ;
+  int64_t elements5 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg8 = &failure; 
+  (void)jarg7_;
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = (kvc_seq)jarg2; 
+  
+  arg3 = (int64_t *)kvc_buffer_address(jenv, jarg3, 8, &elements3);
+  arg4 = elements3 * 1;
+  
+  
+  arg5 = (void *)kvc_buffer_address(jenv, jarg5, 1, &elements5);
+  arg6 = elements5 * 1;
+  
+  arg7 = *(kvc_prefix_options **)&jarg7; 
+  result = (kvc_status)kvc_prefix_publish(arg1,arg2,(int64_t const *)arg3,arg4,(void const *)arg5,arg6,(struct kvc_prefix_options const *)arg7,arg8);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1lookup(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg2, jobject jarg4, jlong jarg6, jobject jarg6_, jlong jarg7, jobject jarg7_) {
+  jlong jresult = 0 ;
+  kvc_cache *arg1 = 0 ;
+  int64_t *arg2 = 0 ;
+  int64_t arg3 ;
+  void *arg4 = 0 ;
+  int64_t arg5 ;
+  kvc_seq_options *arg6 = 0 ;
+  kvc_prefix_hit *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
+  int64_t elements2 ;
+  int64_t elements4 ;
+  kvc_seq result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg8 = &failure; 
+  (void)jarg6_;
+  (void)jarg7_;
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  
+  arg2 = (int64_t *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
+  arg3 = elements2 * 1;
+  
+  
+  arg4 = (void *)kvc_buffer_address(jenv, jarg4, 1, &elements4);
+  arg5 = elements4 * 1;
+  
+  arg6 = *(kvc_seq_options **)&jarg6; 
+  arg7 = *(kvc_prefix_hit **)&jarg7; 
+  result = kvc_prefix_lookup(arg1,(int64_t const *)arg2,arg3,(void const *)arg4,arg5,(struct kvc_seq_options const *)arg6,arg7,arg8);
+  jresult = (jlong)result; 
+  
+  
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return 0; 
+  } 
+  
+  
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1remove(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg2, jobject jarg4, jlongArray jarg6) {
+  kvc_cache *arg1 = 0 ;
+  int64_t *arg2 = 0 ;
+  int64_t arg3 ;
+  void *arg4 = 0 ;
+  int64_t arg5 ;
+  int64_t *arg6 = 0 ;
+  kvc_error *arg7 = 0 ;
+  int64_t elements2 ;
+  int64_t elements4 ;
+  int64_t temp6 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  
+  arg2 = (int64_t *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
+  arg3 = elements2 * 1;
+  
+  
+  arg4 = (void *)kvc_buffer_address(jenv, jarg4, 1, &elements4);
+  arg5 = elements4 * 1;
+  
+  {
+    if (!jarg6) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaNullPointerException, "array null");
+      return ;
+    }
+    if ((*jenv)->GetArrayLength(jenv, jarg6) == 0) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaIndexOutOfBoundsException, "Array must contain at least 1 element");
+      return ;
+    }
+    temp6 = (int64_t)0;
+    arg6 = &temp6; 
+  }
+  result = (kvc_status)kvc_prefix_remove(arg1,(int64_t const *)arg2,arg3,(void const *)arg4,arg5,arg6,arg7);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  
+  {
+    jlong jvalue = (jlong)temp6;
+    (*jenv)->SetLongArrayRegion(jenv, jarg6, 0, 1, &jvalue);
+  }
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  
+  
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1clear(JNIEnv *jenv, jclass jcls, jlong jarg1) {
+  kvc_cache *arg1 = 0 ;
+  kvc_error *arg2 = 0 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg2 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  result = (kvc_status)kvc_prefix_clear(arg1,arg2);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1budget_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2) {
+  kvc_cache *arg1 = 0 ;
+  int64_t arg2 ;
+  kvc_error *arg3 = 0 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg3 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  result = (kvc_status)kvc_prefix_budget_set(arg1,arg2,arg3);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jobject jarg2_) {
+  kvc_cache *arg1 = 0 ;
+  kvc_prefix_stats *arg2 = 0 ;
+  kvc_error *arg3 = 0 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg3 = &failure; 
+  (void)jarg2_;
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = *(kvc_prefix_stats **)&jarg2; 
+  result = (kvc_status)kvc_prefix_stats_get((struct kvc_cache const *)arg1,arg2,arg3);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
 }
 
 

@@ -126,6 +126,34 @@ class Cache:
     def evict_keep(self, sequence: int, positions: np.ndarray, **options) -> SimpleNamespace:
         return self._evict("kvc_evict_keep", sequence, _address(positions, "positions", np.int64), len(positions), options)
 
+    # ---- prefix index ----
+
+    def publish_prefix(self, sequence: int, tokens: np.ndarray, salt: bytes = b"", **options) -> None:
+        """Publishes the sequence's first len(tokens) tokens; options are the fields of kvc_prefix_options."""
+        settings = self.library.options("kvc_prefix_options", options)
+        self._call("kvc_prefix_publish", sequence, *_key(tokens, salt), _by_ref(settings))
+
+    def look_up_prefix(self, tokens: np.ndarray, salt: bytes = b"", **options) -> tuple[int, SimpleNamespace]:
+        """A new sequence that holds the first hit.tokens of these (0: a miss), and the hit; options as of create_sequence."""
+        settings, hit = self.library.options("kvc_seq_options", options), self.library.abi.new("kvc_prefix_hit")
+        sequence = self._create("kvc_prefix_lookup", *_key(tokens, salt), _by_ref(settings), _by_ref(hit))
+        return sequence, _as_namespace(hit)
+
+    def remove_prefixes(self, tokens: np.ndarray, salt: bytes = b"") -> int:
+        """Removes all entries of the salt that begin with these tokens; returns their number."""
+        return self._number("kvc_prefix_remove", *_key(tokens, salt))
+
+    def clear_prefixes(self) -> None:
+        self._call("kvc_prefix_clear")
+
+    def set_prefix_budget(self, budget_bytes: int) -> None:
+        self._call("kvc_prefix_budget_set", budget_bytes)
+
+    def prefix_stats(self) -> SimpleNamespace:
+        out = self.library.abi.new("kvc_prefix_stats")
+        self._call("kvc_prefix_stats_get", _by_ref(out))
+        return _as_namespace(out)
+
     def read(self, sequence: int, layer: int, head: int, part: str, dim: int, first: int = 0, count: int | None = None) -> np.ndarray:
         """Live tokens as fp32 [count, dim]; part is "keys" or "values"."""
         count = self.live(sequence, layer, head) - first if count is None else count
@@ -307,6 +335,10 @@ def _address(array: np.ndarray, name: str, dtype) -> int:
     if not array.flags.c_contiguous:
         raise ArgumentError(f"{name}: the array is not C-contiguous; pass numpy.ascontiguousarray of it")
     return array.ctypes.data
+
+
+def _key(tokens: np.ndarray, salt: bytes) -> tuple:
+    return _address(tokens, "tokens", np.int64), len(tokens), salt, len(salt)
 
 
 def _as_namespace(struct: ctypes.Structure) -> SimpleNamespace:

@@ -131,6 +131,20 @@ public class kvc implements kvcConstants {
 
   public static void kvc_evict_keep(long cache, long seq, java.nio.LongBuffer positions, kvc_evict_options options, kvc_evict_report out) { kvcJNI.kvc_evict_keep(cache, seq, longs(positions, false), kvc_evict_options.getCPtr(options), options, kvc_evict_report.getCPtr(out), out); }
 
+  public static void kvc_prefix_publish(long cache, long seq, java.nio.LongBuffer tokens, java.nio.ByteBuffer salt, kvc_prefix_options options) { kvcJNI.kvc_prefix_publish(cache, seq, longs(tokens, false), bytes(salt, false), kvc_prefix_options.getCPtr(options), options); }
+
+  public static long kvc_prefix_lookup(long cache, java.nio.LongBuffer tokens, java.nio.ByteBuffer salt, kvc_seq_options options, kvc_prefix_hit out) {
+    return kvcJNI.kvc_prefix_lookup(cache, longs(tokens, false), bytes(salt, false), kvc_seq_options.getCPtr(options), options, kvc_prefix_hit.getCPtr(out), out);
+  }
+
+  public static void kvc_prefix_remove(long cache, java.nio.LongBuffer tokens, java.nio.ByteBuffer salt, long[] out) { kvcJNI.kvc_prefix_remove(cache, longs(tokens, false), bytes(salt, false), out); }
+
+  public static void kvc_prefix_clear(long cache) { kvcJNI.kvc_prefix_clear(cache); }
+
+  public static void kvc_prefix_budget_set(long cache, long bytes) { kvcJNI.kvc_prefix_budget_set(cache, bytes); }
+
+  public static void kvc_prefix_stats_get(long cache, kvc_prefix_stats out) { kvcJNI.kvc_prefix_stats_get(cache, kvc_prefix_stats.getCPtr(out), out); }
+
   public static void kvc_seq_read(long cache, long seq, long layer, long head, int part, long first, long n, java.nio.FloatBuffer out) { kvcJNI.kvc_seq_read(cache, seq, layer, head, part, first, n, floats(out, true)); }
 
   public static void kvc_seq_read_codes(long cache, long seq, long layer, long head, int part, java.nio.ByteBuffer out, long[] out_tokens) { kvcJNI.kvc_seq_read_codes(cache, seq, layer, head, part, bytes(out, true), out_tokens); }

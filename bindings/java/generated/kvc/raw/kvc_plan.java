@@ -124,6 +124,14 @@ public class kvc_plan {
     return kvcJNI.kvc_plan_effective_bits_get(swigCPtr, this);
   }
 
+  public void setCheckpoint_bytes(long value) {
+    kvcJNI.kvc_plan_checkpoint_bytes_set(swigCPtr, this, value);
+  }
+
+  public long getCheckpoint_bytes() {
+    return kvcJNI.kvc_plan_checkpoint_bytes_get(swigCPtr, this);
+  }
+
   public kvc_plan() {
     this(kvcJNI.new_kvc_plan(), true);
   }

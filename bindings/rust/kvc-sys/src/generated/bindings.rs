@@ -423,10 +423,11 @@ pub struct kvc_plan {
     pub max_sequences: i64,
     pub codec_bits: f64,
     pub effective_bits: f64,
+    pub checkpoint_bytes: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of kvc_plan"][::core::mem::size_of::<kvc_plan>() - 72usize];
+    ["Size of kvc_plan"][::core::mem::size_of::<kvc_plan>() - 80usize];
     ["Alignment of kvc_plan"][::core::mem::align_of::<kvc_plan>() - 8usize];
     [
         "Offset of field: kvc_plan::struct_size",
@@ -458,6 +459,9 @@ const _: () = {
     [
         "Offset of field: kvc_plan::effective_bits",
     ][::core::mem::offset_of!(kvc_plan, effective_bits) - 64usize];
+    [
+        "Offset of field: kvc_plan::checkpoint_bytes",
+    ][::core::mem::offset_of!(kvc_plan, checkpoint_bytes) - 72usize];
 };
 extern "C" {
     #[must_use]
@@ -937,6 +941,171 @@ extern "C" {
         n: i64,
         options: *const kvc_evict_options,
         out: *mut kvc_evict_report,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct kvc_prefix_options {
+    pub struct_size: u32,
+    pub pinned: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of kvc_prefix_options",
+    ][::core::mem::size_of::<kvc_prefix_options>() - 8usize];
+    [
+        "Alignment of kvc_prefix_options",
+    ][::core::mem::align_of::<kvc_prefix_options>() - 4usize];
+    [
+        "Offset of field: kvc_prefix_options::struct_size",
+    ][::core::mem::offset_of!(kvc_prefix_options, struct_size) - 0usize];
+    [
+        "Offset of field: kvc_prefix_options::pinned",
+    ][::core::mem::offset_of!(kvc_prefix_options, pinned) - 4usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct kvc_prefix_hit {
+    pub struct_size: u32,
+    pub reserved: i32,
+    pub tokens: i64,
+    pub shared: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of kvc_prefix_hit"][::core::mem::size_of::<kvc_prefix_hit>() - 24usize];
+    ["Alignment of kvc_prefix_hit"][::core::mem::align_of::<kvc_prefix_hit>() - 8usize];
+    [
+        "Offset of field: kvc_prefix_hit::struct_size",
+    ][::core::mem::offset_of!(kvc_prefix_hit, struct_size) - 0usize];
+    [
+        "Offset of field: kvc_prefix_hit::reserved",
+    ][::core::mem::offset_of!(kvc_prefix_hit, reserved) - 4usize];
+    [
+        "Offset of field: kvc_prefix_hit::tokens",
+    ][::core::mem::offset_of!(kvc_prefix_hit, tokens) - 8usize];
+    [
+        "Offset of field: kvc_prefix_hit::shared",
+    ][::core::mem::offset_of!(kvc_prefix_hit, shared) - 16usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct kvc_prefix_stats {
+    pub struct_size: u32,
+    pub reserved: i32,
+    pub entries: i64,
+    pub tokens: i64,
+    pub record_bytes: i64,
+    pub host_bytes: i64,
+    pub budget_bytes: i64,
+    pub hits: i64,
+    pub misses: i64,
+    pub hit_tokens: i64,
+    pub evictions: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of kvc_prefix_stats"][::core::mem::size_of::<kvc_prefix_stats>() - 80usize];
+    [
+        "Alignment of kvc_prefix_stats",
+    ][::core::mem::align_of::<kvc_prefix_stats>() - 8usize];
+    [
+        "Offset of field: kvc_prefix_stats::struct_size",
+    ][::core::mem::offset_of!(kvc_prefix_stats, struct_size) - 0usize];
+    [
+        "Offset of field: kvc_prefix_stats::reserved",
+    ][::core::mem::offset_of!(kvc_prefix_stats, reserved) - 4usize];
+    [
+        "Offset of field: kvc_prefix_stats::entries",
+    ][::core::mem::offset_of!(kvc_prefix_stats, entries) - 8usize];
+    [
+        "Offset of field: kvc_prefix_stats::tokens",
+    ][::core::mem::offset_of!(kvc_prefix_stats, tokens) - 16usize];
+    [
+        "Offset of field: kvc_prefix_stats::record_bytes",
+    ][::core::mem::offset_of!(kvc_prefix_stats, record_bytes) - 24usize];
+    [
+        "Offset of field: kvc_prefix_stats::host_bytes",
+    ][::core::mem::offset_of!(kvc_prefix_stats, host_bytes) - 32usize];
+    [
+        "Offset of field: kvc_prefix_stats::budget_bytes",
+    ][::core::mem::offset_of!(kvc_prefix_stats, budget_bytes) - 40usize];
+    [
+        "Offset of field: kvc_prefix_stats::hits",
+    ][::core::mem::offset_of!(kvc_prefix_stats, hits) - 48usize];
+    [
+        "Offset of field: kvc_prefix_stats::misses",
+    ][::core::mem::offset_of!(kvc_prefix_stats, misses) - 56usize];
+    [
+        "Offset of field: kvc_prefix_stats::hit_tokens",
+    ][::core::mem::offset_of!(kvc_prefix_stats, hit_tokens) - 64usize];
+    [
+        "Offset of field: kvc_prefix_stats::evictions",
+    ][::core::mem::offset_of!(kvc_prefix_stats, evictions) - 72usize];
+};
+extern "C" {
+    #[must_use]
+    pub fn kvc_prefix_options_init(
+        options: *mut kvc_prefix_options,
+        struct_size: i64,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_prefix_publish(
+        cache: *mut kvc_cache,
+        seq: kvc_seq,
+        tokens: *const i64,
+        n: i64,
+        salt: *const ::core::ffi::c_void,
+        salt_bytes: i64,
+        options: *const kvc_prefix_options,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    pub fn kvc_prefix_lookup(
+        cache: *mut kvc_cache,
+        tokens: *const i64,
+        n: i64,
+        salt: *const ::core::ffi::c_void,
+        salt_bytes: i64,
+        options: *const kvc_seq_options,
+        out: *mut kvc_prefix_hit,
+        err: *mut kvc_error,
+    ) -> kvc_seq;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_prefix_remove(
+        cache: *mut kvc_cache,
+        tokens: *const i64,
+        n: i64,
+        salt: *const ::core::ffi::c_void,
+        salt_bytes: i64,
+        out: *mut i64,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_prefix_clear(cache: *mut kvc_cache, err: *mut kvc_error) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_prefix_budget_set(
+        cache: *mut kvc_cache,
+        bytes: i64,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_prefix_stats_get(
+        cache: *const kvc_cache,
+        out: *mut kvc_prefix_stats,
         err: *mut kvc_error,
     ) -> kvc_status;
 }

@@ -1,0 +1,205 @@
+// The prefix index: entries are cuts of sequences, a hit is a cut of an entry. So all that is true of forks is true of hits.
+#include <algorithm>
+#include <unordered_set>
+
+#include "core/cache/cache.h"
+#include "core/store/arena_forecast.h"
+
+namespace kvc {
+namespace {
+
+// A sequence that begins there and is held to the same budgets.
+bool equally_held(const Sequence& a, const Sequence& b) {
+    const auto alike = [](const LayerPages& x, const LayerPages& y) {
+        return x.budget == y.budget && x.recent == y.recent && x.state.kept == y.state.kept;
+    };
+    return a.first_position == b.first_position && std::equal(a.layers.begin(), a.layers.end(), b.layers.begin(), alike);
+}
+
+}  // namespace
+
+// Gives the entry its sequence and counts its records; if the host has no memory for that, the records are released.
+void Cache::adopt_entry(PrefixEntry* entry, std::unique_ptr<Sequence> sequence) {
+    int64_t records = 0;
+    visit_records(*sequence, [&](RecordId) { records++; });
+    try {
+        prefix_records_.reserve(prefix_records_.size() + size_t(records));
+        visit_records(*sequence, [&](RecordId id) { prefix_records_.try_emplace(id, 0); });
+    } catch (...) {
+        std::erase_if(prefix_records_, [](const auto& counted) { return counted.second == 0; });
+        release_records(*sequence);
+        throw;
+    }
+    visit_records(*sequence, [&](RecordId id) {
+        if (prefix_records_[id]++ == 0) prefix_counts_.record_bytes += bytes_of_record(id);
+    });
+    entry->sequence = std::move(sequence);
+}
+
+void Cache::drop_entry(PrefixEntry* entry) {
+    if (entry->sequence) {
+        visit_records(*entry->sequence, [&](RecordId id) {
+            const auto counted = prefix_records_.find(id);
+            if (--counted->second > 0) return;
+            prefix_counts_.record_bytes -= bytes_of_record(id);
+            prefix_records_.erase(counted);
+        });
+        release_records(*entry->sequence);
+    }
+    prefixes_.erase(entry);
+}
+
+bool Cache::make_room(std::span<const int64_t> needs, const PrefixEntry* keep) {
+    if (needs.empty()) return false;
+    ArenaForecast forecast(*arena_, open_steps_ == 0);
+    std::vector<PrefixEntry*> dropped;
+    for (PrefixEntry& entry : prefixes_.entries()) {
+        if (entry.pinned || !entry.sequence || &entry == keep) continue;
+        visit_records(*entry.sequence, [&](RecordId id) { forecast.release(id); });
+        dropped.push_back(&entry);
+        if (!forecast.fits(needs)) continue;
+        for (PrefixEntry* victim : dropped)
+            drop_entry(victim);
+        prefix_counts_.evictions += int64_t(dropped.size());
+        compact();
+        return true;
+    }
+    return false;
+}
+
+// Holds the index to its budget after an entry came, which may replace another one; false, and nothing dropped, if that entry and the
+// pinned ones alone are beyond it.
+bool Cache::drop_to_budget(PrefixEntry* newest, PrefixEntry* replaced) {
+    const auto over = [&] { return prefix_budget_ > 0 && prefix_counts_.record_bytes > prefix_budget_; };
+    if (over()) {
+        std::unordered_set<RecordId> staying;
+        int64_t least = 0;
+        for (const PrefixEntry& entry : prefixes_.entries()) {
+            if ((&entry != newest && !entry.pinned) || &entry == replaced) continue;
+            visit_records(*entry.sequence, [&](RecordId id) { least += staying.insert(id).second ? bytes_of_record(id) : 0; });
+        }
+        if (least > prefix_budget_) return false;
+    }
+    if (replaced) drop_entry(replaced);
+    for (auto at = prefixes_.entries().begin(); over() && at != prefixes_.entries().end();) {
+        PrefixEntry* const entry = &*at++;
+        if (entry == newest || entry->pinned) continue;
+        drop_entry(entry);
+        prefix_counts_.evictions++;
+    }
+    return true;
+}
+
+Status Cache::publish_prefix(int64_t id, const PrefixKey& key, const PublishOptions& options) {
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> source = require_idle(id);
+    if (!source.ok()) return source.status();
+    const int64_t n = int64_t(key.tokens.size()), floor = floor_of(**source), first = (*source)->first_position;
+    if (n > (*source)->length) {
+        return fail(Code::range, "prefix_publish: ", n, " tokens of sequence ", id, ", which has ", (*source)->length);
+    }
+    KVC_TRY(check_cut(**source, n, false));
+    PrefixEntry* const same =
+        prefixes_.find_same(key, [&](const PrefixEntry& entry) { return equally_held(*entry.sequence, **source); });
+    if (same && same->floor <= floor) {  // what is there serves as many prompts
+        prefixes_.touch(same);
+        same->pinned |= options.pinned;
+        return {};
+    }
+    PrefixEntry* const made = prefixes_.insert(key, floor, options.pinned || (same && same->pinned));
+    try {
+        std::unique_ptr<Sequence> copy = cut_making_room(**source, n, false, same);
+        if (!copy) {
+            prefixes_.erase(made);
+            return fail(Code::no_memory, "prefix_publish: the arena has no room for the partial pages of sequence ", id, " at ",
+                        first + n);
+        }
+        adopt_entry(made, std::move(copy));
+        if (drop_to_budget(made, same)) return {};
+    } catch (...) {
+        drop_entry(made);
+        throw;
+    }
+    drop_entry(made);
+    return fail(Code::no_memory, "prefix_publish: ", n, " tokens of sequence ", id, " and what is pinned are beyond the budget of ",
+                prefix_budget_, " bytes");
+}
+
+Result<PrefixHit> Cache::look_up_prefix(const PrefixKey& prompt, int64_t first_position, int64_t prompt_length) {
+    Result<std::unique_ptr<Sequence>> fresh = make_sequence(first_position, prompt_length);
+    if (!fresh.ok()) return fresh.status();
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    KVC_TRY(check_frequencies());
+    const PrefixIndex::Match match =
+        prefixes_.find(prompt, [&](const PrefixEntry& entry) { return equally_held(*entry.sequence, **fresh); });
+    Result<uint32_t> slot = take_slot();
+    if (!slot.ok()) return slot.status();
+    if (match.entry) {
+        std::unique_ptr<Sequence> copy;
+        try {
+            copy = cut_making_room(*match.entry->sequence, match.tokens, false, match.entry);
+        } catch (...) {
+            free_slots_.push_back(*slot);
+            throw;
+        }
+        if (!copy) {
+            free_slots_.push_back(*slot);
+            return fail(Code::no_memory, "prefix_lookup: the arena has no room for the partial pages of ", match.tokens, " tokens");
+        }
+        copy->prompt_end = (*fresh)->prompt_end;
+        copy->context = (*fresh)->context;
+        *fresh = std::move(copy);
+        prefixes_.touch(match.entry);
+    }
+    (match.entry ? prefix_counts_.hits : prefix_counts_.misses)++;
+    prefix_counts_.hit_tokens += match.tokens;
+    return PrefixHit{fill_slot(*slot, std::move(*fresh)), match.tokens, match.shared};
+}
+
+Result<int64_t> Cache::remove_prefixes(const PrefixKey& key) {
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    const std::vector<PrefixEntry*> found = prefixes_.find_below(key);
+    for (PrefixEntry* entry : found)
+        drop_entry(entry);
+    return int64_t(found.size());
+}
+
+Status Cache::clear_prefixes() {
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    while (!prefixes_.entries().empty())
+        drop_entry(&prefixes_.entries().front());
+    return {};
+}
+
+Status Cache::set_prefix_budget(int64_t bytes) {
+    if (bytes < 0) return fail(Code::argument, "prefix_budget_set: ", bytes, " bytes");
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    const int64_t before = prefix_budget_;
+    prefix_budget_ = bytes;
+    try {
+        if (drop_to_budget(nullptr, nullptr)) return {};
+    } catch (...) {
+        prefix_budget_ = before;
+        throw;
+    }
+    prefix_budget_ = before;
+    return fail(Code::no_memory, "prefix_budget_set: the pinned entries hold more than ", bytes, " bytes");
+}
+
+Result<PrefixStats> Cache::prefix_stats() const {
+    Result<Shared> lock = shared();
+    if (!lock.ok()) return lock.status();
+    PrefixStats out = prefix_counts_;
+    out.entries = int64_t(prefixes_.entries().size());
+    out.tokens = prefixes_.tokens();
+    out.budget_bytes = prefix_budget_;
+    out.host_bytes = prefixes_.host_bytes();
+    return out;
+}
+
+}  // namespace kvc
