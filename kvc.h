@@ -209,14 +209,14 @@ typedef struct kvc_plan_request {
 typedef struct kvc_plan {
     uint32_t struct_size;
     int32_t reserved;
-    int64_t arena_bytes;   /* smallest arena that runs the request (prompts one after another, then all decode together) */
-    int64_t slab_bytes;    /* slab size of that arena */
-    int64_t record_bytes;  /* records held at rest by all sequences of that length */
-    int64_t fp16_bytes;    /* the same tokens as plain 16-bit numbers */
-    int64_t max_tokens;    /* longest context that `sequences` can have in an arena of budget_bytes; 0 = none fits */
-    int64_t max_sequences; /* most sequences of `tokens` tokens in such an arena; 0 = none fits */
-    double codec_bits;     /* bits per element of a code record, padding included, mean over layers */
-    double effective_bits; /* record_bytes * 8 / elements: sinks, window and partial records included, tables not */
+    int64_t arena_bytes;      /* smallest arena that runs the request (prompts one after another, then all decode together) */
+    int64_t slab_bytes;       /* slab size of that arena */
+    int64_t record_bytes;     /* records held at rest by all sequences of that length */
+    int64_t fp16_bytes;       /* the same tokens as plain 16-bit numbers */
+    int64_t max_tokens;       /* longest context that `sequences` can have in an arena of budget_bytes; 0 = none fits */
+    int64_t max_sequences;    /* most sequences of `tokens` tokens in such an arena; 0 = none fits */
+    double codec_bits;        /* bits per element of a code record, padding included, mean over layers */
+    double effective_bits;    /* record_bytes * 8 / elements: sinks, window and partial records included, tables not */
     int64_t checkpoint_bytes; /* records that an entry of the prefix index at `tokens` holds alone, once its source has gone on */
 } kvc_plan;
 
@@ -405,7 +405,7 @@ typedef struct kvc_prefix_stats {
     int64_t entries;
     int64_t tokens;       /* of all entries, each in full */
     int64_t record_bytes; /* records that entries hold, each once, those included that sequences hold too */
-    int64_t host_bytes;   /* of tokens and digests; part of kvc_stats.table_bytes */
+    int64_t host_bytes;   /* of tokens, digests and lists; part of kvc_stats.table_bytes */
     int64_t budget_bytes; /* of kvc_prefix_budget_set */
     int64_t hits, misses; /* lookups since creation */
     int64_t hit_tokens;   /* sum of their L */

@@ -223,6 +223,7 @@ private:
     bool make_room(std::span<const int64_t> needs, const PrefixEntry* keep);
     void adopt_entry(PrefixEntry* entry, std::unique_ptr<Sequence> sequence);
     void drop_entry(PrefixEntry* entry);
+    int64_t prefix_host_bytes() const;
     bool drop_to_budget(PrefixEntry* newest, PrefixEntry* replaced);
     int64_t bytes_of_record(RecordId id) const { return arena_->record_bytes(arena_->class_of_record(id)); }
 

@@ -174,7 +174,8 @@ std::vector<int64_t> Evictor::needs() const {
             if (!arena.shared(coded[e].record)) records--;
             if (coded[e].side && !arena.shared(coded[e].side)) sides--;
         }
-        needs[size_t(arena.class_of(cache_.record_bytes_of(eviction.layer, KernelTable::Form::codes)))] += std::max<int64_t>(0, records);
+        needs[size_t(arena.class_of(cache_.record_bytes_of(eviction.layer, KernelTable::Form::codes)))] +=
+            std::max<int64_t>(0, records);
         needs[size_t(cache_.side_class_)] += std::max<int64_t>(0, sides);
     }
     return needs;

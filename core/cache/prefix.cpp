@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "core/base/size.h"
 #include "core/cache/cache.h"
 #include "core/store/arena_forecast.h"
 
@@ -191,6 +192,14 @@ Status Cache::set_prefix_budget(int64_t bytes) {
     return fail(Code::no_memory, "prefix_budget_set: the pinned entries hold more than ", bytes, " bytes");
 }
 
+// Heap of the index, without that of the entries' page tables.
+int64_t Cache::prefix_host_bytes() const {
+    constexpr int64_t record_cost = int64_t(sizeof(void*) + sizeof(std::pair<RecordId, int64_t>));
+    const Size records = Size(int64_t(prefix_records_.size())) * record_cost;
+    const Size buckets = Size(int64_t(prefix_records_.bucket_count())) * int64_t(sizeof(void*));
+    return prefixes_.host_bytes() + (records + buckets).value();
+}
+
 Result<PrefixStats> Cache::prefix_stats() const {
     Result<Shared> lock = shared();
     if (!lock.ok()) return lock.status();
@@ -198,7 +207,7 @@ Result<PrefixStats> Cache::prefix_stats() const {
     out.entries = int64_t(prefixes_.entries().size());
     out.tokens = prefixes_.tokens();
     out.budget_bytes = prefix_budget_;
-    out.host_bytes = prefixes_.host_bytes();
+    out.host_bytes = prefix_host_bytes();
     return out;
 }
 

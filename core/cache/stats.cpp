@@ -63,7 +63,7 @@ Result<CacheStats> Cache::stats() const {
     for (const PrefixEntry& entry : prefixes_.entries()) {
         if (entry.sequence) count_sequence(*entry.sequence);
     }
-    out.table_bytes += prefixes_.host_bytes();
+    out.table_bytes += prefix_host_bytes();
     out.scratch_bytes = step_scratch_bytes_ + pool_->scratch_bytes();
     out.tokens_appended = counters_.tokens_appended;
     out.tokens_evicted = counters_.tokens_evicted;

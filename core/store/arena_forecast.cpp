@@ -7,7 +7,10 @@
 namespace kvc {
 
 ArenaForecast::ArenaForecast(const Arena& arena, bool compacting)
-    : arena_(arena), compacting_(compacting), in_use_(arena.classes_.size()), free_(arena.classes_.size()),
+    : arena_(arena),
+      compacting_(compacting),
+      in_use_(arena.classes_.size()),
+      free_(arena.classes_.size()),
       unbound_(int64_t(arena.unbound_.size())) {
     for (size_t c = 0; c < in_use_.size(); c++)
         in_use_[c] = arena.classes_[c].in_use;
@@ -33,8 +36,8 @@ bool ArenaForecast::fits(std::span<const int64_t> needs) const {
     int64_t slabs = 0;
     for (size_t c = 0; c < needs.size(); c++) {
         const int64_t per_slab = arena_.classes_[c].per_slab;
-        slabs += compacting_ ? ceil_div(in_use_[c] + needs[c], per_slab)
-                             : ceil_div(std::max<int64_t>(0, needs[c] - free_[c]), per_slab);
+        slabs +=
+            compacting_ ? ceil_div(in_use_[c] + needs[c], per_slab) : ceil_div(std::max<int64_t>(0, needs[c] - free_[c]), per_slab);
     }
     return slabs <= (compacting_ ? arena_.slab_count_ : unbound_);
 }

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/base/capacity.h"
+#include "core/base/size.h"
+
 namespace kvc {
 namespace {
 
@@ -171,16 +174,18 @@ void PrefixIndex::erase(PrefixEntry* entry) {
 }
 
 int64_t PrefixIndex::host_bytes() const {
-    int64_t numbers = 0, digests = 0, texts = 0;
+    // Nodes of the containers: their links beside what they hold.
+    constexpr int64_t entry_cost = int64_t(2 * sizeof(void*) + sizeof(PrefixEntry));
+    constexpr int64_t place_cost = int64_t(4 * sizeof(void*) + sizeof(PrefixEntry*));
+    constexpr int64_t digest_cost = int64_t(2 * sizeof(void*) + sizeof(Digest) + sizeof(Node));
+    int64_t bytes =
+        (Size(int64_t(nodes_.size())) * digest_cost + Size(int64_t(nodes_.bucket_count())) * int64_t(sizeof(void*))).value();
     for (const PrefixEntry& entry : entries_) {
-        numbers += int64_t(entry.tokens.capacity());
-        digests += int64_t(entry.path.capacity());
-        texts += int64_t(entry.salt.capacity());
+        bytes += entry_cost + capacity_bytes(entry.tokens) + capacity_bytes(entry.path);
+        bytes += (Size(int64_t(entry.path.size())) * place_cost).value();
+        if (entry.salt.capacity() >= sizeof(std::string) / 2) bytes += int64_t(entry.salt.capacity() + 1);
     }
-    // A list entry and a place in a node for each digest: three pointers, a colour and the value.
-    constexpr int64_t digest_cost = int64_t(sizeof(Digest) + 5 * sizeof(void*)), node_cost = int64_t(sizeof(Digest) + sizeof(Node));
-    return texts + numbers * int64_t{8} + digests * digest_cost + int64_t(nodes_.size()) * node_cost +
-           int64_t(entries_.size() * sizeof(PrefixEntry));
+    return bytes;
 }
 
 }  // namespace kvc

@@ -35,8 +35,8 @@ struct PrefixEntry {
 
 private:
     friend class PrefixIndex;
-    uint64_t serial = 0;                      // order of publication
-    std::vector<Digest> path;                 // digest k: salt and the first 64 k tokens
+    uint64_t serial = 0;                     // order of publication
+    std::vector<Digest> path;                // digest k: salt and the first 64 k tokens
     std::list<PrefixEntry>::iterator place;  // in the order of use
 };
 
@@ -70,7 +70,7 @@ public:
     std::list<PrefixEntry>& entries() { return entries_; }
     const std::list<PrefixEntry>& entries() const { return entries_; }
     int64_t tokens() const { return tokens_; }
-    // Memory of keys and lists, without what sequences hold.
+    // Heap of keys and lists, without that of the sequences.
     int64_t host_bytes() const;
 
 private:

@@ -1,5 +1,7 @@
 // The prefix index through kvc.h: what is refused, and calls from many threads.
+#include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <thread>
 
 #include "tests/capi/fixture.h"
@@ -61,4 +63,82 @@ TEST_CASE("prefix: tokens, salts, options and results out of range are refused, 
     CHECK(hit.tokens == 5);
     CHECK(kvc_prefix_remove(small.cache, nullptr, 0, salt.data(), 4096, &removed, &error) == KVC_OK);
     CHECK(removed == 1);
+}
+
+TEST_CASE("prefix: sequences of another cache are no sources, and entries are no other cache's") {
+    SmallCache first, second;
+    kvc_error error = empty_error();
+    const int64_t tokens[6] = {1, 2, 3, 4, 5, 6};
+    CHECK(kvc_prefix_publish(first.cache, second.seq, tokens, 5, nullptr, 0, nullptr, &error) == KVC_E_HANDLE);
+    CHECK(kvc_prefix_publish(first.cache, first.seq + 1, tokens, 5, nullptr, 0, nullptr, &error) == KVC_E_HANDLE);
+    CHECK(kvc_prefix_publish(first.cache, first.seq, tokens, 5, nullptr, 0, nullptr, &error) == KVC_OK);
+    kvc_prefix_hit hit{};
+    hit.struct_size = sizeof hit;
+    CHECK(kvc_prefix_lookup(second.cache, tokens, 6, nullptr, 0, nullptr, &hit, &error) != 0);
+    CHECK(hit.tokens == 0);
+    kvc_step* step = first.begin();
+    CHECK(kvc_prefix_publish(first.cache, first.seq, tokens, 5, nullptr, 0, nullptr, &error) == KVC_E_BUSY);
+    CHECK(kvc_prefix_lookup(first.cache, tokens, 6, nullptr, 0, nullptr, &hit, &error) != 0);  // beside an open step
+    CHECK(hit.tokens == 5);
+    CHECK(kvc_step_abort(step, &error) == KVC_OK);
+}
+
+TEST_CASE("prefix: threads that publish, look up, run steps and remove in a full arena get what was published or nothing") {
+    kvc_options options = small_options();
+    options.arena_tokens = options.arena_sequences = 0;
+    options.arena_bytes = 12 * 65536;
+    SmallCache small(options);
+    constexpr int64_t row = 2 * 32, turns = 30;
+    std::atomic<int64_t> hits{0}, wrong{0};
+    const auto work = [&](int64_t thread) {
+        kvc_error error = empty_error();
+        std::vector<int64_t> tokens(200);
+        std::vector<float> rows(static_cast<size_t>(200 * row));
+        for (int64_t turn = 0; turn < turns; ++turn) {
+            const int64_t text = (thread + turn) % 3, n = 150 + 7 * text;
+            // Token i of text t is 10 i + t, and its keys and values are that number / 64.
+            for (int64_t i = 0; i < n; ++i) {
+                tokens[static_cast<size_t>(i)] = 10 * i + text;
+                std::fill_n(&rows[static_cast<size_t>(i * row)], row, static_cast<float>(10 * i + text) / 64);
+            }
+            kvc_prefix_hit hit{};
+            hit.struct_size = sizeof hit;
+            const kvc_seq seq = kvc_prefix_lookup(small.cache, tokens.data(), n, nullptr, 0, nullptr, &hit, &error);
+            if (!seq) continue;  // no room just then
+            const int64_t count = n - hit.tokens, bytes = count * row * 4;
+            hits += hit.tokens > 0;
+            float first[32] = {0};
+            if (hit.tokens > 0 && (kvc_seq_read(small.cache, seq, 1, 1, KVC_VALUES, 1, 1, first, sizeof first, &error) != KVC_OK ||
+                                   std::abs(first[0] - static_cast<float>(10 + text) / 64) > 0.01f))
+                ++wrong;
+            kvc_step* step = kvc_step_begin(small.cache, &seq, &count, 1, nullptr, 0, nullptr, &error);
+            for (int64_t layer = 0; step && layer < 2; ++layer) {
+                const float* from = &rows[static_cast<size_t>(hit.tokens * row)];
+                if (kvc_append(step, layer, from, bytes, from, bytes, &error) != KVC_OK) ++wrong;
+            }
+            if (step && kvc_step_commit(step, nullptr, 0, &error) != KVC_OK) ++wrong;
+            const kvc_status published =
+                step ? kvc_prefix_publish(small.cache, seq, tokens.data(), n, nullptr, 0, nullptr, &error) : KVC_E_NO_MEMORY;
+            if (published != KVC_OK && published != KVC_E_NO_MEMORY) ++wrong;
+            int64_t removed = 0;
+            if (turn % 10 == 9) kvc_prefix_remove(small.cache, tokens.data(), 1, nullptr, 0, &removed, &error);
+            kvc_prefix_stats stats{};
+            stats.struct_size = sizeof stats;
+            if (kvc_prefix_stats_get(small.cache, &stats, &error) != KVC_OK || stats.entries > 3) ++wrong;
+            if (kvc_seq_destroy(small.cache, seq, &error) != KVC_OK) ++wrong;
+        }
+    };
+    std::vector<std::thread> threads;
+    for (int64_t thread = 0; thread < 4; ++thread)
+        threads.emplace_back(work, thread);
+    for (std::thread& thread : threads)
+        thread.join();
+    CHECK(wrong == 0);
+    CHECK(hits > 10);
+    CHECK(kvc_prefix_clear(small.cache, nullptr) == KVC_OK);
+    CHECK(kvc_seq_destroy(small.cache, small.seq, nullptr) == KVC_OK);
+    kvc_stats stats{};
+    stats.struct_size = sizeof stats;
+    CHECK(kvc_stats_get(small.cache, &stats, nullptr) == KVC_OK);
+    CHECK(stats.record_bytes == 0);
 }

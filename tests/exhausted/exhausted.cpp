@@ -124,6 +124,19 @@ TEST_CASE("exhausted: every call of a session answers for every allocation that 
                 x.step(250, false, 201);
                 CHECK(x.until_it_succeeds(
                           "fork", [&] { return (x.forked = kvc_seq_fork(x.cache, x.seq, 210, KVC_CUT_INEXACT, &x.err)) != 0; }) > 0);
+                std::vector<int64_t> tokens(502, 7);
+                kvc_prefix_hit hit{};
+                hit.struct_size = sizeof hit;
+                CHECK(x.until_it_succeeds("publish", [&] {
+                    return kvc_prefix_publish(x.cache, x.seq, tokens.data(), 501, "salt", 4, nullptr, &x.err) == KVC_OK;
+                }) > 0);
+                kvc_seq found = 0;
+                CHECK(x.until_it_succeeds("lookup", [&] {
+                    return (found = kvc_prefix_lookup(x.cache, tokens.data(), 502, "salt", 4, nullptr, &hit, &x.err)) != 0;
+                }) > 0);
+                CHECK(hit.tokens == 501);
+                CHECK(kvc_seq_destroy(x.cache, found, nullptr) == KVC_OK);
+                CHECK(kvc_prefix_clear(x.cache, nullptr) == KVC_OK);
                 std::vector<float> scores(4 * 501);
                 for (size_t i = 0; i < scores.size(); i++)
                     scores[i] = float(i * 31 % 997);

@@ -92,3 +92,29 @@ TEST_CASE("host bytes: the stats account for the heap of every moment, but for 4
             CHECK(x.unaccounted() - empty <= 1024);
         }
 }
+
+TEST_CASE("host bytes: entries of the prefix index are accounted for, and given back") {
+    for (const char* codec : {"fp16", "int4"}) {
+        CAPTURE(std::string(codec));
+        const std::vector<int64_t> tokens(1024);
+        const std::string salt(100, 's');
+        Watched x(codec, "");
+        const int64_t empty = x.unaccounted();
+        const kvc_seq seq = kvc_seq_create(x.cache, nullptr, nullptr);
+        for (int64_t n = 64; n <= 640; n += 64) {
+            x.begin(seq, 64);
+            REQUIRE(kvc_step_commit(x.step, nullptr, 0, nullptr) == KVC_OK);
+            REQUIRE(kvc_prefix_publish(x.cache, seq, tokens.data(), n, salt.data(), n / 10, nullptr, nullptr) == KVC_OK);
+            const int64_t held = x.unaccounted() - empty;
+            CHECK(held >= 0);
+            CHECK(held <= 256 + 16 * n / 64);  // roundings of the heap
+        }
+        kvc_prefix_stats full = {sizeof full}, none = full;
+        REQUIRE(kvc_prefix_stats_get(x.cache, &full, nullptr) == KVC_OK);
+        CHECK(full.host_bytes > 10 * 352 * 8);
+        REQUIRE(kvc_prefix_clear(x.cache, nullptr) == KVC_OK);
+        REQUIRE(kvc_prefix_stats_get(x.cache, &none, nullptr) == KVC_OK);
+        CHECK(none.host_bytes < full.host_bytes / 2);
+        CHECK(x.unaccounted() - empty <= 512);
+    }
+}

@@ -73,10 +73,10 @@ TEST_CASE("prefix memory: records are counted once, whoever shares them, and not
 }
 
 TEST_CASE("prefix memory: an entry holds alone what the planner calls a checkpoint, to the byte, and shares the rest") {
-    const std::vector<std::string> shapes = {
-        shape, " layers=2 kv_heads=3 k_dim=80 codec=fp16", " layers=2 kv_heads=2 k_dim=96 codec=kivi2 spare_pages=2",
-        "layer 1 sliding_window=100 codec=int8; layers=2 kv_heads=2 k_dim=64 codec=int2",
-        " layers=2 kv_heads=2 k_dim=64 codec=fp16 sliding_window=70"};
+    const std::vector<std::string> shapes = {shape, " layers=2 kv_heads=3 k_dim=80 codec=fp16",
+                                             " layers=2 kv_heads=2 k_dim=96 codec=kivi2 spare_pages=2",
+                                             "layer 1 sliding_window=100 codec=int8; layers=2 kv_heads=2 k_dim=64 codec=int2",
+                                             " layers=2 kv_heads=2 k_dim=64 codec=fp16 sliding_window=70"};
     for (const std::string& create : shapes)
         for (int64_t tokens : {1, 3, 4, 5, 64, 68, 69, 131, 132, 195, 196, 197, 260, 700}) {
             CAPTURE(create);

@@ -114,8 +114,8 @@ TEST_CASE("prefix: of several entries the longest that may be cut there is taken
         session.feed("a", n - session.number("length a"), 64);
         session.ok(publish("a", n));
     }
-    for (const auto& [p, tokens] : std::vector<std::pair<int64_t, int64_t>>{{299, 299}, {269, 269}, {268, 150}, {149, 149}, {140, 70},
-                                                                            {141, 141}, {70, 70},   {13, 13},   {12, 12}}) {
+    for (const auto& [p, tokens] : std::vector<std::pair<int64_t, int64_t>>{
+             {299, 299}, {269, 269}, {268, 150}, {149, 149}, {140, 70}, {141, 141}, {70, 70}, {13, 13}, {12, 12}}) {
         const std::string name = "b" + std::to_string(p);
         const Hit hit = look_up(session, name, p, 400);
         CHECK_MESSAGE(hit.tokens == tokens, "p = " << p);

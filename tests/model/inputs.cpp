@@ -164,7 +164,8 @@ std::vector<int64_t> prompt_tokens(const Operation& operation) {
     std::vector<int64_t> tokens(static_cast<size_t>(operation.number("n")));
     const int64_t turn = operation.number("turn", static_cast<int64_t>(tokens.size()));
     for (size_t i = 0; i < tokens.size(); ++i)
-        tokens[i] = static_cast<int64_t>(i) * 1000 + (static_cast<int64_t>(i) < turn ? operation.number("text") : operation.number("other"));
+        tokens[i] =
+            static_cast<int64_t>(i) * 1000 + (static_cast<int64_t>(i) < turn ? operation.number("text") : operation.number("other"));
     return tokens;
 }
 

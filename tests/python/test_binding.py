@@ -248,3 +248,23 @@ def test_damaged_snapshots_and_missing_files_have_exceptions_of_their_own(cache,
         cache.load(tmp_path / "none.kvcs")
     with kvc.Cache(codec="int8", arena_tokens=1024, **SHAPE) as other, pytest.raises(kvc.ArgumentError, match="codec"):
         other.import_(cache.export([sequence]))
+
+
+def test_a_published_prompt_is_found_and_goes_on_as_its_source(cache):
+    tokens, source = np.arange(300), cache.create_sequence()
+    append(cache, [source], [300], seed=3)
+    cache.publish_prefix(source, tokens, salt=b"tenant", pinned=1)
+    found, hit = cache.look_up_prefix(np.arange(310), salt=b"tenant")
+    assert (hit.tokens, hit.shared, cache.length(found)) == (300, 300, 300)
+    np.testing.assert_array_equal(append(cache, [found], [1], seed=5), append(cache, [source], [1], seed=5))
+    stranger, miss = cache.look_up_prefix(tokens, salt=b"another")
+    assert (miss.tokens, miss.shared, cache.length(stranger)) == (0, 0, 0)
+    cache.set_prefix_budget(1 << 30)
+    stats = cache.prefix_stats()
+    assert (stats.entries, stats.tokens, stats.hits, stats.misses, stats.budget_bytes) == (1, 300, 1, 1, 1 << 30)
+    assert cache.remove_prefixes(tokens[:5], salt=b"tenant") == 1
+    cache.clear_prefixes()
+    with pytest.raises(kvc.ArgumentError, match="int64"):
+        cache.publish_prefix(source, tokens.astype(np.int32))
+    with pytest.raises(kvc.RangeError):
+        cache.publish_prefix(source, np.arange(500))
