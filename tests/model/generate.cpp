@@ -128,6 +128,7 @@ private:
         if (choice < 72) return evict();
         if (choice < 74) return destroy();
         if (choice < 76) return settings();
+        if (choice < 84 && !tight_) return prefix();
         observe();
     }
 
@@ -289,6 +290,37 @@ private:
         made.set("layer", layer()).set("seed", seed());
         if (pick_.one_in(4)) made.set("n", pick_.of<int64_t>({0, 1000}));
         add(made);
+    }
+
+    // Texts that begin alike: token i is of text 0 or 1, from some index on of another one.
+    Operation& text(Operation& made, int64_t n) {
+        made.set("n", n).set("text", pick_.below(2)).set("other", pick_.between(1, 2));
+        if (pick_.one_in(2)) made.set("turn", pick_.between(0, n));
+        if (pick_.one_in(4)) made.set("salt", "s");
+        return made;
+    }
+
+    void prefix() {
+        const int64_t choice = pick_.below(20);
+        if (choice == 0) return add(line("prefix_clear"));
+        if (choice == 1) return add(line("prefix_stats"));
+        if (choice < 4) {
+            Operation made = line("unpublish");
+            return add(text(made, pick_.between(0, 80)));
+        }
+        const std::string source = sequence_name();
+        const SequenceState* s = run_.sequence(source);
+        if (choice < 12) {
+            Operation made = line("publish", {source});
+            const int64_t n = std::max<int64_t>(0, length_of(source) - (s ? s->first_position : 0));
+            return add(text(made, pick_.one_in(2) && s ? s->length : n));
+        }
+        const std::string name = "s" + std::to_string(++names_);
+        Operation made = line("lookup", {name});
+        text(made, s && pick_.one_in(2) ? s->length + pick_.between(0, 2) : pick_.between(1, 300)).set("data", seed());
+        if (s && s->first_position != 0 && !pick_.one_in(10)) made.set("first_position", s->first_position);
+        add(made);
+        sequences_.push_back(name);
     }
 
     void observe() {

@@ -26,12 +26,16 @@ const std::map<std::string, ModelRun::Verb>& ModelRun::verbs() {
                                                     {"read", &ModelRun::read},         {"codes", &ModelRun::codes},
                                                     {"mass", &ModelRun::mass},         {"positions", &ModelRun::positions},
                                                     {"live", &ModelRun::live},         {"length", &ModelRun::length},
-                                                    {"floor", &ModelRun::floor},       {"stats", &ModelRun::stats}};
+                                                    {"floor", &ModelRun::floor},       {"stats", &ModelRun::stats},
+                                                    {"publish", &ModelRun::publish},   {"lookup", &ModelRun::lookup},
+                                                    {"unpublish", &ModelRun::unpublish},
+                                                    {"prefix_clear", &ModelRun::prefix_clear},
+                                                    {"prefix_stats", &ModelRun::prefix_stats}};
     return all;
 }
 
 bool ModelRun::may_exhaust(const std::string& verb) {
-    static const std::set<std::string> verbs = {"create", "seq", "fork", "truncate", "begin", "evict", "keep"};
+    static const std::set<std::string> verbs = {"create", "seq", "fork", "truncate", "begin", "evict", "keep", "publish", "lookup"};
     return verbs.count(verb) > 0;
 }
 

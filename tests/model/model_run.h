@@ -63,6 +63,11 @@ private:
     int32_t length(const Operation&, const Outcome*);
     int32_t floor(const Operation&, const Outcome*);
     int32_t stats(const Operation&, const Outcome*);
+    int32_t publish(const Operation&, const Outcome*);
+    int32_t lookup(const Operation&, const Outcome*);
+    int32_t unpublish(const Operation&, const Outcome*);
+    int32_t prefix_clear(const Operation&, const Outcome*);
+    int32_t prefix_stats(const Operation&, const Outcome*);
 
     // Is there such a layer and head?
     bool has_head(const Operation& operation) const;
@@ -71,12 +76,20 @@ private:
                            const Outcome& actual);
     void set_fault(const std::string& text);
 
+    // A published entry; id is that of a sequence which no script can name.
+    struct Entry {
+        std::vector<int64_t> tokens;
+        std::string salt;
+        int64_t first_position, floor, id;
+    };
+
     bool planes_;
     ScriptShapes shapes_;
     std::unique_ptr<kvc_reference::ReferenceModel> model_;
     std::map<std::string, int64_t> sequences_, steps_;
     std::map<std::string, uint64_t> data_;
     std::map<std::string, StepRecord> records_;
+    std::vector<Entry> entries_;
     std::string fault_;
     int64_t compared_ = 0;
 };
