@@ -293,9 +293,17 @@ typedef long long swig_type_259;
 typedef long long swig_type_260;
 typedef long long swig_type_261;
 typedef long long swig_type_262;
-typedef long long swig_type_263;
-typedef long long swig_type_264;
-typedef _gostring_ swig_type_265;
+typedef _goslice_ swig_type_263;
+typedef _goslice_ swig_type_264;
+typedef _goslice_ swig_type_265;
+typedef _goslice_ swig_type_266;
+typedef _goslice_ swig_type_267;
+typedef _gostring_ swig_type_268;
+typedef _gostring_ swig_type_269;
+typedef _goslice_ swig_type_270;
+typedef long long swig_type_271;
+typedef long long swig_type_272;
+typedef _gostring_ swig_type_273;
 extern void _wrap_Swig_free_raw_abc4bed96e03676e(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_raw_abc4bed96e03676e(swig_intgo arg1);
 extern swig_type_1 _wrap_kvc_version_raw_abc4bed96e03676e(void);
@@ -313,6 +321,8 @@ extern swig_intgo _wrap_KVC_E_NONFINITE_raw_abc4bed96e03676e(void);
 extern swig_intgo _wrap_KVC_E_UNSUPPORTED_raw_abc4bed96e03676e(void);
 extern swig_intgo _wrap_KVC_E_FORKED_raw_abc4bed96e03676e(void);
 extern swig_intgo _wrap_KVC_E_INTERNAL_raw_abc4bed96e03676e(void);
+extern swig_intgo _wrap_KVC_E_CORRUPT_raw_abc4bed96e03676e(void);
+extern swig_intgo _wrap_KVC_E_IO_raw_abc4bed96e03676e(void);
 extern int _wrap_kvc_error_struct_size_get_raw_abc4bed96e03676e(uintptr_t arg1);
 extern void _wrap_kvc_error_status_set_raw_abc4bed96e03676e(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_error_status_get_raw_abc4bed96e03676e(uintptr_t arg1);
@@ -665,10 +675,14 @@ extern uintptr_t _wrap_new_kvc_seq_stats_raw_abc4bed96e03676e(void);
 extern void _wrap_delete_kvc_seq_stats_raw_abc4bed96e03676e(uintptr_t arg1);
 extern swig_intgo _wrap_kvc_stats_get_raw_abc4bed96e03676e(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
 extern swig_intgo _wrap_kvc_seq_stats_get_raw_abc4bed96e03676e(uintptr_t arg1, swig_type_262 arg2, uintptr_t arg3, uintptr_t arg4);
-extern uintptr_t _wrap_kvc_layers_new_raw_abc4bed96e03676e(swig_type_263 arg1);
-extern uintptr_t _wrap_kvc_layers_at_raw_abc4bed96e03676e(uintptr_t arg1, swig_type_264 arg2);
+extern swig_intgo _wrap_kvc_snapshot_export_raw_abc4bed96e03676e(uintptr_t arg1, swig_type_263 arg2, swig_type_264 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_snapshot_import_raw_abc4bed96e03676e(uintptr_t arg1, swig_type_265 arg2, swig_type_266 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_snapshot_save_raw_abc4bed96e03676e(uintptr_t arg1, swig_type_267 arg2, swig_type_268 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_snapshot_load_raw_abc4bed96e03676e(uintptr_t arg1, swig_type_269 arg2, swig_type_270 arg3, swig_voidp arg4, uintptr_t arg5);
+extern uintptr_t _wrap_kvc_layers_new_raw_abc4bed96e03676e(swig_type_271 arg1);
+extern uintptr_t _wrap_kvc_layers_at_raw_abc4bed96e03676e(uintptr_t arg1, swig_type_272 arg2);
 extern void _wrap_kvc_layers_delete_raw_abc4bed96e03676e(uintptr_t arg1);
-extern swig_type_265 _wrap_kvc_abi_mismatch_raw_abc4bed96e03676e(void);
+extern swig_type_273 _wrap_kvc_abi_mismatch_raw_abc4bed96e03676e(void);
 #undef intgo
 */
 import "C"
@@ -845,6 +859,20 @@ func _swig_getKVC_E_INTERNAL() (_swig_ret Kvc_status) {
 }
 
 var KVC_E_INTERNAL Kvc_status = _swig_getKVC_E_INTERNAL()
+func _swig_getKVC_E_CORRUPT() (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	swig_r = (Kvc_status)(C._wrap_KVC_E_CORRUPT_raw_abc4bed96e03676e())
+	return swig_r
+}
+
+var KVC_E_CORRUPT Kvc_status = _swig_getKVC_E_CORRUPT()
+func _swig_getKVC_E_IO() (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	swig_r = (Kvc_status)(C._wrap_KVC_E_IO_raw_abc4bed96e03676e())
+	return swig_r
+}
+
+var KVC_E_IO Kvc_status = _swig_getKVC_E_IO()
 type SwigcptrKvc_error uintptr
 
 func (p SwigcptrKvc_error) Swigcptr() uintptr {
@@ -3870,10 +3898,77 @@ func Kvc_seq_stats_get(arg1 uintptr, arg2 int64, arg3 Kvc_seq_stats, arg4 Kvc_er
 	return swig_r
 }
 
+func Kvc_snapshot_export(arg1 uintptr, arg2 []int64, arg3 []byte, arg4 *int64, arg5 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := arg4
+	_swig_i_4 := getSwigcptr(arg5)
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_export_raw_abc4bed96e03676e(C.uintptr_t(_swig_i_0), *(*C.swig_type_263)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_264)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	return swig_r
+}
+
+func Kvc_snapshot_import(arg1 uintptr, arg2 []byte, arg3 []int64, arg4 *int64, arg5 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := arg4
+	_swig_i_4 := getSwigcptr(arg5)
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_import_raw_abc4bed96e03676e(C.uintptr_t(_swig_i_0), *(*C.swig_type_265)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_266)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	return swig_r
+}
+
+func Kvc_snapshot_save(arg1 uintptr, arg2 []int64, arg3 string, arg4 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := getSwigcptr(arg4)
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_save_raw_abc4bed96e03676e(C.uintptr_t(_swig_i_0), *(*C.swig_type_267)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_268)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	return swig_r
+}
+
+func Kvc_snapshot_load(arg1 uintptr, arg2 string, arg3 []int64, arg4 *int64, arg5 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := arg4
+	_swig_i_4 := getSwigcptr(arg5)
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_load_raw_abc4bed96e03676e(C.uintptr_t(_swig_i_0), *(*C.swig_type_269)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_270)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	return swig_r
+}
+
 func Kvc_layers_new(arg1 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := arg1
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_abc4bed96e03676e(C.swig_type_263(_swig_i_0))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_abc4bed96e03676e(C.swig_type_271(_swig_i_0))))
 	return swig_r
 }
 
@@ -3881,7 +3976,7 @@ func Kvc_layers_at(arg1 Kvc_layer, arg2 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := getSwigcptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_abc4bed96e03676e(C.uintptr_t(_swig_i_0), C.swig_type_264(_swig_i_1))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_abc4bed96e03676e(C.uintptr_t(_swig_i_0), C.swig_type_272(_swig_i_1))))
 	return swig_r
 }
 

@@ -545,6 +545,30 @@ intgo _wrap_KVC_E_INTERNAL_raw_abc4bed96e03676e() {
 }
 
 
+intgo _wrap_KVC_E_CORRUPT_raw_abc4bed96e03676e() {
+  enum kvc_status result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_E_CORRUPT;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_KVC_E_IO_raw_abc4bed96e03676e() {
+  enum kvc_status result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_E_IO;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
 int _wrap_kvc_error_struct_size_get_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   uint32_t result;
@@ -5281,6 +5305,108 @@ intgo _wrap_kvc_seq_stats_get_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long l
   
   result = (kvc_status)kvc_seq_stats_get((struct kvc_cache const *)arg1,arg2,arg3,arg4);
   _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_snapshot_export_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq *arg2 = 0 ;
+  int64_t arg3 ;
+  void *arg4 = 0 ;
+  int64_t arg5 ;
+  int64_t *arg6 = 0 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (kvc_seq *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg4 = (void *)_swig_go_2.array; arg5 = (int64_t)_swig_go_2.len * 1; 
+  arg6 = (int64_t *)_swig_go_3; 
+  arg7 = *(kvc_error **)&_swig_go_4; 
+  
+  result = (kvc_status)kvc_snapshot_export((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,arg4,arg5,arg6,arg7);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_snapshot_import_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+  kvc_cache *arg1 = 0 ;
+  void *arg2 = 0 ;
+  int64_t arg3 ;
+  kvc_seq *arg4 = 0 ;
+  int64_t arg5 ;
+  int64_t *arg6 = 0 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (void *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg4 = (kvc_seq *)_swig_go_2.array; arg5 = (int64_t)_swig_go_2.len * 1; 
+  arg6 = (int64_t *)_swig_go_3; 
+  arg7 = *(kvc_error **)&_swig_go_4; 
+  
+  result = (kvc_status)kvc_snapshot_import(arg1,(void const *)arg2,arg3,arg4,arg5,arg6,arg7);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_snapshot_save_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _gostring_ _swig_go_2, struct kvc_error *_swig_go_3) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq *arg2 = 0 ;
+  int64_t arg3 ;
+  char *arg4 = 0 ;
+  kvc_error *arg5 = 0 ;
+  char *temp4 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (kvc_seq *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
+  
+  temp4 = (char *)malloc(_swig_go_2.n + 1);
+  memcpy(temp4, _swig_go_2.p, _swig_go_2.n);
+  temp4[_swig_go_2.n] = '\0';
+  arg4 = (char *)temp4;
+  
+  arg5 = *(kvc_error **)&_swig_go_3; 
+  
+  result = (kvc_status)kvc_snapshot_save((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,(char const *)arg4,arg5);
+  _swig_go_result = (intgo)result; 
+  free((char *)arg4); 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_snapshot_load_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+  kvc_cache *arg1 = 0 ;
+  char *arg2 = 0 ;
+  kvc_seq *arg3 = 0 ;
+  int64_t arg4 ;
+  int64_t *arg5 = 0 ;
+  kvc_error *arg6 = 0 ;
+  char *temp2 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  
+  temp2 = (char *)malloc(_swig_go_1.n + 1);
+  memcpy(temp2, _swig_go_1.p, _swig_go_1.n);
+  temp2[_swig_go_1.n] = '\0';
+  arg2 = (char *)temp2;
+  
+  arg3 = (kvc_seq *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg5 = (int64_t *)_swig_go_3; 
+  arg6 = *(kvc_error **)&_swig_go_4; 
+  
+  result = (kvc_status)kvc_snapshot_load(arg1,(char const *)arg2,arg3,arg4,arg5,arg6);
+  _swig_go_result = (intgo)result; 
+  free((char *)arg2); 
   return _swig_go_result;
 }
 
