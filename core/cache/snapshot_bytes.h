@@ -1,5 +1,6 @@
 // Little-endian numbers in memory, one by one: what a snapshot is made of, on any machine.
 #pragma once
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -19,6 +20,16 @@ public:
                 out_[at_ + int64_t(i)] = std::byte(uint64_t(value) >> (8 * i));
         }
         at_ += int64_t(sizeof(T));
+    }
+    // Many at once: where memory is little-endian as well, as they lie there.
+    template <class T>
+    void put_all(std::span<const T> values) {
+        if (std::endian::native == std::endian::little) {
+            put_bytes(std::as_bytes(values));
+        } else {
+            for (const T value : values)
+                put(value);
+        }
     }
     void put_bytes(std::span<const std::byte> bytes) {
         if (out_ && !bytes.empty()) std::memcpy(out_ + at_, bytes.data(), bytes.size());
@@ -55,6 +66,16 @@ public:
             value |= uint64_t(bytes_[at_ + i]) << (8 * i);
         at_ += sizeof(T);
         return T(value);
+    }
+    template <class T>
+    void get_all(std::span<T> out) {
+        if (std::endian::native == std::endian::little && left() >= int64_t(out.size_bytes())) {
+            if (!out.empty()) std::memcpy(out.data(), bytes_.data() + at_, out.size_bytes());
+            at_ += out.size_bytes();
+        } else {
+            for (T& value : out)
+                value = get<T>();
+        }
     }
     // The next bytes; none if there are fewer.
     std::span<const std::byte> take(int64_t bytes) {

@@ -81,15 +81,12 @@ void SnapshotWriter::write_head(const Sequence& sequence, size_t layer, const He
         out.put(window[e].live);
     }
     out.put(uint64_t(mass.size()));
-    for (const int64_t each : mass)
-        out.put(uint64_t(each));
+    out.put_all(std::span(mass));
     out.put(uint32_t(queries.size()));
     for (const auto& [sum, square, count] : queries) {
         out.put(uint64_t(count));
-        for (const std::vector<int64_t>* sums : {&sum, &square}) {
-            for (const int64_t each : *sums)
-                out.put(uint64_t(each));
-        }
+        out.put_all(std::span(sum));
+        out.put_all(std::span(square));
     }
     out.put(uint32_t{0});  // tokens that stand for others
 }

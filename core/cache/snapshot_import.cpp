@@ -82,7 +82,7 @@ void DraftReader::read_queries(size_t layer, HeadPages* head) {
         sums.count = number();
         for (std::vector<int64_t>* each : {&sums.sum, &sums.square}) {
             each->resize(size_t(dim));
-            std::generate(each->begin(), each->end(), [&] { return number(); });
+            in_.get_all(std::span(*each));
         }
         head->queries.push_back(std::move(sums));
     }
@@ -117,7 +117,7 @@ void DraftReader::read_head(const Sequence& sequence, size_t layer, HeadPages* h
         return;
     }
     head->mass.resize(size_t(mass));
-    std::generate(head->mass.begin(), head->mass.end(), [&] { return number(); });
+    in_.get_all(std::span(head->mass));
     read_queries(layer, head);
     if (in_.get<uint32_t>() != 0) fault_ = "the number of tokens that stand for others";
 }

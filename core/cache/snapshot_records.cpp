@@ -12,44 +12,54 @@ constexpr uint16_t f16_largest = 0x7bff;
 
 int64_t part_bytes(const PartLayout& part) { return part.codes_bytes + part.meta_bytes + part.super_bytes; }
 
-void write_rows(const std::vector<float>& x, bool bf16, int64_t capacity, int64_t tokens, int64_t dim, ByteWriter& out) {
-    for (int64_t i = 0; i < capacity * dim; i++) {
-        const float number = i < tokens * dim ? x[size_t(i)] : 0.0f;
-        out.put(bf16 ? bf16_from_f32(number) : f16_from_f32(number));
-    }
+// Rows of `tokens` tokens, and zeros up to `capacity`; rounded is room for them.
+void write_rows(const std::vector<float>& x, bool bf16, int64_t capacity, int64_t tokens, int64_t dim, std::vector<uint16_t>* rounded,
+                ByteWriter& out) {
+    uint16_t* const to = rounded->data();
+    const int64_t n = tokens * dim;
+    for (int64_t i = 0; i < n && bf16; i++)
+        to[i] = bf16_from_f32(x[size_t(i)]);
+    for (int64_t i = 0; i < n && !bf16; i++)
+        to[i] = f16_from_f32(x[size_t(i)]);
+    std::fill(to + n, to + capacity * dim, uint16_t{0});
+    out.put_all(std::span<const uint16_t>(to, size_t(capacity * dim)));
 }
 
-void read_rows(ByteReader& in, int64_t n, std::vector<uint16_t>* rows) {
-    for (int64_t i = 0; i < n; i++)
-        (*rows)[size_t(i)] = in.get<uint16_t>();
-}
+void read_rows(ByteReader& in, int64_t n, std::vector<uint16_t>* rows) { in.get_all(std::span(*rows).first(size_t(n))); }
 
 bool finite_rows(ByteReader& in, int64_t n, bool bf16) {
     const uint16_t exponent = bf16 ? 0x7f80 : 0x7c00;
-    bool finite = true;
-    for (int64_t i = 0; i < n; i++)
-        finite &= (in.get<uint16_t>() & exponent) != exponent;
-    return finite;
+    const std::span<const std::byte> bytes = in.take(n * int64_t(sizeof(uint16_t)));
+    int infinite = 0;
+    for (size_t i = 0; i + 1 < bytes.size(); i += 2) {
+        const int number = int(bytes[i]) | int(bytes[i + 1]) << 8;
+        infinite += (number & exponent) == exponent ? 1 : 0;
+    }
+    return infinite == 0;
 }
 
 // Eight codes of b bits fill b bytes, the first code in the lowest bits.
 void write_codes(const Codec& codec, int64_t n, const uint8_t* codes, ByteWriter& out) {
     const int bits = bits_of(codec.type);
+    uint8_t packed[page_tokens * dim_limit];
+    uint8_t* to = packed;
     for (int64_t first = 0; first < n; first += 8) {
         uint64_t word = 0;
         for (int i = 0; i < 8; i++)
             word |= uint64_t{codes[first + i]} << (i * bits);
         for (int i = 0; i < bits; i++)
-            out.put(uint8_t(word >> (8 * i)));
+            *to++ = uint8_t(word >> (8 * i));
     }
+    out.put_bytes(std::as_bytes(std::span(packed, to)));
 }
 
 void read_codes(const Codec& codec, int64_t n, ByteReader& in, uint8_t* codes) {
     const int bits = bits_of(codec.type);
+    const std::byte* from = in.take(n * bits / 8).data();
     for (int64_t first = 0; first < n; first += 8) {
         uint64_t word = 0;
         for (int i = 0; i < bits; i++)
-            word |= uint64_t{in.get<uint8_t>()} << (8 * i);
+            word |= uint64_t(*from++) << (8 * i);
         for (int i = 0; i < 8; i++)
             codes[first + i] = uint8_t(word >> (i * bits) & ((1u << bits) - 1));
     }
@@ -148,12 +158,12 @@ void RecordCoder::write(size_t layer, RecordForm form, const std::byte* record, 
     kernels_.read(format, read_as, record, k_16 ? k_.data() : nullptr, v_16 ? v_.data() : nullptr);
     const int64_t capacity = sinks ? format.codec.sinks : page_tokens;
     if (k_16) {
-        write_rows(k_, format.bf16_window, capacity, tokens, format.k_dim, out);
+        write_rows(k_, format.bf16_window, capacity, tokens, format.k_dim, &k16_, out);
     } else {
         write_part(format.codec.k, format.k_dim, *k_codes_, out);
     }
     if (v_16) {
-        write_rows(v_, format.bf16_window, capacity, tokens, format.v_dim, out);
+        write_rows(v_, format.bf16_window, capacity, tokens, format.v_dim, &v16_, out);
     } else {
         write_part(format.codec.v, format.v_dim, *v_codes_, out);
     }
