@@ -29,10 +29,10 @@ void read_rows(ByteReader& in, int64_t n, std::vector<uint16_t>* rows) { in.get_
 
 bool finite_rows(ByteReader& in, int64_t n, bool bf16) {
     const uint16_t exponent = bf16 ? 0x7f80 : 0x7c00;
-    const std::span<const std::byte> bytes = in.take(n * int64_t(sizeof(uint16_t)));
+    const std::span<const std::byte> row = in.take(n * int64_t(sizeof(uint16_t)));
     int infinite = 0;
-    for (size_t i = 0; i + 1 < bytes.size(); i += 2) {
-        const int number = int(bytes[i]) | int(bytes[i + 1]) << 8;
+    for (size_t i = 0; i + 1 < row.size(); i += 2) {
+        const int number = int(row[i]) | int(row[i + 1]) << 8;
         infinite += (number & exponent) == exponent ? 1 : 0;
     }
     return infinite == 0;
