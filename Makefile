@@ -14,7 +14,7 @@ CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 STAGES := check-tidy format-check test-release test-cuda test-package test-bindings test-python test-neon test-asan test-tsan
 STAGES_FULL := $(STAGES) test-bars test-neon-full test-tsan-full test-avx512 test-debug tidy
 
-.PHONY: build library debug cuda gates demo eval bench test test-full clean help format format-check tidy asan tsan neon \
+.PHONY: build library debug cuda gates demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
         fuzz-snapshot avx512 test-avx512 test-debug test-neon-full test-tsan-full test-bars $(STAGES)
 
 define configure_and_build
@@ -51,6 +51,14 @@ eval: ## quality of every preset on a real model and text; writes out/eval.json 
 	@$(MAKE) --no-print-directory library
 	@mkdir -p out
 	./kvc-eval --model smollm2 --json out/eval.json --html out/eval.html
+
+eval-long: ## long contexts, an hour or more: KL and perplexity by position, needles to 7k, StreamingLLM past the trained length; out/eval-long*
+	@$(SETUP) build python
+	@$(MAKE) --no-print-directory library
+	@mkdir -p out
+	./kvc-eval --tokens 8192 --chunk 256 --by-position 1024 --tasks 2048,4096,7000 --modes "int8,int4,k3v2,int2,h2o:20%,streaming:20%" \
+	  --json out/eval-long.json --html out/eval-long.html
+	./kvc-eval --tokens 12288 --chunk 256 --stream 1020 --json out/eval-long-stream.json --html out/eval-long-stream.html
 
 bench: ## speed of kvc on this machine; writes out/bench.json (bench/peers/run compares with other systems)
 	@$(SETUP) build test

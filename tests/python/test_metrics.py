@@ -28,6 +28,19 @@ def test_against_the_definition_in_double_precision():
     assert fidelity.summary() == pytest.approx(expected, rel=1e-5)
 
 
+def test_figures_by_position_are_those_of_their_positions():
+    reference, other, next_tokens = logits(7, 1), logits(7, 2), np.arange(7)
+    whole = Fidelity()
+    whole.add(ReferenceChunk(reference), other, next_tokens)
+    bins = whole.by_position(6, 4)
+    assert [one["position"] for one in bins] == [6, 8, 12]
+    for one, rows in zip(bins, (slice(0, 2), slice(2, 6), slice(6, 7))):
+        part = Fidelity()
+        part.add(ReferenceChunk(reference[rows]), other[rows], next_tokens[rows])
+        assert {field: one[field] for field in ("kl", "top1", "ppl")} == pytest.approx(
+            {field: part.summary()[field] for field in ("kl", "top1", "ppl")}, rel=1e-4)
+
+
 def test_the_last_position_has_no_successor_and_does_not_count():
     reference, other = logits(3, 1), logits(3, 2)
     whole, cut = Fidelity(), Fidelity()

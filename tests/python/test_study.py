@@ -10,6 +10,7 @@ from kvc_eval.dump import dump_model
 from kvc_eval.evaluate import Evaluation
 from kvc_eval.modes import Mode
 from kvc_eval.sensitivity import layer_kl
+from kvc_eval.stream import run_stream, stream_modes
 from toy_model import DIM, KV_HEADS, LAYERS, VOCABULARY, ToyModel
 
 TOKENS = np.random.default_rng(2).integers(0, VOCABULARY, 420)
@@ -83,6 +84,21 @@ def test_an_assignment_is_no_worse_than_one_codec_for_all(model):
     assert assigned["bytes_cache"] <= uniform["bytes_cache"]
 
 
+def test_streams_keep_their_bytes_and_need_plain_positions(model):
+    with pytest.raises(ValueError, match="RoPE of its own"):
+        run_stream(model, TOKENS, 100, "fp16", 128, 64, 1, lambda line: None)
+    turning = ToyModel()
+    turning.rope_base = 10000.0
+    for newest in (63, len(TOKENS)):
+        with pytest.raises(ValueError, match=f"--stream {newest}"):
+            run_stream(turning, TOKENS, newest, "fp16", 128, 64, 1, lambda line: None)
+    found = run_stream(turning, TOKENS, 100, "int4", 128, 64, 1, lambda line: None)
+    assert [mode["name"] for mode in found] == [name for name, _, _ in stream_modes(100)]
+    assert [one["position"] for one in found[0]["by_position"]] == [0, 128, 256, 384]
+    in_cache, true, _ = ([one["ppl"] for one in mode["by_position"]] for mode in found)
+    assert in_cache[0] == pytest.approx(true[0], rel=1e-3) and in_cache[-1] != true[-1]  # nothing is evicted at first
+
+
 def test_a_text_too_short_for_the_probe(model):
     with pytest.raises(ValueError, match="at least 256"):
         probe_model(model, TOKENS[:255], [Candidate("int4")], 1, lambda line: None)
@@ -93,6 +109,10 @@ def test_a_text_too_short_for_the_probe(model):
     (["--study", "axes", "--assign", "4bits"], "give one of them"),
     (["--study", "axes", "--dump", "file"], "give one of them"),
     (["--tasks", "512", "--dump", "file"], "--tasks needs a model"),
+    (["--stream", "100", "--modes", "int4,int8"], "one codec"),
+    (["--stream", "100", "--modes", "int4+h2o:50%"], "one codec"),
+    (["--stream", "-1"], "--stream -1"),
+    (["--by-position", "-1"], "--by-position -1"),
 ])
 def test_wrong_requests(monkeypatch, capsys, wrong, said):
     monkeypatch.setattr(sys, "argv", ["kvc-eval", *wrong])

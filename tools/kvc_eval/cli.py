@@ -16,10 +16,12 @@ from .needles import needle_prompts
 from .output_error import check_decode, error_report
 from .recommend import TASKS, check_request, read_results, recommend, recommend_lines
 from .study import GROUPS, parse_groups, run_study
+from .stream import run_stream
 from .subject import Subject
 from .tasks import add_tasks, parse_lengths, task_prompts
 
 FAILED, WRONG_USAGE = 1, 2
+STREAM_WIDTH = 1024  # positions that one perplexity of --stream is taken over
 ASSIGNED = ["fp16", "int8", "int4", "int3", "k3v2", "int2"]  # what --assign chooses among unless told
 
 
@@ -33,7 +35,7 @@ def main() -> int:
     return 0
 
 
-VERBS = ("write_dump", "assign", "recommend", "study")  # at most one of them; without any, modes are judged
+VERBS = ("write_dump", "assign", "recommend", "study", "stream")  # at most one of them; without any, modes are judged
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -47,6 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
         _recommend(arguments, modes)
     elif arguments.study:
         _study(arguments)
+    elif arguments.stream:
+        _stream(arguments, modes)
     else:
         _write_reports(arguments, _judge_dump(arguments, modes) if arguments.dump else _judge_model(arguments, modes))
 
@@ -55,8 +59,9 @@ def _check(arguments: argparse.Namespace) -> None:
     for option in ("chunk", "decode"):
         if getattr(arguments, option) < 1:
             raise ValueError(f"--{option} {getattr(arguments, option)}: it must be at least 1")
-    if arguments.needles < 0:
-        raise ValueError(f"--needles {arguments.needles}: it must be at least 0")
+    for option in ("needles", "by_position", "stream"):
+        if getattr(arguments, option) < 0:
+            raise ValueError(f"--{option.replace('_', '-')} {getattr(arguments, option)}: it must be at least 0")
     verbs = ["--" + verb.replace("_", "-") for verb in VERBS if getattr(arguments, verb)]
     if len(verbs) > 1:
         raise ValueError(f"{' and '.join(verbs)}: give one of them")
@@ -92,7 +97,7 @@ def _judge_model(arguments: argparse.Namespace, modes: list[Mode]) -> dict:
     if arguments.needles and not needles:
         show(f"{arguments.text} is too short to hide needles in: needle will be null")
     prompts = task_prompts(model, subject.haystack, subject.tokenizer, parse_lengths(arguments.tasks), arguments.chunk) if arguments.tasks else []
-    evaluation = Evaluation(model, modes, tokens, arguments.chunk, arguments.threads, progress=show)
+    evaluation = Evaluation(model, modes, tokens, arguments.chunk, arguments.threads, progress=show, bin_width=arguments.by_position)
     reference, results = evaluation.run(needles)
     if prompts:
         add_tasks(model, modes, prompts, reference, results, arguments.chunk, arguments.threads, show)
@@ -156,6 +161,15 @@ def _study(arguments: argparse.Namespace) -> None:
     _write_reports(arguments, _about(arguments, subject) | {"study": found})
 
 
+def _stream(arguments: argparse.Namespace, modes: list[Mode]) -> None:
+    codec = modes[0].codec if arguments.modes else "fp16"
+    if len(modes) > 1 and arguments.modes or modes[0].policy:
+        raise ValueError("--stream goes with one codec in --modes, or none")
+    subject, width = Subject(arguments), arguments.by_position or STREAM_WIDTH
+    found = run_stream(subject.model, subject.tokens, arguments.stream, codec, width, arguments.chunk, arguments.threads, show)
+    _write_reports(arguments, _about(arguments, subject) | {"stream": found, "context_length": subject.model.context_length})
+
+
 def _write_reports(arguments: argparse.Namespace, report: dict) -> None:
     if arguments.json:
         _write(arguments.json, json.dumps(report, indent=1) + "\n")
@@ -190,6 +204,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-kl", type=float)
     parser.add_argument("--results", help="recommend from the --json of an earlier run")
     parser.add_argument("--study", help=f"common claims, measured: {', '.join(GROUPS)}, by commas, or all")
+    parser.add_argument("--by-position", type=int, default=0, help="figures of so many positions each, besides")
+    parser.add_argument("--stream", type=int, default=0, help="StreamingLLM with so many newest tokens over all --tokens, three ways")
     parser.add_argument("--json", help="where to write the figures")
     parser.add_argument("--html", help="where to write a report with plots, one self-contained file")
     return parser

@@ -55,12 +55,16 @@ def open_mode(model: Model, mode: Mode, lengths: list[int], threads: int) -> Rea
 
 class Evaluation:
     def __init__(self, model: Model, modes: list[Mode], tokens: np.ndarray, chunk: int, threads: int,
-                 open_reader: Callable = open_mode, progress: Callable[[str], None] = lambda line: None, answers: tuple[int, ...] = ()):
-        """answers: positions of the text whose tokens a mode should know; its share of them is then in its figures as "recalled"."""
+                 open_reader: Callable = open_mode, progress: Callable[[str], None] = lambda line: None, answers: tuple[int, ...] = (), bin_width: int = 0):
+        """answers: positions of the text whose tokens a mode should know; its share of them is then in its figures as "recalled".
+
+        bin_width: figures of so many positions each besides, as "by_position".
+        """
         if len(tokens) < FIRST_POSITION + 2:
             raise ValueError(f"{len(tokens)} tokens: at least {FIRST_POSITION + 2} are needed, as positions below {FIRST_POSITION} do not count")
         self._model, self._modes, self._tokens, self._chunk, self._threads = model, modes, tokens, chunk, threads
         self._open_reader, self._progress, self._answers = open_reader, progress, np.array(answers, np.int64)
+        self._bin_width = bin_width
 
     def run(self, needles: list[NeedlePrompt]) -> tuple[dict, list[dict]]:
         """(the reference's figures, one dictionary per mode)."""
@@ -106,6 +110,10 @@ class Evaluation:
         results = [self._result(mode, reader, collected) for mode, reader, collected in zip(self._modes, readers, fidelity)]
         if len(self._answers):
             results = [result | {"recalled": share} for result, share in zip(results, recalled / len(self._answers))]
+        if self._bin_width:
+            figures["by_position"] = truth.by_position(FIRST_POSITION, self._bin_width)
+            for result, collected in zip(results, fidelity):
+                result["by_position"] = collected.by_position(FIRST_POSITION, self._bin_width)
         for reader in readers:
             reader.cache.close()
         return figures, results

@@ -19,7 +19,8 @@ class Llama(Model):
         if file.parameter("rope.dimension_count", head_dim) != head_dim:
             raise ValueError(f"{file.path}: RoPE over a part of the head is not supported")
         # Converters to GGUF permute the rows of Q and K so that RoPE turns adjacent pairs.
-        self._rope = Rope(head_dim, file.parameter("rope.freq_base", 10000.0), adjacent_pairs=True)
+        self.rope_base = file.parameter("rope.freq_base", 10000.0)
+        self._rope = Rope(head_dim, self.rope_base, adjacent_pairs=True)
         self.embedding = file.tensor("token_embd.weight")
         self.vocabulary = len(self.embedding)
         self.output = file.tensor("output.weight") if "output.weight" in file else self.embedding

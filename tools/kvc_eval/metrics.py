@@ -34,6 +34,16 @@ class Fidelity:
         self._same.append((logits.argmax(-1) == reference.likeliest)[:count])
         self._loss.append((log_sum[:count] - logits[np.arange(count), next_tokens]))
 
+    def by_position(self, first: int, width: int) -> list[dict]:
+        """The figures of every `width` positions; first: the position of the first one that was added."""
+        kl, same, loss = (np.concatenate(collected) for collected in (self._kl, self._same, self._loss))
+        bins = []
+        for begin in range(first // width * width, first + len(kl), width):
+            rows = slice(max(0, begin - first), begin - first + width)
+            bins.append({"position": max(first, begin), "kl": float(kl[rows].mean()), "top1": float(same[rows].mean()),
+                         "ppl": float(np.exp(loss[rows].mean()))})
+        return bins
+
     def summary(self) -> dict:
         kl = np.concatenate(self._kl)
         return {

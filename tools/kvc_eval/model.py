@@ -31,6 +31,7 @@ class Model:
     shape: AttentionShape
     vocabulary: int
     context_length: int
+    rope_base: float | None = None  # of all layers, turning adjacent pairs; None where layers differ or pairs lie elsewhere
     embedding: np.ndarray
     output: np.ndarray  # [vocabulary, width]; the embedding itself where weights are tied
 

@@ -52,6 +52,20 @@ def needle_map(figures: dict, name: str, task: str) -> str:
                      ("depth", [f"{100 * depth:.0f} %" for depth in depths]), (0.0, 1.0))
 
 
+def by_position(modes: list[dict], field: str, label: str) -> str:
+    """A line per mode over the positions of the text."""
+    figure, axes = pyplot.subplots(figsize=SIZE, layout="constrained")
+    for mode in modes:
+        axes.plot([one["position"] for one in mode["by_position"]], [max(one[field], FLOOR) for one in mode["by_position"]], marker=".",
+                  label=mode["name"][:32])
+    axes.set_yscale("log")
+    axes.set_xlabel("position")
+    axes.set_ylabel(label)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return _svg(figure)
+
+
 def sensitivity(assignment: dict) -> str:
     """Predicted error of every layer in every codec; the chosen one is marked."""
     figure, axes = pyplot.subplots(figsize=(9.0, 4.5), layout="constrained")

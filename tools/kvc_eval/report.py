@@ -1,7 +1,7 @@
 """The HTML reports: one file, plots inside it, no script and nothing fetched."""
 import html
 
-from .plots import error_map, needle_map, points, sensitivity
+from .plots import by_position, error_map, needle_map, points, sensitivity
 
 NAME = ("mode", lambda m: html.escape(m["name"]))
 BYTES = [
@@ -48,7 +48,7 @@ all bytes that the sequence holds: codes, scales, the 16-bit window and sinks, p
 
 
 def write_report(report: dict) -> str:
-    body = _assignment if "assignment" in report else _study if "study" in report else _dump if "dump" in report else _model
+    body = _stream if "stream" in report else _assignment if "assignment" in report else _study if "study" in report else _dump if "dump" in report else _model
     return PAGE.format(title=html.escape(report["model_name"]), body=body(report), library=html.escape(report["library"]))
 
 
@@ -58,6 +58,8 @@ def _model(report: dict) -> str:
     plots.append(points(modes, "top1", "same likeliest token", logarithmic=False))
     if all(mode["needle"] is not None for mode in modes):
         plots.append(points(modes, "needle", "needle digits recalled", logarithmic=False))
+    if "by_position" in reference:
+        plots += [by_position(modes, "kl", "KL, nats"), by_position([{"name": "fp32 cache"} | reference, *modes], "ppl", "perplexity")]
     parts = [f"<h1>KV cache of {html.escape(report['model_name'])}</h1>",
              f"<p>{_read(report)} Positions from 256 on count. The reference has a perplexity of {reference['ppl']:.3f} and recalls "
              f"{_share(reference['needle'])} of the needle digits.</p>",
@@ -112,6 +114,15 @@ def _study(report: dict) -> str:
         parts += [f"<h2>{html.escape(group['question'])}</h2>", _plots([points(group["modes"], "kl", "KL, nats", logarithmic=True)]),
                   _table(group["modes"], [NAME, *BYTES, *QUALITY, CODEC])]
     return "\n".join(parts)
+
+
+def _stream(report: dict) -> str:
+    columns = [NAME, ("cache, MiB", lambda m: f"{m['bytes_cache'] / 2**20:.2f}"),
+               ("perplexity, first positions", lambda m: f"{m['by_position'][0]['ppl']:.2f}"),
+               ("last positions", lambda m: f"{m['by_position'][-1]['ppl']:.2f}"), ("policy", lambda m: html.escape(m["policy"]))]
+    return (f"<h1>StreamingLLM over {report['tokens']} tokens: {html.escape(report['model_name'])}</h1>"
+            f"<p>The model was trained for {report['context_length']} tokens.</p>"
+            + _plots([by_position(report["stream"], "ppl", "perplexity")]) + _table(report["stream"], columns))
 
 
 def _read(report: dict) -> str:

@@ -1,0 +1,49 @@
+"""kvc-eval --stream: StreamingLLM (arXiv 2309.17453) over a text far longer than the model was trained for.
+
+There is no exact cache to compare with, as the model itself breaks beyond its length; what counts is whether perplexity stays where it was.
+"""
+import numpy as np
+
+from .compressed_cache import CompressedCache
+from .evaluate import Reader
+from .metrics import Fidelity, ReferenceChunk
+from .model import Model
+
+IN_CACHE, INTERLEAVED = 1, 1  # kvc_positions, kvc_rope_pairs
+SINKS = 4
+LOGIT_ROWS = 128
+
+
+def stream_modes(newest: int) -> list[tuple[str, str, dict]]:
+    """(name, policy, options of the cache)."""
+    return [("in-cache positions", f"streaming:{SINKS}+{newest}", dict(positions=IN_CACHE)),
+            ("true positions", f"streaming:{SINKS}+{newest}", {}),
+            ("no sinks", f"streaming:{newest},sinks=0", {})]
+
+
+def check_stream(model: Model, tokens: np.ndarray, newest: int) -> None:
+    if model.rope_base is None:
+        raise ValueError(f"--stream: {model.name} has layers with sliding windows or RoPE of its own, which this run does not set up")
+    if not 64 <= newest < len(tokens):
+        raise ValueError(f"--stream {newest}: it counts the newest tokens that stay, 64 .. {len(tokens) - 1}")
+
+
+def run_stream(model: Model, tokens: np.ndarray, newest: int, codec: str, width: int, chunk: int, threads: int, progress) -> list[dict]:
+    """Per mode: perplexity of every `width` positions, and the bytes that the sequence holds at the end."""
+    check_stream(model, tokens, newest)
+    results = []
+    for name, policy, options in stream_modes(newest):
+        if "positions" in options:
+            options |= dict(rope_theta=model.rope_base, rope_pairs=INTERLEAVED)
+        cache = CompressedCache(model.shape, codec, threads, policy, arena_growth=1, **options)
+        reader, collected = Reader(model, cache, [cache.create_sequence(prompt_length=len(tokens))]), Fidelity()
+        for first in range(0, len(tokens) - 1, chunk):
+            states = reader.read([tokens[first:first + chunk]])[0]
+            for row in range(0, len(states), LOGIT_ROWS):
+                logits, successors = model.logits(states[row:row + LOGIT_ROWS]), tokens[first + row + 1:first + row + 1 + LOGIT_ROWS]
+                collected.add(ReferenceChunk(logits), logits, successors[:len(logits)])
+        bins = [{"position": one["position"], "ppl": one["ppl"]} for one in collected.by_position(0, width)]
+        results.append({"name": name, "policy": policy, "codec": codec, "bytes_cache": cache.bytes_held(reader.sequences[0]), "by_position": bins})
+        cache.close()
+        progress(f"{name:<20} {results[-1]['bytes_cache'] / 2**20:7.2f} MiB  perplexity " + " ".join(f"{one['ppl']:.1f}" for one in bins))
+    return results
