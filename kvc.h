@@ -138,7 +138,7 @@ KVC_API const char* kvc_preset_name(int64_t index);
 /* Parses a codec (preset name or string, grammar in docs/FORMATS.md, e.g. "k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=128,sinks=4")
  * and writes its canonical string with a final NUL. Returns the bytes needed; 0 with err filled in if the text is no codec. */
 KVC_API int64_t kvc_codec_format(const char* codec, char* out, int64_t out_bytes, kvc_error* err);
-/* Eviction policies: streaming h2o tova snapkv key_norm expected_attention key_diversity given. Static; NULL out of range. */
+/* Eviction policies: streaming h2o tova snapkv key_norm expected_attention key_diversity cluster given. Static; NULL out of range. */
 KVC_API int64_t kvc_policy_count(void);
 KVC_API const char* kvc_policy_name(int64_t index);
 /* The same of a policy string (grammar in docs/POLICIES.md, e.g. "h2o:20%" or "streaming:4+512"): its canonical form with all defaults. */
@@ -354,6 +354,7 @@ typedef struct kvc_evict_report {
     int64_t records_freed;
     int64_t bytes_freed;
     int64_t tokens_repacked; /* moved into other pages */
+    int64_t tokens_merged;   /* of tokens_evicted: those that joined another one */
 } kvc_evict_report;
 
 KVC_API kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t struct_size);
@@ -435,6 +436,30 @@ KVC_API kvc_status kvc_prefix_budget_set(kvc_cache* cache, int64_t bytes, kvc_er
 /* out->struct_size must be set. */
 KVC_API kvc_status kvc_prefix_stats_get(const kvc_cache* cache, kvc_prefix_stats* out, kvc_error* err);
 
+/* ---- Merge ---- */
+
+/* Tokens that leave may join tokens that stay: these get the mean of the values, and if asked of the keys, of all that they stand for,
+ * and log(count) is added to their logits. Policies do so with merge=values or merge=keys+values (docs/MERGING.md); kvc_merge takes
+ * the caller's clusters, as learned routing gives them. Forks keep every bit; the exact floor becomes the length. */
+typedef struct kvc_merge_options {
+    uint32_t struct_size;
+    int32_t reserved;
+    int64_t layer_begin, layer_end, head_begin, head_end; /* as in kvc_evict_options */
+    int32_t values_only;                                  /* 1 = the kept token's key stays as it is */
+    int32_t unbiased;                                     /* 1 = log(count) is not added to logits */
+} kvc_merge_options;
+
+KVC_API kvc_status kvc_merge_options_init(kvc_merge_options* options, int64_t struct_size);
+/* clusters [layers acted on, heads acted on, length - first_position], n_clusters in all: entry i of a row names the token that token i
+ * joins, both as position - first_position: itself if it stays, -1 if it is dropped. What is joined stays; sinks and the residual
+ * window stay, but may be joined. Entries of tokens that left before are not looked at. KVC_E_UNSUPPORTED with in-cache positions,
+ * with spare_pages, and on targets whose kernels do not know the bias. Options and report may be NULL. */
+KVC_API kvc_status kvc_merge(kvc_cache* cache, kvc_seq seq, const int32_t* clusters, int64_t n_clusters,
+                             const kvc_merge_options* options, kvc_evict_report* out, kvc_error* err);
+/* Tokens that each live token stands for: 1, or more where others joined it. They add up to the tokens appended, less what was dropped. */
+KVC_API kvc_status kvc_seq_read_counts(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
+                                       kvc_error* err);
+
 /* ---- Read-back ---- */
 
 /* kvc_seq_read and kvc_seq_read_codes answer KVC_E_BUSY while the sequence belongs to an open step. */
@@ -468,7 +493,8 @@ typedef struct kvc_stats {
     int64_t tokens_evicted;  /* since creation, per layer and head */
     int64_t pages_quantized;
     int64_t tokens_requantized;
-    int64_t slow_calls; /* attends that dequantize pages explicitly: those over keys before RoPE */
+    int64_t slow_calls;    /* attends that dequantize pages explicitly: those over keys before RoPE */
+    int64_t tokens_merged; /* of tokens_evicted */
 } kvc_stats;
 
 typedef struct kvc_seq_stats {

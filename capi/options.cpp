@@ -166,6 +166,7 @@ kvc_status kvc_step_options_init(kvc_step_options* options, int64_t struct_size)
 kvc_status kvc_attend_options_init(kvc_attend_options* options, int64_t struct_size) { return init(options, struct_size); }
 kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t struct_size) { return init(options, struct_size); }
 kvc_status kvc_prefix_options_init(kvc_prefix_options* options, int64_t struct_size) { return init(options, struct_size); }
+kvc_status kvc_merge_options_init(kvc_merge_options* options, int64_t struct_size) { return init(options, struct_size); }
 
 kvc_status kvc_supports(const kvc_options* options, const kvc_layer* layers, int64_t n_layers, kvc_error* err) {
     return guard(err, [&]() -> Status {

@@ -23,12 +23,31 @@ Result<EvictRequest> read_evict_options(const kvc_evict_options* given) {
 
 Status evict(Cache& cache, kvc_seq seq, const EvictRequest& request, kvc_evict_report* out) {
     if (out) KVC_TRY(check_out_struct("report", out));
-    Result<EvictReport> report = cache.evict(seq, request);
+    Result<EvictReport> report = request.by_clusters ? cache.merge(seq, request) : cache.evict(seq, request);
     if (!report.ok()) return report.status();
     if (out)
-        write_struct(
-            kvc_evict_report{0, 0, report->tokens_evicted, report->records_freed, report->bytes_freed, report->tokens_repacked}, out);
+        write_struct(kvc_evict_report{0, 0, report->tokens_evicted, report->records_freed, report->bytes_freed, report->tokens_repacked,
+                                      report->tokens_merged},
+                     out);
     return {};
+}
+
+Result<EvictRequest> read_merge_options(const kvc_merge_options* given) {
+    kvc_merge_options options = {};
+    KVC_TRY(read_struct("merge_options", given, &options));
+    if (options.reserved != 0) return fail(Code::argument, "merge_options: reserved is not 0");
+    for (const auto& [name, value] : {std::pair{"values_only", options.values_only}, {"unbiased", options.unbiased}}) {
+        if (value != 0 && value != 1) return fail(Code::argument, "merge_options: ", name, " ", int64_t(value), " is neither 0 nor 1");
+    }
+    EvictRequest out;
+    out.layer_begin = options.layer_begin;
+    out.layer_end = options.layer_end;
+    out.head_begin = options.head_begin;
+    out.head_end = options.head_end;
+    out.by_clusters = true;
+    out.merge.parts = options.values_only ? MergeParts::values : MergeParts::keys_and_values;
+    out.merge.bias = options.unbiased == 0;
+    return out;
 }
 
 Result<Part> read_part(const char* what, int32_t part) {
@@ -74,6 +93,24 @@ kvc_status kvc_evict_keep(kvc_cache* cache, kvc_seq seq, const int64_t* position
         request->by_keep = true;
         return evict(c, seq, *request, out);
     });
+}
+
+kvc_status kvc_merge(kvc_cache* cache, kvc_seq seq, const int32_t* clusters, int64_t n_clusters, const kvc_merge_options* options,
+                     kvc_evict_report* out, kvc_error* err) {
+    return with_cache("merge", cache, err, [&](Cache& c) -> Status {
+        Result<EvictRequest> request = read_merge_options(options);
+        if (!request.ok()) return request.status();
+        if (n_clusters < 0 || (n_clusters > 0 && !clusters))
+            return fail(Code::argument, "merge: n_clusters ", n_clusters, " without clusters");
+        request->into = {clusters, size_t(n_clusters)};
+        return evict(c, seq, *request, out);
+    });
+}
+
+kvc_status kvc_seq_read_counts(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
+                               kvc_error* err) {
+    return with_cache("seq_read_counts", cache, err,
+                      [&](Cache& c) { return write_list("seq_read_counts", c.read_counts(seq, layer, head), out, capacity); });
 }
 
 kvc_status kvc_seq_positions(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
@@ -126,11 +163,11 @@ kvc_status kvc_stats_get(const kvc_cache* cache, kvc_stats* out, kvc_error* err)
         Result<CacheStats> s = c.stats();
         if (!s.ok()) return s.status();
         const int64_t published = s->sink_bytes + s->window_bytes + s->code_bytes + s->side_bytes;
-        write_struct(
-            kvc_stats{0, int32_t(s->open_steps), s->arena_bytes, s->bound_bytes, s->record_bytes, s->sink_bytes, s->window_bytes,
-                      s->code_bytes, s->side_bytes, s->record_bytes - published, s->table_bytes, s->scratch_bytes, s->sequences,
-                      s->tokens_appended, s->tokens_evicted, s->pages_quantized, s->tokens_requantized, s->slow_calls},
-            out);
+        write_struct(kvc_stats{0, int32_t(s->open_steps), s->arena_bytes, s->bound_bytes, s->record_bytes, s->sink_bytes,
+                               s->window_bytes, s->code_bytes, s->side_bytes, s->record_bytes - published, s->table_bytes,
+                               s->scratch_bytes, s->sequences, s->tokens_appended, s->tokens_evicted, s->pages_quantized,
+                               s->tokens_requantized, s->slow_calls, s->tokens_merged},
+                     out);
         return {};
     });
 }

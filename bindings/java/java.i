@@ -26,6 +26,7 @@
   private static java.nio.FloatBuffer floats(java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
   private static java.nio.DoubleBuffer doubles(java.nio.DoubleBuffer b) { return b == null ? null : direct(b, b.order(), false); }
   private static java.nio.LongBuffer longs(java.nio.LongBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
+  private static java.nio.IntBuffer ints(java.nio.IntBuffer b) { return b == null ? null : direct(b, b.order(), false); }
   private static java.nio.LongBuffer counts(java.nio.LongBuffer seqs, java.nio.LongBuffer counts) {
     if (seqs == null || counts == null || seqs.remaining() != counts.remaining())
       throw new IllegalArgumentException("kvc_step_begin: seqs and token_counts differ in length");
@@ -116,6 +117,7 @@ KVC_BUFFER(float* out_lse, int64_t lse_bytes, FloatBuffer, floats($javainput, tr
 KVC_BUFFER(const double* frequencies, int64_t n, DoubleBuffer, doubles($javainput), 8, 1)
 KVC_BUFFER(const float* logits, int64_t n, FloatBuffer, floats($javainput, false), 4, 1)
 KVC_BUFFER(const float* scores, int64_t n_scores, FloatBuffer, floats($javainput, false), 4, 1)
+KVC_BUFFER(const int32_t* clusters, int64_t n_clusters, IntBuffer, ints($javainput), 4, 1)
 KVC_BUFFER(int64_t* out, int64_t capacity, LongBuffer, longs($javainput, true), 8, 1)
 KVC_BUFFER(const int64_t* positions, int64_t n_positions, LongBuffer, longs($javainput, false), 8, 1)
 KVC_BUFFER(const int64_t* positions, int64_t n, LongBuffer, longs($javainput, false), 8, 1)

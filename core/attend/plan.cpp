@@ -118,6 +118,8 @@ void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPage
         for (int64_t split = 0; split < tile.splits; split++) {
             AttendItem item = common.item;
             const bool turned = query.turn_sinks && split == sinks_split;
+            item.counts = head_pages.counts.data();
+            item.n_counts = int64_t(head_pages.counts.size());
             item.q = query.q + row * query.q_token_bytes + head * query.group * query.q_head_bytes;
             if (turned) item.q = scratch.turned_q.data() + (row * q_heads + head * query.group) * query.k_dim;
             item.sinks = split == sinks_split ? head_pages.sinks : 0;

@@ -37,6 +37,13 @@ struct PageEntry {
     uint64_t live = all_live;  // bit t: token t counts; slots of dead tokens hold finite numbers
 };
 
+// A token that others joined (merging): it weighs in attention like the `count` tokens that it stands for.
+struct TokenCount {
+    int64_t position;
+    int32_t count;
+    float log_count;  // what is added to its logits: log(count), or 0 where merging was told not to
+};
+
 // ---- store: tokens into a 16-bit record ----
 
 // Rotates where the codec says so, rounds to 16 bits and writes `tokens` tokens of one kv head from slot first_slot on.
@@ -108,6 +115,9 @@ struct AttendItem {
 
     // With AttendParams::rope: all but the sinks, queries included, turn by their position less this (in-cache positions).
     int64_t rope_gap;
+
+    const TokenCount* counts;  // ascending by position; tokens that are not among them stand for themselves
+    int64_t n_counts;
 };
 
 // ---- finish: merge the splits of rows, undo the rotation, write ----
@@ -151,7 +161,8 @@ struct KernelTable {
     void (*attend)(const AttendParams& params, const AttendItem& item, std::byte* scratch);
     void (*mass)(const AttendParams& params, const MassItem& item, std::byte* scratch);
     void (*finish)(const FinishParams& params);
-    bool rotates_keys = false;  // attend and mass honour AttendParams::rope
+    bool rotates_keys = false;   // attend and mass honour AttendParams::rope
+    bool weighs_counts = false;  // attend and mass honour AttendItem::counts
     // nullptr, or why the table has no kernels for a format; a table without the function takes every format. mass may be nullptr.
     const char* (*unsupported)(const LayerFormat& format) = nullptr;
 };

@@ -39,17 +39,21 @@ struct EvictRequest {
     std::span<const int64_t> keep;  // ascending positions
     bool by_keep = false;
     bool by_policy = false;  // scores, budgets and recent tokens as the cache's policy says; budget and recent above replace them
+    // The caller's clusters, [layers][heads][length]: the index of the token that each joins, its own if it stays, -1 if it is dropped.
+    std::span<const int32_t> into;
+    bool by_clusters = false;
+    MergeRule merge;  // how, by_clusters
 };
 
 struct EvictReport {
-    int64_t tokens_evicted = 0, records_freed = 0, bytes_freed = 0, tokens_repacked = 0;
+    int64_t tokens_evicted = 0, records_freed = 0, bytes_freed = 0, tokens_repacked = 0, tokens_merged = 0;
 };
 
 struct CacheStats {
     int64_t open_steps = 0, arena_bytes = 0, bound_bytes = 0;
     int64_t record_bytes = 0, sink_bytes = 0, window_bytes = 0, code_bytes = 0, side_bytes = 0;
     int64_t table_bytes = 0, scratch_bytes = 0, sequences = 0;
-    int64_t tokens_appended = 0, tokens_evicted = 0, pages_quantized = 0, tokens_requantized = 0, slow_calls = 0;
+    int64_t tokens_appended = 0, tokens_evicted = 0, pages_quantized = 0, tokens_requantized = 0, slow_calls = 0, tokens_merged = 0;
 };
 
 struct SequenceStats {
@@ -96,6 +100,8 @@ public:
                                         std::span<const int64_t> positions, const StepOptions& options);
 
     Result<EvictReport> evict(int64_t id, const EvictRequest& request);
+    // Folds tokens into others as the caller's clusters say.
+    Result<EvictReport> merge(int64_t id, const EvictRequest& request);
     // Replaces the policy's amount for one sequence, from now on; 0: the policy's own.
     Status set_budget(int64_t id, int64_t amount);
     // Tokens that one step may add to the sequence.
@@ -116,6 +122,8 @@ public:
     // Codes of coded pages [tokens][dim]; out may be empty to ask for the number of tokens.
     Result<int64_t> read_codes(int64_t id, int64_t layer, int64_t head, Part part, std::span<uint8_t> out) const;
     Result<std::vector<int64_t>> read_mass(int64_t id, int64_t layer, int64_t head) const;
+    // Tokens that each live token stands for.
+    Result<std::vector<int64_t>> read_counts(int64_t id, int64_t layer, int64_t head) const;
 
     // Writes sequences, or all of them in the order of their ids, as a snapshot; returns its bytes.
     Result<int64_t> export_snapshot(std::span<const int64_t> ids, bool all, const SnapshotPlace& place) const;
@@ -142,6 +150,7 @@ private:
     };
     struct Counters {
         std::atomic<int64_t> tokens_appended{0}, tokens_evicted{0}, pages_quantized{0}, tokens_requantized{0}, slow_calls{0};
+        std::atomic<int64_t> tokens_merged{0};
     };
     using Exclusive = std::unique_lock<std::shared_mutex>;
     using Shared = std::shared_lock<std::shared_mutex>;

@@ -136,6 +136,8 @@ bool Cache::cut_head(size_t layer, const Sequence& source, size_t head, int64_t 
     to.window.reserve(size_t(window_pages));
     to.queries = from.queries;
     to.mass.assign(from.mass.begin(), from.mass.begin() + std::min<int64_t>(length, int64_t(from.mass.size())));
+    const auto below = [&](const TokenCount& count) { return count.position - source.first_position < length; };
+    to.counts.assign(from.counts.begin(), std::partition_point(from.counts.begin(), from.counts.end(), below));
     if (from.sinks && length > 0) {
         const bool whole = length >= rule.sinks;
         to.sinks = whole ? from.sinks : own(from.sinks, classes_[layer].sinks, take);

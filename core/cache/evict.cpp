@@ -24,6 +24,7 @@ Status Evictor::check() {
         }
         scores += (end - begin) * sequence_.length;
     }
+    if (request_.by_clusters) return check_clusters();
     if (request_.recent < 0) return fail(Code::argument, "evict: recent ", request_.recent, " is negative");
     if (request_.by_keep) {
         if (request_.budget != 0 || request_.recent != 0)
@@ -62,10 +63,13 @@ std::pair<int64_t, int64_t> Evictor::head_range(size_t layer) const {
 
 Status Evictor::plan() {
     const float* given = request_.scores;
+    const int32_t* clusters = request_.into.data();
     for (int64_t i = request_.layer_begin; i < request_.layer_end; i++) {
         const auto [begin, end] = head_range(size_t(i));
-        KVC_TRY(plan_layer(size_t(i), given));
-        if (given) given += (end - begin) * sequence_.length;  // the next layer's rows
+        KVC_TRY(plan_layer(size_t(i), given, clusters));
+        // The next layer's rows.
+        if (given) given += (end - begin) * sequence_.length;
+        if (clusters) clusters += (end - begin) * sequence_.length;
     }
     for (const LayerPages& pages : sequence_.layers) {
         const int64_t spares = std::max<int64_t>(0, pages.state.coded_end - pages.state.first_window);
@@ -74,28 +78,35 @@ Status Evictor::plan() {
     return {};
 }
 
-Status Evictor::plan_layer(size_t layer, const float* given) {
+Status Evictor::plan_layer(size_t layer, const float* given, const int32_t* clusters) {
     if (request_.by_policy && request_.budget == 0 && sequence_.layers[layer].budget == 0) return {};
     const auto [begin, end] = head_range(layer);
     std::vector<Tokens> tokens;
     for (int64_t h = begin; h < end; h++)
         tokens.push_back(cache_.live_tokens(sequence_, layer, size_t(h)));
     std::vector<std::vector<bool>> keep;
-    if (request_.by_keep) {
+    std::vector<std::vector<int64_t>> into;
+    if (request_.by_clusters) {
+        KVC_TRY(choose_by_clusters(layer, tokens, clusters, &keep, &into));
+    } else if (request_.by_keep) {
         choose_by_list(layer, tokens, &keep);
     } else {
         KVC_TRY(choose_by_score(layer, tokens, given, &keep));
     }
-    for (size_t i = 0; i < tokens.size(); i++)
-        KVC_TRY(plan_head(layer, size_t(begin) + i, tokens[i], keep[i]));
+    into.resize(tokens.size());
+    for (size_t i = 0; i < tokens.size(); i++) {
+        if (merging(layer) && into[i].empty()) into[i] = route_head(layer, tokens[i], keep[i]);
+        KVC_TRY(plan_head(layer, size_t(begin) + i, tokens[i], keep[i], into[i]));
+    }
     return {};
 }
 
-Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const std::vector<bool>& keep) {
+Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const std::vector<bool>& keep,
+                          std::span<const int64_t> into) {
     const PageRule& rule = cache_.layers_[layer].rule;
     const LayerPages& pages = sequence_.layers[layer];
     const HeadPages& tables = pages.heads[head];
-    HeadEviction eviction = {layer, head, std::vector<uint64_t>(tables.coded.size(), 0), {}, {}};
+    HeadEviction eviction = {layer, head, std::vector<uint64_t>(tables.coded.size(), 0), {}, {}, {}, {}};
     if (rule.lossless) {
         for (const PageEntry& entry : tables.window)
             eviction.window.push_back(entry.live);
@@ -113,17 +124,35 @@ Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const
         if (token.form == KernelTable::Form::codes && keep[i]) eviction.live[token.entry] |= bit;
         if (token.form == KernelTable::Form::window && !keep[i]) eviction.window[token.entry] &= ~bit;
     }
-    // Where pages leave by age, a page of gathered tokens has none; they are never old enough to pile up.
-    if (rule.sliding_window == 0 && pages.state.kept == 0)
-        eviction.repack = plan_repack(cache_.layers_[layer].format, tables.coded, eviction.live);
-    if (!eviction.repack.sources.empty()) {
-        const RepackInput input = {
-            *cache_.kernels_, *cache_.arena_, cache_.layers_[layer].format,
-            tables.coded,     eviction.live,  sequence_.first_position + rule.page_start(pages.state.first_coded)};
-        fill_repack(input, &eviction.repack);
-    }
+    for (size_t i = 0; i < into.size(); i++)
+        eviction.merged += into[i] != joins_none && into[i] != int64_t(i);
+    const std::vector<FoldedToken> folded = fold_head(layer, head, tokens, into);
+    KVC_TRY(plan_counts(&eviction, tokens, keep, folded));
+    plan_repacking(&eviction, folded);
+    plan_rewrites(&eviction, folded);
     heads_.push_back(std::move(eviction));
     return {};
+}
+
+RepackInput Evictor::repack_input(const HeadEviction& eviction, std::span<const FoldedToken> folded) const {
+    const LayerPages& pages = sequence_.layers[eviction.layer];
+    const Layer& layer = cache_.layers_[eviction.layer];
+    return {*cache_.kernels_,
+            *cache_.arena_,
+            layer.format,
+            pages.heads[eviction.head].coded,
+            eviction.live,
+            sequence_.first_position + layer.rule.page_start(pages.state.first_coded),
+            folded};
+}
+
+void Evictor::plan_repacking(HeadEviction* eviction, std::span<const FoldedToken> folded) const {
+    const Layer& layer = cache_.layers_[eviction->layer];
+    const LayerPages& pages = sequence_.layers[eviction->layer];
+    // Where pages leave by age, a page of gathered tokens has none; they are never old enough to pile up.
+    if (layer.rule.sliding_window > 0 || pages.state.kept > 0) return;
+    eviction->repack = plan_repack(layer.format, pages.heads[eviction->head].coded, eviction->live);
+    if (!eviction->repack.sources.empty()) fill_repack(repack_input(*eviction, folded), &eviction->repack);
 }
 
 // A side record: of a page that is replaced where it is private, otherwise from the arena; 0: the arena is full.
@@ -159,6 +188,7 @@ Status Evictor::acquire() {
                             ", head ", int64_t(eviction.head));
             }
         }
+        KVC_TRY(acquire_rewrites(&eviction));
     }
     return {};
 }
@@ -177,6 +207,10 @@ std::vector<int64_t> Evictor::needs() const {
         needs[size_t(arena.class_of(cache_.record_bytes_of(eviction.layer, KernelTable::Form::codes)))] +=
             std::max<int64_t>(0, records);
         needs[size_t(cache_.side_class_)] += std::max<int64_t>(0, sides);
+        for (const PageRewrite& rewrite : eviction.rewrites) {
+            const int64_t bytes = cache_.record_bytes_of(eviction.layer, rewrite.form);
+            if (arena.shared(record_of(eviction, rewrite))) needs[size_t(arena.class_of(bytes))]++;
+        }
     }
     return needs;
 }
@@ -186,6 +220,9 @@ void Evictor::release_acquired() {
         for (RepackedPage& page : eviction.repack.pages) {
             if (page.record) cache_.arena_->release(page.record);
             if (page.side) cache_.arena_->release(page.side);
+        }
+        for (PageRewrite& rewrite : eviction.rewrites) {
+            if (rewrite.record) cache_.arena_->release(rewrite.record);
         }
     }
 }
@@ -275,11 +312,13 @@ EvictReport Evictor::apply() {
         apply_head(eviction, &report);
         mask_window(eviction, &report);
         mask_spares(eviction.layer, eviction.head);
+        apply_rewrites(eviction, &report);
     }
     for (LayerPages& pages : sequence_.layers)
         trim_dropped(&pages);
     if (report.tokens_evicted > 0) sequence_.floor = sequence_.length;
     cache_.counters_.tokens_evicted += report.tokens_evicted;
+    cache_.counters_.tokens_merged += report.tokens_merged;
     return report;
 }
 
@@ -314,6 +353,14 @@ Result<EvictReport> Cache::evict(int64_t id, const EvictRequest& request) {
     Result<EvictReport> report = run_eviction(**sequence, asked);
     if (report.ok() && asked.by_policy && request.budget == 0) (*sequence)->overdue = false;
     return report;
+}
+
+Result<EvictReport> Cache::merge(int64_t id, const EvictRequest& request) {
+    Result<Exclusive> lock = exclusive();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> sequence = require_idle(id);
+    if (!sequence.ok()) return sequence.status();
+    return run_eviction(**sequence, request);
 }
 
 }  // namespace kvc

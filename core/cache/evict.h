@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/cache/cache.h"
+#include "core/cache/merge.h"
 #include "core/cache/repack.h"
 #include "core/policy/policy.h"
 
@@ -16,6 +17,10 @@ struct HeadEviction {
     std::vector<uint64_t> live;    // per coded entry
     std::vector<uint64_t> window;  // per entry of 16-bit pages that may lose tokens; empty: they stay as they are
     RepackPlan repack;
+    // Merging: pages in which tokens are folded and which stay where they are, and all counts of the head from now on.
+    std::vector<PageRewrite> rewrites;
+    std::vector<TokenCount> counts;
+    int64_t merged = 0, requantized = 0;
 };
 
 class Evictor {
@@ -42,9 +47,27 @@ private:
     const Policy& policy() const;
 
     std::pair<int64_t, int64_t> head_range(size_t layer) const;
-    Status plan_layer(size_t layer, const float* given);
-    Status plan_head(size_t layer, size_t head, const Tokens& tokens, const std::vector<bool>& keep);
+    Status plan_layer(size_t layer, const float* given, const int32_t* clusters);
+    Status plan_head(size_t layer, size_t head, const Tokens& tokens, const std::vector<bool>& keep, std::span<const int64_t> into);
+    void plan_repacking(HeadEviction* eviction, std::span<const FoldedToken> folded) const;
     RecordId take_side(const std::vector<PageEntry>& coded, const RepackPlan& repack, size_t* next);
+
+    // Merging (merge.cpp). `into`: per token the one that it joins, itself, or joins_none; empty: nothing is merged.
+    const MergeRule* merging(size_t layer) const;
+    Status check_clusters() const;
+    Status choose_by_clusters(size_t layer, std::span<const Tokens> tokens, const int32_t* clusters,
+                              std::vector<std::vector<bool>>* keep, std::vector<std::vector<int64_t>>* into) const;
+    std::vector<int64_t> route_head(size_t layer, const Tokens& tokens, const std::vector<bool>& keep) const;
+    std::vector<FoldedToken> fold_head(size_t layer, size_t head, const Tokens& tokens, std::span<const int64_t> into) const;
+    Status plan_counts(HeadEviction* eviction, const Tokens& tokens, const std::vector<bool>& keep,
+                       std::span<const FoldedToken> folded) const;
+    void plan_rewrites(HeadEviction* eviction, std::span<const FoldedToken> folded) const;
+    PageRewrite rewrite_rows(const HeadEviction& eviction, std::span<const FoldedToken> folded, size_t first) const;
+    RecordId& record_of(const HeadEviction& eviction, const PageRewrite& rewrite) const;
+    Status acquire_rewrites(HeadEviction* eviction);
+    void apply_rewrites(HeadEviction& eviction, EvictReport* report);
+
+    RepackInput repack_input(const HeadEviction& eviction, std::span<const FoldedToken> folded) const;
     void apply_head(HeadEviction& eviction, EvictReport* report);
     void mask_window(HeadEviction& eviction, EvictReport* report);
     void mask_spares(size_t layer, size_t head);

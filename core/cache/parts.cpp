@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/cache/budget.h"
+#include "core/cache/merge.h"
 #include "core/cache/planner.h"
 
 namespace kvc {
@@ -77,6 +78,10 @@ Result<CacheParts> check_parts(const CacheConfig& config, ArenaSize size) {
     Result<const KernelTable*> kernels = choose_kernels(config, parts.layers);
     if (!kernels.ok()) return kernels.status();
     parts.kernels = *kernels;
+    for (size_t i = 0; i < parts.layers.size() && parts.policy.merges(); i++) {
+        if (parts.layers[i].policy_acts && parts.policy.merge.acts_on(int64_t(i)))
+            KVC_TRY(check_merging(parts.policy.merge, *parts.kernels, config.rope, parts.layers[i], int64_t(i)));
+    }
     KVC_TRY(check_budgets(parts.policy, parts.layers, config.context_tokens));
     Result<ArenaOptions> arena = make_arena(config, parts, size);
     if (!arena.ok()) return arena.status();

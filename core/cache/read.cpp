@@ -145,4 +145,17 @@ Result<std::vector<int64_t>> Cache::read_mass(int64_t id, int64_t layer, int64_t
     return out;
 }
 
+Result<std::vector<int64_t>> Cache::read_counts(int64_t id, int64_t layer, int64_t head) const {
+    KVC_TRY(check_layer_head(layer, head));
+    Result<Shared> lock = shared();
+    if (!lock.ok()) return lock.status();
+    Result<Sequence*> sequence = require(id);
+    if (!sequence.ok()) return sequence.status();
+    const std::vector<TokenCount>& counts = (*sequence)->layers[size_t(layer)].heads[size_t(head)].counts;
+    std::vector<int64_t> out;
+    for (const LiveToken& token : live_tokens(**sequence, size_t(layer), size_t(head)))
+        out.push_back(count_at(counts, (*sequence)->first_position + token.index));
+    return out;
+}
+
 }  // namespace kvc

@@ -15,7 +15,32 @@ namespace {
 struct DecodedPage {
     std::vector<float> k, v;
     CanonicalPart k_codes, v_codes;
+    uint64_t new_k = 0, new_v = 0;  // tokens with numbers that no codes are of
 };
+
+std::unique_ptr<DecodedPage> decode(const RepackInput& input, size_t entry) {
+    const LayerFormat& format = input.format;
+    auto page = std::make_unique<DecodedPage>();
+    page->k.resize(size_t(page_tokens * format.k_dim));
+    page->v.resize(size_t(page_tokens * format.v_dim));
+    const std::byte* record = input.arena.data(input.coded[entry].record);
+    input.kernels.read(format, KernelTable::Form::codes, record, page->k.data(), page->v.data());
+    if (!format.lossless) input.kernels.unpack(format, record, &page->k_codes, &page->v_codes);
+    const auto put = [](const std::vector<float>& row, int dim, bool rotated, int slot, std::vector<float>* to) {
+        float* const at = &(*to)[size_t(slot * dim)];
+        std::copy_n(row.data(), dim, at);
+        if (rotated) rotate(at, dim);
+    };
+    for (const FoldedToken& token : input.folded) {
+        if (token.form != KernelTable::Form::codes || token.entry != entry) continue;
+        put(token.v, format.v_dim, format.codec.v.rotate, token.slot, &page->v);
+        page->new_v |= uint64_t{1} << token.slot;
+        if (!token.new_key) continue;
+        put(token.k, format.k_dim, format.codec.k.rotate, token.slot, &page->k);
+        page->new_k |= uint64_t{1} << token.slot;
+    }
+    return page;
+}
 
 bool moves_as_is(const Codec& codec) { return !is_16_bit(codec.type) && codec.axis == Axis::token; }
 
@@ -29,11 +54,24 @@ void move_token(const Codec& codec, int dim, const CanonicalPart& from, int from
     }
 }
 
-void fill_page(const RepackInput& input, const std::vector<std::unique_ptr<DecodedPage>>& sources, RepackedPage* page) {
+// Codes of tokens that did not change, over those of the page that was coded anew. `from` holds the source of each slot.
+void move_tokens(const LayerFormat& format, std::span<const DecodedPage* const> from, std::span<const int> slots, CanonicalPart* k,
+                 CanonicalPart* v) {
+    for (int t = 0; t < page_tokens; t++) {
+        const DecodedPage& source = *from[size_t(t)];
+        const int slot = slots[size_t(t)];
+        if (moves_as_is(format.codec.k) && !(source.new_k >> slot & 1))
+            move_token(format.codec.k, format.k_dim, source.k_codes, slot, t, k);
+        if (moves_as_is(format.codec.v) && !(source.new_v >> slot & 1))
+            move_token(format.codec.v, format.v_dim, source.v_codes, slot, t, v);
+    }
+}
+
+void fill_page(const RepackInput& input, const std::vector<std::unique_ptr<DecodedPage>>& sources, bool in_place, RepackedPage* page) {
     const LayerFormat& format = input.format;
     std::vector<float> k(size_t(page_tokens * format.k_dim)), v(size_t(page_tokens * format.v_dim));
-    const bool move_k = moves_as_is(format.codec.k), move_v = moves_as_is(format.codec.v);
-    auto k_codes = std::make_unique<CanonicalPart>(), v_codes = std::make_unique<CanonicalPart>();
+    const DecodedPage* from[page_tokens];
+    int slots[page_tokens];
     for (int t = 0; t < page_tokens; t++) {
         // Slots past the last token repeat it, so that they widen no group's range.
         const RepackedToken& token = page->tokens[std::min(size_t(t), page->tokens.size() - 1)];
@@ -44,8 +82,8 @@ void fill_page(const RepackInput& input, const std::vector<std::unique_ptr<Decod
         std::copy_n(&source.v[size_t(token.slot * format.v_dim)], format.v_dim, v_row);
         if (format.codec.k.rotate) rotate(k_row, format.k_dim);  // store() rotates again
         if (format.codec.v.rotate) rotate(v_row, format.v_dim);
-        if (move_k) move_token(format.codec.k, format.k_dim, source.k_codes, token.slot, t, k_codes.get());
-        if (move_v) move_token(format.codec.v, format.v_dim, source.v_codes, token.slot, t, v_codes.get());
+        from[t] = &source;
+        slots[t] = token.slot;
     }
     std::vector<std::byte> window(size_t(format.window_bytes));
     const StoreParams store = {&format,     k.data(),      v.data(), Dtype::f32, format.k_dim, format.v_dim,
@@ -59,7 +97,10 @@ void fill_page(const RepackInput& input, const std::vector<std::unique_ptr<Decod
     input.kernels.quantize({&format, window.data(), page->bytes.data()});
     auto k_new = std::make_unique<CanonicalPart>(), v_new = std::make_unique<CanonicalPart>();
     input.kernels.unpack(format, page->bytes.data(), k_new.get(), v_new.get());
-    input.kernels.pack(format, move_k ? *k_codes : *k_new, move_v ? *v_codes : *v_new, page->bytes.data());
+    move_tokens(format, from, slots, k_new.get(), v_new.get());
+    // A page whose keys stay where they are keeps their codes, whatever they were coded by.
+    if (in_place && from[0]->new_k == 0) *k_new = from[0]->k_codes;
+    input.kernels.pack(format, *k_new, *v_new, page->bytes.data());
 }
 
 }  // namespace
@@ -92,17 +133,11 @@ RepackPlan plan_repack(const LayerFormat& format, std::span<const PageEntry> cod
 }
 
 void fill_repack(const RepackInput& input, RepackPlan* plan) {
-    const LayerFormat& format = input.format;
     std::vector<std::unique_ptr<DecodedPage>> sources(input.coded.size());
     std::vector<RepackedToken> tokens;
     for (size_t e : plan->sources) {
         const PageEntry& entry = input.coded[e];
-        sources[e] = std::make_unique<DecodedPage>();
-        sources[e]->k.resize(size_t(page_tokens * format.k_dim));
-        sources[e]->v.resize(size_t(page_tokens * format.v_dim));
-        const std::byte* record = input.arena.data(entry.record);
-        input.kernels.read(format, KernelTable::Form::codes, record, sources[e]->k.data(), sources[e]->v.data());
-        if (!format.lossless) input.kernels.unpack(format, record, &sources[e]->k_codes, &sources[e]->v_codes);
+        sources[e] = decode(input, e);
         const PageSide* side = entry.side ? reinterpret_cast<const PageSide*>(input.arena.data(entry.side)) : nullptr;
         for (int slot = 0; slot < page_tokens; slot++) {
             if (!(input.live[e] >> slot & 1)) continue;
@@ -114,9 +149,21 @@ void fill_repack(const RepackInput& input, RepackPlan* plan) {
         RepackedPage page;
         const size_t count = std::min<size_t>(page_tokens, tokens.size() - first);
         page.tokens.assign(tokens.begin() + std::ptrdiff_t(first), tokens.begin() + std::ptrdiff_t(first + count));
-        fill_page(input, sources, &page);
+        fill_page(input, sources, false, &page);
         plan->pages.push_back(std::move(page));
     }
+}
+
+std::vector<std::byte> fill_folded(const RepackInput& input, size_t entry) {
+    std::vector<std::unique_ptr<DecodedPage>> sources(input.coded.size());
+    sources[entry] = decode(input, entry);
+    // Slots of dead tokens repeat a live one, so that they widen no group's range.
+    RepackedPage page;
+    const int first = std::countr_zero(input.live[entry]);
+    for (int slot = 0; slot < page_tokens; slot++)
+        page.tokens.push_back({entry, input.live[entry] >> slot & 1 ? slot : first, 0});
+    fill_page(input, sources, true, &page);
+    return std::move(page.bytes);
 }
 
 }  // namespace kvc

@@ -9,6 +9,17 @@
 
 namespace kvc {
 
+// A token that others join: where it lies, and its new numbers in the basis of append.
+struct FoldedToken {
+    KernelTable::Form form;
+    size_t entry;
+    int slot;
+    int64_t position;
+    int64_t count;  // of tokens that it stands for from now on
+    bool new_key;   // otherwise k is what it was
+    std::vector<float> k, v;
+};
+
 struct RepackedToken {
     size_t entry;
     int slot;
@@ -41,11 +52,14 @@ struct RepackInput {
     const LayerFormat& format;
     std::span<const PageEntry> coded;
     std::span<const uint64_t> live;
-    int64_t first_position;  // of slot 0 of entry 0
+    int64_t first_position;               // of slot 0 of entry 0
+    std::span<const FoldedToken> folded;  // of the head; those in coded pages count
 };
 
 // Chooses the tokens of the new pages and computes their bytes. Parts coded per token move as they are; parts coded per channel are
 // decoded and coded once more.
 void fill_repack(const RepackInput& input, RepackPlan* plan);
+// The code record of one page in which tokens are folded: coded once however many they are, and what did not change moves as it is.
+std::vector<std::byte> fill_folded(const RepackInput& input, size_t entry);
 
 }  // namespace kvc

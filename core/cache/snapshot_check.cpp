@@ -10,6 +10,7 @@ namespace {
 constexpr int64_t position_limit = int64_t{1} << 53;
 // Counters beyond this are nobody's work; below it, adding to them cannot overflow for longer than a machine lasts.
 constexpr int64_t counter_limit = int64_t{1} << 62;
+constexpr float log_count_limit = 21.5f;  // a little above log(2^31)
 
 bool within(int64_t value, int64_t low, int64_t high) { return value >= low && value <= high; }
 
@@ -123,6 +124,13 @@ std::string check_head(const Sequence& sequence, size_t layer, const HeadPages& 
     }
     if (int64_t(head.mass.size()) > sequence.length) return "mass of tokens to come";
     if (std::any_of(head.mass.begin(), head.mass.end(), [](int64_t m) { return !within(m, 0, counter_limit); })) return "mass";
+    int64_t last = sequence.first_position - 1;
+    for (const TokenCount& token : head.counts) {
+        const bool known = within(token.position, last + 1, sequence.first_position + sequence.length - 1);
+        if (!known || token.count < 2 || !(token.log_count >= 0 && token.log_count <= log_count_limit))
+            return "tokens that stand for others";
+        last = token.position;
+    }
     const char* wrong = check_queries(head, shape, policy);
     return wrong ? wrong : "";
 }

@@ -1,5 +1,6 @@
 // Export: a walk over the tables of some sequences, made twice: once to count, once to write.
 #include <algorithm>
+#include <bit>
 #include <unordered_map>
 
 #include "core/base/xxh64.h"
@@ -64,7 +65,7 @@ void SnapshotWriter::section(ByteWriter& out, uint32_t tag, const Body& body) {
 
 void SnapshotWriter::write_head(const Sequence& sequence, size_t layer, const HeadPages& tables, ByteWriter& out) {
     // Named one by one, so that a new member does not compile until snapshots hold it too.
-    const auto& [sinks, coded, window, mass, queries] = tables;
+    const auto& [sinks, coded, window, mass, queries, counts] = tables;
     const PageRule& rule = cache_.layers_[layer].rule;
     const PageState& state = sequence.layers[layer].state;
     const int64_t length = sequence.length;
@@ -88,7 +89,12 @@ void SnapshotWriter::write_head(const Sequence& sequence, size_t layer, const He
         out.put_all(std::span(sum));
         out.put_all(std::span(square));
     }
-    out.put(uint32_t{0});  // tokens that stand for others
+    out.put(uint32_t(counts.size()));
+    for (const auto& [position, count, log_count] : counts) {
+        out.put(uint64_t(position));
+        out.put(uint32_t(count));
+        out.put(std::bit_cast<uint32_t>(log_count));
+    }
 }
 
 void SnapshotWriter::write_sequence(const Sequence& sequence, ByteWriter& out) {

@@ -1,5 +1,6 @@
 // Import: read and check all of it, take records, fill them, publish. Before the last step nothing of the cache has changed.
 #include <algorithm>
+#include <bit>
 
 #include "core/cache/snapshot.h"
 
@@ -119,7 +120,16 @@ void DraftReader::read_head(const Sequence& sequence, size_t layer, HeadPages* h
     head->mass.resize(size_t(mass));
     in_.get_all(std::span(head->mass));
     read_queries(layer, head);
-    if (in_.get<uint32_t>() != 0) fault_ = "the number of tokens that stand for others";
+    const auto counts = int64_t(in_.get<uint32_t>());
+    if (counts > in_.left() / 16) {
+        fault_ = "the number of tokens that stand for others";
+        return;
+    }
+    for (int64_t i = 0; i < counts; i++) {
+        const int64_t position = number();
+        const auto count = int32_t(in_.get<uint32_t>());
+        head->counts.push_back({position, count, std::bit_cast<float>(in_.get<uint32_t>())});
+    }
 }
 
 Status DraftReader::read_layer(Sequence& sequence, size_t layer) {

@@ -13,8 +13,8 @@ int64_t table_bytes_of(const Sequence& sequence) {
     for (const LayerPages& pages : sequence.layers) {
         bytes += capacity_bytes(pages.heads);
         for (const HeadPages& head : pages.heads) {
-            bytes +=
-                capacity_bytes(head.coded) + capacity_bytes(head.window) + capacity_bytes(head.mass) + capacity_bytes(head.queries);
+            bytes += capacity_bytes(head.coded) + capacity_bytes(head.window) + capacity_bytes(head.mass) +
+                     capacity_bytes(head.queries) + capacity_bytes(head.counts);
             for (const QuerySums& sums : head.queries)
                 bytes += capacity_bytes(sums.sum) + capacity_bytes(sums.square);
         }
@@ -69,6 +69,7 @@ Result<CacheStats> Cache::stats() const {
     out.tokens_evicted = counters_.tokens_evicted;
     out.pages_quantized = counters_.pages_quantized;
     out.tokens_requantized = counters_.tokens_requantized;
+    out.tokens_merged = counters_.tokens_merged;
     out.slow_calls = counters_.slow_calls;
     return out;
 }

@@ -43,6 +43,7 @@ struct PolicyTraits {
     int64_t observe = 0;          // default observation window in positions; 0: all of them
     Pooling pooling = Pooling::none;
     int64_t pool_width = 1;
+    bool merges = false;  // what leaves joins what is most like it, unless the text says otherwise
 };
 
 struct Policy {

@@ -13,6 +13,7 @@ constexpr int64_t token_limit = int64_t{1} << 40;
 constexpr int64_t every_limit = 65536;
 constexpr int64_t weight_limit = 1000 * 1000;
 constexpr int64_t pool_limit = 63;
+constexpr int64_t layer_limit = 4096;
 constexpr int64_t page_period = 64;  // what position rules move by: a page
 
 template <class Value>
@@ -22,6 +23,9 @@ struct Word {
 };
 
 constexpr Word<MassMode> mass_words[] = {{"exact", MassMode::exact}, {"observed", MassMode::observed}, {"page", MassMode::page}};
+constexpr Word<MergeParts> merge_words[] = {
+    {"none", MergeParts::none}, {"values", MergeParts::values}, {"keys+values", MergeParts::keys_and_values}};
+constexpr Word<bool> switch_words[] = {{"on", true}, {"off", false}};
 constexpr Word<int64_t> byte_units[] = {{"GiB", int64_t{1} << 30}, {"MiB", int64_t{1} << 20}, {"KiB", int64_t{1} << 10}, {"B", 1}};
 
 template <class Value>
@@ -173,6 +177,38 @@ bool set_floor(PolicySpec& spec, std::string_view value) {
     return true;
 }
 
+bool set_merge(PolicySpec& spec, std::string_view value) {
+    const auto parts = find_word<MergeParts>(merge_words, value);
+    if (parts) spec.merge.parts = *parts;
+    return parts.has_value();
+}
+
+bool set_merge_threshold(PolicySpec& spec, std::string_view value) {
+    if (value == "none") return spec.merge.threshold = MergeRule::no_threshold, true;
+    const auto cosine = parse_thousandths(value, 0, 1000);
+    if (cosine) spec.merge.threshold = *cosine;
+    return cosine.has_value();
+}
+
+bool set_merge_bias(PolicySpec& spec, std::string_view value) {
+    const auto on = find_word<bool>(switch_words, value);
+    if (on) spec.merge.bias = *on;
+    return on.has_value();
+}
+
+// "12..29", both included, or "all".
+bool set_merge_layers(PolicySpec& spec, std::string_view value) {
+    spec.merge.first_layer = 0, spec.merge.last_layer = INT64_MAX;
+    if (value == "all") return true;
+    const size_t dots = value.find("..");
+    if (dots == std::string_view::npos) return false;
+    const auto first = parse_count(value.substr(0, dots), 0, layer_limit - 1);
+    const auto last = parse_count(value.substr(dots + 2), 0, layer_limit - 1);
+    if (!first || !last || *first > *last) return false;
+    spec.merge.first_layer = *first, spec.merge.last_layer = *last;
+    return true;
+}
+
 struct Key {
     const char* name;
     Set set;
@@ -187,6 +223,8 @@ bool uses_mass(const PolicySpec& spec) { return spec.policy->traits.mass != Mass
 bool observes(const PolicySpec& spec) { return uses_mass(spec) && (!accumulates(spec) || spec.mass == MassMode::observed); }
 bool pools(const PolicySpec& spec) { return spec.policy->traits.pooling != Pooling::none; }
 bool competes(const PolicySpec& spec) { return spec.heads_compete; }
+bool evicts(const PolicySpec& spec) { return !spec.is_closed_rule(); }  // a rule of positions drops whole pages: nothing to fold
+bool merges(const PolicySpec& spec) { return spec.merges(); }
 
 constexpr Key keys[] = {
     {"budget", set_budget, "tokens, a percentage or bytes such as 64MiB", always},
@@ -199,6 +237,10 @@ constexpr Key keys[] = {
     {"layers", set_layers, "uniform, pyramid, or weights such as 2/1", always},
     {"heads", set_heads, "uniform or ada", by_score},
     {"floor", set_floor, "a percentage of the budget", competes},
+    {"merge", set_merge, "none, values or keys+values", evicts},
+    {"merge_threshold", set_merge_threshold, "none, or a cosine of 0 .. 1", merges},
+    {"merge_bias", set_merge_bias, "on or off", merges},
+    {"merge_layers", set_merge_layers, "all, or the first and the last layer, as in 12..29", merges},
 };
 
 Status check_spec(const PolicySpec& spec, std::span<const bool> given) {
@@ -283,6 +325,7 @@ Result<PolicySpec> parse_policy(std::string_view text) {
     spec.recent = {BudgetUnit::share, traits.recent_percent * percent};
     spec.pooling = traits.pooling;
     spec.pool_width = traits.pool_width;
+    if (traits.merges) spec.merge = {.parts = MergeParts::keys_and_values, .threshold = MergeRule::no_threshold};
     bool given[std::size(keys)] = {};
     bool first = true;
     do {
@@ -316,6 +359,15 @@ std::string format_policy(const PolicySpec& spec) {
         weights += (weights.empty() ? "" : "/") + format_thousandths(weight);
     if (spec.layers != LayerShare::uniform) add("layers", spec.layers == LayerShare::pyramid ? "pyramid" : weights);
     if (spec.heads_compete) add("heads", "ada"), add("floor", format_thousandths(spec.head_floor) + "%");
+    for (const Word<MergeParts>& word : merge_words) {
+        if (spec.merge.parts == word.value && (spec.merges() || spec.policy->traits.merges)) add("merge", word.text);
+    }
+    if (!spec.merges()) return text;
+    const bool bounded = spec.merge.threshold != MergeRule::no_threshold;
+    add("merge_threshold", bounded ? format_thousandths(spec.merge.threshold) : "none");
+    add("merge_bias", spec.merge.bias ? "on" : "off");
+    const bool all_layers = spec.merge.last_layer == INT64_MAX;
+    if (!all_layers) add("merge_layers", std::to_string(spec.merge.first_layer) + ".." + std::to_string(spec.merge.last_layer));
     return text;
 }
 

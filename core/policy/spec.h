@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/status.h"
+#include "core/policy/merging.h"
 #include "core/policy/policy.h"
 
 namespace kvc {
@@ -42,11 +43,14 @@ struct PolicySpec {
     bool heads_compete = false;
     int64_t head_floor = 20'000;  // thousandths of a percent of the budget that each competing head keeps
 
+    MergeRule merge;  // what becomes of the tokens that leave
+
     explicit operator bool() const { return policy != nullptr; }
     // Acts by itself at boundaries that no step may cross.
     bool has_boundaries() const { return policy && !policy->traits.by_position && acting == Acting::every; }
     // A rule of positions alone, which needs no boundaries.
     bool is_closed_rule() const { return policy && policy->traits.by_position && acting == Acting::every; }
+    bool merges() const { return policy && merge.parts != MergeParts::none; }
     // Weight of a layer, any unit.
     int64_t weight_of(int64_t layer, int64_t layers_in_all) const;
 };

@@ -1,5 +1,6 @@
 // A sequence: per layer and kv head, the tables of its pages.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -18,7 +19,20 @@ struct HeadPages {
     std::vector<PageEntry> window;   // entry e is page first_window + e
     std::vector<int64_t> mass;       // per token index, units of 2^-30; empty until a step accumulates
     std::vector<QuerySums> queries;  // per query head of the group; empty unless the policy asks
+    std::vector<TokenCount> counts;  // tokens that others joined, ascending by position; those that have left may still be there
 };
+
+// The entry of a token that others joined, or nullptr.
+inline const TokenCount* find_count(const std::vector<TokenCount>& counts, int64_t position) {
+    const auto below = [&](const TokenCount& count) { return count.position < position; };
+    const auto found = std::partition_point(counts.begin(), counts.end(), below);
+    return found != counts.end() && found->position == position ? &*found : nullptr;
+}
+
+inline int64_t count_at(const std::vector<TokenCount>& counts, int64_t position) {
+    const TokenCount* const found = find_count(counts, position);
+    return found ? found->count : 1;
+}
 
 struct LayerPages {
     PageState state;

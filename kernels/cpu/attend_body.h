@@ -63,12 +63,13 @@ inline float logit_of(const AttendParams& params, const float* q, const float* k
     return params.soft_cap > 0.0f ? params.soft_cap * std::tanh(logit / params.soft_cap) : logit;
 }
 
-// Logits of the tokens in `seen`; returns the largest, or NaN if one is.
-inline float logits_of(const AttendParams& params, const float* q, const float* k, uint64_t seen, float* logits) {
+// Logits of the tokens in `seen`, with the bias of their counts if there is one; returns the largest, or NaN if one is.
+inline float logits_of(const AttendParams& params, const float* q, const float* k, uint64_t seen, const float* bias, float* logits) {
     float largest = minus_infinity;
     for (uint64_t rest = seen; rest; rest &= rest - 1) {
         const int t = std::countr_zero(rest);
-        const float logit = logit_of(params, q, k + t * params.format->k_dim);
+        const float product = logit_of(params, q, k + t * params.format->k_dim);
+        const float logit = bias ? product + bias[t] : product;
         logits[t] = logit;
         largest = logit > largest || logit != logit ? logit : largest;
         if (logit != logit) {
@@ -79,12 +80,13 @@ inline float logits_of(const AttendParams& params, const float* q, const float* 
 }
 
 // Takes the tokens in `seen` into one row's state (o, m, d).
-inline void accumulate_row(const AttendParams& params, const float* q, const Scratch& s, uint64_t seen, float* state) {
+inline void accumulate_row(const AttendParams& params, const float* q, const Scratch& s, uint64_t seen, const float* bias,
+                           float* state) {
     const int dim = params.format->v_dim;
     float* __restrict o = state;
     float &m = state[dim], &d = state[dim + 1];
     float logits[page_tokens];
-    const float largest = logits_of(params, q, s.k, seen, logits);
+    const float largest = logits_of(params, q, s.k, seen, bias, logits);
     if (largest == minus_infinity) {
         return;
     }
@@ -130,7 +132,7 @@ void attend_item(const AttendParams& params, const AttendItem& item, std::byte* 
         for (int64_t t = 0; t < item.tokens; ++t) {
             const uint64_t seen = seen_by(params, run, item.first_position + t);
             for (int64_t g = 0; seen && g < params.group; ++g) {
-                accumulate_row(params, s.q + (t * params.group + g) * f.k_dim, s, seen, state_of(t, g));
+                accumulate_row(params, s.q + (t * params.group + g) * f.k_dim, s, seen, run.bias, state_of(t, g));
             }
         }
     });
@@ -164,7 +166,7 @@ void mass_item(const AttendParams& params, const MassItem& mass, std::byte* memo
                 if (!(lse > minus_infinity)) {
                     continue;
                 }
-                logits_of(params, s.q + (t * params.group + g) * f.k_dim, s.k, seen, logits);
+                logits_of(params, s.q + (t * params.group + g) * f.k_dim, s.k, seen, run.bias, logits);
                 for (uint64_t rest = seen; rest; rest &= rest - 1) {
                     const int token = std::countr_zero(rest);
                     run.mass[token] += mass_of(std::exp(logits[token] - lse));

@@ -37,7 +37,7 @@ inline void mass_decode(const AttendParams& params, const MassItem& mass, const 
                 alignas(64) float scores[rows * page_tokens];
                 score_page<rows>(page.k, queries.from(t * params.group + row), scores);
                 for (int r = 0; r < rows; ++r) {
-                    finish_logits(scores + r * page_tokens, seen, params.soft_cap);
+                    finish_logits(scores + r * page_tokens, seen, params.soft_cap, run.bias);
                     add_mass(scores + r * page_tokens, seen, mass.lse[t * mass.lse_token_stride + row + r], run.mass);
                 }
             });
@@ -59,7 +59,7 @@ inline void mass_prompt(const AttendParams& params, const MassItem& mass, const 
             for (int r = 0; r < rows; ++r) {
                 const int64_t row = block.first + r;
                 if (block.seen[r]) {
-                    finish_logits(scores + r * page_tokens, block.seen[r], params.soft_cap);
+                    finish_logits(scores + r * page_tokens, block.seen[r], params.soft_cap, run.bias);
                     add_mass(scores + r * page_tokens, block.seen[r],
                              mass.lse[row / params.group * mass.lse_token_stride + row % params.group], run.mass);
                 }

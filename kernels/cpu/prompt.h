@@ -117,7 +117,7 @@ inline void attend_prompt(const AttendParams& params, const AttendItem& item, co
                     memset(scores + r * page_tokens, 0, page_tokens * sizeof *scores);
                     continue;
                 }
-                finish_logits(scores + r * page_tokens, block.seen[r], params.soft_cap);
+                finish_logits(scores + r * page_tokens, block.seen[r], params.soft_cap, run.bias);
                 absorb_logits(scores + r * page_tokens, o[r], f.v_dim);
             }
             add_tile<rows>(scratch.v_tile, scores, __builtin_ctzll(block.seen_by_any), page_tokens - __builtin_clzll(block.seen_by_any),

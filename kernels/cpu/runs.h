@@ -1,5 +1,7 @@
 // The runs of an item: its sinks, coded pages and window pages, each at most 64 tokens, and who sees which of them.
 #pragma once
+#include <cstring>
+
 #include "core/backend/kernel_table.h"
 #include "kernels/cpu/visible.h"
 
@@ -14,6 +16,7 @@ struct Run {
     int64_t* mass;     // of its tokens, or nullptr
     const std::byte* record;
     const std::byte* next;  // the record that follows in the item; its own if none does
+    const float* bias;      // [64], added to the logits of its tokens; nullptr: nothing is
 };
 
 inline uint64_t seen_by(const AttendParams& params, const Run& run, int64_t i) {
@@ -30,29 +33,69 @@ inline bool seen_by_any(const AttendParams& params, const AttendItem& item, cons
     return false;
 }
 
+// The first of ascending counts at a position or above it.
+inline const TokenCount* first_count(const TokenCount* from, const TokenCount* end, int64_t position) {
+    while (from != end) {
+        const TokenCount* middle = from + (end - from) / 2;
+        if (middle->position < position) {
+            from = middle + 1;
+        } else {
+            end = middle;
+        }
+    }
+    return from;
+}
+
+// Writes what the counts of a run's tokens add to their logits; nullptr if that is nothing. Slots of other tokens may get anything finite.
+inline const float* bias_of(const AttendParams& params, const AttendItem& item, const Run& run, float* bias) {
+    const TokenCount* next = item.counts;
+    const TokenCount* const end = next + item.n_counts;
+    bool any = false;
+    std::memset(bias, 0, page_tokens * sizeof *bias);
+    if (!run.entry || !run.entry->side) {
+        for (next = first_count(next, end, run.first); next != end && next->position < run.first + page_tokens; ++next) {
+            bias[next->position - run.first] = next->log_count;
+            any = any || next->log_count != 0.0f;
+        }
+        return any ? bias : nullptr;
+    }
+    const auto* side = reinterpret_cast<const PageSide*>(params.arena.at(run.entry->side, side_bytes));
+    for (uint64_t rest = run.entry->live; rest; rest &= rest - 1) {
+        const int t = __builtin_ctzll(rest);
+        next = first_count(next, end, side->positions[t]);
+        if (next != end && next->position == side->positions[t]) {
+            bias[t] = next->log_count;
+            any = any || next->log_count != 0.0f;
+        }
+    }
+    return any ? bias : nullptr;
+}
+
 // Calls visit(run) for sinks, coded pages and window pages, in the order of their positions.
 template <class Visit>
 void for_each_run(const AttendParams& params, const AttendItem& item, const MassItem* mass, const Visit& visit) {
     const LayerFormat& f = *params.format;
     Run run{};
+    alignas(64) float bias[page_tokens];
     // A run is visited when its successor is known, so that it can be fetched meanwhile.
     const auto follow = [&](const Run& next) {
         if (run.record) {
             run.next = next.record ? next.record : run.record;
+            run.bias = item.n_counts > 0 ? bias_of(params, item, run, bias) : nullptr;
             visit(run);
         }
         run = next;
     };
     if (item.sinks) {
         follow({nullptr, KernelTable::Form::sinks, item.sinks_position, bits_between(0, item.sink_tokens), mass ? mass->sinks : nullptr,
-                params.arena.at(item.sinks, f.sink_bytes), nullptr});
+                params.arena.at(item.sinks, f.sink_bytes), nullptr, nullptr});
     }
     const auto pages = [&](KernelTable::Form form, const PageEntry* entries, int64_t n, int64_t first, int64_t* counters,
                            int64_t bytes) {
         for (int64_t e = 0; e < n; ++e) {
             if (entries[e].record) {
                 follow({entries + e, form, first + e * page_tokens, all_live, counters ? counters + e * page_tokens : nullptr,
-                        params.arena.at(entries[e].record, bytes), nullptr});
+                        params.arena.at(entries[e].record, bytes), nullptr, nullptr});
             }
         }
     };

@@ -17,6 +17,7 @@ const KernelTable* scalar_table() {
         .mass = mass_item,
         .finish = finish_row<rotate_row>,
         .rotates_keys = true,
+        .weighs_counts = true,
     };
     return &table;
 }

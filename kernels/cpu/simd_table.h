@@ -89,6 +89,7 @@ constexpr KernelTable table_named(const char* name) {
         .mass = mass,
         .finish = finish_row<rotate_vector>,
         .rotates_keys = true,
+        .weighs_counts = true,
         .unsupported = unsupported,
     };
 }

@@ -17,15 +17,19 @@ inline void clear_state(float* o, int64_t v_dim) {
     o[v_dim + 1] = 0.0f;
 }
 
-// Products [64] become logits: soft cap, then -inf in the lanes whose bit in mask is not set, whatever they held.
-KVC_INLINE void finish_logits(float* scores, uint64_t mask, float soft_cap) {
-    if (soft_cap == 0.0f && mask == all_live) {
+// Products [64] become logits: soft cap, the bias of counts if there is one, then -inf in the lanes whose bit in mask is not set,
+// whatever they held.
+KVC_INLINE void finish_logits(float* scores, uint64_t mask, float soft_cap, const float* bias) {
+    if (soft_cap == 0.0f && mask == all_live && !bias) {
         return;
     }
     for (int64_t t = 0; t < page_tokens; t += 16) {
         Floats x = load(scores + t);
         if (soft_cap != 0.0f) {
             x = soft_capped(x, soft_cap);
+        }
+        if (bias) {
+            x = add(x, load(bias + t));
         }
         store(scores + t, choose(uint32_t(mask >> t) & 0xffffu, x, broadcast(minus_infinity)));
     }

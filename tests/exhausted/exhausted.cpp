@@ -146,6 +146,13 @@ TEST_CASE("exhausted: every call of a session answers for every allocation that 
                 CHECK(x.until_it_succeeds("evict", [&] {
                     return kvc_evict(x.cache, x.seq, scores.data(), int64_t(scores.size()), &evict, nullptr, &x.err) == KVC_OK;
                 }) > 0);
+                std::vector<int32_t> clusters;
+                for (size_t i = 0; i < 4 * 210; i++)
+                    clusters.push_back(int32_t(i % 210 > 10 && i % 210 < 64 && i % 5 == 1 ? i % 210 - 1 : i % 210));
+                const auto merge = [&] {
+                    return kvc_merge(x.cache, x.forked, clusters.data(), int64_t(clusters.size()), nullptr, nullptr, &x.err) == KVC_OK;
+                };
+                if (spare_pages == 0 || std::strcmp(codec, "fp16") == 0) CHECK(x.until_it_succeeds("merge", merge) > 0);
                 CHECK(x.until_it_succeeds(
                           "truncate", [&] { return kvc_seq_truncate(x.cache, x.seq, 170, KVC_CUT_INEXACT, &x.err) == KVC_OK; }) > 0);
                 x.snapshots();

@@ -50,6 +50,8 @@ Seen logit_of(const LayerFormat& f, const Tile& tile, size_t t, const std::vecto
         logit = query.soft_cap * std::tanh(logit / query.soft_cap);
         error += 16 * u * query.soft_cap;
     }
+    logit += tile.log_count[t];
+    error += 2 * u * (std::abs(logit) + tile.log_count[t]);
     return {0, 0, logit, error};
 }
 

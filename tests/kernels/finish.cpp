@@ -170,12 +170,18 @@ TEST_CASE("mass: every token gets the sum of its probabilities, each within its 
             if (!offers(table, codec, 64, 64) || !offers_mass(table)) {
                 continue;
             }
-            for (const bool prompt_class : {false, true}) {
-                INFO(std::string(table.name), " ", std::string(codec), " prompt ", prompt_class);
+            for (const auto& [prompt_class, weighed] : {std::pair{false, false}, {true, false}, {false, true}, {true, true}}) {
+                if (weighed && !offers_counts(table)) {
+                    continue;
+                }
+                INFO(std::string(table.name), " ", std::string(codec), " prompt ", prompt_class, " counts ", weighed);
                 Head head(table, codec, 64, 64, 4);
                 head.set_live(0, 0xfff0ffffffff0fffu);
                 const int64_t n = head.sinks() + 215;
                 const auto item = head.item_of(n, head.format().lossless ? 0 : 2);
+                if (weighed) {
+                    give_counts(item.get(), 3);
+                }
                 const float logit = 1.0f;
                 const Ask ask{.tokens = 5,
                               .group = 3,

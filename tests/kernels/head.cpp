@@ -1,7 +1,9 @@
 #include "tests/kernels/head.h"
 
+#include <cmath>
 #include <cstring>
 #include <doctest/doctest.h>
+#include <map>
 #include <new>
 #include <set>
 
@@ -191,6 +193,30 @@ std::unique_ptr<Item> Head::item_of(int64_t n, int64_t coded, int64_t first_code
     return out;
 }
 
+void give_counts(Item* item, unsigned seed) {
+    std::mt19937 random(seed);
+    std::map<int64_t, int32_t> counts;
+    for (const Tile& tile : item->tiles) {
+        for (const int64_t position : tile.position) {
+            if (random() % 3 == 0) {
+                counts[position] = int32_t(2 + random() % 999);
+            }
+        }
+    }
+    item->counts.clear();
+    for (const auto& [position, count] : counts) {
+        item->counts.push_back({position, count, std::log(float(count))});
+    }
+    for (Tile& tile : item->tiles) {
+        for (size_t t = 0; t < size_t(page_tokens); ++t) {
+            const auto found = counts.find(tile.position[t]);
+            tile.log_count[t] = found != counts.end() ? double(std::log(float(found->second))) : 0.0;
+        }
+    }
+    item->item.counts = item->counts.data();
+    item->item.n_counts = int64_t(item->counts.size());
+}
+
 void for_each_table(const std::function<void(const KernelTable&)>& visit) {
     const std::vector<const KernelTable*> tables = tables_under_test();
     REQUIRE(!tables.empty());
@@ -220,6 +246,13 @@ bool offers_mass(const KernelTable& table) {
         say_once(std::string(table.name) + " is not tested with mass: it accumulates none");
     }
     return table.mass != nullptr;
+}
+
+bool offers_counts(const KernelTable& table) {
+    if (!table.weighs_counts) {
+        say_once(std::string(table.name) + " is not tested with counts: it does not weigh them");
+    }
+    return table.weighs_counts;
 }
 
 bool has_cpu_byte_order(const KernelTable& table) {

@@ -47,6 +47,7 @@ struct Tile {
     std::vector<float> k_step, v_step;  // [64][dim]
     double k_last = 0, v_last = 0;      // largest codes
     std::array<int64_t, page_tokens> position{};
+    std::array<double, page_tokens> log_count{};  // of tokens that others joined
     uint64_t live = 0;
 };
 
@@ -54,7 +55,11 @@ struct Tile {
 struct Item {
     kvc::AttendItem item{};
     std::vector<Tile> tiles;
+    std::vector<kvc::TokenCount> counts;
 };
+
+// Lets every third token or so, dead ones included, stand for up to 1,000.
+void give_counts(Item* item, unsigned seed);
 
 class Head {
 public:
@@ -107,6 +112,8 @@ void for_each_table(const std::function<void(const KernelTable&)>& visit);
 bool offers(const KernelTable& table, const std::string& codec, int k_dim, int v_dim);
 // Whether the table accumulates mass; said once if not.
 bool offers_mass(const KernelTable& table);
+// Whether the table adds log(count) to logits; said once if not.
+bool offers_counts(const KernelTable& table);
 // Whether records have the byte order of docs/FORMATS.md for CPU memory; other backends order the same codes as they like.
 bool has_cpu_byte_order(const KernelTable& table);
 // The portable table: the witness of all bytes.

@@ -31,7 +31,7 @@ public:
     Bytes step(const std::string& counts);
     // Feeds `tokens` tokens in steps of `chunk`.
     Bytes feed(const std::string& sequence, int64_t tokens, int64_t chunk, const std::string& options = "");
-    // Everything that a sequence holds: length, positions, keys, values, codes and mass of all layers and heads.
+    // Everything that a sequence holds: length, positions, keys, values, codes, mass and counts of all layers and heads.
     Bytes stored(const std::string& sequence);
     // Numbers of a stats line by place: 0 arena, 1 bound, 2 record, 3 sinks, 4 window, 5 codes, 6 reserved, 7 side bytes.
     std::vector<int64_t> stats() { return ok("stats").numbers; }

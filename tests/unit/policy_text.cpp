@@ -43,6 +43,30 @@ TEST_CASE("policy text: canonical forms with all defaults") {
           "h2o:budget=12.5%,sinks=0,recent=33.333%,every=64,mass=exact,layers=1.5/1/0.25,heads=ada,floor=20%");
 }
 
+TEST_CASE("policy text: merging, its defaults and what it does not go with") {
+    CHECK(canonical("h2o:20%,merge=values") ==
+          "h2o:budget=20%,sinks=4,recent=50%,every=64,mass=exact,merge=values,merge_threshold=0.9,merge_bias=on");
+    CHECK(canonical("key_norm:20%,merge=keys+values,merge_threshold=0.75,merge_bias=off") ==
+          "key_norm:budget=20%,sinks=4,recent=50%,every=64,merge=keys+values,merge_threshold=0.75,merge_bias=off");
+    CHECK(canonical("h2o:20%,merge_threshold=none,merge=values").ends_with("merge_threshold=none,merge_bias=on"));
+    CHECK(canonical("h2o:20%,merge=none") == canonical("h2o:20%"));
+    CHECK(canonical("cluster:20%") ==
+          "cluster:budget=20%,sinks=4,recent=50%,every=64,merge=keys+values,merge_threshold=none,merge_bias=on");
+    CHECK(canonical("cluster:20%,merge=none") == "cluster:budget=20%,sinks=4,recent=50%,every=64,merge=none");
+    CHECK(canonical("h2o:20%,merge=values,merge_layers=10..29").ends_with("merge_bias=on,merge_layers=10..29"));
+    CHECK(canonical("h2o:20%,merge=values,merge_layers=all") == canonical("h2o:20%,merge=values"));
+    for (const char* wrong : {"10", "29..10", "0..4096", "..3", "3..", "0...3", ""})
+        check_refused(std::string("h2o:20%,merge=values,merge_layers=") + wrong, {"merge_layers", "12..29"});
+    for (const char* text : {"cluster:20%", "cluster:20%,merge=none", "streaming:100,every=commit,merge=values,merge_threshold=1"})
+        CHECK(canonical(canonical(text)) == canonical(text));
+    check_refused("h2o:20%,merge=keys", {"merge is \"keys\"", "values or keys+values"});
+    check_refused("h2o:20%,merge=values,merge_threshold=1.001", {"merge_threshold", "a cosine of 0 .. 1"});
+    check_refused("h2o:20%,merge=values,merge_bias=1", {"merge_bias", "on or off"});
+    check_refused("h2o:20%,merge_threshold=0.5", {"merge_threshold does not go with it"});
+    check_refused("h2o:20%,merge=none,merge_bias=on", {"merge_bias does not go with it"});
+    check_refused("streaming:20%,merge=values", {"merge does not go with it"});
+}
+
 TEST_CASE("policy text: for every policy the canonical form means itself") {
     for (int i = 0; i < policy_count(); i++) {
         const std::string name = policy_at(i).name, never = policy_at(i).traits.given ? ",every=never" : "";

@@ -16,6 +16,7 @@ class Mode:
     name: str
     codec: str | tuple[str, ...]  # one for all layers, or one each
     policy: str = ""  # canonical, "" for none
+    policy_text: str = ""  # as it was given: the canonical form can be longer than kvc_options.policy
 
 
 def split_modes(text: str) -> list[str]:
@@ -53,10 +54,10 @@ def parse_mode(text: str) -> Mode:
     """The mode of that text; its parts are checked by the library."""
     library = kvc.default_library()
     if text.partition(":")[0] in library.policies():
-        return Mode(text, POLICY_CODEC, library.policy_format(text))
+        return Mode(text, POLICY_CODEC, library.policy_format(text), text)
     codec, plus, policy = text.partition("+")
     if not plus:
         return Mode(text, codec)
     if not policy:
         raise ValueError(f"mode {text}: a policy belongs after the plus sign")
-    return Mode(text, codec, library.policy_format(policy))
+    return Mode(text, codec, library.policy_format(policy), policy)

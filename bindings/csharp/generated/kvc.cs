@@ -233,6 +233,16 @@ public unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
+  public static void kvc_merge(CacheHandle cache, long seq, int* clusters, long n_clusters, kvc_merge_options options, kvc_evict_report out_) {
+    kvcPINVOKE.kvc_merge(cache, seq, clusters, n_clusters, kvc_merge_options.getCPtr(options), kvc_evict_report.getCPtr(out_));
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static void kvc_seq_read_counts(CacheHandle cache, long seq, long layer, long head, long* out_, long capacity) {
+    kvcPINVOKE.kvc_seq_read_counts(cache, seq, layer, head, out_, capacity);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
   public static void kvc_seq_read(CacheHandle cache, long seq, long layer, long head, int part, long first, long n, float* out_, long out_bytes) {
     kvcPINVOKE.kvc_seq_read(cache, seq, layer, head, part, first, n, out_, out_bytes);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();

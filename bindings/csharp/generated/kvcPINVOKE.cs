@@ -936,6 +936,12 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_evict_report_tokens_repacked_get___")]
   public static extern long kvc_evict_report_tokens_repacked_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_evict_report_tokens_merged_set___")]
+  public static extern void kvc_evict_report_tokens_merged_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_evict_report_tokens_merged_get___")]
+  public static extern long kvc_evict_report_tokens_merged_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_evict_report___")]
   public static extern global::System.IntPtr new_kvc_evict_report();
 
@@ -1077,6 +1083,63 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_stats_get___")]
   public static extern void kvc_prefix_stats_get(CacheHandle jarg1, global::System.Runtime.InteropServices.HandleRef jarg2);
 
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_struct_size_get___")]
+  public static extern uint kvc_merge_options_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_reserved_set___")]
+  public static extern void kvc_merge_options_reserved_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_reserved_get___")]
+  public static extern int kvc_merge_options_reserved_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_layer_begin_set___")]
+  public static extern void kvc_merge_options_layer_begin_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_layer_begin_get___")]
+  public static extern long kvc_merge_options_layer_begin_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_layer_end_set___")]
+  public static extern void kvc_merge_options_layer_end_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_layer_end_get___")]
+  public static extern long kvc_merge_options_layer_end_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_head_begin_set___")]
+  public static extern void kvc_merge_options_head_begin_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_head_begin_get___")]
+  public static extern long kvc_merge_options_head_begin_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_head_end_set___")]
+  public static extern void kvc_merge_options_head_end_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_head_end_get___")]
+  public static extern long kvc_merge_options_head_end_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_values_only_set___")]
+  public static extern void kvc_merge_options_values_only_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_values_only_get___")]
+  public static extern int kvc_merge_options_values_only_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_unbiased_set___")]
+  public static extern void kvc_merge_options_unbiased_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge_options_unbiased_get___")]
+  public static extern int kvc_merge_options_unbiased_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_merge_options___")]
+  public static extern global::System.IntPtr new_kvc_merge_options();
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_delete_kvc_merge_options___")]
+  public static extern void delete_kvc_merge_options(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge___")]
+  public static extern void kvc_merge(CacheHandle jarg1, long jarg2, int* jarg3, long jarg4, global::System.Runtime.InteropServices.HandleRef jarg5, global::System.Runtime.InteropServices.HandleRef jarg6);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read_counts___")]
+  public static extern void kvc_seq_read_counts(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
+
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read___")]
   public static extern void kvc_seq_read(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, int jarg5, long jarg6, long jarg7, float* jarg8, long jarg9);
 
@@ -1190,6 +1253,12 @@ unsafe class kvcPINVOKE {
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_slow_calls_get___")]
   public static extern long kvc_stats_slow_calls_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_tokens_merged_set___")]
+  public static extern void kvc_stats_tokens_merged_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_tokens_merged_get___")]
+  public static extern long kvc_stats_tokens_merged_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_stats___")]
   public static extern global::System.IntPtr new_kvc_stats();

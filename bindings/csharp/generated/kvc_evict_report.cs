@@ -114,6 +114,16 @@ public class kvc_evict_report : global::System.IDisposable {
     } 
   }
 
+  public long tokens_merged {
+    set {
+      kvcPINVOKE.kvc_evict_report_tokens_merged_set(swigCPtr, value);
+    } 
+    get {
+      long ret = kvcPINVOKE.kvc_evict_report_tokens_merged_get(swigCPtr);
+      return ret;
+    } 
+  }
+
   public kvc_evict_report() : this(kvcPINVOKE.new_kvc_evict_report(), true) {
   }
 

@@ -234,6 +234,16 @@ public class kvc_stats : global::System.IDisposable {
     } 
   }
 
+  public long tokens_merged {
+    set {
+      kvcPINVOKE.kvc_stats_tokens_merged_set(swigCPtr, value);
+    } 
+    get {
+      long ret = kvcPINVOKE.kvc_stats_tokens_merged_get(swigCPtr);
+      return ret;
+    } 
+  }
+
   public kvc_stats() : this(kvcPINVOKE.new_kvc_stats(), true) {
   }
 

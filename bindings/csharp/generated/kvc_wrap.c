@@ -409,6 +409,14 @@ SWIGINTERN struct kvc_prefix_stats *new_kvc_prefix_stats(void){
     if (made) made->struct_size = sizeof(kvc_prefix_stats);
     return made;
   }
+SWIGINTERN struct kvc_merge_options *new_kvc_merge_options(void){
+    kvc_merge_options* made = (kvc_merge_options*)calloc(1, sizeof(kvc_merge_options));
+    if (made && kvc_merge_options_init(made, sizeof(kvc_merge_options)) != KVC_OK) {
+      free(made);
+      made = NULL;
+    }
+    return made;
+  }
 SWIGINTERN struct kvc_stats *new_kvc_stats(void){
     kvc_stats* made = (kvc_stats*)calloc(1, sizeof(kvc_stats));
     if (made) made->struct_size = sizeof(kvc_stats);
@@ -3244,6 +3252,28 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_evict_report_tokens_repacked
 }
 
 
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_evict_report_tokens_merged_set___(void * jarg1, long long jarg2) {
+  struct kvc_evict_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_evict_report *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->tokens_merged = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_evict_report_tokens_merged_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_evict_report *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_evict_report *)jarg1; 
+  result =  ((arg1)->tokens_merged);
+  jresult = result; 
+  return jresult;
+}
+
+
 SWIGEXPORT void * SWIGSTDCALL CSharp_KvcfRaw_new_kvc_evict_report___() {
   void * jresult = 0 ;
   struct kvc_evict_report *result = 0 ;
@@ -3840,6 +3870,240 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_get___(void* jarg1, 
 }
 
 
+SWIGEXPORT unsigned int SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_struct_size_get___(void * jarg1) {
+  unsigned int jresult = 0 ;
+  struct kvc_merge_options *arg1 = 0 ;
+  uint32_t result;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  result =  ((arg1)->struct_size);
+  jresult = (unsigned int)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_reserved_set___(void * jarg1, int jarg2) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->reserved = arg2;
+}
+
+
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_reserved_get___(void * jarg1) {
+  int jresult = 0 ;
+  struct kvc_merge_options *arg1 = 0 ;
+  int32_t result;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  result =  ((arg1)->reserved);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_layer_begin_set___(void * jarg1, long long jarg2) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->layer_begin = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_layer_begin_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  result =  ((arg1)->layer_begin);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_layer_end_set___(void * jarg1, long long jarg2) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->layer_end = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_layer_end_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  result =  ((arg1)->layer_end);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_head_begin_set___(void * jarg1, long long jarg2) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->head_begin = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_head_begin_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  result =  ((arg1)->head_begin);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_head_end_set___(void * jarg1, long long jarg2) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->head_end = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_head_end_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  result =  ((arg1)->head_end);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_values_only_set___(void * jarg1, int jarg2) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->values_only = arg2;
+}
+
+
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_values_only_get___(void * jarg1) {
+  int jresult = 0 ;
+  struct kvc_merge_options *arg1 = 0 ;
+  int32_t result;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  result =  ((arg1)->values_only);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_unbiased_set___(void * jarg1, int jarg2) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->unbiased = arg2;
+}
+
+
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_merge_options_unbiased_get___(void * jarg1) {
+  int jresult = 0 ;
+  struct kvc_merge_options *arg1 = 0 ;
+  int32_t result;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  result =  ((arg1)->unbiased);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void * SWIGSTDCALL CSharp_KvcfRaw_new_kvc_merge_options___() {
+  void * jresult = 0 ;
+  struct kvc_merge_options *result = 0 ;
+  
+  result = (struct kvc_merge_options *)new_kvc_merge_options();
+  jresult = (void *)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_delete_kvc_merge_options___(void * jarg1) {
+  struct kvc_merge_options *arg1 = 0 ;
+  
+  arg1 = (struct kvc_merge_options *)jarg1; 
+  free((char *) arg1);
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_merge___(void* jarg1, long long jarg2, void* jarg3, long long jarg4, void * jarg5, void * jarg6) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int32_t *arg3 = 0 ;
+  int64_t arg4 ;
+  kvc_merge_options *arg5 = 0 ;
+  kvc_evict_report *arg6 = 0 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (kvc_seq)jarg2; 
+  arg3 = (int32_t *)jarg3; 
+  arg4 = (int64_t)jarg4; 
+  arg5 = (kvc_merge_options *)jarg5; 
+  arg6 = (kvc_evict_report *)jarg6; 
+  result = (kvc_status)kvc_merge(arg1,arg2,(int32_t const *)arg3,arg4,(struct kvc_merge_options const *)arg5,arg6,arg7);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_counts___(void* jarg1, long long jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t arg3 ;
+  int64_t arg4 ;
+  int64_t *arg5 = 0 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (kvc_seq)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  arg4 = (int64_t)jarg4; 
+  arg5 = (int64_t *)jarg5; 
+  arg6 = (int64_t)jarg6; 
+  result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
 SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read___(void* jarg1, long long jarg2, long long jarg3, long long jarg4, int jarg5, long long jarg6, long long jarg7, void* jarg8, long long jarg9) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
@@ -4306,6 +4570,28 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_slow_calls_get___(void
   
   arg1 = (struct kvc_stats *)jarg1; 
   result =  ((arg1)->slow_calls);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_tokens_merged_set___(void * jarg1, long long jarg2) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->tokens_merged = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_tokens_merged_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_stats *)jarg1; 
+  result =  ((arg1)->tokens_merged);
   jresult = result; 
   return jresult;
 }

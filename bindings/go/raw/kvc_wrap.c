@@ -13,9 +13,9 @@ extern
 #ifdef __cplusplus
   "C"
 #endif
-  void cgo_panic__raw_abc4bed96e03676e(const char*);
+  void cgo_panic__raw_e8e28d9c99a34e3c(const char*);
 static void _swig_gopanic(const char *p) {
-  cgo_panic__raw_abc4bed96e03676e(p);
+  cgo_panic__raw_e8e28d9c99a34e3c(p);
 }
 
 
@@ -320,6 +320,14 @@ SWIGINTERN struct kvc_prefix_stats *new_kvc_prefix_stats(void){
     if (made) made->struct_size = sizeof(kvc_prefix_stats);
     return made;
   }
+SWIGINTERN struct kvc_merge_options *new_kvc_merge_options(void){
+    kvc_merge_options* made = (kvc_merge_options*)calloc(1, sizeof(kvc_merge_options));
+    if (made && kvc_merge_options_init(made, sizeof(kvc_merge_options)) != KVC_OK) {
+      free(made);
+      made = NULL;
+    }
+    return made;
+  }
 SWIGINTERN struct kvc_stats *new_kvc_stats(void){
     kvc_stats* made = (kvc_stats*)calloc(1, sizeof(kvc_stats));
     if (made) made->struct_size = sizeof(kvc_stats);
@@ -343,7 +351,7 @@ static void kvc_layers_delete(kvc_layer* layers) { free(layers); }
 extern "C" {
 #endif
 
-void _wrap_Swig_free_raw_abc4bed96e03676e(void *_swig_go_0) {
+void _wrap_Swig_free_raw_e8e28d9c99a34e3c(void *_swig_go_0) {
   void *arg1 = 0 ;
   
   arg1 = *(void **)&_swig_go_0; 
@@ -353,7 +361,7 @@ void _wrap_Swig_free_raw_abc4bed96e03676e(void *_swig_go_0) {
 }
 
 
-void *_wrap_Swig_malloc_raw_abc4bed96e03676e(intgo _swig_go_0) {
+void *_wrap_Swig_malloc_raw_e8e28d9c99a34e3c(intgo _swig_go_0) {
   int arg1 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -366,7 +374,7 @@ void *_wrap_Swig_malloc_raw_abc4bed96e03676e(intgo _swig_go_0) {
 }
 
 
-_gostring_ _wrap_kvc_version_raw_abc4bed96e03676e() {
+_gostring_ _wrap_kvc_version_raw_e8e28d9c99a34e3c() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   
@@ -377,7 +385,7 @@ _gostring_ _wrap_kvc_version_raw_abc4bed96e03676e() {
 }
 
 
-long long _wrap_kvc_abi_version_raw_abc4bed96e03676e() {
+long long _wrap_kvc_abi_version_raw_e8e28d9c99a34e3c() {
   int64_t result;
   long long _swig_go_result;
   
@@ -388,7 +396,7 @@ long long _wrap_kvc_abi_version_raw_abc4bed96e03676e() {
 }
 
 
-_gostring_ _wrap_kvc_build_info_raw_abc4bed96e03676e() {
+_gostring_ _wrap_kvc_build_info_raw_e8e28d9c99a34e3c() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   
@@ -399,7 +407,7 @@ _gostring_ _wrap_kvc_build_info_raw_abc4bed96e03676e() {
 }
 
 
-long long _wrap_kvc_abi_describe_raw_abc4bed96e03676e(_goslice_ _swig_go_0) {
+long long _wrap_kvc_abi_describe_raw_e8e28d9c99a34e3c(_goslice_ _swig_go_0) {
   char *arg1 = 0 ;
   int64_t arg2 ;
   int64_t result;
@@ -413,7 +421,7 @@ long long _wrap_kvc_abi_describe_raw_abc4bed96e03676e(_goslice_ _swig_go_0) {
 }
 
 
-intgo _wrap_KVC_OK_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_OK_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -425,7 +433,7 @@ intgo _wrap_KVC_OK_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_E_ARGUMENT_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_E_ARGUMENT_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -437,7 +445,7 @@ intgo _wrap_KVC_E_ARGUMENT_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_E_HANDLE_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_E_HANDLE_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -449,7 +457,7 @@ intgo _wrap_KVC_E_HANDLE_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_E_RANGE_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_E_RANGE_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -461,7 +469,7 @@ intgo _wrap_KVC_E_RANGE_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_E_ORDER_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_E_ORDER_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -473,7 +481,7 @@ intgo _wrap_KVC_E_ORDER_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_E_BUSY_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_E_BUSY_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -485,7 +493,7 @@ intgo _wrap_KVC_E_BUSY_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_E_NO_MEMORY_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_E_NO_MEMORY_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -497,7 +505,7 @@ intgo _wrap_KVC_E_NO_MEMORY_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_E_NONFINITE_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_E_NONFINITE_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -509,7 +517,7 @@ intgo _wrap_KVC_E_NONFINITE_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_E_UNSUPPORTED_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_E_UNSUPPORTED_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -521,7 +529,7 @@ intgo _wrap_KVC_E_UNSUPPORTED_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_E_FORKED_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_E_FORKED_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -533,7 +541,7 @@ intgo _wrap_KVC_E_FORKED_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_E_INTERNAL_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_E_INTERNAL_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -545,7 +553,7 @@ intgo _wrap_KVC_E_INTERNAL_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_E_CORRUPT_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_E_CORRUPT_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -557,7 +565,7 @@ intgo _wrap_KVC_E_CORRUPT_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_E_IO_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_E_IO_raw_e8e28d9c99a34e3c() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -569,7 +577,7 @@ intgo _wrap_KVC_E_IO_raw_abc4bed96e03676e() {
 }
 
 
-int _wrap_kvc_error_struct_size_get_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0) {
+int _wrap_kvc_error_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -582,7 +590,7 @@ int _wrap_kvc_error_struct_size_get_raw_abc4bed96e03676e(struct kvc_error *_swig
 }
 
 
-void _wrap_kvc_error_status_set_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_error_status_set_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0, int _swig_go_1) {
   struct kvc_error *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -594,7 +602,7 @@ void _wrap_kvc_error_status_set_raw_abc4bed96e03676e(struct kvc_error *_swig_go_
 }
 
 
-int _wrap_kvc_error_status_get_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0) {
+int _wrap_kvc_error_status_get_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -607,7 +615,7 @@ int _wrap_kvc_error_status_get_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0
 }
 
 
-void _wrap_kvc_error_message_set_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_error_message_set_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_error *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -635,7 +643,7 @@ void _wrap_kvc_error_message_set_raw_abc4bed96e03676e(struct kvc_error *_swig_go
 }
 
 
-_gostring_ _wrap_kvc_error_message_get_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0) {
+_gostring_ _wrap_kvc_error_message_get_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -648,7 +656,7 @@ _gostring_ _wrap_kvc_error_message_get_raw_abc4bed96e03676e(struct kvc_error *_s
 }
 
 
-struct kvc_error *_wrap_new_kvc_error_raw_abc4bed96e03676e() {
+struct kvc_error *_wrap_new_kvc_error_raw_e8e28d9c99a34e3c() {
   struct kvc_error *result = 0 ;
   struct kvc_error *_swig_go_result;
   
@@ -659,7 +667,7 @@ struct kvc_error *_wrap_new_kvc_error_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_error_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0) {
+void _wrap_delete_kvc_error_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   
   arg1 = *(struct kvc_error **)&_swig_go_0; 
@@ -669,7 +677,7 @@ void _wrap_delete_kvc_error_raw_abc4bed96e03676e(struct kvc_error *_swig_go_0) {
 }
 
 
-_gostring_ _wrap_kvc_status_name_raw_abc4bed96e03676e(int _swig_go_0) {
+_gostring_ _wrap_kvc_status_name_raw_e8e28d9c99a34e3c(int _swig_go_0) {
   int32_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -682,7 +690,7 @@ _gostring_ _wrap_kvc_status_name_raw_abc4bed96e03676e(int _swig_go_0) {
 }
 
 
-intgo _wrap_KVC_DTYPE_DEFAULT_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_DTYPE_DEFAULT_raw_e8e28d9c99a34e3c() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -694,7 +702,7 @@ intgo _wrap_KVC_DTYPE_DEFAULT_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_F16_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_F16_raw_e8e28d9c99a34e3c() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -706,7 +714,7 @@ intgo _wrap_KVC_F16_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_F32_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_F32_raw_e8e28d9c99a34e3c() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -718,7 +726,7 @@ intgo _wrap_KVC_F32_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_BF16_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_BF16_raw_e8e28d9c99a34e3c() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -730,7 +738,7 @@ intgo _wrap_KVC_BF16_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_DEVICE_DEFAULT_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_DEVICE_DEFAULT_raw_e8e28d9c99a34e3c() {
   enum kvc_device result;
   intgo _swig_go_result;
   
@@ -742,7 +750,7 @@ intgo _wrap_KVC_DEVICE_DEFAULT_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_CPU_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_CPU_raw_e8e28d9c99a34e3c() {
   enum kvc_device result;
   intgo _swig_go_result;
   
@@ -754,7 +762,7 @@ intgo _wrap_KVC_CPU_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_PART_UNSET_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_PART_UNSET_raw_e8e28d9c99a34e3c() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -766,7 +774,7 @@ intgo _wrap_KVC_PART_UNSET_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_KEYS_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_KEYS_raw_e8e28d9c99a34e3c() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -778,7 +786,7 @@ intgo _wrap_KVC_KEYS_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_VALUES_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_VALUES_raw_e8e28d9c99a34e3c() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -790,7 +798,7 @@ intgo _wrap_KVC_VALUES_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_ROPE_HALVES_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_ROPE_HALVES_raw_e8e28d9c99a34e3c() {
   enum kvc_rope_pairs result;
   intgo _swig_go_result;
   
@@ -802,7 +810,7 @@ intgo _wrap_KVC_ROPE_HALVES_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_ROPE_INTERLEAVED_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_ROPE_INTERLEAVED_raw_e8e28d9c99a34e3c() {
   enum kvc_rope_pairs result;
   intgo _swig_go_result;
   
@@ -814,7 +822,7 @@ intgo _wrap_KVC_ROPE_INTERLEAVED_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_e8e28d9c99a34e3c() {
   enum kvc_keys result;
   intgo _swig_go_result;
   
@@ -826,7 +834,7 @@ intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_e8e28d9c99a34e3c() {
   enum kvc_keys result;
   intgo _swig_go_result;
   
@@ -838,7 +846,7 @@ intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_POSITIONS_TRUE_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_POSITIONS_TRUE_raw_e8e28d9c99a34e3c() {
   enum kvc_positions result;
   intgo _swig_go_result;
   
@@ -850,7 +858,7 @@ intgo _wrap_KVC_POSITIONS_TRUE_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_e8e28d9c99a34e3c() {
   enum kvc_positions result;
   intgo _swig_go_result;
   
@@ -862,7 +870,7 @@ intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_abc4bed96e03676e() {
 }
 
 
-long long _wrap_kvc_preset_count_raw_abc4bed96e03676e() {
+long long _wrap_kvc_preset_count_raw_e8e28d9c99a34e3c() {
   int64_t result;
   long long _swig_go_result;
   
@@ -873,7 +881,7 @@ long long _wrap_kvc_preset_count_raw_abc4bed96e03676e() {
 }
 
 
-_gostring_ _wrap_kvc_preset_name_raw_abc4bed96e03676e(long long _swig_go_0) {
+_gostring_ _wrap_kvc_preset_name_raw_e8e28d9c99a34e3c(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -886,7 +894,7 @@ _gostring_ _wrap_kvc_preset_name_raw_abc4bed96e03676e(long long _swig_go_0) {
 }
 
 
-long long _wrap_kvc_codec_format_raw_abc4bed96e03676e(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_codec_format_raw_e8e28d9c99a34e3c(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   char *arg1 = 0 ;
   char *arg2 = 0 ;
   int64_t arg3 ;
@@ -911,7 +919,7 @@ long long _wrap_kvc_codec_format_raw_abc4bed96e03676e(_gostring_ _swig_go_0, _go
 }
 
 
-long long _wrap_kvc_policy_count_raw_abc4bed96e03676e() {
+long long _wrap_kvc_policy_count_raw_e8e28d9c99a34e3c() {
   int64_t result;
   long long _swig_go_result;
   
@@ -922,7 +930,7 @@ long long _wrap_kvc_policy_count_raw_abc4bed96e03676e() {
 }
 
 
-_gostring_ _wrap_kvc_policy_name_raw_abc4bed96e03676e(long long _swig_go_0) {
+_gostring_ _wrap_kvc_policy_name_raw_e8e28d9c99a34e3c(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -935,7 +943,7 @@ _gostring_ _wrap_kvc_policy_name_raw_abc4bed96e03676e(long long _swig_go_0) {
 }
 
 
-long long _wrap_kvc_policy_format_raw_abc4bed96e03676e(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_policy_format_raw_e8e28d9c99a34e3c(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   char *arg1 = 0 ;
   char *arg2 = 0 ;
   int64_t arg3 ;
@@ -960,7 +968,7 @@ long long _wrap_kvc_policy_format_raw_abc4bed96e03676e(_gostring_ _swig_go_0, _g
 }
 
 
-long long _wrap_kvc_target_count_raw_abc4bed96e03676e() {
+long long _wrap_kvc_target_count_raw_e8e28d9c99a34e3c() {
   int64_t result;
   long long _swig_go_result;
   
@@ -971,7 +979,7 @@ long long _wrap_kvc_target_count_raw_abc4bed96e03676e() {
 }
 
 
-_gostring_ _wrap_kvc_target_name_raw_abc4bed96e03676e(long long _swig_go_0) {
+_gostring_ _wrap_kvc_target_name_raw_e8e28d9c99a34e3c(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -984,7 +992,7 @@ _gostring_ _wrap_kvc_target_name_raw_abc4bed96e03676e(long long _swig_go_0) {
 }
 
 
-int _wrap_kvc_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -997,7 +1005,7 @@ int _wrap_kvc_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_device_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_device_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1009,7 +1017,7 @@ void _wrap_kvc_options_device_set_raw_abc4bed96e03676e(struct kvc_options *_swig
 }
 
 
-int _wrap_kvc_options_device_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_device_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1022,7 +1030,7 @@ int _wrap_kvc_options_device_get_raw_abc4bed96e03676e(struct kvc_options *_swig_
 }
 
 
-void _wrap_kvc_options_layers_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_layers_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1034,7 +1042,7 @@ void _wrap_kvc_options_layers_set_raw_abc4bed96e03676e(struct kvc_options *_swig
 }
 
 
-long long _wrap_kvc_options_layers_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_layers_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1047,7 +1055,7 @@ long long _wrap_kvc_options_layers_get_raw_abc4bed96e03676e(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_kv_heads_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_kv_heads_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1059,7 +1067,7 @@ void _wrap_kvc_options_kv_heads_set_raw_abc4bed96e03676e(struct kvc_options *_sw
 }
 
 
-long long _wrap_kvc_options_kv_heads_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_kv_heads_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1072,7 +1080,7 @@ long long _wrap_kvc_options_kv_heads_get_raw_abc4bed96e03676e(struct kvc_options
 }
 
 
-void _wrap_kvc_options_q_heads_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_q_heads_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1084,7 +1092,7 @@ void _wrap_kvc_options_q_heads_set_raw_abc4bed96e03676e(struct kvc_options *_swi
 }
 
 
-long long _wrap_kvc_options_q_heads_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_q_heads_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1097,7 +1105,7 @@ long long _wrap_kvc_options_q_heads_get_raw_abc4bed96e03676e(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_k_dim_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_k_dim_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1109,7 +1117,7 @@ void _wrap_kvc_options_k_dim_set_raw_abc4bed96e03676e(struct kvc_options *_swig_
 }
 
 
-long long _wrap_kvc_options_k_dim_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_k_dim_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1122,7 +1130,7 @@ long long _wrap_kvc_options_k_dim_get_raw_abc4bed96e03676e(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_v_dim_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_v_dim_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1134,7 +1142,7 @@ void _wrap_kvc_options_v_dim_set_raw_abc4bed96e03676e(struct kvc_options *_swig_
 }
 
 
-long long _wrap_kvc_options_v_dim_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_v_dim_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1147,7 +1155,7 @@ long long _wrap_kvc_options_v_dim_get_raw_abc4bed96e03676e(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_sliding_window_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_sliding_window_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1159,7 +1167,7 @@ void _wrap_kvc_options_sliding_window_set_raw_abc4bed96e03676e(struct kvc_option
 }
 
 
-long long _wrap_kvc_options_sliding_window_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_sliding_window_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1172,7 +1180,7 @@ long long _wrap_kvc_options_sliding_window_get_raw_abc4bed96e03676e(struct kvc_o
 }
 
 
-void _wrap_kvc_options_codec_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_codec_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1200,7 +1208,7 @@ void _wrap_kvc_options_codec_set_raw_abc4bed96e03676e(struct kvc_options *_swig_
 }
 
 
-_gostring_ _wrap_kvc_options_codec_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_codec_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1213,7 +1221,7 @@ _gostring_ _wrap_kvc_options_codec_get_raw_abc4bed96e03676e(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_target_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_target_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1241,7 +1249,7 @@ void _wrap_kvc_options_target_set_raw_abc4bed96e03676e(struct kvc_options *_swig
 }
 
 
-_gostring_ _wrap_kvc_options_target_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_target_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1254,7 +1262,7 @@ _gostring_ _wrap_kvc_options_target_get_raw_abc4bed96e03676e(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_arena_bytes_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1266,7 +1274,7 @@ void _wrap_kvc_options_arena_bytes_set_raw_abc4bed96e03676e(struct kvc_options *
 }
 
 
-long long _wrap_kvc_options_arena_bytes_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1279,7 +1287,7 @@ long long _wrap_kvc_options_arena_bytes_get_raw_abc4bed96e03676e(struct kvc_opti
 }
 
 
-void _wrap_kvc_options_arena_tokens_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1291,7 +1299,7 @@ void _wrap_kvc_options_arena_tokens_set_raw_abc4bed96e03676e(struct kvc_options 
 }
 
 
-long long _wrap_kvc_options_arena_tokens_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1304,7 +1312,7 @@ long long _wrap_kvc_options_arena_tokens_get_raw_abc4bed96e03676e(struct kvc_opt
 }
 
 
-void _wrap_kvc_options_arena_sequences_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_sequences_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1316,7 +1324,7 @@ void _wrap_kvc_options_arena_sequences_set_raw_abc4bed96e03676e(struct kvc_optio
 }
 
 
-long long _wrap_kvc_options_arena_sequences_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_sequences_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1329,7 +1337,7 @@ long long _wrap_kvc_options_arena_sequences_get_raw_abc4bed96e03676e(struct kvc_
 }
 
 
-void _wrap_kvc_options_arena_block_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, void *_swig_go_1) {
+void _wrap_kvc_options_arena_block_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, void *_swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   void *arg2 = 0 ;
   
@@ -1341,7 +1349,7 @@ void _wrap_kvc_options_arena_block_set_raw_abc4bed96e03676e(struct kvc_options *
 }
 
 
-void *_wrap_kvc_options_arena_block_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+void *_wrap_kvc_options_arena_block_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -1354,7 +1362,7 @@ void *_wrap_kvc_options_arena_block_get_raw_abc4bed96e03676e(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_arena_growth_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_arena_growth_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1366,7 +1374,7 @@ void _wrap_kvc_options_arena_growth_set_raw_abc4bed96e03676e(struct kvc_options 
 }
 
 
-int _wrap_kvc_options_arena_growth_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_arena_growth_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1379,7 +1387,7 @@ int _wrap_kvc_options_arena_growth_get_raw_abc4bed96e03676e(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_spare_pages_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_spare_pages_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1391,7 +1399,7 @@ void _wrap_kvc_options_spare_pages_set_raw_abc4bed96e03676e(struct kvc_options *
 }
 
 
-int _wrap_kvc_options_spare_pages_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_spare_pages_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1404,7 +1412,7 @@ int _wrap_kvc_options_spare_pages_get_raw_abc4bed96e03676e(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_threads_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_threads_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1416,7 +1424,7 @@ void _wrap_kvc_options_threads_set_raw_abc4bed96e03676e(struct kvc_options *_swi
 }
 
 
-long long _wrap_kvc_options_threads_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_threads_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1429,7 +1437,7 @@ long long _wrap_kvc_options_threads_get_raw_abc4bed96e03676e(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_saturate_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_saturate_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1441,7 +1449,7 @@ void _wrap_kvc_options_saturate_set_raw_abc4bed96e03676e(struct kvc_options *_sw
 }
 
 
-int _wrap_kvc_options_saturate_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_saturate_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1454,7 +1462,7 @@ int _wrap_kvc_options_saturate_get_raw_abc4bed96e03676e(struct kvc_options *_swi
 }
 
 
-void _wrap_kvc_options_rope_pairs_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_rope_pairs_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1466,7 +1474,7 @@ void _wrap_kvc_options_rope_pairs_set_raw_abc4bed96e03676e(struct kvc_options *_
 }
 
 
-int _wrap_kvc_options_rope_pairs_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_rope_pairs_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1479,7 +1487,7 @@ int _wrap_kvc_options_rope_pairs_get_raw_abc4bed96e03676e(struct kvc_options *_s
 }
 
 
-void _wrap_kvc_options_keys_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_keys_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1491,7 +1499,7 @@ void _wrap_kvc_options_keys_set_raw_abc4bed96e03676e(struct kvc_options *_swig_g
 }
 
 
-int _wrap_kvc_options_keys_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_keys_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1504,7 +1512,7 @@ int _wrap_kvc_options_keys_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go
 }
 
 
-void _wrap_kvc_options_positions_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_positions_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1516,7 +1524,7 @@ void _wrap_kvc_options_positions_set_raw_abc4bed96e03676e(struct kvc_options *_s
 }
 
 
-int _wrap_kvc_options_positions_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_positions_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1529,7 +1537,7 @@ int _wrap_kvc_options_positions_get_raw_abc4bed96e03676e(struct kvc_options *_sw
 }
 
 
-void _wrap_kvc_options_rope_theta_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_options_rope_theta_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, double _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   double arg2 ;
   
@@ -1541,7 +1549,7 @@ void _wrap_kvc_options_rope_theta_set_raw_abc4bed96e03676e(struct kvc_options *_
 }
 
 
-double _wrap_kvc_options_rope_theta_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+double _wrap_kvc_options_rope_theta_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -1554,7 +1562,7 @@ double _wrap_kvc_options_rope_theta_get_raw_abc4bed96e03676e(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_rope_dims_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_rope_dims_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1566,7 +1574,7 @@ void _wrap_kvc_options_rope_dims_set_raw_abc4bed96e03676e(struct kvc_options *_s
 }
 
 
-long long _wrap_kvc_options_rope_dims_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_rope_dims_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1579,7 +1587,7 @@ long long _wrap_kvc_options_rope_dims_get_raw_abc4bed96e03676e(struct kvc_option
 }
 
 
-void _wrap_kvc_options_policy_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_policy_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1607,7 +1615,7 @@ void _wrap_kvc_options_policy_set_raw_abc4bed96e03676e(struct kvc_options *_swig
 }
 
 
-_gostring_ _wrap_kvc_options_policy_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_policy_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1620,7 +1628,7 @@ _gostring_ _wrap_kvc_options_policy_get_raw_abc4bed96e03676e(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_context_tokens_set_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_context_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1632,7 +1640,7 @@ void _wrap_kvc_options_context_tokens_set_raw_abc4bed96e03676e(struct kvc_option
 }
 
 
-long long _wrap_kvc_options_context_tokens_get_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_context_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1645,7 +1653,7 @@ long long _wrap_kvc_options_context_tokens_get_raw_abc4bed96e03676e(struct kvc_o
 }
 
 
-struct kvc_options *_wrap_new_kvc_options_raw_abc4bed96e03676e() {
+struct kvc_options *_wrap_new_kvc_options_raw_e8e28d9c99a34e3c() {
   struct kvc_options *result = 0 ;
   struct kvc_options *_swig_go_result;
   
@@ -1656,7 +1664,7 @@ struct kvc_options *_wrap_new_kvc_options_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_options_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0) {
+void _wrap_delete_kvc_options_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_options **)&_swig_go_0; 
@@ -1666,7 +1674,7 @@ void _wrap_delete_kvc_options_raw_abc4bed96e03676e(struct kvc_options *_swig_go_
 }
 
 
-int _wrap_kvc_layer_struct_size_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
+int _wrap_kvc_layer_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -1679,7 +1687,7 @@ int _wrap_kvc_layer_struct_size_get_raw_abc4bed96e03676e(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_reserved_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_layer_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, int _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1691,7 +1699,7 @@ void _wrap_kvc_layer_reserved_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_g
 }
 
 
-int _wrap_kvc_layer_reserved_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
+int _wrap_kvc_layer_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1704,7 +1712,7 @@ int _wrap_kvc_layer_reserved_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go
 }
 
 
-void _wrap_kvc_layer_kv_heads_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_kv_heads_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1716,7 +1724,7 @@ void _wrap_kvc_layer_kv_heads_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_g
 }
 
 
-long long _wrap_kvc_layer_kv_heads_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_kv_heads_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1729,7 +1737,7 @@ long long _wrap_kvc_layer_kv_heads_get_raw_abc4bed96e03676e(struct kvc_layer *_s
 }
 
 
-void _wrap_kvc_layer_q_heads_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_q_heads_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1741,7 +1749,7 @@ void _wrap_kvc_layer_q_heads_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go
 }
 
 
-long long _wrap_kvc_layer_q_heads_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_q_heads_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1754,7 +1762,7 @@ long long _wrap_kvc_layer_q_heads_get_raw_abc4bed96e03676e(struct kvc_layer *_sw
 }
 
 
-void _wrap_kvc_layer_k_dim_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_k_dim_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1766,7 +1774,7 @@ void _wrap_kvc_layer_k_dim_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0
 }
 
 
-long long _wrap_kvc_layer_k_dim_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_k_dim_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1779,7 +1787,7 @@ long long _wrap_kvc_layer_k_dim_get_raw_abc4bed96e03676e(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_v_dim_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_v_dim_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1791,7 +1799,7 @@ void _wrap_kvc_layer_v_dim_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0
 }
 
 
-long long _wrap_kvc_layer_v_dim_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_v_dim_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1804,7 +1812,7 @@ long long _wrap_kvc_layer_v_dim_get_raw_abc4bed96e03676e(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_sliding_window_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_sliding_window_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1816,7 +1824,7 @@ void _wrap_kvc_layer_sliding_window_set_raw_abc4bed96e03676e(struct kvc_layer *_
 }
 
 
-long long _wrap_kvc_layer_sliding_window_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_sliding_window_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1829,7 +1837,7 @@ long long _wrap_kvc_layer_sliding_window_get_raw_abc4bed96e03676e(struct kvc_lay
 }
 
 
-void _wrap_kvc_layer_codec_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_layer_codec_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1857,7 +1865,7 @@ void _wrap_kvc_layer_codec_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0
 }
 
 
-_gostring_ _wrap_kvc_layer_codec_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
+_gostring_ _wrap_kvc_layer_codec_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1870,7 +1878,7 @@ _gostring_ _wrap_kvc_layer_codec_get_raw_abc4bed96e03676e(struct kvc_layer *_swi
 }
 
 
-void _wrap_kvc_layer_rope_theta_set_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_layer_rope_theta_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, double _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   double arg2 ;
   
@@ -1882,7 +1890,7 @@ void _wrap_kvc_layer_rope_theta_set_raw_abc4bed96e03676e(struct kvc_layer *_swig
 }
 
 
-double _wrap_kvc_layer_rope_theta_get_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
+double _wrap_kvc_layer_rope_theta_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -1895,7 +1903,7 @@ double _wrap_kvc_layer_rope_theta_get_raw_abc4bed96e03676e(struct kvc_layer *_sw
 }
 
 
-struct kvc_layer *_wrap_new_kvc_layer_raw_abc4bed96e03676e() {
+struct kvc_layer *_wrap_new_kvc_layer_raw_e8e28d9c99a34e3c() {
   struct kvc_layer *result = 0 ;
   struct kvc_layer *_swig_go_result;
   
@@ -1906,7 +1914,7 @@ struct kvc_layer *_wrap_new_kvc_layer_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_layer_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
+void _wrap_delete_kvc_layer_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   
   arg1 = *(struct kvc_layer **)&_swig_go_0; 
@@ -1916,7 +1924,7 @@ void _wrap_delete_kvc_layer_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
 }
 
 
-intgo _wrap_kvc_supports_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_supports_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -1935,7 +1943,7 @@ intgo _wrap_kvc_supports_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, st
 }
 
 
-int _wrap_kvc_plan_request_struct_size_get_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
+int _wrap_kvc_plan_request_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -1948,7 +1956,7 @@ int _wrap_kvc_plan_request_struct_size_get_raw_abc4bed96e03676e(struct kvc_plan_
 }
 
 
-void _wrap_kvc_plan_request_partial_commit_set_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_plan_request_partial_commit_set_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0, int _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1960,7 +1968,7 @@ void _wrap_kvc_plan_request_partial_commit_set_raw_abc4bed96e03676e(struct kvc_p
 }
 
 
-int _wrap_kvc_plan_request_partial_commit_get_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
+int _wrap_kvc_plan_request_partial_commit_get_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1973,7 +1981,7 @@ int _wrap_kvc_plan_request_partial_commit_get_raw_abc4bed96e03676e(struct kvc_pl
 }
 
 
-void _wrap_kvc_plan_request_tokens_set_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1985,7 +1993,7 @@ void _wrap_kvc_plan_request_tokens_set_raw_abc4bed96e03676e(struct kvc_plan_requ
 }
 
 
-long long _wrap_kvc_plan_request_tokens_get_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1998,7 +2006,7 @@ long long _wrap_kvc_plan_request_tokens_get_raw_abc4bed96e03676e(struct kvc_plan
 }
 
 
-void _wrap_kvc_plan_request_sequences_set_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_sequences_set_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2010,7 +2018,7 @@ void _wrap_kvc_plan_request_sequences_set_raw_abc4bed96e03676e(struct kvc_plan_r
 }
 
 
-long long _wrap_kvc_plan_request_sequences_get_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_sequences_get_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2023,7 +2031,7 @@ long long _wrap_kvc_plan_request_sequences_get_raw_abc4bed96e03676e(struct kvc_p
 }
 
 
-void _wrap_kvc_plan_request_step_tokens_set_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_step_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2035,7 +2043,7 @@ void _wrap_kvc_plan_request_step_tokens_set_raw_abc4bed96e03676e(struct kvc_plan
 }
 
 
-long long _wrap_kvc_plan_request_step_tokens_get_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_step_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2048,7 +2056,7 @@ long long _wrap_kvc_plan_request_step_tokens_get_raw_abc4bed96e03676e(struct kvc
 }
 
 
-void _wrap_kvc_plan_request_budget_bytes_set_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_budget_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2060,7 +2068,7 @@ void _wrap_kvc_plan_request_budget_bytes_set_raw_abc4bed96e03676e(struct kvc_pla
 }
 
 
-long long _wrap_kvc_plan_request_budget_bytes_get_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_budget_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2073,7 +2081,7 @@ long long _wrap_kvc_plan_request_budget_bytes_get_raw_abc4bed96e03676e(struct kv
 }
 
 
-struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_abc4bed96e03676e() {
+struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_e8e28d9c99a34e3c() {
   struct kvc_plan_request *result = 0 ;
   struct kvc_plan_request *_swig_go_result;
   
@@ -2084,7 +2092,7 @@ struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_plan_request_raw_abc4bed96e03676e(struct kvc_plan_request *_swig_go_0) {
+void _wrap_delete_kvc_plan_request_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   
   arg1 = *(struct kvc_plan_request **)&_swig_go_0; 
@@ -2094,7 +2102,7 @@ void _wrap_delete_kvc_plan_request_raw_abc4bed96e03676e(struct kvc_plan_request 
 }
 
 
-int _wrap_kvc_plan_struct_size_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+int _wrap_kvc_plan_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2107,7 +2115,7 @@ int _wrap_kvc_plan_struct_size_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_g
 }
 
 
-void _wrap_kvc_plan_reserved_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_plan_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, int _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2119,7 +2127,7 @@ void _wrap_kvc_plan_reserved_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_
 }
 
 
-int _wrap_kvc_plan_reserved_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+int _wrap_kvc_plan_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2132,7 +2140,7 @@ int _wrap_kvc_plan_reserved_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0
 }
 
 
-void _wrap_kvc_plan_arena_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_arena_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2144,7 +2152,7 @@ void _wrap_kvc_plan_arena_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_
 }
 
 
-long long _wrap_kvc_plan_arena_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_arena_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2157,7 +2165,7 @@ long long _wrap_kvc_plan_arena_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_
 }
 
 
-void _wrap_kvc_plan_slab_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_slab_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2169,7 +2177,7 @@ void _wrap_kvc_plan_slab_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_slab_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_slab_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2182,7 +2190,7 @@ long long _wrap_kvc_plan_slab_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_record_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_record_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2194,7 +2202,7 @@ void _wrap_kvc_plan_record_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig
 }
 
 
-long long _wrap_kvc_plan_record_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_record_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2207,7 +2215,7 @@ long long _wrap_kvc_plan_record_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *
 }
 
 
-void _wrap_kvc_plan_fp16_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_fp16_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2219,7 +2227,7 @@ void _wrap_kvc_plan_fp16_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_fp16_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_fp16_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2232,7 +2240,7 @@ long long _wrap_kvc_plan_fp16_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_max_tokens_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_max_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2244,7 +2252,7 @@ void _wrap_kvc_plan_max_tokens_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_max_tokens_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_max_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2257,7 +2265,7 @@ long long _wrap_kvc_plan_max_tokens_get_raw_abc4bed96e03676e(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_max_sequences_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_max_sequences_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2269,7 +2277,7 @@ void _wrap_kvc_plan_max_sequences_set_raw_abc4bed96e03676e(struct kvc_plan *_swi
 }
 
 
-long long _wrap_kvc_plan_max_sequences_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_max_sequences_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2282,7 +2290,7 @@ long long _wrap_kvc_plan_max_sequences_get_raw_abc4bed96e03676e(struct kvc_plan 
 }
 
 
-void _wrap_kvc_plan_codec_bits_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_plan_codec_bits_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, double _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   double arg2 ;
   
@@ -2294,7 +2302,7 @@ void _wrap_kvc_plan_codec_bits_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_g
 }
 
 
-double _wrap_kvc_plan_codec_bits_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+double _wrap_kvc_plan_codec_bits_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -2307,7 +2315,7 @@ double _wrap_kvc_plan_codec_bits_get_raw_abc4bed96e03676e(struct kvc_plan *_swig
 }
 
 
-void _wrap_kvc_plan_effective_bits_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_plan_effective_bits_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, double _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   double arg2 ;
   
@@ -2319,7 +2327,7 @@ void _wrap_kvc_plan_effective_bits_set_raw_abc4bed96e03676e(struct kvc_plan *_sw
 }
 
 
-double _wrap_kvc_plan_effective_bits_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+double _wrap_kvc_plan_effective_bits_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -2332,7 +2340,7 @@ double _wrap_kvc_plan_effective_bits_get_raw_abc4bed96e03676e(struct kvc_plan *_
 }
 
 
-void _wrap_kvc_plan_checkpoint_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_checkpoint_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2344,7 +2352,7 @@ void _wrap_kvc_plan_checkpoint_bytes_set_raw_abc4bed96e03676e(struct kvc_plan *_
 }
 
 
-long long _wrap_kvc_plan_checkpoint_bytes_get_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_checkpoint_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2357,7 +2365,7 @@ long long _wrap_kvc_plan_checkpoint_bytes_get_raw_abc4bed96e03676e(struct kvc_pl
 }
 
 
-struct kvc_plan *_wrap_new_kvc_plan_raw_abc4bed96e03676e() {
+struct kvc_plan *_wrap_new_kvc_plan_raw_e8e28d9c99a34e3c() {
   struct kvc_plan *result = 0 ;
   struct kvc_plan *_swig_go_result;
   
@@ -2368,7 +2376,7 @@ struct kvc_plan *_wrap_new_kvc_plan_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_plan_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
+void _wrap_delete_kvc_plan_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   
   arg1 = *(struct kvc_plan **)&_swig_go_0; 
@@ -2378,7 +2386,7 @@ void _wrap_delete_kvc_plan_raw_abc4bed96e03676e(struct kvc_plan *_swig_go_0) {
 }
 
 
-intgo _wrap_kvc_plan_compute_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_plan_request *_swig_go_3, struct kvc_plan *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_plan_compute_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_plan_request *_swig_go_3, struct kvc_plan *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -2401,7 +2409,7 @@ intgo _wrap_kvc_plan_compute_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0
 }
 
 
-kvc_cache *_wrap_kvc_create_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+kvc_cache *_wrap_kvc_create_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -2420,7 +2428,7 @@ kvc_cache *_wrap_kvc_create_raw_abc4bed96e03676e(struct kvc_options *_swig_go_0,
 }
 
 
-intgo _wrap_kvc_destroy_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_destroy_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_cache *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -2435,7 +2443,7 @@ intgo _wrap_kvc_destroy_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct kvc_e
 }
 
 
-intgo _wrap_kvc_sink_logits_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_sink_logits_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   float *arg3 = 0 ;
@@ -2455,7 +2463,7 @@ intgo _wrap_kvc_sink_logits_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long
 }
 
 
-intgo _wrap_kvc_rope_frequencies_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_rope_frequencies_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   double *arg3 = 0 ;
@@ -2475,7 +2483,7 @@ intgo _wrap_kvc_rope_frequencies_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0,
 }
 
 
-int _wrap_kvc_seq_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0) {
+int _wrap_kvc_seq_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2488,7 +2496,7 @@ int _wrap_kvc_seq_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_seq_op
 }
 
 
-void _wrap_kvc_seq_options_reserved_set_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_seq_options_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0, int _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2500,7 +2508,7 @@ void _wrap_kvc_seq_options_reserved_set_raw_abc4bed96e03676e(struct kvc_seq_opti
 }
 
 
-int _wrap_kvc_seq_options_reserved_get_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0) {
+int _wrap_kvc_seq_options_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2513,7 +2521,7 @@ int _wrap_kvc_seq_options_reserved_get_raw_abc4bed96e03676e(struct kvc_seq_optio
 }
 
 
-void _wrap_kvc_seq_options_first_position_set_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_options_first_position_set_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2525,7 +2533,7 @@ void _wrap_kvc_seq_options_first_position_set_raw_abc4bed96e03676e(struct kvc_se
 }
 
 
-long long _wrap_kvc_seq_options_first_position_get_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0) {
+long long _wrap_kvc_seq_options_first_position_get_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2538,7 +2546,7 @@ long long _wrap_kvc_seq_options_first_position_get_raw_abc4bed96e03676e(struct k
 }
 
 
-void _wrap_kvc_seq_options_prompt_length_set_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_options_prompt_length_set_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2550,7 +2558,7 @@ void _wrap_kvc_seq_options_prompt_length_set_raw_abc4bed96e03676e(struct kvc_seq
 }
 
 
-long long _wrap_kvc_seq_options_prompt_length_get_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0) {
+long long _wrap_kvc_seq_options_prompt_length_get_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2563,7 +2571,7 @@ long long _wrap_kvc_seq_options_prompt_length_get_raw_abc4bed96e03676e(struct kv
 }
 
 
-struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_abc4bed96e03676e() {
+struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_e8e28d9c99a34e3c() {
   struct kvc_seq_options *result = 0 ;
   struct kvc_seq_options *_swig_go_result;
   
@@ -2574,7 +2582,7 @@ struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_seq_options_raw_abc4bed96e03676e(struct kvc_seq_options *_swig_go_0) {
+void _wrap_delete_kvc_seq_options_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_seq_options **)&_swig_go_0; 
@@ -2584,7 +2592,7 @@ void _wrap_delete_kvc_seq_options_raw_abc4bed96e03676e(struct kvc_seq_options *_
 }
 
 
-intgo _wrap_KVC_CUT_EXACT_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_CUT_EXACT_raw_e8e28d9c99a34e3c() {
   enum kvc_cut result;
   intgo _swig_go_result;
   
@@ -2596,7 +2604,7 @@ intgo _wrap_KVC_CUT_EXACT_raw_abc4bed96e03676e() {
 }
 
 
-intgo _wrap_KVC_CUT_INEXACT_raw_abc4bed96e03676e() {
+intgo _wrap_KVC_CUT_INEXACT_raw_e8e28d9c99a34e3c() {
   enum kvc_cut result;
   intgo _swig_go_result;
   
@@ -2608,7 +2616,7 @@ intgo _wrap_KVC_CUT_INEXACT_raw_abc4bed96e03676e() {
 }
 
 
-long long _wrap_kvc_seq_create_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct kvc_seq_options *_swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_seq_create_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct kvc_seq_options *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_seq_options *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -2625,7 +2633,7 @@ long long _wrap_kvc_seq_create_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struc
 }
 
 
-intgo _wrap_kvc_seq_destroy_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_seq_destroy_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_error *arg3 = 0 ;
@@ -2642,7 +2650,7 @@ intgo _wrap_kvc_seq_destroy_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long lon
 }
 
 
-long long _wrap_kvc_seq_fork_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
+long long _wrap_kvc_seq_fork_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2663,7 +2671,7 @@ long long _wrap_kvc_seq_fork_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long lo
 }
 
 
-intgo _wrap_kvc_seq_truncate_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_seq_truncate_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2684,7 +2692,7 @@ intgo _wrap_kvc_seq_truncate_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long lo
 }
 
 
-intgo _wrap_kvc_seq_length_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_length_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2703,7 +2711,7 @@ intgo _wrap_kvc_seq_length_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long
 }
 
 
-intgo _wrap_kvc_seq_exact_floor_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_exact_floor_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2722,7 +2730,7 @@ intgo _wrap_kvc_seq_exact_floor_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long
 }
 
 
-intgo _wrap_kvc_seq_live_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_live_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2745,7 +2753,7 @@ intgo _wrap_kvc_seq_live_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _
 }
 
 
-intgo _wrap_kvc_seq_positions_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_positions_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2769,7 +2777,7 @@ intgo _wrap_kvc_seq_positions_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long l
 }
 
 
-intgo _wrap_kvc_seq_prompt_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_prompt_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2788,7 +2796,7 @@ intgo _wrap_kvc_seq_prompt_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_budget_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_budget_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2807,7 +2815,7 @@ intgo _wrap_kvc_seq_budget_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_step_limit_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_step_limit_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2826,7 +2834,7 @@ intgo _wrap_kvc_seq_step_limit_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long 
 }
 
 
-int _wrap_kvc_step_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2839,7 +2847,7 @@ int _wrap_kvc_step_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_step_
 }
 
 
-void _wrap_kvc_step_options_kv_dtype_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_kv_dtype_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2851,7 +2859,7 @@ void _wrap_kvc_step_options_kv_dtype_set_raw_abc4bed96e03676e(struct kvc_step_op
 }
 
 
-int _wrap_kvc_step_options_kv_dtype_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_kv_dtype_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2864,7 +2872,7 @@ int _wrap_kvc_step_options_kv_dtype_get_raw_abc4bed96e03676e(struct kvc_step_opt
 }
 
 
-void _wrap_kvc_step_options_q_dtype_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_q_dtype_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2876,7 +2884,7 @@ void _wrap_kvc_step_options_q_dtype_set_raw_abc4bed96e03676e(struct kvc_step_opt
 }
 
 
-int _wrap_kvc_step_options_q_dtype_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_q_dtype_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2889,7 +2897,7 @@ int _wrap_kvc_step_options_q_dtype_get_raw_abc4bed96e03676e(struct kvc_step_opti
 }
 
 
-void _wrap_kvc_step_options_out_dtype_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_out_dtype_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2901,7 +2909,7 @@ void _wrap_kvc_step_options_out_dtype_set_raw_abc4bed96e03676e(struct kvc_step_o
 }
 
 
-int _wrap_kvc_step_options_out_dtype_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_out_dtype_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2914,7 +2922,7 @@ int _wrap_kvc_step_options_out_dtype_get_raw_abc4bed96e03676e(struct kvc_step_op
 }
 
 
-void _wrap_kvc_step_options_k_token_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_k_token_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2926,7 +2934,7 @@ void _wrap_kvc_step_options_k_token_stride_set_raw_abc4bed96e03676e(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_k_token_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_k_token_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2939,7 +2947,7 @@ long long _wrap_kvc_step_options_k_token_stride_get_raw_abc4bed96e03676e(struct 
 }
 
 
-void _wrap_kvc_step_options_k_head_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_k_head_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2951,7 +2959,7 @@ void _wrap_kvc_step_options_k_head_stride_set_raw_abc4bed96e03676e(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_k_head_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_k_head_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2964,7 +2972,7 @@ long long _wrap_kvc_step_options_k_head_stride_get_raw_abc4bed96e03676e(struct k
 }
 
 
-void _wrap_kvc_step_options_v_token_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_v_token_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2976,7 +2984,7 @@ void _wrap_kvc_step_options_v_token_stride_set_raw_abc4bed96e03676e(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_v_token_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_v_token_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2989,7 +2997,7 @@ long long _wrap_kvc_step_options_v_token_stride_get_raw_abc4bed96e03676e(struct 
 }
 
 
-void _wrap_kvc_step_options_v_head_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_v_head_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3001,7 +3009,7 @@ void _wrap_kvc_step_options_v_head_stride_set_raw_abc4bed96e03676e(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_v_head_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_v_head_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3014,7 +3022,7 @@ long long _wrap_kvc_step_options_v_head_stride_get_raw_abc4bed96e03676e(struct k
 }
 
 
-void _wrap_kvc_step_options_q_token_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_q_token_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3026,7 +3034,7 @@ void _wrap_kvc_step_options_q_token_stride_set_raw_abc4bed96e03676e(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_q_token_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_q_token_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3039,7 +3047,7 @@ long long _wrap_kvc_step_options_q_token_stride_get_raw_abc4bed96e03676e(struct 
 }
 
 
-void _wrap_kvc_step_options_q_head_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_q_head_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3051,7 +3059,7 @@ void _wrap_kvc_step_options_q_head_stride_set_raw_abc4bed96e03676e(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_q_head_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_q_head_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3064,7 +3072,7 @@ long long _wrap_kvc_step_options_q_head_stride_get_raw_abc4bed96e03676e(struct k
 }
 
 
-void _wrap_kvc_step_options_out_token_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_out_token_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3076,7 +3084,7 @@ void _wrap_kvc_step_options_out_token_stride_set_raw_abc4bed96e03676e(struct kvc
 }
 
 
-long long _wrap_kvc_step_options_out_token_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_out_token_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3089,7 +3097,7 @@ long long _wrap_kvc_step_options_out_token_stride_get_raw_abc4bed96e03676e(struc
 }
 
 
-void _wrap_kvc_step_options_out_head_stride_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_out_head_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3101,7 +3109,7 @@ void _wrap_kvc_step_options_out_head_stride_set_raw_abc4bed96e03676e(struct kvc_
 }
 
 
-long long _wrap_kvc_step_options_out_head_stride_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_out_head_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3114,7 +3122,7 @@ long long _wrap_kvc_step_options_out_head_stride_get_raw_abc4bed96e03676e(struct
 }
 
 
-void _wrap_kvc_step_options_partial_commit_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_partial_commit_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3126,7 +3134,7 @@ void _wrap_kvc_step_options_partial_commit_set_raw_abc4bed96e03676e(struct kvc_s
 }
 
 
-int _wrap_kvc_step_options_partial_commit_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_partial_commit_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3139,7 +3147,7 @@ int _wrap_kvc_step_options_partial_commit_get_raw_abc4bed96e03676e(struct kvc_st
 }
 
 
-void _wrap_kvc_step_options_strict_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_strict_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3151,7 +3159,7 @@ void _wrap_kvc_step_options_strict_set_raw_abc4bed96e03676e(struct kvc_step_opti
 }
 
 
-int _wrap_kvc_step_options_strict_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_strict_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3164,7 +3172,7 @@ int _wrap_kvc_step_options_strict_get_raw_abc4bed96e03676e(struct kvc_step_optio
 }
 
 
-void _wrap_kvc_step_options_accumulate_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_accumulate_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3176,7 +3184,7 @@ void _wrap_kvc_step_options_accumulate_set_raw_abc4bed96e03676e(struct kvc_step_
 }
 
 
-int _wrap_kvc_step_options_accumulate_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_accumulate_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3189,7 +3197,7 @@ int _wrap_kvc_step_options_accumulate_get_raw_abc4bed96e03676e(struct kvc_step_o
 }
 
 
-void _wrap_kvc_step_options_reserved_set_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3201,7 +3209,7 @@ void _wrap_kvc_step_options_reserved_set_raw_abc4bed96e03676e(struct kvc_step_op
 }
 
 
-int _wrap_kvc_step_options_reserved_get_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3214,7 +3222,7 @@ int _wrap_kvc_step_options_reserved_get_raw_abc4bed96e03676e(struct kvc_step_opt
 }
 
 
-struct kvc_step_options *_wrap_new_kvc_step_options_raw_abc4bed96e03676e() {
+struct kvc_step_options *_wrap_new_kvc_step_options_raw_e8e28d9c99a34e3c() {
   struct kvc_step_options *result = 0 ;
   struct kvc_step_options *_swig_go_result;
   
@@ -3225,7 +3233,7 @@ struct kvc_step_options *_wrap_new_kvc_step_options_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_step_options_raw_abc4bed96e03676e(struct kvc_step_options *_swig_go_0) {
+void _wrap_delete_kvc_step_options_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_step_options **)&_swig_go_0; 
@@ -3235,7 +3243,7 @@ void _wrap_delete_kvc_step_options_raw_abc4bed96e03676e(struct kvc_step_options 
 }
 
 
-kvc_step *_wrap_kvc_step_begin_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_step_options *_swig_go_4, struct kvc_error *_swig_go_5) {
+kvc_step *_wrap_kvc_step_begin_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_step_options *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t *arg3 = 0 ;
@@ -3265,7 +3273,7 @@ kvc_step *_wrap_kvc_step_begin_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _gosl
 }
 
 
-intgo _wrap_kvc_append_raw_abc4bed96e03676e(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_append_raw_e8e28d9c99a34e3c(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -3288,7 +3296,7 @@ intgo _wrap_kvc_append_raw_abc4bed96e03676e(kvc_step *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_step_commit_raw_abc4bed96e03676e(kvc_step *_swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_step_commit_raw_e8e28d9c99a34e3c(kvc_step *_swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_step *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -3306,7 +3314,7 @@ intgo _wrap_kvc_step_commit_raw_abc4bed96e03676e(kvc_step *_swig_go_0, _goslice_
 }
 
 
-intgo _wrap_kvc_step_abort_raw_abc4bed96e03676e(kvc_step *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_step_abort_raw_e8e28d9c99a34e3c(kvc_step *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_step *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -3321,7 +3329,7 @@ intgo _wrap_kvc_step_abort_raw_abc4bed96e03676e(kvc_step *_swig_go_0, struct kvc
 }
 
 
-int _wrap_kvc_attend_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
+int _wrap_kvc_attend_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3334,7 +3342,7 @@ int _wrap_kvc_attend_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_att
 }
 
 
-void _wrap_kvc_attend_options_scale_set_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
+void _wrap_kvc_attend_options_scale_set_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   float arg2 ;
   
@@ -3346,7 +3354,7 @@ void _wrap_kvc_attend_options_scale_set_raw_abc4bed96e03676e(struct kvc_attend_o
 }
 
 
-float _wrap_kvc_attend_options_scale_get_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
+float _wrap_kvc_attend_options_scale_get_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   float result;
   float _swig_go_result;
@@ -3359,7 +3367,7 @@ float _wrap_kvc_attend_options_scale_get_raw_abc4bed96e03676e(struct kvc_attend_
 }
 
 
-void _wrap_kvc_attend_options_soft_cap_set_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
+void _wrap_kvc_attend_options_soft_cap_set_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   float arg2 ;
   
@@ -3371,7 +3379,7 @@ void _wrap_kvc_attend_options_soft_cap_set_raw_abc4bed96e03676e(struct kvc_atten
 }
 
 
-float _wrap_kvc_attend_options_soft_cap_get_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
+float _wrap_kvc_attend_options_soft_cap_get_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   float result;
   float _swig_go_result;
@@ -3384,7 +3392,7 @@ float _wrap_kvc_attend_options_soft_cap_get_raw_abc4bed96e03676e(struct kvc_atte
 }
 
 
-void _wrap_kvc_attend_options_partial_set_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_attend_options_partial_set_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0, int _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3396,7 +3404,7 @@ void _wrap_kvc_attend_options_partial_set_raw_abc4bed96e03676e(struct kvc_attend
 }
 
 
-int _wrap_kvc_attend_options_partial_get_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
+int _wrap_kvc_attend_options_partial_get_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3409,7 +3417,7 @@ int _wrap_kvc_attend_options_partial_get_raw_abc4bed96e03676e(struct kvc_attend_
 }
 
 
-void _wrap_kvc_attend_options_sliding_window_set_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_attend_options_sliding_window_set_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3421,7 +3429,7 @@ void _wrap_kvc_attend_options_sliding_window_set_raw_abc4bed96e03676e(struct kvc
 }
 
 
-long long _wrap_kvc_attend_options_sliding_window_get_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
+long long _wrap_kvc_attend_options_sliding_window_get_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3434,7 +3442,7 @@ long long _wrap_kvc_attend_options_sliding_window_get_raw_abc4bed96e03676e(struc
 }
 
 
-void _wrap_kvc_attend_options_causal_offset_set_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_attend_options_causal_offset_set_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3446,7 +3454,7 @@ void _wrap_kvc_attend_options_causal_offset_set_raw_abc4bed96e03676e(struct kvc_
 }
 
 
-long long _wrap_kvc_attend_options_causal_offset_get_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
+long long _wrap_kvc_attend_options_causal_offset_get_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3459,7 +3467,7 @@ long long _wrap_kvc_attend_options_causal_offset_get_raw_abc4bed96e03676e(struct
 }
 
 
-struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_abc4bed96e03676e() {
+struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_e8e28d9c99a34e3c() {
   struct kvc_attend_options *result = 0 ;
   struct kvc_attend_options *_swig_go_result;
   
@@ -3470,7 +3478,7 @@ struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_attend_options_raw_abc4bed96e03676e(struct kvc_attend_options *_swig_go_0) {
+void _wrap_delete_kvc_attend_options_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_attend_options **)&_swig_go_0; 
@@ -3480,7 +3488,7 @@ void _wrap_delete_kvc_attend_options_raw_abc4bed96e03676e(struct kvc_attend_opti
 }
 
 
-intgo _wrap_kvc_attend_raw_abc4bed96e03676e(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, struct kvc_attend_options *_swig_go_5, struct kvc_error *_swig_go_6) {
+intgo _wrap_kvc_attend_raw_e8e28d9c99a34e3c(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, struct kvc_attend_options *_swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -3508,7 +3516,7 @@ intgo _wrap_kvc_attend_raw_abc4bed96e03676e(kvc_step *_swig_go_0, long long _swi
 }
 
 
-int _wrap_kvc_evict_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
+int _wrap_kvc_evict_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3521,7 +3529,7 @@ int _wrap_kvc_evict_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_evic
 }
 
 
-void _wrap_kvc_evict_options_reserved_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_evict_options_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, int _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3533,7 +3541,7 @@ void _wrap_kvc_evict_options_reserved_set_raw_abc4bed96e03676e(struct kvc_evict_
 }
 
 
-int _wrap_kvc_evict_options_reserved_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
+int _wrap_kvc_evict_options_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3546,7 +3554,7 @@ int _wrap_kvc_evict_options_reserved_get_raw_abc4bed96e03676e(struct kvc_evict_o
 }
 
 
-void _wrap_kvc_evict_options_layer_begin_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_layer_begin_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3558,7 +3566,7 @@ void _wrap_kvc_evict_options_layer_begin_set_raw_abc4bed96e03676e(struct kvc_evi
 }
 
 
-long long _wrap_kvc_evict_options_layer_begin_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_layer_begin_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3571,7 +3579,7 @@ long long _wrap_kvc_evict_options_layer_begin_get_raw_abc4bed96e03676e(struct kv
 }
 
 
-void _wrap_kvc_evict_options_layer_end_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_layer_end_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3583,7 +3591,7 @@ void _wrap_kvc_evict_options_layer_end_set_raw_abc4bed96e03676e(struct kvc_evict
 }
 
 
-long long _wrap_kvc_evict_options_layer_end_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_layer_end_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3596,7 +3604,7 @@ long long _wrap_kvc_evict_options_layer_end_get_raw_abc4bed96e03676e(struct kvc_
 }
 
 
-void _wrap_kvc_evict_options_head_begin_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_head_begin_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3608,7 +3616,7 @@ void _wrap_kvc_evict_options_head_begin_set_raw_abc4bed96e03676e(struct kvc_evic
 }
 
 
-long long _wrap_kvc_evict_options_head_begin_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_head_begin_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3621,7 +3629,7 @@ long long _wrap_kvc_evict_options_head_begin_get_raw_abc4bed96e03676e(struct kvc
 }
 
 
-void _wrap_kvc_evict_options_head_end_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_head_end_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3633,7 +3641,7 @@ void _wrap_kvc_evict_options_head_end_set_raw_abc4bed96e03676e(struct kvc_evict_
 }
 
 
-long long _wrap_kvc_evict_options_head_end_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_head_end_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3646,7 +3654,7 @@ long long _wrap_kvc_evict_options_head_end_get_raw_abc4bed96e03676e(struct kvc_e
 }
 
 
-void _wrap_kvc_evict_options_budget_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_budget_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3658,7 +3666,7 @@ void _wrap_kvc_evict_options_budget_set_raw_abc4bed96e03676e(struct kvc_evict_op
 }
 
 
-long long _wrap_kvc_evict_options_budget_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_budget_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3671,7 +3679,7 @@ long long _wrap_kvc_evict_options_budget_get_raw_abc4bed96e03676e(struct kvc_evi
 }
 
 
-void _wrap_kvc_evict_options_recent_set_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_recent_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3683,7 +3691,7 @@ void _wrap_kvc_evict_options_recent_set_raw_abc4bed96e03676e(struct kvc_evict_op
 }
 
 
-long long _wrap_kvc_evict_options_recent_get_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_recent_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3696,7 +3704,7 @@ long long _wrap_kvc_evict_options_recent_get_raw_abc4bed96e03676e(struct kvc_evi
 }
 
 
-struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_abc4bed96e03676e() {
+struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_e8e28d9c99a34e3c() {
   struct kvc_evict_options *result = 0 ;
   struct kvc_evict_options *_swig_go_result;
   
@@ -3707,7 +3715,7 @@ struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_evict_options_raw_abc4bed96e03676e(struct kvc_evict_options *_swig_go_0) {
+void _wrap_delete_kvc_evict_options_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_evict_options **)&_swig_go_0; 
@@ -3717,7 +3725,7 @@ void _wrap_delete_kvc_evict_options_raw_abc4bed96e03676e(struct kvc_evict_option
 }
 
 
-int _wrap_kvc_evict_report_struct_size_get_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
+int _wrap_kvc_evict_report_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3730,7 +3738,7 @@ int _wrap_kvc_evict_report_struct_size_get_raw_abc4bed96e03676e(struct kvc_evict
 }
 
 
-void _wrap_kvc_evict_report_reserved_set_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_evict_report_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0, int _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3742,7 +3750,7 @@ void _wrap_kvc_evict_report_reserved_set_raw_abc4bed96e03676e(struct kvc_evict_r
 }
 
 
-int _wrap_kvc_evict_report_reserved_get_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
+int _wrap_kvc_evict_report_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3755,7 +3763,7 @@ int _wrap_kvc_evict_report_reserved_get_raw_abc4bed96e03676e(struct kvc_evict_re
 }
 
 
-void _wrap_kvc_evict_report_tokens_evicted_set_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_evicted_set_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3767,7 +3775,7 @@ void _wrap_kvc_evict_report_tokens_evicted_set_raw_abc4bed96e03676e(struct kvc_e
 }
 
 
-long long _wrap_kvc_evict_report_tokens_evicted_get_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_evicted_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3780,7 +3788,7 @@ long long _wrap_kvc_evict_report_tokens_evicted_get_raw_abc4bed96e03676e(struct 
 }
 
 
-void _wrap_kvc_evict_report_records_freed_set_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_records_freed_set_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3792,7 +3800,7 @@ void _wrap_kvc_evict_report_records_freed_set_raw_abc4bed96e03676e(struct kvc_ev
 }
 
 
-long long _wrap_kvc_evict_report_records_freed_get_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_records_freed_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3805,7 +3813,7 @@ long long _wrap_kvc_evict_report_records_freed_get_raw_abc4bed96e03676e(struct k
 }
 
 
-void _wrap_kvc_evict_report_bytes_freed_set_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_bytes_freed_set_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3817,7 +3825,7 @@ void _wrap_kvc_evict_report_bytes_freed_set_raw_abc4bed96e03676e(struct kvc_evic
 }
 
 
-long long _wrap_kvc_evict_report_bytes_freed_get_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_bytes_freed_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3830,7 +3838,7 @@ long long _wrap_kvc_evict_report_bytes_freed_get_raw_abc4bed96e03676e(struct kvc
 }
 
 
-void _wrap_kvc_evict_report_tokens_repacked_set_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_repacked_set_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3842,7 +3850,7 @@ void _wrap_kvc_evict_report_tokens_repacked_set_raw_abc4bed96e03676e(struct kvc_
 }
 
 
-long long _wrap_kvc_evict_report_tokens_repacked_get_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_repacked_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3855,7 +3863,32 @@ long long _wrap_kvc_evict_report_tokens_repacked_get_raw_abc4bed96e03676e(struct
 }
 
 
-struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_abc4bed96e03676e() {
+void _wrap_kvc_evict_report_tokens_merged_set_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+  struct kvc_evict_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_evict_report **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->tokens_merged = arg2;
+  
+}
+
+
+long long _wrap_kvc_evict_report_tokens_merged_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
+  struct kvc_evict_report *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_evict_report **)&_swig_go_0; 
+  
+  result =  ((arg1)->tokens_merged);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_e8e28d9c99a34e3c() {
   struct kvc_evict_report *result = 0 ;
   struct kvc_evict_report *_swig_go_result;
   
@@ -3866,7 +3899,7 @@ struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_evict_report_raw_abc4bed96e03676e(struct kvc_evict_report *_swig_go_0) {
+void _wrap_delete_kvc_evict_report_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   
   arg1 = *(struct kvc_evict_report **)&_swig_go_0; 
@@ -3876,7 +3909,7 @@ void _wrap_delete_kvc_evict_report_raw_abc4bed96e03676e(struct kvc_evict_report 
 }
 
 
-intgo _wrap_kvc_evict_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_evict_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   float *arg3 = 0 ;
@@ -3900,7 +3933,7 @@ intgo _wrap_kvc_evict_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_evict_keep_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_evict_keep_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -3924,7 +3957,7 @@ intgo _wrap_kvc_evict_keep_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long
 }
 
 
-int _wrap_kvc_prefix_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_prefix_options *_swig_go_0) {
+int _wrap_kvc_prefix_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3937,7 +3970,7 @@ int _wrap_kvc_prefix_options_struct_size_get_raw_abc4bed96e03676e(struct kvc_pre
 }
 
 
-void _wrap_kvc_prefix_options_pinned_set_raw_abc4bed96e03676e(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_options_pinned_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3949,7 +3982,7 @@ void _wrap_kvc_prefix_options_pinned_set_raw_abc4bed96e03676e(struct kvc_prefix_
 }
 
 
-int _wrap_kvc_prefix_options_pinned_get_raw_abc4bed96e03676e(struct kvc_prefix_options *_swig_go_0) {
+int _wrap_kvc_prefix_options_pinned_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3962,7 +3995,7 @@ int _wrap_kvc_prefix_options_pinned_get_raw_abc4bed96e03676e(struct kvc_prefix_o
 }
 
 
-struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_abc4bed96e03676e() {
+struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_e8e28d9c99a34e3c() {
   struct kvc_prefix_options *result = 0 ;
   struct kvc_prefix_options *_swig_go_result;
   
@@ -3973,7 +4006,7 @@ struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_prefix_options_raw_abc4bed96e03676e(struct kvc_prefix_options *_swig_go_0) {
+void _wrap_delete_kvc_prefix_options_raw_e8e28d9c99a34e3c(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_prefix_options **)&_swig_go_0; 
@@ -3983,7 +4016,7 @@ void _wrap_delete_kvc_prefix_options_raw_abc4bed96e03676e(struct kvc_prefix_opti
 }
 
 
-int _wrap_kvc_prefix_hit_struct_size_get_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0) {
+int _wrap_kvc_prefix_hit_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3996,7 +4029,7 @@ int _wrap_kvc_prefix_hit_struct_size_get_raw_abc4bed96e03676e(struct kvc_prefix_
 }
 
 
-void _wrap_kvc_prefix_hit_reserved_set_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_hit_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4008,7 +4041,7 @@ void _wrap_kvc_prefix_hit_reserved_set_raw_abc4bed96e03676e(struct kvc_prefix_hi
 }
 
 
-int _wrap_kvc_prefix_hit_reserved_get_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0) {
+int _wrap_kvc_prefix_hit_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4021,7 +4054,7 @@ int _wrap_kvc_prefix_hit_reserved_get_raw_abc4bed96e03676e(struct kvc_prefix_hit
 }
 
 
-void _wrap_kvc_prefix_hit_tokens_set_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_hit_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4033,7 +4066,7 @@ void _wrap_kvc_prefix_hit_tokens_set_raw_abc4bed96e03676e(struct kvc_prefix_hit 
 }
 
 
-long long _wrap_kvc_prefix_hit_tokens_get_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0) {
+long long _wrap_kvc_prefix_hit_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4046,7 +4079,7 @@ long long _wrap_kvc_prefix_hit_tokens_get_raw_abc4bed96e03676e(struct kvc_prefix
 }
 
 
-void _wrap_kvc_prefix_hit_shared_set_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_hit_shared_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4058,7 +4091,7 @@ void _wrap_kvc_prefix_hit_shared_set_raw_abc4bed96e03676e(struct kvc_prefix_hit 
 }
 
 
-long long _wrap_kvc_prefix_hit_shared_get_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0) {
+long long _wrap_kvc_prefix_hit_shared_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4071,7 +4104,7 @@ long long _wrap_kvc_prefix_hit_shared_get_raw_abc4bed96e03676e(struct kvc_prefix
 }
 
 
-struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_abc4bed96e03676e() {
+struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_e8e28d9c99a34e3c() {
   struct kvc_prefix_hit *result = 0 ;
   struct kvc_prefix_hit *_swig_go_result;
   
@@ -4082,7 +4115,7 @@ struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_prefix_hit_raw_abc4bed96e03676e(struct kvc_prefix_hit *_swig_go_0) {
+void _wrap_delete_kvc_prefix_hit_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   
   arg1 = *(struct kvc_prefix_hit **)&_swig_go_0; 
@@ -4092,7 +4125,7 @@ void _wrap_delete_kvc_prefix_hit_raw_abc4bed96e03676e(struct kvc_prefix_hit *_sw
 }
 
 
-int _wrap_kvc_prefix_stats_struct_size_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+int _wrap_kvc_prefix_stats_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4105,7 +4138,7 @@ int _wrap_kvc_prefix_stats_struct_size_get_raw_abc4bed96e03676e(struct kvc_prefi
 }
 
 
-void _wrap_kvc_prefix_stats_reserved_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_stats_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4117,7 +4150,7 @@ void _wrap_kvc_prefix_stats_reserved_set_raw_abc4bed96e03676e(struct kvc_prefix_
 }
 
 
-int _wrap_kvc_prefix_stats_reserved_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+int _wrap_kvc_prefix_stats_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4130,7 +4163,7 @@ int _wrap_kvc_prefix_stats_reserved_get_raw_abc4bed96e03676e(struct kvc_prefix_s
 }
 
 
-void _wrap_kvc_prefix_stats_entries_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_entries_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4142,7 +4175,7 @@ void _wrap_kvc_prefix_stats_entries_set_raw_abc4bed96e03676e(struct kvc_prefix_s
 }
 
 
-long long _wrap_kvc_prefix_stats_entries_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_entries_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4155,7 +4188,7 @@ long long _wrap_kvc_prefix_stats_entries_get_raw_abc4bed96e03676e(struct kvc_pre
 }
 
 
-void _wrap_kvc_prefix_stats_tokens_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4167,7 +4200,7 @@ void _wrap_kvc_prefix_stats_tokens_set_raw_abc4bed96e03676e(struct kvc_prefix_st
 }
 
 
-long long _wrap_kvc_prefix_stats_tokens_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4180,7 +4213,7 @@ long long _wrap_kvc_prefix_stats_tokens_get_raw_abc4bed96e03676e(struct kvc_pref
 }
 
 
-void _wrap_kvc_prefix_stats_record_bytes_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_record_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4192,7 +4225,7 @@ void _wrap_kvc_prefix_stats_record_bytes_set_raw_abc4bed96e03676e(struct kvc_pre
 }
 
 
-long long _wrap_kvc_prefix_stats_record_bytes_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_record_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4205,7 +4238,7 @@ long long _wrap_kvc_prefix_stats_record_bytes_get_raw_abc4bed96e03676e(struct kv
 }
 
 
-void _wrap_kvc_prefix_stats_host_bytes_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_host_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4217,7 +4250,7 @@ void _wrap_kvc_prefix_stats_host_bytes_set_raw_abc4bed96e03676e(struct kvc_prefi
 }
 
 
-long long _wrap_kvc_prefix_stats_host_bytes_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_host_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4230,7 +4263,7 @@ long long _wrap_kvc_prefix_stats_host_bytes_get_raw_abc4bed96e03676e(struct kvc_
 }
 
 
-void _wrap_kvc_prefix_stats_budget_bytes_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_budget_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4242,7 +4275,7 @@ void _wrap_kvc_prefix_stats_budget_bytes_set_raw_abc4bed96e03676e(struct kvc_pre
 }
 
 
-long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4255,7 +4288,7 @@ long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_abc4bed96e03676e(struct kv
 }
 
 
-void _wrap_kvc_prefix_stats_hits_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_hits_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4267,7 +4300,7 @@ void _wrap_kvc_prefix_stats_hits_set_raw_abc4bed96e03676e(struct kvc_prefix_stat
 }
 
 
-long long _wrap_kvc_prefix_stats_hits_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_hits_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4280,7 +4313,7 @@ long long _wrap_kvc_prefix_stats_hits_get_raw_abc4bed96e03676e(struct kvc_prefix
 }
 
 
-void _wrap_kvc_prefix_stats_misses_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_misses_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4292,7 +4325,7 @@ void _wrap_kvc_prefix_stats_misses_set_raw_abc4bed96e03676e(struct kvc_prefix_st
 }
 
 
-long long _wrap_kvc_prefix_stats_misses_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_misses_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4305,7 +4338,7 @@ long long _wrap_kvc_prefix_stats_misses_get_raw_abc4bed96e03676e(struct kvc_pref
 }
 
 
-void _wrap_kvc_prefix_stats_hit_tokens_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_hit_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4317,7 +4350,7 @@ void _wrap_kvc_prefix_stats_hit_tokens_set_raw_abc4bed96e03676e(struct kvc_prefi
 }
 
 
-long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4330,7 +4363,7 @@ long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_abc4bed96e03676e(struct kvc_
 }
 
 
-void _wrap_kvc_prefix_stats_evictions_set_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_evictions_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4342,7 +4375,7 @@ void _wrap_kvc_prefix_stats_evictions_set_raw_abc4bed96e03676e(struct kvc_prefix
 }
 
 
-long long _wrap_kvc_prefix_stats_evictions_get_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_evictions_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4355,7 +4388,7 @@ long long _wrap_kvc_prefix_stats_evictions_get_raw_abc4bed96e03676e(struct kvc_p
 }
 
 
-struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_abc4bed96e03676e() {
+struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_e8e28d9c99a34e3c() {
   struct kvc_prefix_stats *result = 0 ;
   struct kvc_prefix_stats *_swig_go_result;
   
@@ -4366,7 +4399,7 @@ struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_prefix_stats_raw_abc4bed96e03676e(struct kvc_prefix_stats *_swig_go_0) {
+void _wrap_delete_kvc_prefix_stats_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
@@ -4376,7 +4409,7 @@ void _wrap_delete_kvc_prefix_stats_raw_abc4bed96e03676e(struct kvc_prefix_stats 
 }
 
 
-intgo _wrap_kvc_prefix_publish_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_prefix_options *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_prefix_publish_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_prefix_options *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -4401,7 +4434,7 @@ intgo _wrap_kvc_prefix_publish_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long 
 }
 
 
-long long _wrap_kvc_prefix_lookup_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, struct kvc_seq_options *_swig_go_3, struct kvc_prefix_hit *_swig_go_4, struct kvc_error *_swig_go_5) {
+long long _wrap_kvc_prefix_lookup_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, struct kvc_seq_options *_swig_go_3, struct kvc_prefix_hit *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -4426,7 +4459,7 @@ long long _wrap_kvc_prefix_lookup_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _g
 }
 
 
-intgo _wrap_kvc_prefix_remove_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_prefix_remove_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -4449,7 +4482,7 @@ intgo _wrap_kvc_prefix_remove_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _gosli
 }
 
 
-intgo _wrap_kvc_prefix_clear_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_prefix_clear_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_cache *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -4464,7 +4497,7 @@ intgo _wrap_kvc_prefix_clear_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct 
 }
 
 
-intgo _wrap_kvc_prefix_budget_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_prefix_budget_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   kvc_error *arg3 = 0 ;
@@ -4481,7 +4514,7 @@ intgo _wrap_kvc_prefix_budget_set_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, lo
 }
 
 
-intgo _wrap_kvc_prefix_stats_get_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct kvc_prefix_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_prefix_stats_get_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct kvc_prefix_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_prefix_stats *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -4498,7 +4531,264 @@ intgo _wrap_kvc_prefix_stats_get_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, str
 }
 
 
-intgo _wrap_kvc_seq_read_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, long long _swig_go_5, long long _swig_go_6, _goslice_ _swig_go_7, struct kvc_error *_swig_go_8) {
+int _wrap_kvc_merge_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+  struct kvc_merge_options *arg1 = 0 ;
+  uint32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->struct_size);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_merge_options_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->reserved = arg2;
+  
+}
+
+
+int _wrap_kvc_merge_options_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->reserved);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_merge_options_layer_begin_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->layer_begin = arg2;
+  
+}
+
+
+long long _wrap_kvc_merge_options_layer_begin_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->layer_begin);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_merge_options_layer_end_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->layer_end = arg2;
+  
+}
+
+
+long long _wrap_kvc_merge_options_layer_end_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->layer_end);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_merge_options_head_begin_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->head_begin = arg2;
+  
+}
+
+
+long long _wrap_kvc_merge_options_head_begin_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->head_begin);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_merge_options_head_end_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->head_end = arg2;
+  
+}
+
+
+long long _wrap_kvc_merge_options_head_end_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->head_end);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_merge_options_values_only_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->values_only = arg2;
+  
+}
+
+
+int _wrap_kvc_merge_options_values_only_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->values_only);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_merge_options_unbiased_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->unbiased = arg2;
+  
+}
+
+
+int _wrap_kvc_merge_options_unbiased_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+  struct kvc_merge_options *arg1 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->unbiased);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+struct kvc_merge_options *_wrap_new_kvc_merge_options_raw_e8e28d9c99a34e3c() {
+  struct kvc_merge_options *result = 0 ;
+  struct kvc_merge_options *_swig_go_result;
+  
+  
+  result = (struct kvc_merge_options *)new_kvc_merge_options();
+  *(struct kvc_merge_options **)&_swig_go_result = (struct kvc_merge_options *)result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_delete_kvc_merge_options_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+  struct kvc_merge_options *arg1 = 0 ;
+  
+  arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
+  
+  free((char *) arg1);
+  
+}
+
+
+intgo _wrap_kvc_merge_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_merge_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int32_t *arg3 = 0 ;
+  int64_t arg4 ;
+  kvc_merge_options *arg5 = 0 ;
+  kvc_evict_report *arg6 = 0 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (kvc_seq)_swig_go_1; 
+  arg3 = (int32_t *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg5 = *(kvc_merge_options **)&_swig_go_3; 
+  arg6 = *(kvc_evict_report **)&_swig_go_4; 
+  arg7 = *(kvc_error **)&_swig_go_5; 
+  
+  result = (kvc_status)kvc_merge(arg1,arg2,(int32_t const *)arg3,arg4,(struct kvc_merge_options const *)arg5,arg6,arg7);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_seq_read_counts_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t arg3 ;
+  int64_t arg4 ;
+  int64_t *arg5 = 0 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (kvc_seq)_swig_go_1; 
+  arg3 = (int64_t)_swig_go_2; 
+  arg4 = (int64_t)_swig_go_3; 
+  arg5 = (int64_t *)_swig_go_4.array; arg6 = (int64_t)_swig_go_4.len * 1; 
+  arg7 = *(kvc_error **)&_swig_go_5; 
+  
+  result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_seq_read_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, long long _swig_go_5, long long _swig_go_6, _goslice_ _swig_go_7, struct kvc_error *_swig_go_8) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -4528,7 +4818,7 @@ intgo _wrap_kvc_seq_read_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _
 }
 
 
-intgo _wrap_kvc_seq_read_codes_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, _goslice_ _swig_go_5, long long *_swig_go_6, struct kvc_error *_swig_go_7) {
+intgo _wrap_kvc_seq_read_codes_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, _goslice_ _swig_go_5, long long *_swig_go_6, struct kvc_error *_swig_go_7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -4556,7 +4846,7 @@ intgo _wrap_kvc_seq_read_codes_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_read_mass_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_mass_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -4580,7 +4870,7 @@ intgo _wrap_kvc_seq_read_mass_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long l
 }
 
 
-int _wrap_kvc_stats_struct_size_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+int _wrap_kvc_stats_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4593,7 +4883,7 @@ int _wrap_kvc_stats_struct_size_get_raw_abc4bed96e03676e(struct kvc_stats *_swig
 }
 
 
-void _wrap_kvc_stats_open_steps_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_stats_open_steps_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4605,7 +4895,7 @@ void _wrap_kvc_stats_open_steps_set_raw_abc4bed96e03676e(struct kvc_stats *_swig
 }
 
 
-int _wrap_kvc_stats_open_steps_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+int _wrap_kvc_stats_open_steps_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4618,7 +4908,7 @@ int _wrap_kvc_stats_open_steps_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_
 }
 
 
-void _wrap_kvc_stats_arena_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_arena_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4630,7 +4920,7 @@ void _wrap_kvc_stats_arena_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_arena_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_arena_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4643,7 +4933,7 @@ long long _wrap_kvc_stats_arena_bytes_get_raw_abc4bed96e03676e(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_bound_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_bound_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4655,7 +4945,7 @@ void _wrap_kvc_stats_bound_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_bound_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_bound_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4668,7 +4958,7 @@ long long _wrap_kvc_stats_bound_bytes_get_raw_abc4bed96e03676e(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_record_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_record_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4680,7 +4970,7 @@ void _wrap_kvc_stats_record_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_sw
 }
 
 
-long long _wrap_kvc_stats_record_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_record_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4693,7 +4983,7 @@ long long _wrap_kvc_stats_record_bytes_get_raw_abc4bed96e03676e(struct kvc_stats
 }
 
 
-void _wrap_kvc_stats_sink_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_sink_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4705,7 +4995,7 @@ void _wrap_kvc_stats_sink_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_sink_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_sink_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4718,7 +5008,7 @@ long long _wrap_kvc_stats_sink_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_window_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_window_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4730,7 +5020,7 @@ void _wrap_kvc_stats_window_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_sw
 }
 
 
-long long _wrap_kvc_stats_window_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_window_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4743,7 +5033,7 @@ long long _wrap_kvc_stats_window_bytes_get_raw_abc4bed96e03676e(struct kvc_stats
 }
 
 
-void _wrap_kvc_stats_code_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_code_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4755,7 +5045,7 @@ void _wrap_kvc_stats_code_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_code_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_code_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4768,7 +5058,7 @@ long long _wrap_kvc_stats_code_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_side_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_side_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4780,7 +5070,7 @@ void _wrap_kvc_stats_side_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_side_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_side_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4793,7 +5083,7 @@ long long _wrap_kvc_stats_side_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_reserved_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_reserved_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4805,7 +5095,7 @@ void _wrap_kvc_stats_reserved_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_
 }
 
 
-long long _wrap_kvc_stats_reserved_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_reserved_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4818,7 +5108,7 @@ long long _wrap_kvc_stats_reserved_bytes_get_raw_abc4bed96e03676e(struct kvc_sta
 }
 
 
-void _wrap_kvc_stats_table_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_table_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4830,7 +5120,7 @@ void _wrap_kvc_stats_table_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_table_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_table_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4843,7 +5133,7 @@ long long _wrap_kvc_stats_table_bytes_get_raw_abc4bed96e03676e(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_scratch_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_scratch_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4855,7 +5145,7 @@ void _wrap_kvc_stats_scratch_bytes_set_raw_abc4bed96e03676e(struct kvc_stats *_s
 }
 
 
-long long _wrap_kvc_stats_scratch_bytes_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_scratch_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4868,7 +5158,7 @@ long long _wrap_kvc_stats_scratch_bytes_get_raw_abc4bed96e03676e(struct kvc_stat
 }
 
 
-void _wrap_kvc_stats_sequences_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_sequences_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4880,7 +5170,7 @@ void _wrap_kvc_stats_sequences_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_
 }
 
 
-long long _wrap_kvc_stats_sequences_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_sequences_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4893,7 +5183,7 @@ long long _wrap_kvc_stats_sequences_get_raw_abc4bed96e03676e(struct kvc_stats *_
 }
 
 
-void _wrap_kvc_stats_tokens_appended_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_appended_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4905,7 +5195,7 @@ void _wrap_kvc_stats_tokens_appended_set_raw_abc4bed96e03676e(struct kvc_stats *
 }
 
 
-long long _wrap_kvc_stats_tokens_appended_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_appended_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4918,7 +5208,7 @@ long long _wrap_kvc_stats_tokens_appended_get_raw_abc4bed96e03676e(struct kvc_st
 }
 
 
-void _wrap_kvc_stats_tokens_evicted_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_evicted_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4930,7 +5220,7 @@ void _wrap_kvc_stats_tokens_evicted_set_raw_abc4bed96e03676e(struct kvc_stats *_
 }
 
 
-long long _wrap_kvc_stats_tokens_evicted_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_evicted_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4943,7 +5233,7 @@ long long _wrap_kvc_stats_tokens_evicted_get_raw_abc4bed96e03676e(struct kvc_sta
 }
 
 
-void _wrap_kvc_stats_pages_quantized_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_pages_quantized_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4955,7 +5245,7 @@ void _wrap_kvc_stats_pages_quantized_set_raw_abc4bed96e03676e(struct kvc_stats *
 }
 
 
-long long _wrap_kvc_stats_pages_quantized_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_pages_quantized_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4968,7 +5258,7 @@ long long _wrap_kvc_stats_pages_quantized_get_raw_abc4bed96e03676e(struct kvc_st
 }
 
 
-void _wrap_kvc_stats_tokens_requantized_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_requantized_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4980,7 +5270,7 @@ void _wrap_kvc_stats_tokens_requantized_set_raw_abc4bed96e03676e(struct kvc_stat
 }
 
 
-long long _wrap_kvc_stats_tokens_requantized_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_requantized_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4993,7 +5283,7 @@ long long _wrap_kvc_stats_tokens_requantized_get_raw_abc4bed96e03676e(struct kvc
 }
 
 
-void _wrap_kvc_stats_slow_calls_set_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_slow_calls_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5005,7 +5295,7 @@ void _wrap_kvc_stats_slow_calls_set_raw_abc4bed96e03676e(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_slow_calls_get_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_slow_calls_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5018,7 +5308,32 @@ long long _wrap_kvc_stats_slow_calls_get_raw_abc4bed96e03676e(struct kvc_stats *
 }
 
 
-struct kvc_stats *_wrap_new_kvc_stats_raw_abc4bed96e03676e() {
+void _wrap_kvc_stats_tokens_merged_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->tokens_merged = arg2;
+  
+}
+
+
+long long _wrap_kvc_stats_tokens_merged_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->tokens_merged);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+struct kvc_stats *_wrap_new_kvc_stats_raw_e8e28d9c99a34e3c() {
   struct kvc_stats *result = 0 ;
   struct kvc_stats *_swig_go_result;
   
@@ -5029,7 +5344,7 @@ struct kvc_stats *_wrap_new_kvc_stats_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_stats_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
+void _wrap_delete_kvc_stats_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_stats **)&_swig_go_0; 
@@ -5039,7 +5354,7 @@ void _wrap_delete_kvc_stats_raw_abc4bed96e03676e(struct kvc_stats *_swig_go_0) {
 }
 
 
-int _wrap_kvc_seq_stats_struct_size_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
+int _wrap_kvc_seq_stats_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -5052,7 +5367,7 @@ int _wrap_kvc_seq_stats_struct_size_get_raw_abc4bed96e03676e(struct kvc_seq_stat
 }
 
 
-void _wrap_kvc_seq_stats_reserved_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_seq_stats_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5064,7 +5379,7 @@ void _wrap_kvc_seq_stats_reserved_set_raw_abc4bed96e03676e(struct kvc_seq_stats 
 }
 
 
-int _wrap_kvc_seq_stats_reserved_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
+int _wrap_kvc_seq_stats_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5077,7 +5392,7 @@ int _wrap_kvc_seq_stats_reserved_get_raw_abc4bed96e03676e(struct kvc_seq_stats *
 }
 
 
-void _wrap_kvc_seq_stats_tokens_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5089,7 +5404,7 @@ void _wrap_kvc_seq_stats_tokens_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_
 }
 
 
-long long _wrap_kvc_seq_stats_tokens_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5102,7 +5417,7 @@ long long _wrap_kvc_seq_stats_tokens_get_raw_abc4bed96e03676e(struct kvc_seq_sta
 }
 
 
-void _wrap_kvc_seq_stats_record_bytes_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_record_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5114,7 +5429,7 @@ void _wrap_kvc_seq_stats_record_bytes_set_raw_abc4bed96e03676e(struct kvc_seq_st
 }
 
 
-long long _wrap_kvc_seq_stats_record_bytes_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_record_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5127,7 +5442,7 @@ long long _wrap_kvc_seq_stats_record_bytes_get_raw_abc4bed96e03676e(struct kvc_s
 }
 
 
-void _wrap_kvc_seq_stats_shared_bytes_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_shared_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5139,7 +5454,7 @@ void _wrap_kvc_seq_stats_shared_bytes_set_raw_abc4bed96e03676e(struct kvc_seq_st
 }
 
 
-long long _wrap_kvc_seq_stats_shared_bytes_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_shared_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5152,7 +5467,7 @@ long long _wrap_kvc_seq_stats_shared_bytes_get_raw_abc4bed96e03676e(struct kvc_s
 }
 
 
-void _wrap_kvc_seq_stats_table_bytes_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_table_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5164,7 +5479,7 @@ void _wrap_kvc_seq_stats_table_bytes_set_raw_abc4bed96e03676e(struct kvc_seq_sta
 }
 
 
-long long _wrap_kvc_seq_stats_table_bytes_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_table_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5177,7 +5492,7 @@ long long _wrap_kvc_seq_stats_table_bytes_get_raw_abc4bed96e03676e(struct kvc_se
 }
 
 
-void _wrap_kvc_seq_stats_fp16_bytes_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_fp16_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5189,7 +5504,7 @@ void _wrap_kvc_seq_stats_fp16_bytes_set_raw_abc4bed96e03676e(struct kvc_seq_stat
 }
 
 
-long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5202,7 +5517,7 @@ long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_abc4bed96e03676e(struct kvc_seq
 }
 
 
-void _wrap_kvc_seq_stats_codec_bits_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_seq_stats_codec_bits_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   double arg2 ;
   
@@ -5214,7 +5529,7 @@ void _wrap_kvc_seq_stats_codec_bits_set_raw_abc4bed96e03676e(struct kvc_seq_stat
 }
 
 
-double _wrap_kvc_seq_stats_codec_bits_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
+double _wrap_kvc_seq_stats_codec_bits_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -5227,7 +5542,7 @@ double _wrap_kvc_seq_stats_codec_bits_get_raw_abc4bed96e03676e(struct kvc_seq_st
 }
 
 
-void _wrap_kvc_seq_stats_effective_bits_set_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_seq_stats_effective_bits_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   double arg2 ;
   
@@ -5239,7 +5554,7 @@ void _wrap_kvc_seq_stats_effective_bits_set_raw_abc4bed96e03676e(struct kvc_seq_
 }
 
 
-double _wrap_kvc_seq_stats_effective_bits_get_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
+double _wrap_kvc_seq_stats_effective_bits_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -5252,7 +5567,7 @@ double _wrap_kvc_seq_stats_effective_bits_get_raw_abc4bed96e03676e(struct kvc_se
 }
 
 
-struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_abc4bed96e03676e() {
+struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_e8e28d9c99a34e3c() {
   struct kvc_seq_stats *result = 0 ;
   struct kvc_seq_stats *_swig_go_result;
   
@@ -5263,7 +5578,7 @@ struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_abc4bed96e03676e() {
 }
 
 
-void _wrap_delete_kvc_seq_stats_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig_go_0) {
+void _wrap_delete_kvc_seq_stats_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_seq_stats **)&_swig_go_0; 
@@ -5273,7 +5588,7 @@ void _wrap_delete_kvc_seq_stats_raw_abc4bed96e03676e(struct kvc_seq_stats *_swig
 }
 
 
-intgo _wrap_kvc_stats_get_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct kvc_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_stats_get_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct kvc_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_stats *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -5290,7 +5605,7 @@ intgo _wrap_kvc_stats_get_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, struct kvc
 }
 
 
-intgo _wrap_kvc_seq_stats_get_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_seq_stats *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_stats_get_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_seq_stats *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_seq_stats *arg3 = 0 ;
@@ -5309,7 +5624,7 @@ intgo _wrap_kvc_seq_stats_get_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, long l
 }
 
 
-intgo _wrap_kvc_snapshot_export_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_snapshot_export_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t arg3 ;
@@ -5332,7 +5647,7 @@ intgo _wrap_kvc_snapshot_export_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _gos
 }
 
 
-intgo _wrap_kvc_snapshot_import_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_snapshot_import_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   void *arg2 = 0 ;
   int64_t arg3 ;
@@ -5355,7 +5670,7 @@ intgo _wrap_kvc_snapshot_import_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _gos
 }
 
 
-intgo _wrap_kvc_snapshot_save_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _gostring_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_snapshot_save_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _gostring_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t arg3 ;
@@ -5382,7 +5697,7 @@ intgo _wrap_kvc_snapshot_save_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _gosli
 }
 
 
-intgo _wrap_kvc_snapshot_load_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_snapshot_load_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   char *arg2 = 0 ;
   kvc_seq *arg3 = 0 ;
@@ -5411,7 +5726,7 @@ intgo _wrap_kvc_snapshot_load_raw_abc4bed96e03676e(kvc_cache *_swig_go_0, _gostr
 }
 
 
-struct kvc_layer *_wrap_kvc_layers_new_raw_abc4bed96e03676e(long long _swig_go_0) {
+struct kvc_layer *_wrap_kvc_layers_new_raw_e8e28d9c99a34e3c(long long _swig_go_0) {
   int64_t arg1 ;
   kvc_layer *result = 0 ;
   struct kvc_layer *_swig_go_result;
@@ -5424,7 +5739,7 @@ struct kvc_layer *_wrap_kvc_layers_new_raw_abc4bed96e03676e(long long _swig_go_0
 }
 
 
-struct kvc_layer *_wrap_kvc_layers_at_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+struct kvc_layer *_wrap_kvc_layers_at_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   kvc_layer *result = 0 ;
@@ -5439,7 +5754,7 @@ struct kvc_layer *_wrap_kvc_layers_at_raw_abc4bed96e03676e(struct kvc_layer *_sw
 }
 
 
-void _wrap_kvc_layers_delete_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) {
+void _wrap_kvc_layers_delete_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
   kvc_layer *arg1 = 0 ;
   
   arg1 = *(kvc_layer **)&_swig_go_0; 
@@ -5449,7 +5764,7 @@ void _wrap_kvc_layers_delete_raw_abc4bed96e03676e(struct kvc_layer *_swig_go_0) 
 }
 
 
-_gostring_ _wrap_kvc_abi_mismatch_raw_abc4bed96e03676e() {
+_gostring_ _wrap_kvc_abi_mismatch_raw_e8e28d9c99a34e3c() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   

@@ -154,6 +154,18 @@ class Cache:
         self._call("kvc_prefix_stats_get", _by_ref(out))
         return _as_namespace(out)
 
+    def merge(self, sequence: int, clusters: np.ndarray, **options) -> SimpleNamespace:
+        """clusters: int32 [layers, heads, tokens], the token that each joins, its own index if it stays, or -1; options: kvc_merge_options."""
+        settings, report = self.library.options("kvc_merge_options", options), self.library.abi.new("kvc_evict_report")
+        self._call("kvc_merge", sequence, _address(clusters, "clusters", np.int32), clusters.size, _by_ref(settings), _by_ref(report))
+        return _as_namespace(report)
+
+    def read_counts(self, sequence: int, layer: int, head: int) -> np.ndarray:
+        """Tokens that each live token stands for."""
+        out = np.empty(self.live(sequence, layer, head), np.int64)
+        self._call("kvc_seq_read_counts", sequence, layer, head, out.ctypes.data, len(out))
+        return out
+
     def read(self, sequence: int, layer: int, head: int, part: str, dim: int, first: int = 0, count: int | None = None) -> np.ndarray:
         """Live tokens as fp32 [count, dim]; part is "keys" or "values"."""
         count = self.live(sequence, layer, head) - first if count is None else count

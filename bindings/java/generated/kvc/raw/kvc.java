@@ -21,6 +21,7 @@ public class kvc implements kvcConstants {
   private static java.nio.FloatBuffer floats(java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
   private static java.nio.DoubleBuffer doubles(java.nio.DoubleBuffer b) { return b == null ? null : direct(b, b.order(), false); }
   private static java.nio.LongBuffer longs(java.nio.LongBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
+  private static java.nio.IntBuffer ints(java.nio.IntBuffer b) { return b == null ? null : direct(b, b.order(), false); }
   private static java.nio.LongBuffer counts(java.nio.LongBuffer seqs, java.nio.LongBuffer counts) {
     if (seqs == null || counts == null || seqs.remaining() != counts.remaining())
       throw new IllegalArgumentException("kvc_step_begin: seqs and token_counts differ in length");
@@ -144,6 +145,10 @@ public class kvc implements kvcConstants {
   public static void kvc_prefix_budget_set(long cache, long bytes) { kvcJNI.kvc_prefix_budget_set(cache, bytes); }
 
   public static void kvc_prefix_stats_get(long cache, kvc_prefix_stats out) { kvcJNI.kvc_prefix_stats_get(cache, kvc_prefix_stats.getCPtr(out), out); }
+
+  public static void kvc_merge(long cache, long seq, java.nio.IntBuffer clusters, kvc_merge_options options, kvc_evict_report out) { kvcJNI.kvc_merge(cache, seq, ints(clusters), kvc_merge_options.getCPtr(options), options, kvc_evict_report.getCPtr(out), out); }
+
+  public static void kvc_seq_read_counts(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_read_counts(cache, seq, layer, head, longs(out, true)); }
 
   public static void kvc_seq_read(long cache, long seq, long layer, long head, int part, long first, long n, java.nio.FloatBuffer out) { kvcJNI.kvc_seq_read(cache, seq, layer, head, part, first, n, floats(out, true)); }
 

@@ -92,6 +92,14 @@ public class kvc_evict_report {
     return kvcJNI.kvc_evict_report_tokens_repacked_get(swigCPtr, this);
   }
 
+  public void setTokens_merged(long value) {
+    kvcJNI.kvc_evict_report_tokens_merged_set(swigCPtr, this, value);
+  }
+
+  public long getTokens_merged() {
+    return kvcJNI.kvc_evict_report_tokens_merged_get(swigCPtr, this);
+  }
+
   public kvc_evict_report() {
     this(kvcJNI.new_kvc_evict_report(), true);
   }

@@ -188,6 +188,14 @@ public class kvc_stats {
     return kvcJNI.kvc_stats_slow_calls_get(swigCPtr, this);
   }
 
+  public void setTokens_merged(long value) {
+    kvcJNI.kvc_stats_tokens_merged_set(swigCPtr, this, value);
+  }
+
+  public long getTokens_merged() {
+    return kvcJNI.kvc_stats_tokens_merged_get(swigCPtr, this);
+  }
+
   public kvc_stats() {
     this(kvcJNI.new_kvc_stats(), true);
   }

@@ -887,10 +887,11 @@ pub struct kvc_evict_report {
     pub records_freed: i64,
     pub bytes_freed: i64,
     pub tokens_repacked: i64,
+    pub tokens_merged: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of kvc_evict_report"][::core::mem::size_of::<kvc_evict_report>() - 40usize];
+    ["Size of kvc_evict_report"][::core::mem::size_of::<kvc_evict_report>() - 48usize];
     [
         "Alignment of kvc_evict_report",
     ][::core::mem::align_of::<kvc_evict_report>() - 8usize];
@@ -912,6 +913,9 @@ const _: () = {
     [
         "Offset of field: kvc_evict_report::tokens_repacked",
     ][::core::mem::offset_of!(kvc_evict_report, tokens_repacked) - 32usize];
+    [
+        "Offset of field: kvc_evict_report::tokens_merged",
+    ][::core::mem::offset_of!(kvc_evict_report, tokens_merged) - 40usize];
 };
 extern "C" {
     #[must_use]
@@ -1109,6 +1113,80 @@ extern "C" {
         err: *mut kvc_error,
     ) -> kvc_status;
 }
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct kvc_merge_options {
+    pub struct_size: u32,
+    pub reserved: i32,
+    pub layer_begin: i64,
+    pub layer_end: i64,
+    pub head_begin: i64,
+    pub head_end: i64,
+    pub values_only: i32,
+    pub unbiased: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of kvc_merge_options"][::core::mem::size_of::<kvc_merge_options>() - 48usize];
+    [
+        "Alignment of kvc_merge_options",
+    ][::core::mem::align_of::<kvc_merge_options>() - 8usize];
+    [
+        "Offset of field: kvc_merge_options::struct_size",
+    ][::core::mem::offset_of!(kvc_merge_options, struct_size) - 0usize];
+    [
+        "Offset of field: kvc_merge_options::reserved",
+    ][::core::mem::offset_of!(kvc_merge_options, reserved) - 4usize];
+    [
+        "Offset of field: kvc_merge_options::layer_begin",
+    ][::core::mem::offset_of!(kvc_merge_options, layer_begin) - 8usize];
+    [
+        "Offset of field: kvc_merge_options::layer_end",
+    ][::core::mem::offset_of!(kvc_merge_options, layer_end) - 16usize];
+    [
+        "Offset of field: kvc_merge_options::head_begin",
+    ][::core::mem::offset_of!(kvc_merge_options, head_begin) - 24usize];
+    [
+        "Offset of field: kvc_merge_options::head_end",
+    ][::core::mem::offset_of!(kvc_merge_options, head_end) - 32usize];
+    [
+        "Offset of field: kvc_merge_options::values_only",
+    ][::core::mem::offset_of!(kvc_merge_options, values_only) - 40usize];
+    [
+        "Offset of field: kvc_merge_options::unbiased",
+    ][::core::mem::offset_of!(kvc_merge_options, unbiased) - 44usize];
+};
+extern "C" {
+    #[must_use]
+    pub fn kvc_merge_options_init(
+        options: *mut kvc_merge_options,
+        struct_size: i64,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_merge(
+        cache: *mut kvc_cache,
+        seq: kvc_seq,
+        clusters: *const i32,
+        n_clusters: i64,
+        options: *const kvc_merge_options,
+        out: *mut kvc_evict_report,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_seq_read_counts(
+        cache: *const kvc_cache,
+        seq: kvc_seq,
+        layer: i64,
+        head: i64,
+        out: *mut i64,
+        capacity: i64,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
 extern "C" {
     #[must_use]
     pub fn kvc_seq_read(
@@ -1171,10 +1249,11 @@ pub struct kvc_stats {
     pub pages_quantized: i64,
     pub tokens_requantized: i64,
     pub slow_calls: i64,
+    pub tokens_merged: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of kvc_stats"][::core::mem::size_of::<kvc_stats>() - 136usize];
+    ["Size of kvc_stats"][::core::mem::size_of::<kvc_stats>() - 144usize];
     ["Alignment of kvc_stats"][::core::mem::align_of::<kvc_stats>() - 8usize];
     [
         "Offset of field: kvc_stats::struct_size",
@@ -1230,6 +1309,9 @@ const _: () = {
     [
         "Offset of field: kvc_stats::slow_calls",
     ][::core::mem::offset_of!(kvc_stats, slow_calls) - 128usize];
+    [
+        "Offset of field: kvc_stats::tokens_merged",
+    ][::core::mem::offset_of!(kvc_stats, tokens_merged) - 136usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
