@@ -19,6 +19,11 @@ def test_commas_inside_codec_strings_do_not_separate(text, expected):
     assert split_modes(text) == expected
 
 
+def test_a_mode_s_cache_gets_its_policy_however_the_mode_was_made():
+    assert Mode("window", "fp16", "streaming:4+16").cache_policy == "streaming:4+16"
+    assert parse_mode("int4+h2o:20%").cache_policy == "h2o:20%" and parse_mode("int4").cache_policy == ""
+
+
 def test_no_mode_at_all():
     with pytest.raises(ValueError):
         split_modes(" , ")

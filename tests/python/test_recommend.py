@@ -40,6 +40,13 @@ def test_every_rejection_has_its_reason():
     assert recommend_lines(recommend(report(), "chat", 1e-9))[-1].startswith("no mode will do")
 
 
+def test_how_much_of_a_share_is_chance():
+    found = recommend(report(needle_prompts=3), "qa", 0.02)
+    assert found["needle_digits"] == 120 and found["chance"] == pytest.approx((0.96 * 0.04 / 120) ** 0.5)
+    assert "120 digits: shares are uncertain by 0.018" in recommend_lines(found)[-2]
+    assert recommend(report(needle_prompts=3), "chat", 0.02)["chance"] is None and recommend(report(), "qa", 0.02)["chance"] is None
+
+
 def test_equal_bits_are_decided_by_kl_and_nan_is_never_chosen():
     modes = [mode("a", 4.0, 0.01, 0.9), mode("b", 4.0, 0.009, 0.9), mode("c", 3.0, float("nan"), 0.9)]
     assert recommend(report(modes=modes), "chat", 0.1)["chosen"] == "b"

@@ -49,7 +49,7 @@ class Reader:
 
 def open_mode(model: Model, mode: Mode, lengths: list[int], threads: int) -> Reader:
     """An empty cache for sequences of these final lengths."""
-    cache = CompressedCache(model.shape, mode.codec, threads, mode.policy_text, arena_tokens=max(lengths), arena_sequences=len(lengths), arena_growth=1)
+    cache = CompressedCache(model.shape, mode.codec, threads, mode.cache_policy, arena_tokens=max(lengths), arena_sequences=len(lengths), arena_growth=1)
     return Reader(model, cache, [cache.create_sequence(prompt_length=length) for length in lengths])
 
 

@@ -2,7 +2,8 @@
 
 A mode is a codec (a preset's name or a codec string), an eviction policy (docs/POLICIES.md), or both with a plus sign:
     int4      k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=128,sinks=4      h2o:20%      streaming:4+512      int4+h2o:50%
-@FILE is a calibration: a codec for every layer (docs/FORMATS.md section 6; a path without commas and plus signs). A policy alone keeps its tokens in fp16. Percentages are of the tokens of the text that is read.
+@FILE is a calibration: a codec for every layer (docs/FORMATS.md section 6; a path without commas and plus signs).
+A policy alone keeps its tokens in fp16. Percentages are of the tokens of the text that is read.
 """
 from dataclasses import dataclass
 
@@ -16,7 +17,12 @@ class Mode:
     name: str
     codec: str | tuple[str, ...]  # one for all layers, or one each
     policy: str = ""  # canonical, "" for none
-    policy_text: str = ""  # as it was given: the canonical form can be longer than kvc_options.policy
+    policy_text: str = ""  # as it was given: the canonical form can be longer than kvc_options.policy; "" = policy
+
+    @property
+    def cache_policy(self) -> str:
+        """What a cache of this mode is given."""
+        return self.policy_text or self.policy
 
 
 def split_modes(text: str) -> list[str]:

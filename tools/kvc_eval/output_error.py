@@ -50,7 +50,7 @@ def output_errors(dump: Dump, mode: Mode, exact: list[np.ndarray], threads: int)
     prompt = dump.tokens - len(exact[0])
     error = [np.zeros(layer.q.shape[1]) for layer in dump.layers]
     options = codec_options(mode.codec, [layer.options() for layer in dump.layers])
-    with kvc.Cache(layers=len(dump.layers), policy=mode.policy_text, context_tokens=dump.tokens, threads=max(0, threads - 1),
+    with kvc.Cache(layers=len(dump.layers), policy=mode.cache_policy, context_tokens=dump.tokens, threads=max(0, threads - 1),
                    arena_growth=1, **options) as cache:
         sequence = cache.create_sequence(prompt_length=prompt)
         at = 0

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from .needles import DIGITS, NEEDLES
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -57,7 +59,9 @@ def recommend(report: dict, task: str, max_kl: float) -> dict:
     fitting = [candidate for candidate in candidates if not candidate["rejected"]]
     for candidate in fitting[1:]:
         candidate["rejected"] = f"more bits than {fitting[0]['name']}"
+    digits = report.get("needle_prompts", 0) * NEEDLES * DIGITS
     return {"task": task, "max_kl": max_kl, "needs_needle": needs.needle * whole if needs.needle else None, "reason": needs.reason,
+            "chance": math.sqrt(whole * (1 - whole) / digits) if needs.needle and digits else None, "needle_digits": digits,
             "chosen": fitting[0]["name"] if fitting else None, "candidates": candidates}
 
 
@@ -67,6 +71,8 @@ def recommend_lines(found: dict) -> list[str]:
     for one in found["candidates"]:
         digits = "   -" if one["needle"] is None else f"{one['needle']:.3f}"
         lines.append(f"  {one['name']:<24} {one['effective_bits']:6.2f} bits  KL {one['kl']:.6f}  needle {digits}  {one['rejected'] or 'chosen'}")
+    if found["chance"] is not None:
+        lines.append(f"  needles are {found['needle_digits']} digits: shares are uncertain by {found['chance']:.3f}; more --needles decide closer calls")
     lines.append(f"recommended: {found['chosen']}" if found["chosen"] else "no mode will do: allow a larger KL, or try modes of more bits")
     return lines
 
