@@ -232,7 +232,7 @@ KVC_API kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer*
 /* Creates a cache. layers = NULL, n_layers = 0: all layers as in options; otherwise n_layers must equal options->layers
  * and every element must say the same struct_size.
  * A calibration file is read here, in kvc_supports and in kvc_plan_compute, and not kept open; a layer's own codec goes before it.
- * The caller destroys it. NULL on failure (KVC_E_ARGUMENT, KVC_E_UNSUPPORTED, KVC_E_NO_MEMORY). */
+ * The caller destroys it. NULL on failure (KVC_E_ARGUMENT, KVC_E_UNSUPPORTED, KVC_E_NO_MEMORY, KVC_E_IO). */
 KVC_API kvc_cache* kvc_create(const kvc_options* options, const kvc_layer* layers, int64_t n_layers, kvc_error* err);
 /* Destroys the cache with its sequences and open steps. A call that still runs on another thread finishes first. */
 KVC_API kvc_status kvc_destroy(kvc_cache* cache, kvc_error* err);

@@ -2,8 +2,9 @@
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
-#include <memory>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 namespace kvc {
 namespace {
@@ -83,8 +84,38 @@ private:
     std::vector<CalibratedLayer> layers_;
 };
 
-struct FileCloser {
-    void operator()(std::FILE* file) const { std::fclose(file); }
+// A descriptor that no child process inherits, and that does not wait for whoever writes into a pipe.
+class ReadOnlyFile {
+public:
+    explicit ReadOnlyFile(const std::string& path) {
+        do {
+            descriptor_ = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        } while (descriptor_ < 0 && errno == EINTR);
+    }
+    ~ReadOnlyFile() {
+        if (descriptor_ >= 0) ::close(descriptor_);
+    }
+    ReadOnlyFile(const ReadOnlyFile&) = delete;
+    ReadOnlyFile& operator=(const ReadOnlyFile&) = delete;
+
+    int get() const { return descriptor_; }
+
+    // False with errno. A file that became shorter gives what is left.
+    bool read(std::string* out) const {
+        size_t done = 0;
+        while (done < out->size()) {
+            const ssize_t n = ::read(descriptor_, out->data() + done, out->size() - done);
+            if (n < 0 && errno == EINTR) continue;
+            if (n < 0) return false;
+            if (n == 0) break;
+            done += size_t(n);
+        }
+        out->resize(done);
+        return true;
+    }
+
+private:
+    int descriptor_;
 };
 
 }  // namespace
@@ -94,20 +125,18 @@ Result<std::vector<CalibratedLayer>> parse_calibration(std::string_view text, co
 }
 
 Result<std::vector<CalibratedLayer>> read_calibration(const std::string& path, int64_t layers) {
-    const std::string what = "calibration '" + path + "'";
-    // Asked before opening, which would wait for whoever writes into a pipe.
-    std::error_code fault;
-    const bool regular = std::filesystem::is_regular_file(path, fault);
-    if (fault) return fail(Code::argument, what, ": ", fault.message());
-    if (!regular) return fail(Code::argument, what, ": not a file");
-    const std::unique_ptr<std::FILE, FileCloser> file(std::fopen(path.c_str(), "rb"));
-    if (!file) return fail(Code::argument, what, ": ", std::strerror(errno));
-    std::string text(size_t(calibration_bytes_limit) + 1, '\0');
-    text.resize(std::fread(text.data(), 1, text.size(), file.get()));
-    if (std::ferror(file.get())) return fail(Code::argument, what, ": cannot be read");
-    if (int64_t(text.size()) > calibration_bytes_limit) {
-        return fail(Code::argument, what, ": longer than the ", calibration_bytes_limit, " bytes of any calibration");
+    const std::string what = "calibration '" + path + "': ";
+    const ReadOnlyFile file(path);
+    if (file.get() < 0) return fail(Code::io, what, std::strerror(errno));
+    struct stat facts = {};
+    if (::fstat(file.get(), &facts) != 0) return fail(Code::io, what, std::strerror(errno));
+    if (!S_ISREG(facts.st_mode)) return fail(Code::io, what, "it is no file");
+    if (facts.st_size > calibration_bytes_limit) {
+        return fail(Code::argument, what, int64_t(facts.st_size), " bytes, more than the ", calibration_bytes_limit,
+                    " of any calibration");
     }
+    std::string text(size_t(facts.st_size), '\0');
+    if (!file.read(&text)) return fail(Code::io, what, std::strerror(errno));
     return parse_calibration(text, path, layers);
 }
 

@@ -109,7 +109,7 @@ TEST_CASE("calibration: the file is read when the cache is made, and never again
     }
     CHECK(kvc_seq_create(cache, nullptr, nullptr) != 0);
     CHECK(kvc_destroy(cache, nullptr) == KVC_OK);
-    refused(options, KVC_E_ARGUMENT, "calibration '" + path + "': No such file");
+    refused(options, KVC_E_IO, "calibration '" + path + "': No such file");
 }
 
 TEST_CASE("calibration: a layer's own codec goes before the file's") {
@@ -183,14 +183,14 @@ TEST_CASE("calibration: every truncation of a file is refused") {
 TEST_CASE("calibration: what is no file, and a file of any size, are refused") {
     kvc_options options = small_options();
     set_codec(options, "@");
-    refused(options, KVC_E_ARGUMENT, "calibration '': No such file");
+    refused(options, KVC_E_IO, "calibration '': No such file");
     set_codec(options, "@/");
-    refused(options, KVC_E_ARGUMENT, "calibration '/': not a file");
+    refused(options, KVC_E_IO, "calibration '/': it is no file");
     set_codec(options, "@/dev/zero");
-    refused(options, KVC_E_ARGUMENT, "calibration '/dev/zero': not a file");
+    refused(options, KVC_E_IO, "calibration '/dev/zero': it is no file");
     const TemporaryFile large("kvc-calibration 1\n" + std::string(1 << 20, '#'));
     set_codec(options, "@" + large.path());
-    refused(options, KVC_E_ARGUMENT, "longer than the 1048576 bytes");
+    refused(options, KVC_E_ARGUMENT, "1048594 bytes, more than the 1048576 of any calibration");
     kvc_error error = empty_error();
     CHECK(kvc_codec_format(("@" + large.path()).c_str(), nullptr, 0, &error) == 0);
     CHECK(error.status == KVC_E_ARGUMENT);

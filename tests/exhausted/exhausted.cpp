@@ -1,6 +1,7 @@
 // Law: whichever allocation of host memory fails inside a call, the call answers KVC_E_NO_MEMORY and the cache is as it was.
 //
 // This program's malloc refuses the n-th request of a call, for n = 0, 1, 2 ... until the call succeeds.
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <doctest/doctest.h>
@@ -162,6 +163,19 @@ TEST_CASE("exhausted: every call of a session answers for every allocation that 
                 CHECK(x.stats().bound_bytes == 0);
                 CHECK(kvc_destroy(x.cache, nullptr) == KVC_OK);
             }
+}
+
+TEST_CASE("exhausted: a calibration file is read whole, or the call is refused") {
+    const std::string path = "kvc_exhausted_" + std::to_string(getpid()) + ".cal";
+    std::FILE* file = std::fopen(path.c_str(), "wb");
+    REQUIRE(file != nullptr);
+    REQUIRE(std::fputs("kvc-calibration 1\nlayer 0 k=int4.ch.g32.m8,v=int2.tok.rot.ls,window=64\nlayer 1 int8\nend 2\n", file) >= 0);
+    REQUIRE(std::fclose(file) == 0);
+    Exhausted x("@" + path, 0, 0);
+    CHECK(x.until_it_succeeds("supports", [&] { return kvc_supports(&x.options, nullptr, 0, &x.err) == KVC_OK; }) > 0);
+    CHECK(x.until_it_succeeds("create", [&] { return (x.cache = kvc_create(&x.options, nullptr, 0, &x.err)) != nullptr; }) > 0);
+    CHECK(kvc_destroy(x.cache, nullptr) == KVC_OK);
+    CHECK(unlink(path.c_str()) == 0);
 }
 
 namespace {

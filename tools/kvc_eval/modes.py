@@ -31,7 +31,7 @@ def split_modes(text: str) -> list[str]:
     for piece in (piece.strip() for piece in text.replace(";", ",").split(",")):
         if not piece:
             continue
-        continues = "=" in piece.split("+")[0].split(":")[0] and not piece.startswith("k=")
+        continues = "=" in piece.split("+")[0].split(":")[0] and not piece.startswith(("k=", "@"))
         if continues and modes:
             modes[-1] += "," + piece
         else:
