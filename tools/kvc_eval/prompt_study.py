@@ -54,7 +54,7 @@ def _follow(model, tokens, positions, evicted, expected, text, chunk, threads) -
     cache.close()
     plain = model.shape.fp16_bytes(len(tokens) - len(text))
     return {"name": "", "k_codec": "f16", "v_codec": "f16", "policy": "none", "codec_bits": codec_bits, "effective_bits": 16.0 * held / plain,
-            "bytes_cache": held, "ratio_vs_fp16": plain / held, **collected.summary(), "needle": None, "tokens_per_s": 0.0}
+            "bytes_cache": held, "ratio_vs_fp16": plain / held, **collected.summary(), "needle": None, "tokens_per_s": (len(positions) + len(text)) / reader.seconds}
 
 
 def _read(reader: Reader, tokens: np.ndarray, chunk: int) -> list[np.ndarray]:

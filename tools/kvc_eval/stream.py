@@ -2,6 +2,7 @@
 
 There is no exact cache to compare with, as the model itself breaks beyond its length; what counts is whether perplexity stays where it was.
 """
+import kvc
 import numpy as np
 
 from .compressed_cache import CompressedCache
@@ -9,14 +10,14 @@ from .evaluate import Reader
 from .metrics import Fidelity, ReferenceChunk
 from .model import Model
 
-IN_CACHE, INTERLEAVED = 1, 1  # kvc_positions, kvc_rope_pairs
 SINKS = 4
 LOGIT_ROWS = 128
 
 
 def stream_modes(newest: int) -> list[tuple[str, str, dict]]:
     """(name, policy, options of the cache)."""
-    return [("in-cache positions", f"streaming:{SINKS}+{newest}", dict(positions=IN_CACHE)),
+    in_cache = kvc.default_library().abi.value("kvc_positions", "KVC_POSITIONS_IN_CACHE")
+    return [("in-cache positions", f"streaming:{SINKS}+{newest}", dict(positions=in_cache)),
             ("true positions", f"streaming:{SINKS}+{newest}", {}),
             ("no sinks", f"streaming:{newest},sinks=0", {})]
 
@@ -34,7 +35,8 @@ def run_stream(model: Model, tokens: np.ndarray, newest: int, codec: str, width:
     results = []
     for name, policy, options in stream_modes(newest):
         if "positions" in options:
-            options |= dict(rope_theta=model.rope_base, rope_pairs=INTERLEAVED)
+            interleaved = kvc.default_library().abi.value("kvc_rope_pairs", "KVC_ROPE_INTERLEAVED")
+            options |= dict(rope_theta=model.rope_base, rope_pairs=interleaved)
         cache = CompressedCache(model.shape, codec, threads, policy, arena_growth=1, **options)
         reader, collected = Reader(model, cache, [cache.create_sequence(prompt_length=len(tokens))]), Fidelity()
         for first in range(0, len(tokens) - 1, chunk):
