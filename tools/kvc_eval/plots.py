@@ -5,6 +5,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # no display is needed
 from matplotlib import pyplot  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 SIZE = (5.6, 3.9)
 FLOOR = 1e-8  # a logarithmic axis has no place for the rounding noise around zero
@@ -89,10 +90,11 @@ def _heat_map(rows: list[list[float]], title: str, label: str, x: tuple, y: tupl
     figure.colorbar(image, ax=axes, label=label)
     axes.set_xlabel(x[0])
     axes.set_ylabel(y[0])
-    if x[1] is not None:
-        axes.set_xticks(range(len(x[1])), x[1])
-    if y[1] is not None:
-        axes.set_yticks(range(len(y[1])), y[1])
+    for axis, names in ((axes.xaxis, x[1]), (axes.yaxis, y[1])):
+        if names is None:
+            axis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            axis.set_ticks(range(len(names)), names)
     axes.set_title(title[:60], fontsize=10)
     return _svg(figure)
 
