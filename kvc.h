@@ -157,7 +157,7 @@ typedef struct kvc_options {
     int64_t q_heads;         /* a multiple of kv_heads, at most 16 times; 0 = kv_heads */
     int64_t k_dim, v_dim;    /* head dims, multiples of 16 up to 256; v_dim 0 = k_dim */
     int64_t sliding_window;  /* a query sees this many newest tokens, itself included; 0 = all */
-    char codec[128];         /* preset name, codec string, or "@FILE": a calibration, docs/FORMATS.md section 6; "" = "int4" */
+    char codec[128];         /* preset, codec string, ladder, or "@FILE": a calibration, docs/FORMATS.md section 6; "" = "int4" */
     char target[16];         /* kernel target to force, for tests; "" = the best one */
     int64_t arena_bytes;     /* size of the arena; or say arena_tokens, or hand over arena_block */
     int64_t arena_tokens;    /* instead: room for arena_sequences (0 = 1) sequences of so many tokens each, */
@@ -282,7 +282,8 @@ KVC_API kvc_status kvc_seq_prompt_set(kvc_cache* cache, kvc_seq seq, int64_t end
 /* Replaces the amount of the cache's policy for one sequence, from its next boundary on: tokens per layer and kv head, or bytes where
  * the policy counts bytes; 0 = the policy's own again. What was evicted stays evicted. */
 KVC_API kvc_status kvc_seq_budget_set(kvc_cache* cache, kvc_seq seq, int64_t budget, kvc_error* err);
-/* The most tokens that a step may add to a sequence: up to the next boundary of a policy that scores tokens, otherwise 2^40. */
+/* The most tokens that a step may add to a sequence: up to the next boundary of a policy that scores tokens or of a ladder with ages,
+ * otherwise 2^40. */
 KVC_API kvc_status kvc_seq_step_limit(const kvc_cache* cache, kvc_seq seq, int64_t* out, kvc_error* err);
 
 /* ---- Step ---- */
@@ -459,6 +460,42 @@ KVC_API kvc_status kvc_merge(kvc_cache* cache, kvc_seq seq, const int32_t* clust
 /* Tokens that each live token stands for: 1, or more where others joined it. They add up to the tokens appended, less what was dropped. */
 KVC_API kvc_status kvc_seq_read_counts(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
                                        kvc_error* err);
+
+/* ---- Precision ---- */
+
+/* A codec string can name a ladder: "int8/int4@4096/int2@16384" (docs/PRECISION.md). Pages begin at its first rung, number 0. Those
+ * whose newest token is an age (@) behind the end of the sequence go down by themselves at every 512th token, which no step may cross
+ * (kvc_seq_step_limit); any page goes down when kvc_step_down says so. Nothing is computed anew: the numbers that a page stands for are
+ * coded once more. Sinks, residual window and other sequences never change. */
+
+typedef struct kvc_step_down_options {
+    uint32_t struct_size;
+    int32_t rung;                   /* lowest rung that pages take; 0 = each layer's lowest */
+    int64_t layer_begin, layer_end; /* layers acted on; 0, 0 = all */
+    int64_t budget_bytes;           /* the sequence's record_bytes afterwards, at most; 0 = all pages go to `rung` */
+    int64_t recent;                 /* pages that hold one of so many newest tokens stay as they are */
+} kvc_step_down_options;
+
+typedef struct kvc_step_down_report {
+    uint32_t struct_size;
+    int32_t reserved;
+    int64_t pages;              /* stepped down, summed over layers and heads */
+    int64_t tokens_requantized; /* live tokens of those */
+    int64_t bytes_freed;        /* of the arena; below 0 if the old pages live on in forks */
+    int64_t record_bytes;       /* of the sequence now, as in kvc_seq_stats */
+} kvc_step_down_report;
+
+KVC_API kvc_status kvc_step_down_options_init(kvc_step_down_options* options, int64_t struct_size);
+/* Steps coded pages of a sequence down; options may be NULL, and so may the report. Within a budget the least valuable pages go first,
+ * those with the least attention mass per token where mass is kept, then the oldest, rung by rung; a budget that suffices changes
+ * nothing, one that all pages at `rung` exceed is KVC_E_ARGUMENT. The exact floor rises to the length if anything changed.
+ * KVC_E_UNSUPPORTED if none of the layers has a ladder; KVC_E_NO_MEMORY, and nothing has changed, if the arena has room neither for the
+ * new records beside the old ones nor for them in slabs that the old ones leave. */
+KVC_API kvc_status kvc_step_down(kvc_cache* cache, kvc_seq seq, const kvc_step_down_options* options, kvc_step_down_report* out,
+                                 kvc_error* err);
+/* The rung of the page of each live token; -1: sinks and tokens that are not coded yet. */
+KVC_API kvc_status kvc_seq_read_rungs(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
+                                      kvc_error* err);
 
 /* ---- Read-back ---- */
 

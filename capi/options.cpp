@@ -164,6 +164,8 @@ kvc_status kvc_plan_request_init(kvc_plan_request* request, int64_t struct_size)
 kvc_status kvc_seq_options_init(kvc_seq_options* options, int64_t struct_size) { return init(options, struct_size); }
 kvc_status kvc_step_options_init(kvc_step_options* options, int64_t struct_size) { return init(options, struct_size); }
 kvc_status kvc_attend_options_init(kvc_attend_options* options, int64_t struct_size) { return init(options, struct_size); }
+kvc_status kvc_step_down_options_init(kvc_step_down_options* options, int64_t struct_size) { return init(options, struct_size); }
+
 kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t struct_size) { return init(options, struct_size); }
 kvc_status kvc_prefix_options_init(kvc_prefix_options* options, int64_t struct_size) { return init(options, struct_size); }
 kvc_status kvc_merge_options_init(kvc_merge_options* options, int64_t struct_size) { return init(options, struct_size); }

@@ -6,7 +6,7 @@
 
 #include "capi/boundary.h"
 #include "core/backend/kernel_table.h"
-#include "core/codec/codec.h"
+#include "core/codec/ladder.h"
 #include "core/policy/spec.h"
 
 namespace kvc {
@@ -115,9 +115,9 @@ const char* kvc_preset_name(int64_t index) { return index < 0 || index >= preset
 int64_t kvc_codec_format(const char* codec, char* out, int64_t out_bytes, kvc_error* err) {
     return guard_value<int64_t>(err, 0, [&]() -> Result<int64_t> {
         if (!codec) return fail(Code::argument, "codec: NULL");
-        Result<CodecPair> pair = parse_codec(codec);
-        if (!pair.ok()) return pair.status();
-        return copy_text(format_codec(*pair), out, out_bytes);
+        Result<Ladder> ladder = parse_ladder(codec);
+        if (!ladder.ok()) return ladder.status();
+        return copy_text(format_ladder(*ladder), out, out_bytes);
     });
 }
 

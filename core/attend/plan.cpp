@@ -12,29 +12,31 @@ bool any_repacked(const std::vector<PageEntry>& coded) {
     return std::any_of(coded.begin(), coded.end(), [](const PageEntry& entry) { return entry.side != 0; });
 }
 
-// The part of page range [first, end) that lies within [low, high), as entries of a table that starts at page `table_first`.
+// The pages [first, end) of a table that starts at page `table_first`.
 struct Run {
     const PageEntry* entries;
     int64_t count;
     int64_t first_page;
 };
 
-Run run_of(const std::vector<PageEntry>& table, int64_t table_first, int64_t first, int64_t end) {
+Run run_of(const PageEntry* table, int64_t table_first, int64_t first, int64_t end) {
     first = std::max(first, table_first);
     if (end <= first) return {nullptr, 0, first};
-    return {table.data() + (first - table_first), end - first, first};
+    return {table + (first - table_first), end - first, first};
 }
 
 }  // namespace
 
-int64_t split_count(int64_t first_page, int64_t pages, bool prompt_class, bool apart) {
-    return (prompt_class ? 1 : std::max<int64_t>(1, ceil_div(pages, split_pages) - first_page / split_pages)) + (apart ? 1 : 0);
+int64_t split_count(int64_t first_page, int64_t pages, bool prompt_class, const SplitRule& split) {
+    const int64_t ranges = prompt_class ? 1 : std::max<int64_t>(1, ceil_div(pages, split_pages) - first_page / split_pages);
+    return ranges * split.rungs + (split.apart ? 1 : 0);
 }
 
 int64_t AttendScratch::bytes() const {
     return int64_t(tiles.capacity() * sizeof(QueryTile) + items.capacity() * sizeof(AttendItem) +
-                   (item_sequence.capacity() + item_head.capacity()) * sizeof(int64_t) +
-                   (states.capacity() + lse.capacity() + turned_q.capacity()) * sizeof(float) + item_turned.capacity());
+                   (item_sequence.capacity() + item_head.capacity() + item_entry.capacity()) * sizeof(int64_t) +
+                   (states.capacity() + lse.capacity() + turned_q.capacity()) * sizeof(float) + item_turned.capacity() +
+                   item_rung.capacity() + rung_tables.capacity() * sizeof(PageEntry) + rung_offset.capacity() * sizeof(int64_t));
 }
 
 // A tile ends after 64 positions, where the form of a page or the first page changes (each once in 64 positions), where the class
@@ -44,7 +46,7 @@ int64_t tiles_bound(const StepSequence& part) {
     return 3 * ceil_div(part.count, page_tokens) + 3 + observed;
 }
 
-void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, bool apart,
+void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, const SplitRule& split,
                 std::vector<QueryTile>& out) {
     out.clear();
     for (size_t b = 0; b < sequences.size(); b++) {
@@ -71,7 +73,7 @@ void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, s
                 last++;
             }
             tile.count = last + 1 - first;
-            tile.splits = split_count(tile.first_kept, rule.pages(last + 1), tile.prompt_class, apart);
+            tile.splits = split_count(tile.first_kept, rule.pages(last + 1), tile.prompt_class, split);
             out.push_back(tile);
             first = last + 1;
         }
@@ -103,6 +105,13 @@ TilePages tile_pages(const QueryTile& tile, const StepSequence& part, const Laye
     return {item, std::max(first_seen, tile.first_kept), rule.pages(tile.first + tile.count)};
 }
 
+// The coded pages of one rung.
+const PageEntry* coded_table(const HeadPages& head, int64_t b, int64_t head_index, int64_t rung, int64_t rungs,
+                             const AttendScratch& scratch) {
+    if (rungs == 1) return head.coded.data();
+    return scratch.rung_tables.data() + scratch.rung_offset[size_t(b)] + (head_index * rungs + rung) * int64_t(head.coded.size());
+}
+
 }  // namespace
 
 void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPages& pages, const LayerQuery& query, float* states,
@@ -120,17 +129,20 @@ void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPage
             const bool turned = query.turn_sinks && split == sinks_split;
             item.counts = head_pages.counts.data();
             item.n_counts = int64_t(head_pages.counts.size());
+            const int64_t range = split / query.rungs, rung = turned ? 0 : split % query.rungs;
             item.q = query.q + row * query.q_token_bytes + head * query.group * query.q_head_bytes;
             if (turned) item.q = scratch.turned_q.data() + (row * q_heads + head * query.group) * query.k_dim;
             item.sinks = split == sinks_split ? head_pages.sinks : 0;
             item.rope_gap = query.subtract_gap ? gap_behind_sinks(pages, size_t(head), rule, sequence.length, tile.first_kept) : 0;
-            const int64_t split_low = tile.prompt_class ? 0 : (tile.first_split + split) * split_pages;
+            const int64_t split_low = tile.prompt_class ? 0 : (tile.first_split + range) * split_pages;
             const int64_t low = std::max(common.first_page, split_low);
             const int64_t high = turned ? 0 : tile.prompt_class ? common.end_page : std::min(common.end_page, split_low + split_pages);
             const int64_t coded_low =
                 common.first_page > 0 && any_repacked(head_pages.coded) ? std::max(split_low, tile.first_kept) : low;
-            const Run coded = run_of(head_pages.coded, pages.state.first_coded, coded_low, std::min(high, tile.boundary));
-            const Run window = run_of(head_pages.window, pages.state.first_window, std::max(low, tile.boundary), high);
+            const PageEntry* const table = coded_table(head_pages, tile.b, head, rung, query.rungs, scratch);
+            const Run coded = run_of(table, pages.state.first_coded, coded_low, std::min(high, tile.boundary));
+            const Run window =
+                run_of(head_pages.window.data(), pages.state.first_window, std::max(low, tile.boundary), rung == 0 ? high : 0);
             item.coded = coded.entries;
             item.n_coded = coded.count;
             item.coded_position = sequence.first_position + rule.page_start(coded.first_page);
@@ -142,6 +154,8 @@ void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPage
             scratch.item_sequence.push_back(tile.b);
             scratch.item_head.push_back(head);
             scratch.item_turned.push_back(turned);
+            scratch.item_rung.push_back(uint8_t(rung));
+            scratch.item_entry.push_back(coded.entries ? coded.entries - table : 0);
         }
     }
 }

@@ -57,19 +57,29 @@ struct AttendScratch {
     std::vector<AttendItem> items;
     std::vector<int64_t> item_sequence, item_head;  // of each item
     std::vector<uint8_t> item_turned;               // 1: its queries are turned_q
-    std::vector<float> turned_q;                    // [tokens][q_heads][k_dim], for in-cache positions
+    std::vector<uint8_t> item_rung;                 // the form of its coded pages
+    std::vector<int64_t> item_entry;                // of the head's coded pages, the first in the item
+    // Of layers with a ladder: per sequence, kv head and rung the head's coded pages, those of other rungs left out.
+    std::vector<PageEntry> rung_tables;
+    std::vector<int64_t> rung_offset;  // of each sequence
+    std::vector<float> turned_q;       // [tokens][q_heads][k_dim], for in-cache positions
     std::vector<float> states;
     std::vector<float> lse;  // [tokens][q_heads], for mass
 
     int64_t bytes() const;
 };
 
-// The tiles of all sequences, in order. `prompt` = false puts every query into the decode class.
-// `apart` = the sinks are a split of their own, the last.
-void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, bool apart,
+// How the pages of a tile are split beyond their number.
+struct SplitRule {
+    bool apart = false;  // the sinks are a split of their own, the last
+    int64_t rungs = 1;   // each range of pages is split by the form of its coded pages
+};
+
+// The tiles of all sequences, in order. `strict` puts every query into the decode class.
+void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, const SplitRule& split,
                 std::vector<QueryTile>& out);
 // Splits of a tile that sees pages first_page .. pages - 1.
-int64_t split_count(int64_t first_page, int64_t pages, bool prompt_class, bool apart);
+int64_t split_count(int64_t first_page, int64_t pages, bool prompt_class, const SplitRule& split);
 // An upper bound on the tiles of a sequence's part.
 int64_t tiles_bound(const StepSequence& part);
 
@@ -85,6 +95,7 @@ struct LayerQuery {
     // In-cache positions. Of keys after RoPE the sinks are an item of their own, whose queries are turned back by the gap (turn_sinks);
     // of keys before RoPE the kernel subtracts it (subtract_gap).
     bool turn_sinks, subtract_gap;
+    int64_t rungs;
 };
 
 // The items of one tile, for all kv heads and splits; states is the round's buffer.

@@ -1,5 +1,6 @@
 // Attend: tiles of queries against pages, in rounds that fit the scratch; then merge, write and, on request, mass.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "core/attend/positions.h"
@@ -13,25 +14,48 @@ struct Step::AttendCall {
     size_t layer;
     const Layer& shape;
     const AttendRequest& request;
-    AttendParams params;
-    AttendParams turned_params;  // of items whose queries are turned_q
+    std::array<AttendParams, rung_limit> params;  // of each rung
+    AttendParams turned_params;                   // of items whose queries are turned_q
     LayerQuery query;
     BufferLayout out;
     const float* sink_logits;  // [q_heads] or nullptr
 };
+
+const AttendParams& Step::params_of(const AttendCall& call, size_t item) const {
+    return attend_.item_turned[item] ? call.turned_params : call.params[attend_.item_rung[item]];
+}
+
+// The coded pages of a layer with a ladder, sorted by their forms: kernels read one form at a time.
+void Step::sort_rungs(const AttendCall& call) {
+    const int64_t rungs = call.shape.rungs();
+    if (rungs == 1) return;
+    size_t at = 0;
+    for (size_t b = 0; b < sequences_.size(); b++) {
+        attend_.rung_offset[b] = int64_t(at);
+        for (const HeadPages& head : sequences_[b].sequence->layers[call.layer].heads) {
+            for (int64_t rung = 0; rung < rungs; rung++) {
+                for (const PageEntry& entry : head.coded) {
+                    const bool here = entry.record && cache_.rung_of(call.layer, entry.record) == rung;
+                    attend_.rung_tables[at++] = here ? entry : PageEntry{};
+                }
+            }
+        }
+    }
+}
 
 void Step::attend_round(const AttendCall& call, std::span<const QueryTile> tiles) {
     attend_.items.clear();
     attend_.item_sequence.clear();
     attend_.item_head.clear();
     attend_.item_turned.clear();
+    attend_.item_rung.clear();
+    attend_.item_entry.clear();
     for (const QueryTile& tile : tiles) {
         const StepSequence& part = sequences_[size_t(tile.b)];
         plan_items(tile, part, part.sequence->layers[call.layer], call.query, attend_.states.data(), attend_);
     }
     auto job = [&](int64_t i, std::byte* scratch) {
-        const AttendParams& params = attend_.item_turned[size_t(i)] ? call.turned_params : call.params;
-        cache_.kernels_->attend(params, attend_.items[size_t(i)], scratch);
+        cache_.kernels_->attend(params_of(call, size_t(i)), attend_.items[size_t(i)], scratch);
     };
     cache_.pool_->run(int64_t(attend_.items.size()), scratch_, job);
     finish_rows(call, tiles);
@@ -48,7 +72,7 @@ void Step::turn_sink_queries(const AttendCall& call, const Rope& rope) {
         for (int64_t h = 0; h < q_heads; h++) {
             const int64_t gap = gap_behind_sinks(pages, size_t(h / group), call.shape.rule, part.sequence->length, tile.first_kept);
             const std::byte* q = call.query.q + row * call.query.q_token_bytes + h * call.query.q_head_bytes;
-            turn_queries(rope, gap, q, call.params.q_dtype, call.params.q_token_stride, tile.count, k_dim,
+            turn_queries(rope, gap, q, call.params[0].q_dtype, call.params[0].q_token_stride, tile.count, k_dim,
                          attend_.turned_q.data() + (row * q_heads + h) * k_dim, q_heads * k_dim);
         }
     }
@@ -101,9 +125,9 @@ void Step::add_mass(const AttendCall& call) {
             item.lse = attend_.lse.data() + (part.first_row + first) * q_heads + i % kv_heads * call.shape.group();
             item.lse_token_stride = q_heads;
             item.sinks = mass.sinks.data();
-            item.coded = item.item.n_coded ? mass.coded.data() + (item.item.coded - head.coded.data()) * page_tokens : nullptr;
+            item.coded = item.item.n_coded ? mass.coded.data() + attend_.item_entry[j] * page_tokens : nullptr;
             item.window = item.item.n_window ? mass.window.data() + (item.item.window - head.window.data()) * page_tokens : nullptr;
-            cache_.kernels_->mass(attend_.item_turned[j] ? call.turned_params : call.params, item, scratch);
+            cache_.kernels_->mass(params_of(call, j), item, scratch);
         }
     };
     cache_.pool_->run(int64_t(sequences_.size()) * kv_heads, scratch_, job);
@@ -166,18 +190,22 @@ Status Step::attend(int64_t layer, const AttendRequest& request) {
     const RopeConfig& turning = cache_.rope_;
     const Rope rope = {shape.rope_frequencies.data(), int(shape.rope_frequencies.size() * 2), turning.interleaved};
     const bool turn_sinks = turning.in_cache && !turning.keys_before;
-    call.params = {&shape.format,
-                   cache_.arena_->view(),
-                   q.dtype,
-                   q.token_stride,
-                   q.head_stride,
-                   group,
-                   scale,
-                   request.soft_cap,
-                   sliding,
-                   request.causal_offset,
-                   turning.keys_before ? &rope : nullptr};
-    call.turned_params = call.params;
+    call.params[0] = {&shape.format,
+                      cache_.arena_->view(),
+                      q.dtype,
+                      q.token_stride,
+                      q.head_stride,
+                      group,
+                      scale,
+                      request.soft_cap,
+                      sliding,
+                      request.causal_offset,
+                      turning.keys_before ? &rope : nullptr};
+    for (int64_t r = 1; r < shape.rungs(); r++) {
+        call.params[size_t(r)] = call.params[0];
+        call.params[size_t(r)].format = &shape.rung(r);
+    }
+    call.turned_params = call.params[0];
     call.turned_params.q_dtype = Dtype::f32;
     call.turned_params.q_head_stride = k_dim;
     call.turned_params.q_token_stride = k_dim * shape.q_heads;
@@ -191,9 +219,11 @@ Status Step::attend(int64_t layer, const AttendRequest& request) {
                   q.token_stride * bytes_of(q.dtype),
                   q.head_stride * bytes_of(q.dtype),
                   turn_sinks,
-                  turning.keys_before && turning.in_cache};
+                  turning.keys_before && turning.in_cache,
+                  shape.rungs()};
     if (turning.keys_before) cache_.counters_.slow_calls++;
-    plan_tiles(sequences_, shape.rule, call.layer, options_.strict, turn_sinks, attend_.tiles);
+    plan_tiles(sequences_, shape.rule, call.layer, options_.strict, {turn_sinks, shape.rungs()}, attend_.tiles);
+    sort_rungs(call);
     if (turn_sinks) turn_sink_queries(call, rope);
     run_rounds(call);
     if (cache_.policy_ && cache_.policy_.policy->traits.queries) observe_queries(size_t(layer), request.q, q);

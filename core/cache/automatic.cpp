@@ -72,7 +72,8 @@ Status Cache::set_budget(int64_t id, int64_t amount) {
 }
 
 int64_t Cache::step_limit_of(const Sequence& sequence) const {
-    return policy_.has_boundaries() ? policy_.every - sequence.length % policy_.every : step_tokens_limit;
+    const int64_t ages = has_ages_ ? age_period - sequence.length % age_period : step_tokens_limit;
+    return policy_.has_boundaries() ? std::min(ages, policy_.every - sequence.length % policy_.every) : ages;
 }
 
 Result<int64_t> Cache::step_limit(int64_t id) const {
@@ -97,24 +98,26 @@ void Cache::act_after_commit(Sequence& sequence) {
     const bool at_boundary = policy_.has_boundaries() && sequence.length % policy_.every == 0;
     const bool at_commit = policy_ && policy_.acting == Acting::commit;
     const auto over = [&](const LayerPages& pages) { return pages.budget > 0 && sequence.length > pages.budget; };
-    if ((!at_boundary && !at_commit) || !std::any_of(sequence.layers.begin(), sequence.layers.end(), over)) return;
-    sequence.overdue = true;
+    if ((at_boundary || at_commit) && std::any_of(sequence.layers.begin(), sequence.layers.end(), over)) sequence.overdue = true;
     try {
-        (void)settle_overdue(sequence);
+        if (settle_overdue(sequence).ok()) (void)settle_ages(sequence);
     } catch (const std::bad_alloc&) {
-        // The sequence stays overdue: the next begin tries again and says so if it cannot.
+        // The sequence stays overdue, or at its boundary: the next begin tries again and says so if it cannot.
     }
 }
 
 Status Step::check_policy(const StepSequence& part) const {
     const PolicySpec& policy = cache_.policy_;
-    if (!policy) return {};
-    if (options_.partial_commit && policy.policy->needs_attend()) {
+    if (policy && options_.partial_commit && policy.policy->needs_attend()) {
         return fail(Code::argument, "step: policy ", policy.policy->name,
                     " and partial_commit exclude each other (rejected queries would leave traces)");
     }
     const int64_t limit = cache_.step_limit_of(*part.sequence);
     if (part.count <= limit) return {};
+    if (!policy.has_boundaries()) {
+        return fail(Code::argument, "step: ", part.count, " tokens of sequence ", part.id,
+                    " cross a boundary at which pages step down by age, after ", limit, " more tokens (kvc_seq_step_limit)");
+    }
     return fail(Code::argument, "step: ", part.count, " tokens of sequence ", part.id, " cross a boundary of policy ",
                 policy.policy->name, ", which acts after ", limit, " more tokens (kvc_seq_step_limit)");
 }

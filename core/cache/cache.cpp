@@ -31,6 +31,7 @@ Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
 
     std::shared_ptr<Cache> cache(new Cache);
     cache->layers_ = std::move(parts->layers);
+    cache->has_ages_ = has_ages(cache->layers_);
     cache->kernels_ = parts->kernels;
     cache->arena_ = std::move(*arena);
     cache->saturate_ = config.saturate;
@@ -46,8 +47,11 @@ Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
         cache->classes_.push_back({cache->arena_->class_of(format.sink_bytes), cache->arena_->class_of(format.window_bytes),
                                    cache->arena_->class_of(format.code_bytes)});
         // Kernels want so much per thread; append rehearses into a 16-bit record.
-        const int64_t kernel_bytes = cache->kernels_->scratch_bytes(format, layer.group(), page_tokens);
-        cache->thread_scratch_bytes_ = std::max({cache->thread_scratch_bytes_, kernel_bytes, format.window_bytes});
+        cache->thread_scratch_bytes_ = std::max(cache->thread_scratch_bytes_, format.window_bytes);
+        for (int64_t r = 0; r < layer.rungs(); r++) {
+            const int64_t kernel_bytes = cache->kernels_->scratch_bytes(layer.rung(r), layer.group(), page_tokens);
+            cache->thread_scratch_bytes_ = std::max(cache->thread_scratch_bytes_, kernel_bytes);
+        }
     }
     cache->pool_ = ThreadPool::start(config.threads, cache->thread_scratch_bytes_);
     return cache;

@@ -21,6 +21,7 @@
 namespace kvc {
 
 class Step;
+class StepDown;
 struct StepOptions;
 struct SnapshotDraft;
 
@@ -47,6 +48,17 @@ struct EvictRequest {
 
 struct EvictReport {
     int64_t tokens_evicted = 0, records_freed = 0, bytes_freed = 0, tokens_repacked = 0, tokens_merged = 0;
+};
+
+struct StepDownRequest {
+    int64_t rung = 0;                        // 0: the lowest
+    int64_t layer_begin = 0, layer_end = 0;  // 0, 0: all
+    int64_t budget_bytes = 0;                // of the sequence's records; 0: all pages go down to the rung
+    int64_t recent = 0;                      // pages with one of the newest tokens stay
+};
+
+struct StepDownReport {
+    int64_t pages = 0, tokens_requantized = 0, bytes_freed = 0, record_bytes = 0;
 };
 
 struct CacheStats {
@@ -102,6 +114,10 @@ public:
     Result<EvictReport> evict(int64_t id, const EvictRequest& request);
     // Folds tokens into others as the caller's clusters say.
     Result<EvictReport> merge(int64_t id, const EvictRequest& request);
+    // Coded pages take lower rungs of their ladders (step_down.cpp).
+    Result<StepDownReport> step_down(int64_t id, const StepDownRequest& request);
+    // The rung of each live token's page; -1: 16 bits, not coded yet.
+    Result<std::vector<int64_t>> read_rungs(int64_t id, int64_t layer, int64_t head) const;
     // Replaces the policy's amount for one sequence, from now on; 0: the policy's own.
     Status set_budget(int64_t id, int64_t amount);
     // Tokens that one step may add to the sequence.
@@ -138,6 +154,7 @@ public:
 private:
     friend class Step;
     friend class Evictor;
+    friend class StepDown;
     friend class SnapshotWriter;
 
     struct SequenceSlot {
@@ -185,6 +202,10 @@ private:
     int64_t step_limit_of(const Sequence& sequence) const;
     Result<EvictReport> run_eviction(Sequence& sequence, const EvictRequest& request);
     Status settle_overdue(Sequence& sequence);
+    Result<StepDownReport> run_step_down(Sequence& sequence, const std::function<Status(StepDown&)>& plan);
+    // At a boundary: pages that have grown old take their rung. Does nothing where it has been done.
+    Status settle_ages(Sequence& sequence);
+    int64_t record_bytes(const Sequence& sequence) const;
     // After a commit; what cannot be done now is done, or refused, by the next begin.
     void act_after_commit(Sequence& sequence);
 
@@ -200,6 +221,7 @@ private:
     // cut(), after compaction and at the cost of prefix entries (but `keep`) where the arena is full.
     std::unique_ptr<Sequence> cut_making_room(const Sequence& source, int64_t length, bool take, const PrefixEntry* keep);
     bool cut_head(size_t layer, const Sequence& source, size_t head, int64_t length, bool take, LayerPages& out);
+    bool is_16_bit_page(size_t layer, const PageEntry& entry, bool coded) const;
     bool cut_page(size_t layer, const Sequence& sequence, const PageEntry& source, bool coded, int64_t page, int64_t length, bool take,
                   PageEntry* out);
     RecordId own(RecordId source, int size_class, bool take);
@@ -250,7 +272,14 @@ private:
     void read_rows(size_t layer, Part part, std::span<const LiveToken> tokens, float* out) const;
     // Index of the token in a slot of a page that starts at index page_start.
     int64_t token_index(const Sequence& sequence, const PageEntry& entry, int64_t page_start, int64_t slot) const;
-    int64_t record_bytes_of(size_t layer, KernelTable::Form form) const;
+    // The rung of a coded page's record, and what its bytes are.
+    int64_t rung_of(size_t layer, RecordId record) const {
+        const Layer& shape = layers_[layer];
+        return shape.lower.empty() ? 0 : shape.rung_of_bytes(arena_->record_bytes(arena_->class_of_record(record)));
+    }
+    const LayerFormat& format_of(size_t layer, KernelTable::Form form, RecordId record) const {
+        return layers_[layer].rung(form == KernelTable::Form::codes ? rung_of(layer, record) : 0);
+    }
 
     std::vector<Layer> layers_;
     std::vector<LayerClasses> classes_;
@@ -260,6 +289,7 @@ private:
     bool saturate_ = false;
     RopeConfig rope_;
     PolicySpec policy_;
+    bool has_ages_ = false;  // some layer's pages step down by age
     int64_t context_tokens_ = 0;
     std::unique_ptr<Arena> arena_;
     std::unique_ptr<ThreadPool, ThreadPool::Release> pool_;

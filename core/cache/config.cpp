@@ -52,6 +52,32 @@ Status make_rope(const RopeConfig& rope, const LayerConfig& config, int64_t inde
     return {};
 }
 
+// The other rungs of a ladder. Sinks and window are the same in all, and so is the basis: 16-bit parts take that of the codes to come.
+Status make_lower_rungs(const Ladder& ladder, Layer* layer) {
+    for (size_t r = 1; r < ladder.rungs.size(); r++) {
+        CodecPair pair = ladder.rungs[r];
+        pair.sinks = layer->rule.sinks;
+        Result<LayerFormat> format = make_format(pair, layer->format.k_dim, layer->format.v_dim);
+        if (!format.ok()) return format.status();
+        const int64_t above = layer->rung(int64_t(r) - 1).code_bytes;
+        if (format->code_bytes >= above) {
+            return fail(Code::unsupported, "codec: rung ", int64_t(r), " of the ladder takes ", format->code_bytes,
+                        " bytes a page, not less than the ", above, " of the rung above it");
+        }
+        layer->lower.push_back(*format);
+        layer->ages.push_back(ladder.ages[r]);
+    }
+    for (const auto part : {&CodecPair::k, &CodecPair::v}) {
+        bool rotated = (layer->format.codec.*part).rotate;
+        for (const LayerFormat& format : layer->lower)
+            rotated |= (format.codec.*part).rotate;
+        (layer->format.codec.*part).rotate = rotated;
+        for (LayerFormat& format : layer->lower)
+            (format.codec.*part).rotate = rotated;
+    }
+    return {};
+}
+
 Result<Layer> make_layer(const CacheConfig& cache, const PolicySpec& policy, int64_t index) {
     const LayerConfig& config = cache.layers[size_t(index)];
     KVC_TRY(check_range("kv_heads", index, config.kv_heads, 1, head_limit));
@@ -63,10 +89,11 @@ Result<Layer> make_layer(const CacheConfig& cache, const PolicySpec& policy, int
     KVC_TRY(check_dim("k_dim", index, config.k_dim));
     KVC_TRY(check_dim("v_dim", index, config.v_dim));
     KVC_TRY(check_range("sliding_window", index, config.sliding_window, 0, sliding_limit));
-    Result<CodecPair> codec = parse_codec(config.codec);
+    Result<Ladder> ladder = parse_ladder(config.codec);
     const std::string origin = config.codec_origin.empty() ? "" : config.codec_origin + ": ";
-    if (!codec.ok()) return fail(codec.status().code, origin, "layer ", index, ": ", codec.status().message);
+    if (!ladder.ok()) return fail(ladder.status().code, origin, "layer ", index, ": ", ladder.status().message);
     const bool policy_acts = policy && config.sliding_window == 0;
+    CodecPair* const codec = ladder->rungs.data();
     if (policy_acts) codec->sinks = std::max(codec->sinks, policy.sinks);
     Result<LayerFormat> format = make_format(*codec, config.k_dim, config.v_dim);
     if (!format.ok()) return fail(format.status().code, origin, "layer ", index, ": ", format.status().message);
@@ -80,6 +107,8 @@ Result<Layer> make_layer(const CacheConfig& cache, const PolicySpec& policy, int
     layer.rule.sliding_window = config.sliding_window;
     layer.rule.lossless = format->lossless;
     layer.policy_acts = policy_acts;
+    if (Status lower = make_lower_rungs(*ladder, &layer); !lower.ok())
+        return fail(lower.code, origin, "layer ", index, ": ", lower.message);
     KVC_TRY(make_rope(cache.rope, config, index, &layer));
     return layer;
 }
@@ -122,6 +151,8 @@ std::vector<int64_t> record_sizes(const std::vector<Layer>& layers) {
     for (const Layer& layer : layers) {
         for (int64_t bytes : {layer.format.sink_bytes, layer.format.window_bytes, layer.format.code_bytes})
             sizes.push_back(bytes);
+        for (const LayerFormat& format : layer.lower)
+            sizes.push_back(format.code_bytes);
     }
     return sizes;
 }
@@ -136,10 +167,13 @@ Status check_kernels(const KernelTable& table, const RopeConfig& rope, const std
         return fail(Code::unsupported, "target ", table.name, " has no kernels for keys before RoPE");
     }
     for (size_t i = 0; i < layers.size(); i++) {
-        const char* reason = table.unsupported ? table.unsupported(layers[i].format) : nullptr;
-        if (!reason) continue;
-        return fail(Code::unsupported, "target ", table.name, " does not serve layer ", int64_t(i), " (",
-                    format_codec(layers[i].format.codec), "): ", reason);
+        for (int64_t r = 0; r < layers[i].rungs(); r++) {
+            const LayerFormat& format = layers[i].rung(r);
+            const char* reason = table.unsupported ? table.unsupported(format) : nullptr;
+            if (!reason) continue;
+            return fail(Code::unsupported, "target ", table.name, " does not serve layer ", int64_t(i), " (",
+                        format_codec(format.codec), "): ", reason);
+        }
     }
     return {};
 }
@@ -161,6 +195,30 @@ Result<const KernelTable*> choose_kernels(const CacheConfig& config, const std::
         return fail(Code::unsupported, "target \"", config.target, "\" does not run on this machine (those that do: ", names, ")");
     }
     return fail(refused.code, refused.message, "; targets that do: ", serving.empty() ? "none" : serving);
+}
+
+int64_t pages_of_age(const Layer& layer, int64_t rung, int64_t boundary) {
+    const int64_t age = layer.ages[size_t(rung - 1)];
+    if (age == 0) return 0;
+    // A page is as old as its newest token.
+    const int64_t pages = std::max<int64_t>(0, boundary - age - layer.rule.sinks) / page_tokens;
+    return std::min(pages, layer.rule.first_fp16_page(boundary));
+}
+
+bool has_ages(const std::vector<Layer>& layers) {
+    const auto grows_old = [](const Layer& layer) {
+        return std::any_of(layer.ages.begin(), layer.ages.end(), [](int64_t age) { return age > 0; });
+    };
+    return std::any_of(layers.begin(), layers.end(), grows_old);
+}
+
+Ladder ladder_of(const Layer& layer) {
+    Ladder ladder = {{layer.format.codec}, {0}};
+    for (size_t r = 0; r < layer.lower.size(); r++) {
+        ladder.rungs.push_back(layer.lower[r].codec);
+        ladder.ages.push_back(layer.ages[r]);
+    }
+    return ladder;
 }
 
 }  // namespace kvc

@@ -6,6 +6,7 @@
 
 #include "core/backend/kernel_table.h"
 #include "core/codec/format.h"
+#include "core/codec/ladder.h"
 #include "core/policy/spec.h"
 #include "core/store/arena.h"
 #include "core/store/page_rule.h"
@@ -51,9 +52,29 @@ struct Layer {
     int64_t kv_heads = 0, q_heads = 0;
     std::vector<double> rope_frequencies;  // empty: nothing turns inside kvc
     bool policy_acts = false;              // layers with a sliding window are bounded already and left alone
+    // Forms that coded pages can be stepped down to, each with smaller records than the one before; `format` is rung 0.
+    std::vector<LayerFormat> lower;
+    std::vector<int64_t> ages;  // of each of them: tokens behind the newest one; 0: by hand only
 
     int64_t group() const { return q_heads / kv_heads; }
+    int64_t rungs() const { return int64_t(lower.size()) + 1; }
+    const LayerFormat& rung(int64_t r) const { return r == 0 ? format : lower[size_t(r - 1)]; }
+    // Which rung a coded page's record is of: their sizes differ.
+    int64_t rung_of_bytes(int64_t record_bytes) const {
+        int64_t r = int64_t(lower.size());
+        while (r > 0 && lower[size_t(r - 1)].code_bytes != record_bytes)
+            r--;
+        return r;
+    }
 };
+
+// Pages grow old at boundaries of so many tokens, by position, so that no cut of a stream changes what is stored.
+constexpr int64_t age_period = 512;
+// Pages, from page 0 on, that are old enough for that rung (from 1 on) at a boundary.
+int64_t pages_of_age(const Layer& layer, int64_t rung, int64_t boundary);
+bool has_ages(const std::vector<Layer>& layers);
+// What the layer's codec string says in full, with the sinks that are in force.
+Ladder ladder_of(const Layer& layer);
 
 // A frequency beyond this is refused, so that no angle overflows at any position.
 constexpr double rope_frequency_limit = 1e9;

@@ -82,6 +82,11 @@ RecordId Cache::own(RecordId source, int size_class, bool take) {
 }
 
 // The page that a cut goes through, as a 16-bit page: its slots at or above the cut are free again. `coded`: only its codes are held.
+// Whether the page's record is one of 16 bits; a coded page of a lossless codec is, until it is stepped down.
+bool Cache::is_16_bit_page(size_t layer, const PageEntry& entry, bool coded) const {
+    return !coded || (layers_[layer].rule.lossless && rung_of(layer, entry.record) == 0);
+}
+
 bool Cache::cut_page(size_t layer, const Sequence& sequence, const PageEntry& source, bool coded, int64_t page, int64_t length,
                      bool take, PageEntry* out) {
     const LayerFormat& format = layers_[layer].format;
@@ -90,7 +95,7 @@ bool Cache::cut_page(size_t layer, const Sequence& sequence, const PageEntry& so
     const int64_t start = rule.page_start(page);
     const int64_t slots = std::min<int64_t>(page_tokens, length - start);
     const uint64_t free_slots = slots < page_tokens ? all_live << slots : 0;
-    if (source.record && !source.side && (!coded || rule.lossless)) {
+    if (source.record && !source.side && is_16_bit_page(layer, source, coded)) {
         out->record = own(source.record, window_class, take);
         out->live = source.live | free_slots;
         return out->record != 0;
@@ -100,7 +105,10 @@ bool Cache::cut_page(size_t layer, const Sequence& sequence, const PageEntry& so
     std::vector<float> page_k(k.size()), page_v(v.size());
     out->record = arena_->allocate(window_class);
     if (!out->record) return false;
-    if (source.record) kernels_->read(format, KernelTable::Form::codes, arena_->data(source.record), k.data(), v.data());
+    if (source.record) {
+        kernels_->read(format_of(layer, KernelTable::Form::codes, source.record), KernelTable::Form::codes, arena_->data(source.record),
+                       k.data(), v.data());
+    }
     uint64_t live = 0;
     for (int64_t t = 0; t < page_tokens && source.record; t++) {
         if (!(source.live >> t & 1)) continue;
@@ -200,7 +208,7 @@ std::vector<int64_t> Cache::cut_needs(const Sequence& source, int64_t length, bo
                 const std::vector<PageEntry>& table = coded ? head.coded : head.window;
                 const int64_t first = coded ? pages.state.first_coded : pages.state.first_window;
                 const PageEntry entry = page < first ? PageEntry{} : table[size_t(page - first)];
-                const bool as_it_is = entry.record && !entry.side && (!coded || rule.lossless);
+                const bool as_it_is = entry.record && !entry.side && is_16_bit_page(i, entry, coded);
                 if (!as_it_is || copied(entry.record)) needs[size_t(classes_[i].window)]++;
             }
         }

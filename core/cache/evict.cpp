@@ -137,13 +137,10 @@ Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const
 RepackInput Evictor::repack_input(const HeadEviction& eviction, std::span<const FoldedToken> folded) const {
     const LayerPages& pages = sequence_.layers[eviction.layer];
     const Layer& layer = cache_.layers_[eviction.layer];
-    return {*cache_.kernels_,
-            *cache_.arena_,
-            layer.format,
-            pages.heads[eviction.head].coded,
-            eviction.live,
-            sequence_.first_position + layer.rule.page_start(pages.state.first_coded),
-            folded};
+    return {*cache_.kernels_, *cache_.arena_,
+            layer.format,     pages.heads[eviction.head].coded,
+            eviction.live,    sequence_.first_position + layer.rule.page_start(pages.state.first_coded),
+            folded,           layer.lower};
 }
 
 void Evictor::plan_repacking(HeadEviction* eviction, std::span<const FoldedToken> folded) const {
@@ -167,17 +164,21 @@ RecordId Evictor::take_side(const std::vector<PageEntry>& coded, const RepackPla
     return arena.allocate(cache_.side_class_);
 }
 
+int Evictor::repack_class(const HeadEviction& eviction) const {
+    return cache_.arena_->class_of(cache_.layers_[eviction.layer].rung(eviction.repack.rung).code_bytes);
+}
+
 // New records for repacked pages: one of the pages they replace where it is private, otherwise from the arena.
 Status Evictor::acquire() {
     Arena& arena = *cache_.arena_;
     for (HeadEviction& eviction : heads_) {
         const std::vector<PageEntry>& coded = sequence_.layers[eviction.layer].heads[eviction.head].coded;
-        const int record_class = arena.class_of(cache_.record_bytes_of(eviction.layer, KernelTable::Form::codes));
+        const int record_class = repack_class(eviction);
         size_t next = 0, next_side = 0;
         for (RepackedPage& page : eviction.repack.pages) {
             while (next < eviction.repack.sources.size() && !page.record) {
                 const RecordId source = coded[eviction.repack.sources[next++]].record;
-                if (arena.shared(source)) continue;
+                if (arena.shared(source) || arena.class_of_record(source) != record_class) continue;
                 arena.retain(source);
                 page.record = source;
             }
@@ -201,15 +202,14 @@ std::vector<int64_t> Evictor::needs() const {
         const std::vector<PageEntry>& coded = sequence_.layers[eviction.layer].heads[eviction.head].coded;
         int64_t records = int64_t(eviction.repack.pages.size()), sides = records;
         for (size_t e : eviction.repack.sources) {
-            if (!arena.shared(coded[e].record)) records--;
+            if (!arena.shared(coded[e].record) && arena.class_of_record(coded[e].record) == repack_class(eviction)) records--;
             if (coded[e].side && !arena.shared(coded[e].side)) sides--;
         }
-        needs[size_t(arena.class_of(cache_.record_bytes_of(eviction.layer, KernelTable::Form::codes)))] +=
-            std::max<int64_t>(0, records);
+        needs[size_t(repack_class(eviction))] += std::max<int64_t>(0, records);
         needs[size_t(cache_.side_class_)] += std::max<int64_t>(0, sides);
         for (const PageRewrite& rewrite : eviction.rewrites) {
-            const int64_t bytes = cache_.record_bytes_of(eviction.layer, rewrite.form);
-            if (arena.shared(record_of(eviction, rewrite))) needs[size_t(arena.class_of(bytes))]++;
+            const RecordId held = record_of(eviction, rewrite);
+            if (arena.shared(held)) needs[size_t(arena.class_of_record(held))]++;
         }
     }
     return needs;
@@ -230,7 +230,6 @@ void Evictor::release_acquired() {
 void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
     Arena& arena = *cache_.arena_;
     HeadPages& head = sequence_.layers[eviction.layer].heads[eviction.head];
-    const int64_t record_bytes = cache_.record_bytes_of(eviction.layer, KernelTable::Form::codes);
     for (size_t e = 0; e < head.coded.size(); e++) {
         PageEntry& entry = head.coded[e];
         if (!entry.record) continue;
@@ -238,6 +237,7 @@ void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
         entry.live = eviction.live[e];
         const bool moved = std::binary_search(eviction.repack.sources.begin(), eviction.repack.sources.end(), e);
         if (entry.live != 0 && !moved) continue;
+        const int64_t record_bytes = cache_.bytes_of_record(entry.record);
         if (arena.release(entry.record)) {
             report->records_freed++;
             report->bytes_freed += record_bytes;
@@ -255,7 +255,7 @@ void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
         head.coded[eviction.repack.sources[i]] = {page.record, page.side, live};
     }
     report->tokens_repacked += eviction.repack.tokens;
-    const LayerFormat& format = cache_.layers_[eviction.layer].format;
+    const LayerFormat& format = cache_.layers_[eviction.layer].rung(eviction.repack.rung);
     const bool requantized = format.codec.k.axis == Axis::channel || format.codec.v.axis == Axis::channel;
     if (!format.lossless && requantized) cache_.counters_.tokens_requantized += eviction.repack.tokens;
 }

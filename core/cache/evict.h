@@ -68,6 +68,7 @@ private:
     void apply_rewrites(HeadEviction& eviction, EvictReport* report);
 
     RepackInput repack_input(const HeadEviction& eviction, std::span<const FoldedToken> folded) const;
+    int repack_class(const HeadEviction& eviction) const;  // of the new pages' records
     void apply_head(HeadEviction& eviction, EvictReport* report);
     void mask_window(HeadEviction& eviction, EvictReport* report);
     void mask_spares(size_t layer, size_t head);

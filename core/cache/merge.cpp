@@ -161,7 +161,7 @@ PageRewrite Evictor::rewrite_rows(const HeadEviction& eviction, std::span<const 
     const LayerFormat& format = cache_.layers_[eviction.layer].format;
     PageRewrite rewrite = {folded[first].form, folded[first].entry, {}};
     const std::byte* const record = cache_.arena_->data(record_of(eviction, rewrite));
-    rewrite.bytes.assign(record, record + cache_.record_bytes_of(eviction.layer, rewrite.form));
+    rewrite.bytes.assign(record, record + cache_.bytes_of_record(record_of(eviction, rewrite)));
     for (size_t i = first; i < folded.size(); i++) {
         const FoldedToken& token = folded[i];
         if (token.form != rewrite.form || token.entry != rewrite.entry) continue;
@@ -175,9 +175,9 @@ PageRewrite Evictor::rewrite_rows(const HeadEviction& eviction, std::span<const 
 
 // Pages that stay where they are; those that are repacked got their folds with it.
 void Evictor::plan_rewrites(HeadEviction* eviction, std::span<const FoldedToken> folded) const {
-    const LayerFormat& format = cache_.layers_[eviction->layer].format;
     for (size_t i = 0; i < folded.size(); i++) {
         const FoldedToken& token = folded[i];
+        const LayerFormat& format = cache_.format_of(eviction->layer, token.form, record_of(*eviction, {token.form, token.entry, {}}));
         const bool codes = token.form == KernelTable::Form::codes;
         const std::vector<size_t>& moved = eviction->repack.sources;
         if (codes && !format.lossless && format.codec.v.axis != Axis::channel) eviction->requantized++;
@@ -205,7 +205,7 @@ Status Evictor::acquire_rewrites(HeadEviction* eviction) {
     for (PageRewrite& rewrite : eviction->rewrites) {
         const RecordId held = record_of(*eviction, rewrite);
         if (arena.shared(held)) {
-            rewrite.record = arena.allocate(arena.class_of(cache_.record_bytes_of(eviction->layer, rewrite.form)));
+            rewrite.record = arena.allocate(arena.class_of_record(held));
         } else {
             arena.retain(held);
             rewrite.record = held;

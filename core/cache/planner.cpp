@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "core/base/size.h"
 #include "core/cache/budget.h"
@@ -33,6 +34,40 @@ struct Shape {
     std::vector<LayerBudget> budgets;
 };
 
+// Coded pages of a kv head that have grown old enough for their last rung, or one below it, at a boundary.
+int64_t aged_pages(const Layer& layer, const PageState& state, int64_t rung, int64_t boundary) {
+    int64_t end = 0;
+    for (int64_t r = rung; r < layer.rungs(); r++)
+        end = std::max(end, pages_of_age(layer, r, boundary));
+    return std::clamp<int64_t>(std::min(end, state.coded_end) - state.first_coded, 0, state.coded_end);
+}
+
+// Records of coded pages. What a policy that scores tokens leaves where is unknown: all of it counts at the first rung.
+void add_codes(const Shape& shape, size_t i, int64_t length, int64_t codes, Counts& counts) {
+    const Layer& layer = shape.layers[i];
+    const bool scored = shape.policy && !shape.policy.is_closed_rule() && layer.policy_acts;
+    const PageState state = state_at(shape.policy, layer, shape.budgets[i], length);
+    for (int64_t rung = layer.rungs() - 1; rung > 0 && !scored; rung--) {
+        const int64_t below = rung + 1 < layer.rungs() ? aged_pages(layer, state, rung + 1, length - length % age_period) : 0;
+        const int64_t here = aged_pages(layer, state, rung, length - length % age_period) - below;
+        add(counts, layer.rung(rung).code_bytes, layer.kv_heads * here);
+        codes -= here;
+    }
+    add(counts, layer.format.code_bytes, layer.kv_heads * codes);
+}
+
+// New records of pages that step down at the end of a step, while the old ones are still held.
+void add_aging(const Shape& shape, int64_t end, Counts& counts) {
+    for (size_t i = 0; i < shape.layers.size() && end % age_period == 0; i++) {
+        const Layer& layer = shape.layers[i];
+        const PageState state = state_at(shape.policy, layer, shape.budgets[i], end);
+        for (int64_t rung = 1; rung < layer.rungs(); rung++) {
+            const int64_t pages = aged_pages(layer, state, rung, end) - aged_pages(layer, state, rung, end - age_period);
+            add(counts, layer.rung(rung).code_bytes, layer.kv_heads * pages);
+        }
+    }
+}
+
 // What one sequence holds between steps.
 Counts at_rest(const Shape& shape, int64_t length) {
     Counts counts;
@@ -43,7 +78,7 @@ Counts at_rest(const Shape& shape, int64_t length) {
         const LayerFormat& format = layer.format;
         add(counts, format.sink_bytes, layer.kv_heads);
         add(counts, format.window_bytes, layer.kv_heads * records.window);
-        add(counts, layer.rule.lossless ? format.window_bytes : format.code_bytes, layer.kv_heads * records.codes);
+        add_codes(shape, i, length, records.codes, counts);
         add(counts, side_bytes, layer.kv_heads * records.sides);
     }
     return counts;
@@ -87,21 +122,40 @@ Counts in_step(const Shape& shape, int64_t length, int64_t count, bool partial_c
         staged = std::max(staged, layer.kv_heads * need.staged);
     }
     add(counts, staging, 1);
+    add_aging(shape, length + count, counts);
     return counts;
+}
+
+// The steps of a prompt that can hold the peak, as (length, count).
+std::vector<std::pair<int64_t, int64_t>> steps_of(const Shape& shape, int64_t prompt, int64_t tokens) {
+    std::vector<std::pair<int64_t, int64_t>> steps;
+    // No step crosses a boundary of the policy.
+    const int64_t most = shape.policy.has_boundaries() ? std::min(tokens, shape.policy.every) : tokens;
+    if (!has_ages(shape.layers)) {
+        const int64_t n = ceil_div(prompt, most);
+        for (int64_t i = std::max<int64_t>(0, n - steps_to_look_at); i < n; i++)
+            steps.emplace_back(i * most, std::min(most, prompt - i * most));
+        return steps;
+    }
+    // Pages of a whole period step down at its end: the last two boundaries are looked at, too.
+    const int64_t period = shape.policy.has_boundaries() ? std::gcd(age_period, shape.policy.every) : age_period;
+    const int64_t from = std::max<int64_t>(0, prompt / age_period - 2) * age_period;
+    for (int64_t length = from; length < prompt;) {
+        const int64_t count = std::min({most, prompt - length, period - length % period});
+        steps.emplace_back(length, count);
+        length += count;
+    }
+    return steps;
 }
 
 // What the request holds at each moment that can need the most slabs: the steps of the last prompt, and the decode step.
 std::vector<Counts> moments_of(const Shape& shape, const PlanRequest& request) {
     const int64_t prompt = request.tokens - 1;
-    // No step crosses a boundary of the policy.
-    const int64_t step_tokens = shape.policy.has_boundaries() ? std::min(request.step_tokens, shape.policy.every) : request.step_tokens;
-    const int64_t steps = ceil_div(prompt, step_tokens);
     Counts others;
     add(others, at_rest(shape, prompt), request.sequences - 1);
     std::vector<Counts> moments;
-    for (int64_t i = std::max<int64_t>(0, steps - steps_to_look_at); i < steps; i++) {
-        const int64_t length = i * step_tokens;
-        moments.push_back(in_step(shape, length, std::min(step_tokens, prompt - length), request.partial_commit));
+    for (const auto& [length, count] : steps_of(shape, prompt, request.step_tokens)) {
+        moments.push_back(in_step(shape, length, count, request.partial_commit));
         add(moments.back(), others, 1);
     }
     // All sequences share one step's staging; a decode step has none (a page that arrives in it stays in the window).

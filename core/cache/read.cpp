@@ -10,12 +10,6 @@ int64_t Cache::token_index(const Sequence& sequence, const PageEntry& entry, int
     return reinterpret_cast<const PageSide*>(arena_->data(entry.side))->positions[slot] - sequence.first_position;
 }
 
-int64_t Cache::record_bytes_of(size_t layer, KernelTable::Form form) const {
-    const LayerFormat& format = layers_[layer].format;
-    if (form == KernelTable::Form::sinks) return format.sink_bytes;
-    return form == KernelTable::Form::window || layers_[layer].rule.lossless ? format.window_bytes : format.code_bytes;
-}
-
 std::vector<Cache::LiveToken> Cache::live_tokens(const Sequence& sequence, size_t layer, size_t head) const {
     const PageRule& rule = layers_[layer].rule;
     const LayerPages& pages = sequence.layers[layer];
@@ -75,7 +69,7 @@ void Cache::read_rows(size_t layer, Part part, std::span<const LiveToken> tokens
             held = token.record;
             float* const k = part == Part::keys ? page.data() : nullptr;
             float* const v = part == Part::values ? page.data() : nullptr;
-            kernels_->read(format, token.form, arena_->view().at(held, record_bytes_of(layer, token.form)), k, v);
+            kernels_->read(format_of(layer, token.form, held), token.form, arena_->data(held), k, v);
         }
         std::copy_n(&page[size_t(token.slot * dim)], dim, out);
         if (rotated) rotate(out, int(dim));
@@ -125,7 +119,7 @@ Result<int64_t> Cache::read_codes(int64_t id, int64_t layer, int64_t head, Part 
         return fail(Code::argument, "read_codes: ", int64_t(out.size()), " bytes, ", needed, " are needed");
     auto k = std::make_unique<CanonicalPart>(), v = std::make_unique<CanonicalPart>();
     for (size_t i = 0; i < records.size(); i++) {
-        kernels_->unpack(format, arena_->view().at(records[i], format.code_bytes), k.get(), v.get());
+        kernels_->unpack(format_of(size_t(layer), KernelTable::Form::codes, records[i]), arena_->data(records[i]), k.get(), v.get());
         std::copy_n((part == Part::keys ? k : v)->codes, page_codes, &out[i * size_t(page_codes)]);
     }
     return int64_t(records.size()) * page_tokens;

@@ -18,14 +18,16 @@ struct DecodedPage {
     uint64_t new_k = 0, new_v = 0;  // tokens with numbers that no codes are of
 };
 
-std::unique_ptr<DecodedPage> decode(const RepackInput& input, size_t entry) {
-    const LayerFormat& format = input.format;
+// Of a page at another rung than the new one nothing can move as it is.
+std::unique_ptr<DecodedPage> decode(const RepackInput& input, size_t entry, int64_t rung) {
+    const LayerFormat& format = input.rung(input.rung_of(entry));
     auto page = std::make_unique<DecodedPage>();
     page->k.resize(size_t(page_tokens * format.k_dim));
     page->v.resize(size_t(page_tokens * format.v_dim));
     const std::byte* record = input.arena.data(input.coded[entry].record);
     input.kernels.read(format, KernelTable::Form::codes, record, page->k.data(), page->v.data());
     if (!format.lossless) input.kernels.unpack(format, record, &page->k_codes, &page->v_codes);
+    if (input.rung_of(entry) != rung) page->new_k = page->new_v = all_live;
     const auto put = [](const std::vector<float>& row, int dim, bool rotated, int slot, std::vector<float>* to) {
         float* const at = &(*to)[size_t(slot * dim)];
         std::copy_n(row.data(), dim, at);
@@ -67,8 +69,9 @@ void move_tokens(const LayerFormat& format, std::span<const DecodedPage* const> 
     }
 }
 
-void fill_page(const RepackInput& input, const std::vector<std::unique_ptr<DecodedPage>>& sources, bool in_place, RepackedPage* page) {
-    const LayerFormat& format = input.format;
+void fill_page(const RepackInput& input, const std::vector<std::unique_ptr<DecodedPage>>& sources, int64_t rung, bool in_place,
+               RepackedPage* page) {
+    const LayerFormat& format = input.rung(rung);
     std::vector<float> k(size_t(page_tokens * format.k_dim)), v(size_t(page_tokens * format.v_dim));
     const DecodedPage* from[page_tokens];
     int slots[page_tokens];
@@ -105,6 +108,15 @@ void fill_page(const RepackInput& input, const std::vector<std::unique_ptr<Decod
 
 }  // namespace
 
+int64_t RepackInput::rung_of(size_t entry) const {
+    int64_t r = int64_t(lower.size());
+    if (r == 0) return 0;
+    const int64_t bytes = arena.record_bytes(arena.class_of_record(coded[entry].record));
+    while (r > 0 && lower[size_t(r - 1)].code_bytes != bytes)
+        r--;
+    return r;
+}
+
 int64_t record_bound(const LayerFormat& format, int64_t live) {
     const bool moves = format.lossless || (moves_as_is(format.codec.k) && moves_as_is(format.codec.v));
     return moves ? ceil_div(9 * live, 8 * page_tokens) : ceil_div(2 * live, page_tokens);
@@ -135,9 +147,11 @@ RepackPlan plan_repack(const LayerFormat& format, std::span<const PageEntry> cod
 void fill_repack(const RepackInput& input, RepackPlan* plan) {
     std::vector<std::unique_ptr<DecodedPage>> sources(input.coded.size());
     std::vector<RepackedToken> tokens;
+    for (size_t e : plan->sources)
+        plan->rung = std::max(plan->rung, input.rung_of(e));
     for (size_t e : plan->sources) {
         const PageEntry& entry = input.coded[e];
-        sources[e] = decode(input, e);
+        sources[e] = decode(input, e, plan->rung);
         const PageSide* side = entry.side ? reinterpret_cast<const PageSide*>(input.arena.data(entry.side)) : nullptr;
         for (int slot = 0; slot < page_tokens; slot++) {
             if (!(input.live[e] >> slot & 1)) continue;
@@ -149,20 +163,21 @@ void fill_repack(const RepackInput& input, RepackPlan* plan) {
         RepackedPage page;
         const size_t count = std::min<size_t>(page_tokens, tokens.size() - first);
         page.tokens.assign(tokens.begin() + std::ptrdiff_t(first), tokens.begin() + std::ptrdiff_t(first + count));
-        fill_page(input, sources, false, &page);
+        fill_page(input, sources, plan->rung, false, &page);
         plan->pages.push_back(std::move(page));
     }
 }
 
 std::vector<std::byte> fill_folded(const RepackInput& input, size_t entry) {
     std::vector<std::unique_ptr<DecodedPage>> sources(input.coded.size());
-    sources[entry] = decode(input, entry);
+    const int64_t rung = input.rung_of(entry);
+    sources[entry] = decode(input, entry, rung);
     // Slots of dead tokens repeat a live one, so that they widen no group's range.
     RepackedPage page;
     const int first = std::countr_zero(input.live[entry]);
     for (int slot = 0; slot < page_tokens; slot++)
         page.tokens.push_back({entry, input.live[entry] >> slot & 1 ? slot : first, 0});
-    fill_page(input, sources, true, &page);
+    fill_page(input, sources, rung, true, &page);
     return std::move(page.bytes);
 }
 

@@ -38,6 +38,7 @@ struct RepackPlan {
     std::vector<size_t> sources;  // entries whose tokens move, ascending
     std::vector<RepackedPage> pages;
     int64_t tokens = 0;
+    int64_t rung = 0;  // of the new pages: the lowest that a source is at, so that no record grows
 };
 
 // Code records that a head may hold for so many live coded tokens. A token that moves bit for bit costs a copy, so that pages are kept
@@ -52,8 +53,12 @@ struct RepackInput {
     const LayerFormat& format;
     std::span<const PageEntry> coded;
     std::span<const uint64_t> live;
-    int64_t first_position;               // of slot 0 of entry 0
-    std::span<const FoldedToken> folded;  // of the head; those in coded pages count
+    int64_t first_position;                   // of slot 0 of entry 0
+    std::span<const FoldedToken> folded;      // of the head; those in coded pages count
+    std::span<const LayerFormat> lower = {};  // rungs below `format`
+
+    int64_t rung_of(size_t entry) const;
+    const LayerFormat& rung(int64_t r) const { return r == 0 ? format : lower[size_t(r - 1)]; }
 };
 
 // Chooses the tokens of the new pages and computes their bytes. Parts coded per token move as they are; parts coded per channel are

@@ -50,6 +50,7 @@ struct RecordDraft {
     RecordForm form = RecordForm::codes;
     bool writable = false;  // the sequence that refers to it may still write it: nobody else may
     std::span<const std::byte> bytes;
+    int64_t rung = 0;  // of the layer's ladder
 };
 
 // Sequences as they will be, with 1 + the number of a draft in the place of every record id. It refers to the snapshot's bytes.

@@ -23,7 +23,8 @@ private:
         size_t layer;
         RecordForm form;
         RecordId id;
-        int64_t tokens;  // slots that hold one
+        int64_t tokens;    // slots that hold one
+        int64_t rung = 0;  // of the ladder
     };
 
     template <class Body>
@@ -32,7 +33,7 @@ private:
     void write_sequence(const Sequence& sequence, ByteWriter& out);
     void write_head(const Sequence& sequence, size_t layer, const HeadPages& head, ByteWriter& out);
     void write_pages(ByteWriter& out);
-    uint32_t mention(size_t layer, RecordForm form, RecordId id, int64_t tokens);
+    uint32_t mention(size_t layer, RecordForm form, RecordId id, int64_t tokens, int64_t rung = 0);
 
     const Cache& cache_;
     const std::span<Sequence* const> sequences_;
@@ -41,13 +42,13 @@ private:
     std::unordered_map<RecordId, uint32_t> shared_;  // numbers of records with several owners
 };
 
-uint32_t SnapshotWriter::mention(size_t layer, RecordForm form, RecordId id, int64_t tokens) {
+uint32_t SnapshotWriter::mention(size_t layer, RecordForm form, RecordId id, int64_t tokens, int64_t rung) {
     if (id == 0) return 0;
     if (cache_.arena_->shared(id)) {
         const auto [found, fresh] = shared_.emplace(id, uint32_t(records_.size() + 1));
         if (!fresh) return found->second;
     }
-    records_.push_back({layer, form, id, tokens});
+    records_.push_back({layer, form, id, tokens, rung});
     return uint32_t(records_.size());
 }
 
@@ -70,9 +71,12 @@ void SnapshotWriter::write_head(const Sequence& sequence, size_t layer, const He
     const PageState& state = sequence.layers[layer].state;
     const int64_t length = sequence.length;
     const RecordForm code = code_form(cache_.layers_[layer].format);
+    const bool ladder = cache_.layers_[layer].rungs() > 1;
     out.put(mention(layer, RecordForm::sinks, sinks, std::min(rule.sinks, length)));
     for (const auto& [record, side, live] : coded) {
-        out.put(mention(layer, code, record, page_tokens));
+        const int64_t rung = record ? cache_.rung_of(layer, record) : 0;
+        if (ladder) out.put(uint32_t(rung));
+        out.put(mention(layer, rung > 0 ? RecordForm::codes : code, record, page_tokens, rung));
         out.put(mention(layer, RecordForm::side, side, page_tokens));
         out.put(live);
     }
@@ -123,12 +127,12 @@ void SnapshotWriter::write_sequences(ByteWriter& out) {
 void SnapshotWriter::write_pages(ByteWriter& out) {
     if (out.counts_only()) {
         for (const Mentioned& record : records_)
-            out.skip(snapshot_record_bytes(cache_.layers_[record.layer].format, record.form));
+            out.skip(snapshot_record_bytes(cache_.layers_[record.layer].rung(record.rung), record.form));
         return;
     }
     RecordCoder coder(*cache_.kernels_, cache_.layers_);
     for (const Mentioned& record : records_)
-        coder.write(record.layer, record.form, cache_.arena_->data(record.id), record.tokens, out);
+        coder.write(cache_.layers_[record.layer].rung(record.rung), record.form, cache_.arena_->data(record.id), record.tokens, out);
 }
 
 int64_t SnapshotWriter::write(std::byte* memory, int64_t total) {

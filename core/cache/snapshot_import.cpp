@@ -20,7 +20,7 @@ private:
     Status read_layer(Sequence& sequence, size_t layer);
     void read_head(const Sequence& sequence, size_t layer, HeadPages* head);
     void read_queries(size_t layer, HeadPages* head);
-    RecordId mention(size_t layer, RecordForm form, bool writable);
+    RecordId mention(size_t layer, RecordForm form, bool writable, int64_t rung = 0);
     int64_t number() { return int64_t(in_.get<uint64_t>()); }
     int64_t least_bytes() const;
     Status wrong(const std::string& what) const;
@@ -51,21 +51,22 @@ int64_t DraftReader::least_bytes() const {
 }
 
 // A record is described where it is mentioned first, and its bytes follow those of the one before.
-RecordId DraftReader::mention(size_t layer, RecordForm form, bool writable) {
+RecordId DraftReader::mention(size_t layer, RecordForm form, bool writable, int64_t rung) {
     const auto id = in_.get<uint32_t>();
     std::vector<RecordDraft>& records = draft_.records;
     if (id == 0 || !fault_.empty()) return 0;
     if (id <= records.size()) {
         const RecordDraft& known = records[id - 1];
-        if (known.layer != layer || known.form != form || known.writable || writable) fault_ = "a shared record";
+        if (known.layer != layer || known.form != form || known.rung != rung || known.writable || writable) fault_ = "a shared record";
         return id;
     }
-    RecordDraft made = {uint32_t(layer), form, writable, pages_.take(snapshot_record_bytes(layers_[layer].format, form))};
+    const LayerFormat& format = layers_[layer].rung(rung);
+    RecordDraft made = {uint32_t(layer), form, writable, pages_.take(snapshot_record_bytes(format, form)), rung};
     if (id != records.size() + 1 || pages_.ran_short()) {
         fault_ = "a record";
         return 0;
     }
-    if (const char* bad = RecordCoder::check(layers_[layer].format, form, made.bytes)) fault_ = bad;
+    if (const char* bad = RecordCoder::check(format, form, made.bytes)) fault_ = bad;
     records.push_back(made);
     return id;
 }
@@ -96,13 +97,19 @@ void DraftReader::read_head(const Sequence& sequence, size_t layer, HeadPages* h
     head->sinks = mention(layer, RecordForm::sinks, sequence.length < rule.sinks);
     const int64_t coded = state.coded_end - state.first_coded;
     const int64_t window = std::max<int64_t>(0, rule.pages(sequence.length) - state.first_window);
-    if (coded > in_.left() / 16 || window > in_.left() / 12) {
+    const bool ladder = layers_[layer].rungs() > 1;
+    if (coded > in_.left() / (ladder ? 20 : 16) || window > in_.left() / 12) {
         fault_ = "the number of pages";
         return;
     }
     head->coded.resize(size_t(coded));
     for (PageEntry& entry : head->coded) {
-        entry.record = mention(layer, code, false);
+        const int64_t rung = ladder ? int64_t(in_.get<uint32_t>()) : 0;
+        if (rung >= layers_[layer].rungs()) {
+            fault_ = "the rung of a page";
+            return;
+        }
+        entry.record = mention(layer, rung > 0 ? RecordForm::codes : code, false, rung);
         entry.side = mention(layer, RecordForm::side, false);
         entry.live = in_.get<uint64_t>();
     }
@@ -182,7 +189,7 @@ bool Cache::allocate_drafts(const SnapshotDraft& draft, std::vector<RecordId>* r
         const LayerClasses& classes = classes_[made.layer];
         const int size_class = made.form == RecordForm::sinks    ? classes.sinks
                                : made.form == RecordForm::window ? classes.window
-                               : made.form == RecordForm::codes  ? classes.codes
+                               : made.form == RecordForm::codes  ? arena_->class_of(layers_[made.layer].rung(made.rung).code_bytes)
                                                                  : side_class_;
         (*records)[i] = arena_->allocate(size_class);
         if ((*records)[i] == 0) return false;
@@ -203,7 +210,7 @@ void Cache::fill_drafts(SnapshotDraft& draft, std::span<const RecordId> records)
     RecordCoder coder(*kernels_, layers_);
     for (size_t i = 0; i < records.size(); i++) {
         const RecordDraft& made = draft.records[i];
-        coder.restore(made.layer, made.form, made.bytes, arena_->data(records[i]));
+        coder.restore(layers_[made.layer].rung(made.rung), made.form, made.bytes, arena_->data(records[i]));
     }
     for (const std::unique_ptr<Sequence>& sequence : draft.sequences) {
         for (LayerPages& pages : sequence->layers) {

@@ -56,7 +56,7 @@ std::string layout_text(const std::vector<Layer>& layers, const RopeConfig& rope
         const std::string name = "layer " + std::to_string(i) + " ";
         line(name, "kv_heads ", layer.kv_heads, " q_heads ", layer.q_heads);
         line(name, "k_dim ", layer.format.k_dim, " v_dim ", layer.format.v_dim);
-        line(name, "codec ", format_codec(layer.format.codec));
+        line(name, "codec ", format_ladder(ladder_of(layer)));
         line(name, "sliding_window ", layer.rule.sliding_window, " spare_pages ", layer.rule.spare);
         if (layer.rope_frequencies.empty()) continue;
         line(name, "rope_dims ", int64_t(layer.rope_frequencies.size() * 2), " frequencies ", hex(digest_of(layer.rope_frequencies)));

@@ -131,7 +131,7 @@ int64_t snapshot_record_bytes(const LayerFormat& format, RecordForm form) {
     return (Size(tokens) * Size(format.k_dim + format.v_dim) * Size(2)).value();
 }
 
-RecordCoder::RecordCoder(const KernelTable& kernels, const std::vector<Layer>& layers) : kernels_(kernels), layers_(layers) {
+RecordCoder::RecordCoder(const KernelTable& kernels, const std::vector<Layer>& layers) : kernels_(kernels) {
     int64_t k_dim = 0, v_dim = 0, window_bytes = 0;
     for (const Layer& layer : layers) {
         k_dim = std::max<int64_t>(k_dim, layer.format.k_dim);
@@ -144,8 +144,7 @@ RecordCoder::RecordCoder(const KernelTable& kernels, const std::vector<Layer>& l
     k_codes_ = std::make_unique<CanonicalPart>(), v_codes_ = std::make_unique<CanonicalPart>();
 }
 
-void RecordCoder::write(size_t layer, RecordForm form, const std::byte* record, int64_t tokens, ByteWriter& out) {
-    const LayerFormat& format = layers_[layer].format;
+void RecordCoder::write(const LayerFormat& format, RecordForm form, const std::byte* record, int64_t tokens, ByteWriter& out) {
     if (form == RecordForm::side) {
         for (const int64_t position : reinterpret_cast<const PageSide*>(record)->positions)
             out.put(uint64_t(position));
@@ -225,8 +224,7 @@ void RecordCoder::restore_codes(const LayerFormat& format, ByteReader& in, std::
     kernels_.pack(format, *k_codes_, *v_codes_, record);
 }
 
-void RecordCoder::restore(size_t layer, RecordForm form, std::span<const std::byte> bytes, std::byte* record) {
-    const LayerFormat& format = layers_[layer].format;
+void RecordCoder::restore(const LayerFormat& format, RecordForm form, std::span<const std::byte> bytes, std::byte* record) {
     ByteReader in(bytes);
     if (form == RecordForm::side) {
         for (int64_t& position : reinterpret_cast<PageSide*>(record)->positions)

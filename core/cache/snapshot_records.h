@@ -24,11 +24,11 @@ public:
     RecordCoder(const KernelTable& kernels, const std::vector<Layer>& layers);
 
     // Slots from `tokens` on belong to no token yet and are written as zeros.
-    void write(size_t layer, RecordForm form, const std::byte* record, int64_t tokens, ByteWriter& out);
+    void write(const LayerFormat& format, RecordForm form, const std::byte* record, int64_t tokens, ByteWriter& out);
     // Whether the numbers are ones that a record may hold: finite, scales above zero. nullptr, or what is wrong.
     static const char* check(const LayerFormat& format, RecordForm form, std::span<const std::byte> bytes);
     // The record of bytes that were checked.
-    void restore(size_t layer, RecordForm form, std::span<const std::byte> bytes, std::byte* record);
+    void restore(const LayerFormat& format, RecordForm form, std::span<const std::byte> bytes, std::byte* record);
 
 private:
     void restore_16_bit(const LayerFormat& format, bool sinks, ByteReader& in, std::byte* record);
@@ -36,7 +36,6 @@ private:
     void store_rows(const LayerFormat& format, bool sinks, std::byte* record);
 
     const KernelTable& kernels_;
-    const std::vector<Layer>& layers_;
     std::vector<float> k_, v_;
     std::vector<uint16_t> k16_, v16_;
     std::unique_ptr<CanonicalPart> k_codes_, v_codes_;

@@ -48,7 +48,7 @@ Result<CacheStats> Cache::stats() const {
                 count(head.sinks, format.sink_bytes, &out.sink_bytes);
                 for (int64_t e = 0; e < state.coded_end - state.first_coded; e++) {
                     const PageEntry& entry = head.coded[size_t(e)];
-                    count(entry.record, record_bytes_of(i, KernelTable::Form::codes), &out.code_bytes);
+                    if (entry.record) count(entry.record, bytes_of_record(entry.record), &out.code_bytes);
                     count(entry.side, side_bytes, &out.side_bytes);
                 }
                 for (int64_t page = state.first_window; page < layers_[i].rule.pages(sequence.length); page++) {
@@ -95,7 +95,8 @@ Result<SequenceStats> Cache::sequence_stats(int64_t id) const {
         for (const HeadPages& head : pages.heads) {
             if (sequence.length > 0) count(head.sinks, layers_[i].format.sink_bytes);
             for (int64_t e = 0; e < pages.state.coded_end - pages.state.first_coded; e++) {
-                count(head.coded[size_t(e)].record, record_bytes_of(i, KernelTable::Form::codes));
+                const RecordId record = head.coded[size_t(e)].record;
+                if (record) count(record, bytes_of_record(record));
                 count(head.coded[size_t(e)].side, side_bytes);
             }
             for (int64_t page = pages.state.first_window; page < layers_[i].rule.pages(sequence.length); page++) {

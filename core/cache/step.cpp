@@ -63,6 +63,7 @@ Result<std::unique_ptr<Step>> Cache::open_step(std::span<const int64_t> ids, std
             return fail(Code::argument, "step: sequence ", ids[i], " is at position ", at, ", not at ", positions[i]);
         }
         KVC_TRY(settle_overdue(**sequence));
+        KVC_TRY(settle_ages(**sequence));
         const int64_t length = (*sequence)->length;
         const StepSequence part = {ids[i],
                                    *sequence,
@@ -254,21 +255,25 @@ void Step::reserve_mass() {
 }
 
 void Step::reserve_scratch() {
-    int64_t states = 0, tile_states = 0, items = 0, tiles = 0, lse = 0, turned = 0;
+    int64_t states = 0, tile_states = 0, items = 0, tiles = 0, lse = 0, turned = 0, rung_entries = 0;
     const bool apart = cache_.rope_.in_cache && !cache_.rope_.keys_before;
     for (const StepSequence& part : sequences_)
         tiles += tiles_bound(part);
     for (size_t i = 0; i < layers_.size(); i++) {
         const Layer& layer = cache_.layers_[i];
-        int64_t layer_states = 0, layer_items = 0;
+        int64_t layer_states = 0, layer_items = 0, layer_entries = 0;
         for (const StepSequence& part : sequences_) {
-            if (part.count == 0) continue;
             const int64_t end = part.sequence->length + part.count;
+            const std::vector<HeadPages>& heads = part.sequence->layers[i].heads;
+            // Lossless pages come to the table of codes while they are appended.
+            const int64_t coded = layer.rule.lossless ? layer.rule.pages(end) : int64_t(heads[0].coded.size());
+            if (layer.rungs() > 1) layer_entries += layer.kv_heads * layer.rungs() * coded;
+            if (part.count == 0) continue;
             const bool prompt_only = !options_.strict && end <= part.sequence->prompt_end;
             QueryTile tile;
             tile.count = std::min<int64_t>(part.count, page_tokens);
             const int64_t first_page = part.sequence->layers[i].state.first_kept_page(layer.rule, part.sequence->length);
-            tile.splits = split_count(first_page, layer.rule.pages(end), prompt_only, apart);
+            tile.splits = split_count(first_page, layer.rule.pages(end), prompt_only, {apart, layer.rungs()});
             const int64_t floats = tile.state_floats(layer.q_heads, layer.format.v_dim);
             tile_states = std::max(tile_states, floats);
             layer_states += ceil_div(part.count, tile.count) * floats;
@@ -276,6 +281,7 @@ void Step::reserve_scratch() {
         }
         states = std::max(states, layer_states);
         items = std::max(items, layer_items);
+        rung_entries = std::max(rung_entries, layer_entries);
         lse = std::max(lse, tokens_ * layer.q_heads);
         if (apart) turned = std::max(turned, tokens_ * layer.q_heads * layer.format.k_dim);
     }
@@ -284,6 +290,11 @@ void Step::reserve_scratch() {
     attend_.item_sequence.reserve(size_t(items));
     attend_.item_head.reserve(size_t(items));
     attend_.item_turned.reserve(size_t(items));
+    attend_.item_rung.reserve(size_t(items));
+    attend_.item_entry.reserve(size_t(items));
+    attend_.rung_tables.resize(size_t(rung_entries));
+    const auto has_rungs = [](const Layer& layer) { return layer.rungs() > 1; };
+    if (std::any_of(cache_.layers_.begin(), cache_.layers_.end(), has_rungs)) attend_.rung_offset.resize(sequences_.size());
     attend_.turned_q.resize(size_t(turned));
     attend_.states.resize(size_t(std::max(tile_states, std::min(states, state_floats_target))));
     if (options_.accumulate) attend_.lse.resize(size_t(lse));

@@ -98,6 +98,8 @@ private:
 
     // attend
     struct AttendCall;
+    const AttendParams& params_of(const AttendCall& call, size_t item) const;
+    void sort_rungs(const AttendCall& call);
     void run_rounds(const AttendCall& call);
     void turn_sink_queries(const AttendCall& call, const Rope& rope);
     void attend_round(const AttendCall& call, std::span<const QueryTile> tiles);

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/codec/ladder.h"
+
 namespace kvc {
 namespace {
 
@@ -64,7 +66,7 @@ private:
         if (line.substr(0, layer.size()) != layer) return wrong("expected '", layer, "CODEC' or 'end ", expected_, "'");
         if (count() == expected_) return wrong("layer ", count(), " of a cache with ", expected_, " layers");
         const std::string_view text = line.substr(layer.size());
-        const Result<CodecPair> codec = parse_codec(text);
+        const Result<Ladder> codec = parse_ladder(text);
         if (!codec.ok()) return fail(codec.status().code, origin(), ": ", codec.status().message);
         layers_.push_back({std::string(text), origin()});
         return {};

@@ -77,6 +77,7 @@ Result<std::unique_ptr<Arena>> Arena::create(const ArenaOptions& options, const 
     }
     arena->slab_capacity_ = options.growth ? slab_limit : slabs + 1;
     arena->slab_data_.reset(new std::byte*[size_t(arena->slab_capacity_)]);
+    arena->slab_class_.reset(new int32_t[size_t(arena->slab_capacity_)]);
     arena->slabs_.resize(1);
     arena->first_slabs_ = slabs;
     if (slabs > 0) {
@@ -145,10 +146,20 @@ bool Arena::bind_slab(int size_class) {
     for (int64_t i = 0; i < c.per_slab; i++)
         slab.free[size_t(i)] = uint16_t(c.per_slab - 1 - i);
     slab.size_class = size_class;
+    slab_class_[id] = size_class;
     unbound_.pop_back();
     bound_slabs_++;
     list_partial(id);
     return true;
+}
+
+void Arena::prepare_binding(int size_class) {
+    SizeClass& c = classes_[size_t(size_class)];
+    c.partial.reserve(slabs_.size());
+    for (Slab& slab : slabs_) {
+        slab.free.reserve(size_t(c.per_slab));
+        slab.owners.reserve(size_t(c.per_slab));
+    }
 }
 
 void Arena::list_partial(uint32_t id) {
@@ -168,7 +179,7 @@ void Arena::unlist_partial(uint32_t id) {
 }
 
 int64_t Arena::table_bytes() const {
-    int64_t bytes = (Size(slab_capacity_) * int64_t(sizeof(std::byte*))).value();
+    int64_t bytes = (Size(slab_capacity_) * int64_t(sizeof(std::byte*) + sizeof(int32_t))).value();
     bytes += capacity_bytes(slabs_) + capacity_bytes(unbound_) + capacity_bytes(classes_);
     for (const Slab& slab : slabs_)
         bytes += capacity_bytes(slab.free) + capacity_bytes(slab.owners);

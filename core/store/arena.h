@@ -51,6 +51,8 @@ public:
     // A record with one owner, or 0 when the arena is full.
     RecordId allocate(int size_class);
     void retain(RecordId id);
+    // Heap for binding any slab to the class, so that allocate() asks the host for none until the arena is full or grows.
+    void prepare_binding(int size_class);
     // Gives up one ownership; true if it was the last and the record is free now.
     bool release(RecordId id);
     bool shared(RecordId id) const;
@@ -71,7 +73,8 @@ public:
     // Heap of the lists of slabs, free records and owners.
     int64_t table_bytes() const;
     int64_t record_bytes(int size_class) const { return classes_[size_t(size_class)].record_bytes; }
-    int class_of_record(RecordId id) const { return slabs_[slab_of(id)].size_class; }
+    // Of a record that the caller holds; also while other threads allocate.
+    int class_of_record(RecordId id) const { return slab_class_[slab_of(id)]; }
     size_t class_count() const { return classes_.size(); }
 
 private:
@@ -105,6 +108,7 @@ private:
     std::byte* block_ = nullptr;  // the first slabs, in one piece
     int64_t first_slabs_ = 0;
     std::unique_ptr<std::byte*[]> slab_data_;  // never moves: kernels read it without the lock; entry 0 stays empty
+    std::unique_ptr<int32_t[]> slab_class_;    // of bound slabs, likewise
     std::vector<Slab> slabs_;
     std::vector<uint32_t> unbound_;
     std::vector<SizeClass> classes_;

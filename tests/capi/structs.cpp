@@ -91,6 +91,26 @@ TEST_CASE("structs: init functions fill the size, leave nothing unset, and refus
     CHECK(guarded.behind[0] == 0x77);
 }
 
+TEST_CASE("structs: step-down takes options and gives reports of any age") {
+    kvc_options options = small_options();
+    std::strcpy(options.codec, "int8/int4");
+    kvc_cache* cache = kvc_create(&options, nullptr, 0, nullptr);
+    REQUIRE((cache != nullptr));
+    const kvc_seq seq = kvc_seq_create(cache, nullptr, nullptr);
+    kvc_step_down_options step_down_options;
+    CHECK(kvc_step_down_options_init(&step_down_options, sizeof step_down_options) == KVC_OK);
+    CHECK(kvc_step_down_options_init(nullptr, sizeof step_down_options) == KVC_E_ARGUMENT);
+    check_input(step_down_options, [&](const kvc_step_down_options* o) { return kvc_step_down(cache, seq, o, nullptr, nullptr); });
+    kvc_step_down_report report;
+    std::memset(&report, 0x5a, sizeof report);
+    report.struct_size = 0;
+    CHECK(kvc_step_down(cache, seq, nullptr, &report, nullptr) == KVC_E_ARGUMENT);
+    report.struct_size = 8;
+    CHECK(kvc_step_down(cache, seq, nullptr, &report, nullptr) == KVC_OK);
+    CHECK(reinterpret_cast<unsigned char*>(&report)[8] == 0x5a);
+    CHECK(kvc_destroy(cache, nullptr) == KVC_OK);
+}
+
 TEST_CASE("structs: inputs of another size") {
     SmallCache small;
     check_input(small_options(), [](const kvc_options* o) { return kvc_supports(o, nullptr, 0, nullptr); });

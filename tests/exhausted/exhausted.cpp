@@ -233,3 +233,31 @@ TEST_CASE("exhausted: a policy without memory to act after a commit acts before 
         CHECK(kept_after_steps(policy, true) == kept_after_steps(policy, false));
     }
 }
+
+TEST_CASE("exhausted: a step-down answers for every allocation that can fail, with room for both records and without") {
+    for (const char* codec : {"int8/int4/int2", "fp16/int8"})
+        for (const bool full : {false, true}) {
+            CAPTURE(codec);
+            CAPTURE(full);
+            Exhausted x(codec, 0, 0);
+            if (full) x.options.arena_tokens = x.options.arena_sequences = 0, x.options.arena_bytes = 1048576;
+            REQUIRE((x.cache = kvc_create(&x.options, nullptr, 0, &x.err)) != nullptr);
+            REQUIRE((x.seq = kvc_seq_create(x.cache, nullptr, &x.err)) != 0);
+            const int64_t tokens = 64;
+            const int64_t most = full ? 1 << 20 : 300;
+            for (int64_t length = 0; length < most; length += tokens) {
+                kvc_step* step = kvc_step_begin(x.cache, &x.seq, &tokens, 1, nullptr, 0, nullptr, nullptr);
+                if (!step) break;
+                for (int64_t layer = 0; layer < 2; layer++)
+                    REQUIRE(kvc_append(step, layer, x.rows.data(), tokens * 2 * 64 * 4, x.rows.data(), tokens * 2 * 32 * 4, nullptr) ==
+                            KVC_OK);
+                REQUIRE(kvc_step_commit(step, nullptr, 0, nullptr) == KVC_OK);
+            }
+            kvc_step_down_report report{};
+            report.struct_size = sizeof report;
+            CHECK(x.until_it_succeeds("step_down", [&] { return kvc_step_down(x.cache, x.seq, nullptr, &report, &x.err) == KVC_OK; }) >
+                  0);
+            CHECK(report.pages > 0);
+            CHECK(kvc_destroy(x.cache, nullptr) == KVC_OK);
+        }
+}
