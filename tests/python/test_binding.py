@@ -268,3 +268,20 @@ def test_a_published_prompt_is_found_and_goes_on_as_its_source(cache):
         cache.publish_prefix(source, tokens.astype(np.int32))
     with pytest.raises(kvc.RangeError):
         cache.publish_prefix(source, np.arange(500))
+
+
+def test_pages_step_down_by_hand_and_by_age():
+    with kvc.Cache(codec="int8/int4@100", arena_tokens=1024, **SHAPE) as cache:
+        sequence = cache.create_sequence()
+        append(cache, [sequence], [300], seed=3)
+        assert cache.step_limit(sequence) == 212
+        before = cache.sequence_stats(sequence).record_bytes
+        report = cache.step_down(sequence, recent=150)
+        assert report.pages == 2 * SHAPE["layers"] * SHAPE["kv_heads"]
+        assert report.record_bytes == before - report.bytes_freed == cache.sequence_stats(sequence).record_bytes
+        rungs = cache.rungs(sequence, 0, 0)
+        assert (rungs[0], rungs[4], rungs[4 + 128], rungs[-1]) == (-1, 1, 0, -1)
+        append(cache, [sequence], [212], seed=4)
+        assert cache.rungs(sequence, 0, 0)[4 + 5 * 64] == 1  # the page that ends at 388 is 124 tokens old
+        with pytest.raises(kvc.ArgumentError, match="rung 2"):
+            cache.step_down(sequence, rung=2)

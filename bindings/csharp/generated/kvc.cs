@@ -243,6 +243,16 @@ public unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
+  public static void kvc_step_down(CacheHandle cache, long seq, kvc_step_down_options options, kvc_step_down_report out_) {
+    kvcPINVOKE.kvc_step_down(cache, seq, kvc_step_down_options.getCPtr(options), kvc_step_down_report.getCPtr(out_));
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static void kvc_seq_read_rungs(CacheHandle cache, long seq, long layer, long head, long* out_, long capacity) {
+    kvcPINVOKE.kvc_seq_read_rungs(cache, seq, layer, head, out_, capacity);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
   public static void kvc_seq_read(CacheHandle cache, long seq, long layer, long head, int part, long first, long n, float* out_, long out_bytes) {
     kvcPINVOKE.kvc_seq_read(cache, seq, layer, head, part, first, n, out_, out_bytes);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();

@@ -1140,6 +1140,90 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read_counts___")]
   public static extern void kvc_seq_read_counts(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
 
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_struct_size_get___")]
+  public static extern uint kvc_step_down_options_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_rung_set___")]
+  public static extern void kvc_step_down_options_rung_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_rung_get___")]
+  public static extern int kvc_step_down_options_rung_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_layer_begin_set___")]
+  public static extern void kvc_step_down_options_layer_begin_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_layer_begin_get___")]
+  public static extern long kvc_step_down_options_layer_begin_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_layer_end_set___")]
+  public static extern void kvc_step_down_options_layer_end_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_layer_end_get___")]
+  public static extern long kvc_step_down_options_layer_end_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_budget_bytes_set___")]
+  public static extern void kvc_step_down_options_budget_bytes_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_budget_bytes_get___")]
+  public static extern long kvc_step_down_options_budget_bytes_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_recent_set___")]
+  public static extern void kvc_step_down_options_recent_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_recent_get___")]
+  public static extern long kvc_step_down_options_recent_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_step_down_options___")]
+  public static extern global::System.IntPtr new_kvc_step_down_options();
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_delete_kvc_step_down_options___")]
+  public static extern void delete_kvc_step_down_options(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_report_struct_size_get___")]
+  public static extern uint kvc_step_down_report_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_report_reserved_set___")]
+  public static extern void kvc_step_down_report_reserved_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_report_reserved_get___")]
+  public static extern int kvc_step_down_report_reserved_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_report_pages_set___")]
+  public static extern void kvc_step_down_report_pages_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_report_pages_get___")]
+  public static extern long kvc_step_down_report_pages_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_report_tokens_requantized_set___")]
+  public static extern void kvc_step_down_report_tokens_requantized_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_report_tokens_requantized_get___")]
+  public static extern long kvc_step_down_report_tokens_requantized_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_report_bytes_freed_set___")]
+  public static extern void kvc_step_down_report_bytes_freed_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_report_bytes_freed_get___")]
+  public static extern long kvc_step_down_report_bytes_freed_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_report_record_bytes_set___")]
+  public static extern void kvc_step_down_report_record_bytes_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_report_record_bytes_get___")]
+  public static extern long kvc_step_down_report_record_bytes_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_step_down_report___")]
+  public static extern global::System.IntPtr new_kvc_step_down_report();
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_delete_kvc_step_down_report___")]
+  public static extern void delete_kvc_step_down_report(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down___")]
+  public static extern void kvc_step_down(CacheHandle jarg1, long jarg2, global::System.Runtime.InteropServices.HandleRef jarg3, global::System.Runtime.InteropServices.HandleRef jarg4);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read_rungs___")]
+  public static extern void kvc_seq_read_rungs(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
+
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read___")]
   public static extern void kvc_seq_read(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, int jarg5, long jarg6, long jarg7, float* jarg8, long jarg9);
 

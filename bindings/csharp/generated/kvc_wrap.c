@@ -417,6 +417,19 @@ SWIGINTERN struct kvc_merge_options *new_kvc_merge_options(void){
     }
     return made;
   }
+SWIGINTERN struct kvc_step_down_options *new_kvc_step_down_options(void){
+    kvc_step_down_options* made = (kvc_step_down_options*)calloc(1, sizeof(kvc_step_down_options));
+    if (made && kvc_step_down_options_init(made, sizeof(kvc_step_down_options)) != KVC_OK) {
+      free(made);
+      made = NULL;
+    }
+    return made;
+  }
+SWIGINTERN struct kvc_step_down_report *new_kvc_step_down_report(void){
+    kvc_step_down_report* made = (kvc_step_down_report*)calloc(1, sizeof(kvc_step_down_report));
+    if (made) made->struct_size = sizeof(kvc_step_down_report);
+    return made;
+  }
 SWIGINTERN struct kvc_stats *new_kvc_stats(void){
     kvc_stats* made = (kvc_stats*)calloc(1, sizeof(kvc_stats));
     if (made) made->struct_size = sizeof(kvc_stats);
@@ -4099,6 +4112,332 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_counts___(void* jarg1, l
   arg5 = (int64_t *)jarg5; 
   arg6 = (int64_t)jarg6; 
   result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT unsigned int SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_options_struct_size_get___(void * jarg1) {
+  unsigned int jresult = 0 ;
+  struct kvc_step_down_options *arg1 = 0 ;
+  uint32_t result;
+  
+  arg1 = (struct kvc_step_down_options *)jarg1; 
+  result =  ((arg1)->struct_size);
+  jresult = (unsigned int)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_options_rung_set___(void * jarg1, int jarg2) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = (struct kvc_step_down_options *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->rung = arg2;
+}
+
+
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_options_rung_get___(void * jarg1) {
+  int jresult = 0 ;
+  struct kvc_step_down_options *arg1 = 0 ;
+  int32_t result;
+  
+  arg1 = (struct kvc_step_down_options *)jarg1; 
+  result =  ((arg1)->rung);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_options_layer_begin_set___(void * jarg1, long long jarg2) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_step_down_options *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->layer_begin = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_options_layer_begin_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_step_down_options *)jarg1; 
+  result =  ((arg1)->layer_begin);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_options_layer_end_set___(void * jarg1, long long jarg2) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_step_down_options *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->layer_end = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_options_layer_end_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_step_down_options *)jarg1; 
+  result =  ((arg1)->layer_end);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_options_budget_bytes_set___(void * jarg1, long long jarg2) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_step_down_options *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->budget_bytes = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_options_budget_bytes_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_step_down_options *)jarg1; 
+  result =  ((arg1)->budget_bytes);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_options_recent_set___(void * jarg1, long long jarg2) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_step_down_options *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->recent = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_options_recent_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_step_down_options *)jarg1; 
+  result =  ((arg1)->recent);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void * SWIGSTDCALL CSharp_KvcfRaw_new_kvc_step_down_options___() {
+  void * jresult = 0 ;
+  struct kvc_step_down_options *result = 0 ;
+  
+  result = (struct kvc_step_down_options *)new_kvc_step_down_options();
+  jresult = (void *)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_delete_kvc_step_down_options___(void * jarg1) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  
+  arg1 = (struct kvc_step_down_options *)jarg1; 
+  free((char *) arg1);
+}
+
+
+SWIGEXPORT unsigned int SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_report_struct_size_get___(void * jarg1) {
+  unsigned int jresult = 0 ;
+  struct kvc_step_down_report *arg1 = 0 ;
+  uint32_t result;
+  
+  arg1 = (struct kvc_step_down_report *)jarg1; 
+  result =  ((arg1)->struct_size);
+  jresult = (unsigned int)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_report_reserved_set___(void * jarg1, int jarg2) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = (struct kvc_step_down_report *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->reserved = arg2;
+}
+
+
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_report_reserved_get___(void * jarg1) {
+  int jresult = 0 ;
+  struct kvc_step_down_report *arg1 = 0 ;
+  int32_t result;
+  
+  arg1 = (struct kvc_step_down_report *)jarg1; 
+  result =  ((arg1)->reserved);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_report_pages_set___(void * jarg1, long long jarg2) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_step_down_report *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->pages = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_report_pages_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_step_down_report *)jarg1; 
+  result =  ((arg1)->pages);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_report_tokens_requantized_set___(void * jarg1, long long jarg2) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_step_down_report *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->tokens_requantized = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_report_tokens_requantized_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_step_down_report *)jarg1; 
+  result =  ((arg1)->tokens_requantized);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_report_bytes_freed_set___(void * jarg1, long long jarg2) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_step_down_report *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->bytes_freed = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_report_bytes_freed_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_step_down_report *)jarg1; 
+  result =  ((arg1)->bytes_freed);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_report_record_bytes_set___(void * jarg1, long long jarg2) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_step_down_report *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->record_bytes = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down_report_record_bytes_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_step_down_report *)jarg1; 
+  result =  ((arg1)->record_bytes);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void * SWIGSTDCALL CSharp_KvcfRaw_new_kvc_step_down_report___() {
+  void * jresult = 0 ;
+  struct kvc_step_down_report *result = 0 ;
+  
+  result = (struct kvc_step_down_report *)new_kvc_step_down_report();
+  jresult = (void *)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_delete_kvc_step_down_report___(void * jarg1) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  
+  arg1 = (struct kvc_step_down_report *)jarg1; 
+  free((char *) arg1);
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down___(void* jarg1, long long jarg2, void * jarg3, void * jarg4) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  kvc_step_down_options *arg3 = 0 ;
+  kvc_step_down_report *arg4 = 0 ;
+  kvc_error *arg5 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg5 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (kvc_seq)jarg2; 
+  arg3 = (kvc_step_down_options *)jarg3; 
+  arg4 = (kvc_step_down_report *)jarg4; 
+  result = (kvc_status)kvc_step_down(arg1,arg2,(struct kvc_step_down_options const *)arg3,arg4,arg5);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_rungs___(void* jarg1, long long jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t arg3 ;
+  int64_t arg4 ;
+  int64_t *arg5 = 0 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (kvc_seq)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  arg4 = (int64_t)jarg4; 
+  arg5 = (int64_t *)jarg5; 
+  arg6 = (int64_t)jarg6; 
+  result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
   if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
 }

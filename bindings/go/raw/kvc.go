@@ -257,36 +257,36 @@ typedef long long swig_type_223;
 typedef long long swig_type_224;
 typedef long long swig_type_225;
 typedef long long swig_type_226;
-typedef _goslice_ swig_type_227;
+typedef long long swig_type_227;
 typedef long long swig_type_228;
 typedef long long swig_type_229;
 typedef long long swig_type_230;
-typedef _goslice_ swig_type_231;
+typedef long long swig_type_231;
 typedef long long swig_type_232;
 typedef long long swig_type_233;
 typedef long long swig_type_234;
-typedef _goslice_ swig_type_235;
+typedef long long swig_type_235;
 typedef long long swig_type_236;
 typedef long long swig_type_237;
 typedef long long swig_type_238;
 typedef long long swig_type_239;
 typedef long long swig_type_240;
 typedef long long swig_type_241;
-typedef long long swig_type_242;
+typedef _goslice_ swig_type_242;
 typedef long long swig_type_243;
 typedef long long swig_type_244;
 typedef long long swig_type_245;
 typedef long long swig_type_246;
 typedef long long swig_type_247;
-typedef long long swig_type_248;
+typedef _goslice_ swig_type_248;
 typedef long long swig_type_249;
 typedef long long swig_type_250;
 typedef long long swig_type_251;
-typedef long long swig_type_252;
+typedef _goslice_ swig_type_252;
 typedef long long swig_type_253;
 typedef long long swig_type_254;
 typedef long long swig_type_255;
-typedef long long swig_type_256;
+typedef _goslice_ swig_type_256;
 typedef long long swig_type_257;
 typedef long long swig_type_258;
 typedef long long swig_type_259;
@@ -311,419 +311,468 @@ typedef long long swig_type_277;
 typedef long long swig_type_278;
 typedef long long swig_type_279;
 typedef long long swig_type_280;
-typedef _goslice_ swig_type_281;
-typedef _goslice_ swig_type_282;
-typedef _goslice_ swig_type_283;
-typedef _goslice_ swig_type_284;
-typedef _goslice_ swig_type_285;
-typedef _gostring_ swig_type_286;
-typedef _gostring_ swig_type_287;
-typedef _goslice_ swig_type_288;
+typedef long long swig_type_281;
+typedef long long swig_type_282;
+typedef long long swig_type_283;
+typedef long long swig_type_284;
+typedef long long swig_type_285;
+typedef long long swig_type_286;
+typedef long long swig_type_287;
+typedef long long swig_type_288;
 typedef long long swig_type_289;
 typedef long long swig_type_290;
-typedef _gostring_ swig_type_291;
-extern void _wrap_Swig_free_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_Swig_malloc_raw_e8e28d9c99a34e3c(swig_intgo arg1);
-extern swig_type_1 _wrap_kvc_version_raw_e8e28d9c99a34e3c(void);
-extern swig_type_2 _wrap_kvc_abi_version_raw_e8e28d9c99a34e3c(void);
-extern swig_type_3 _wrap_kvc_build_info_raw_e8e28d9c99a34e3c(void);
-extern swig_type_4 _wrap_kvc_abi_describe_raw_e8e28d9c99a34e3c(swig_type_5 arg1);
-extern swig_intgo _wrap_KVC_OK_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_E_ARGUMENT_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_E_HANDLE_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_E_RANGE_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_E_ORDER_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_E_BUSY_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_E_NO_MEMORY_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_E_NONFINITE_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_E_UNSUPPORTED_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_E_FORKED_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_E_INTERNAL_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_E_CORRUPT_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_E_IO_raw_e8e28d9c99a34e3c(void);
-extern int _wrap_kvc_error_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_error_status_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_error_status_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_error_message_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_6 arg2);
-extern swig_type_7 _wrap_kvc_error_message_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_error_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_error_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern swig_type_8 _wrap_kvc_status_name_raw_e8e28d9c99a34e3c(int arg1);
-extern swig_intgo _wrap_KVC_DTYPE_DEFAULT_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_F16_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_F32_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_BF16_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_DEVICE_DEFAULT_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_CPU_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_PART_UNSET_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_KEYS_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_VALUES_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_ROPE_HALVES_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_ROPE_INTERLEAVED_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_POSITIONS_TRUE_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_e8e28d9c99a34e3c(void);
-extern swig_type_9 _wrap_kvc_preset_count_raw_e8e28d9c99a34e3c(void);
-extern swig_type_10 _wrap_kvc_preset_name_raw_e8e28d9c99a34e3c(swig_type_11 arg1);
-extern swig_type_12 _wrap_kvc_codec_format_raw_e8e28d9c99a34e3c(swig_type_13 arg1, swig_type_14 arg2, uintptr_t arg3);
-extern swig_type_15 _wrap_kvc_policy_count_raw_e8e28d9c99a34e3c(void);
-extern swig_type_16 _wrap_kvc_policy_name_raw_e8e28d9c99a34e3c(swig_type_17 arg1);
-extern swig_type_18 _wrap_kvc_policy_format_raw_e8e28d9c99a34e3c(swig_type_19 arg1, swig_type_20 arg2, uintptr_t arg3);
-extern swig_type_21 _wrap_kvc_target_count_raw_e8e28d9c99a34e3c(void);
-extern swig_type_22 _wrap_kvc_target_name_raw_e8e28d9c99a34e3c(swig_type_23 arg1);
-extern int _wrap_kvc_options_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_device_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_device_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_layers_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_24 arg2);
-extern swig_type_25 _wrap_kvc_options_layers_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_kv_heads_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_26 arg2);
-extern swig_type_27 _wrap_kvc_options_kv_heads_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_q_heads_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_28 arg2);
-extern swig_type_29 _wrap_kvc_options_q_heads_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_k_dim_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_30 arg2);
-extern swig_type_31 _wrap_kvc_options_k_dim_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_v_dim_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_32 arg2);
-extern swig_type_33 _wrap_kvc_options_v_dim_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_sliding_window_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_34 arg2);
-extern swig_type_35 _wrap_kvc_options_sliding_window_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_codec_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_36 arg2);
-extern swig_type_37 _wrap_kvc_options_codec_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_target_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_38 arg2);
-extern swig_type_39 _wrap_kvc_options_target_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_40 arg2);
-extern swig_type_41 _wrap_kvc_options_arena_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_tokens_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_42 arg2);
-extern swig_type_43 _wrap_kvc_options_arena_tokens_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_sequences_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_44 arg2);
-extern swig_type_45 _wrap_kvc_options_arena_sequences_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_block_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_kvc_options_arena_block_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_growth_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_arena_growth_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_spare_pages_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_spare_pages_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_threads_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_46 arg2);
-extern swig_type_47 _wrap_kvc_options_threads_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_saturate_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_saturate_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_rope_pairs_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_rope_pairs_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_keys_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_keys_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_positions_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_positions_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_rope_theta_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, double arg2);
-extern double _wrap_kvc_options_rope_theta_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_rope_dims_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_48 arg2);
-extern swig_type_49 _wrap_kvc_options_rope_dims_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_policy_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_50 arg2);
-extern swig_type_51 _wrap_kvc_options_policy_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_options_context_tokens_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_52 arg2);
-extern swig_type_53 _wrap_kvc_options_context_tokens_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_options_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_options_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern int _wrap_kvc_layer_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_layer_reserved_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_layer_reserved_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_layer_kv_heads_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_54 arg2);
-extern swig_type_55 _wrap_kvc_layer_kv_heads_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_layer_q_heads_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_56 arg2);
-extern swig_type_57 _wrap_kvc_layer_q_heads_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_layer_k_dim_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_58 arg2);
-extern swig_type_59 _wrap_kvc_layer_k_dim_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_layer_v_dim_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_60 arg2);
-extern swig_type_61 _wrap_kvc_layer_v_dim_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_layer_sliding_window_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_62 arg2);
-extern swig_type_63 _wrap_kvc_layer_sliding_window_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_layer_codec_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_64 arg2);
-extern swig_type_65 _wrap_kvc_layer_codec_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_layer_rope_theta_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, double arg2);
-extern double _wrap_kvc_layer_rope_theta_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_layer_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_layer_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_supports_raw_e8e28d9c99a34e3c(uintptr_t arg1, uintptr_t arg2, swig_type_66 arg3, uintptr_t arg4);
-extern int _wrap_kvc_plan_request_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_partial_commit_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_plan_request_partial_commit_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_tokens_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_67 arg2);
-extern swig_type_68 _wrap_kvc_plan_request_tokens_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_sequences_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_69 arg2);
-extern swig_type_70 _wrap_kvc_plan_request_sequences_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_step_tokens_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_71 arg2);
-extern swig_type_72 _wrap_kvc_plan_request_step_tokens_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_budget_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_73 arg2);
-extern swig_type_74 _wrap_kvc_plan_request_budget_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_plan_request_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_plan_request_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern int _wrap_kvc_plan_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_reserved_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_plan_reserved_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_arena_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_75 arg2);
-extern swig_type_76 _wrap_kvc_plan_arena_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_slab_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_77 arg2);
-extern swig_type_78 _wrap_kvc_plan_slab_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_record_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_79 arg2);
-extern swig_type_80 _wrap_kvc_plan_record_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_fp16_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_81 arg2);
-extern swig_type_82 _wrap_kvc_plan_fp16_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_max_tokens_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_83 arg2);
-extern swig_type_84 _wrap_kvc_plan_max_tokens_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_max_sequences_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_85 arg2);
-extern swig_type_86 _wrap_kvc_plan_max_sequences_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_codec_bits_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, double arg2);
-extern double _wrap_kvc_plan_codec_bits_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_effective_bits_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, double arg2);
-extern double _wrap_kvc_plan_effective_bits_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_plan_checkpoint_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_87 arg2);
-extern swig_type_88 _wrap_kvc_plan_checkpoint_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_plan_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_plan_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_plan_compute_raw_e8e28d9c99a34e3c(uintptr_t arg1, uintptr_t arg2, swig_type_89 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern uintptr_t _wrap_kvc_create_raw_e8e28d9c99a34e3c(uintptr_t arg1, uintptr_t arg2, swig_type_90 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_destroy_raw_e8e28d9c99a34e3c(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_kvc_sink_logits_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_91 arg2, swig_type_92 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_rope_frequencies_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_93 arg2, swig_type_94 arg3, uintptr_t arg4);
-extern int _wrap_kvc_seq_options_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_seq_options_reserved_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_seq_options_reserved_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_seq_options_first_position_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_95 arg2);
-extern swig_type_96 _wrap_kvc_seq_options_first_position_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_seq_options_prompt_length_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_97 arg2);
-extern swig_type_98 _wrap_kvc_seq_options_prompt_length_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_seq_options_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_seq_options_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern swig_intgo _wrap_KVC_CUT_EXACT_raw_e8e28d9c99a34e3c(void);
-extern swig_intgo _wrap_KVC_CUT_INEXACT_raw_e8e28d9c99a34e3c(void);
-extern swig_type_99 _wrap_kvc_seq_create_raw_e8e28d9c99a34e3c(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_seq_destroy_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_100 arg2, uintptr_t arg3);
-extern swig_type_101 _wrap_kvc_seq_fork_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_102 arg2, swig_type_103 arg3, int arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_truncate_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_104 arg2, swig_type_105 arg3, int arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_length_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_106 arg2, swig_voidp arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_exact_floor_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_107 arg2, swig_voidp arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_live_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_108 arg2, swig_type_109 arg3, swig_type_110 arg4, swig_voidp arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_positions_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_111 arg2, swig_type_112 arg3, swig_type_113 arg4, swig_type_114 arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_prompt_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_115 arg2, swig_type_116 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_budget_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_117 arg2, swig_type_118 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_step_limit_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_119 arg2, swig_voidp arg3, uintptr_t arg4);
-extern int _wrap_kvc_step_options_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_kv_dtype_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_kv_dtype_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_q_dtype_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_q_dtype_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_out_dtype_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_out_dtype_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_k_token_stride_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_120 arg2);
-extern swig_type_121 _wrap_kvc_step_options_k_token_stride_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_k_head_stride_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_122 arg2);
-extern swig_type_123 _wrap_kvc_step_options_k_head_stride_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_v_token_stride_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_124 arg2);
-extern swig_type_125 _wrap_kvc_step_options_v_token_stride_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_v_head_stride_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_126 arg2);
-extern swig_type_127 _wrap_kvc_step_options_v_head_stride_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_q_token_stride_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_128 arg2);
-extern swig_type_129 _wrap_kvc_step_options_q_token_stride_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_q_head_stride_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_130 arg2);
-extern swig_type_131 _wrap_kvc_step_options_q_head_stride_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_out_token_stride_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_132 arg2);
-extern swig_type_133 _wrap_kvc_step_options_out_token_stride_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_out_head_stride_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_134 arg2);
-extern swig_type_135 _wrap_kvc_step_options_out_head_stride_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_partial_commit_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_partial_commit_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_strict_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_strict_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_accumulate_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_accumulate_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_step_options_reserved_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_reserved_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_step_options_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_step_options_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_kvc_step_begin_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_136 arg2, swig_type_137 arg3, swig_type_138 arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_append_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_139 arg2, swig_type_140 arg3, swig_type_141 arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_step_commit_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_142 arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_step_abort_raw_e8e28d9c99a34e3c(uintptr_t arg1, uintptr_t arg2);
-extern int _wrap_kvc_attend_options_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_scale_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, float arg2);
-extern float _wrap_kvc_attend_options_scale_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_soft_cap_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, float arg2);
-extern float _wrap_kvc_attend_options_soft_cap_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_partial_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_attend_options_partial_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_sliding_window_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_143 arg2);
-extern swig_type_144 _wrap_kvc_attend_options_sliding_window_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_causal_offset_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_145 arg2);
-extern swig_type_146 _wrap_kvc_attend_options_causal_offset_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_attend_options_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_attend_options_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_attend_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_147 arg2, swig_type_148 arg3, swig_type_149 arg4, swig_type_150 arg5, uintptr_t arg6, uintptr_t arg7);
-extern int _wrap_kvc_evict_options_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_reserved_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_evict_options_reserved_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_layer_begin_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_151 arg2);
-extern swig_type_152 _wrap_kvc_evict_options_layer_begin_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_layer_end_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_153 arg2);
-extern swig_type_154 _wrap_kvc_evict_options_layer_end_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_head_begin_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_155 arg2);
-extern swig_type_156 _wrap_kvc_evict_options_head_begin_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_head_end_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_157 arg2);
-extern swig_type_158 _wrap_kvc_evict_options_head_end_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_budget_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_159 arg2);
-extern swig_type_160 _wrap_kvc_evict_options_budget_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_recent_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_161 arg2);
-extern swig_type_162 _wrap_kvc_evict_options_recent_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_evict_options_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_evict_options_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern int _wrap_kvc_evict_report_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_reserved_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_evict_report_reserved_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_evicted_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_163 arg2);
-extern swig_type_164 _wrap_kvc_evict_report_tokens_evicted_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_records_freed_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_165 arg2);
-extern swig_type_166 _wrap_kvc_evict_report_records_freed_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_bytes_freed_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_167 arg2);
-extern swig_type_168 _wrap_kvc_evict_report_bytes_freed_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_repacked_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_169 arg2);
-extern swig_type_170 _wrap_kvc_evict_report_tokens_repacked_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_merged_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_171 arg2);
-extern swig_type_172 _wrap_kvc_evict_report_tokens_merged_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_evict_report_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_evict_report_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_evict_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_173 arg2, swig_type_174 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_evict_keep_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_175 arg2, swig_type_176 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern int _wrap_kvc_prefix_options_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_options_pinned_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_prefix_options_pinned_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_prefix_options_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_prefix_options_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern int _wrap_kvc_prefix_hit_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_hit_reserved_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_prefix_hit_reserved_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_hit_tokens_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_177 arg2);
-extern swig_type_178 _wrap_kvc_prefix_hit_tokens_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_hit_shared_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_179 arg2);
-extern swig_type_180 _wrap_kvc_prefix_hit_shared_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_prefix_hit_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_prefix_hit_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern int _wrap_kvc_prefix_stats_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_reserved_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_prefix_stats_reserved_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_entries_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_181 arg2);
-extern swig_type_182 _wrap_kvc_prefix_stats_entries_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_tokens_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_183 arg2);
-extern swig_type_184 _wrap_kvc_prefix_stats_tokens_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_record_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_185 arg2);
-extern swig_type_186 _wrap_kvc_prefix_stats_record_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_host_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_187 arg2);
-extern swig_type_188 _wrap_kvc_prefix_stats_host_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_budget_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_189 arg2);
-extern swig_type_190 _wrap_kvc_prefix_stats_budget_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_hits_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_191 arg2);
-extern swig_type_192 _wrap_kvc_prefix_stats_hits_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_misses_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_193 arg2);
-extern swig_type_194 _wrap_kvc_prefix_stats_misses_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_hit_tokens_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_195 arg2);
-extern swig_type_196 _wrap_kvc_prefix_stats_hit_tokens_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_evictions_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_197 arg2);
-extern swig_type_198 _wrap_kvc_prefix_stats_evictions_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_prefix_stats_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_prefix_stats_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_prefix_publish_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_199 arg2, swig_type_200 arg3, swig_type_201 arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_type_202 _wrap_kvc_prefix_lookup_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_203 arg2, swig_type_204 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_prefix_remove_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_205 arg2, swig_type_206 arg3, swig_voidp arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_prefix_clear_raw_e8e28d9c99a34e3c(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_kvc_prefix_budget_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_207 arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_prefix_stats_get_raw_e8e28d9c99a34e3c(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern int _wrap_kvc_merge_options_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_reserved_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_merge_options_reserved_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_layer_begin_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_208 arg2);
-extern swig_type_209 _wrap_kvc_merge_options_layer_begin_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_layer_end_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_210 arg2);
-extern swig_type_211 _wrap_kvc_merge_options_layer_end_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_head_begin_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_212 arg2);
-extern swig_type_213 _wrap_kvc_merge_options_head_begin_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_head_end_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_214 arg2);
-extern swig_type_215 _wrap_kvc_merge_options_head_end_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_values_only_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_merge_options_values_only_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_unbiased_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_merge_options_unbiased_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_merge_options_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_merge_options_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_merge_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_216 arg2, swig_type_217 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_read_counts_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_218 arg2, swig_type_219 arg3, swig_type_220 arg4, swig_type_221 arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_read_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_222 arg2, swig_type_223 arg3, swig_type_224 arg4, int arg5, swig_type_225 arg6, swig_type_226 arg7, swig_type_227 arg8, uintptr_t arg9);
-extern swig_intgo _wrap_kvc_seq_read_codes_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_228 arg2, swig_type_229 arg3, swig_type_230 arg4, int arg5, swig_type_231 arg6, swig_voidp arg7, uintptr_t arg8);
-extern swig_intgo _wrap_kvc_seq_read_mass_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_232 arg2, swig_type_233 arg3, swig_type_234 arg4, swig_type_235 arg5, uintptr_t arg6);
-extern int _wrap_kvc_stats_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_open_steps_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_stats_open_steps_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_arena_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_236 arg2);
-extern swig_type_237 _wrap_kvc_stats_arena_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_bound_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_238 arg2);
-extern swig_type_239 _wrap_kvc_stats_bound_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_record_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_240 arg2);
-extern swig_type_241 _wrap_kvc_stats_record_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_sink_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_242 arg2);
-extern swig_type_243 _wrap_kvc_stats_sink_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_window_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_244 arg2);
-extern swig_type_245 _wrap_kvc_stats_window_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_code_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_246 arg2);
-extern swig_type_247 _wrap_kvc_stats_code_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_side_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_248 arg2);
-extern swig_type_249 _wrap_kvc_stats_side_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_reserved_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_250 arg2);
-extern swig_type_251 _wrap_kvc_stats_reserved_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_table_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_252 arg2);
-extern swig_type_253 _wrap_kvc_stats_table_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_scratch_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_254 arg2);
-extern swig_type_255 _wrap_kvc_stats_scratch_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_sequences_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_256 arg2);
-extern swig_type_257 _wrap_kvc_stats_sequences_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_appended_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_258 arg2);
-extern swig_type_259 _wrap_kvc_stats_tokens_appended_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_evicted_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_260 arg2);
-extern swig_type_261 _wrap_kvc_stats_tokens_evicted_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_pages_quantized_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_262 arg2);
-extern swig_type_263 _wrap_kvc_stats_pages_quantized_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_requantized_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_264 arg2);
-extern swig_type_265 _wrap_kvc_stats_tokens_requantized_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_slow_calls_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_266 arg2);
-extern swig_type_267 _wrap_kvc_stats_slow_calls_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_merged_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_268 arg2);
-extern swig_type_269 _wrap_kvc_stats_tokens_merged_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_stats_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_stats_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern int _wrap_kvc_seq_stats_struct_size_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_reserved_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_seq_stats_reserved_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_tokens_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_270 arg2);
-extern swig_type_271 _wrap_kvc_seq_stats_tokens_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_record_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_272 arg2);
-extern swig_type_273 _wrap_kvc_seq_stats_record_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_shared_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_274 arg2);
-extern swig_type_275 _wrap_kvc_seq_stats_shared_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_table_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_276 arg2);
-extern swig_type_277 _wrap_kvc_seq_stats_table_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_fp16_bytes_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_278 arg2);
-extern swig_type_279 _wrap_kvc_seq_stats_fp16_bytes_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_codec_bits_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, double arg2);
-extern double _wrap_kvc_seq_stats_codec_bits_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_effective_bits_set_raw_e8e28d9c99a34e3c(uintptr_t arg1, double arg2);
-extern double _wrap_kvc_seq_stats_effective_bits_get_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_seq_stats_raw_e8e28d9c99a34e3c(void);
-extern void _wrap_delete_kvc_seq_stats_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_stats_get_raw_e8e28d9c99a34e3c(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_seq_stats_get_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_280 arg2, uintptr_t arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_snapshot_export_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_281 arg2, swig_type_282 arg3, swig_voidp arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_snapshot_import_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_283 arg2, swig_type_284 arg3, swig_voidp arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_snapshot_save_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_285 arg2, swig_type_286 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_snapshot_load_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_287 arg2, swig_type_288 arg3, swig_voidp arg4, uintptr_t arg5);
-extern uintptr_t _wrap_kvc_layers_new_raw_e8e28d9c99a34e3c(swig_type_289 arg1);
-extern uintptr_t _wrap_kvc_layers_at_raw_e8e28d9c99a34e3c(uintptr_t arg1, swig_type_290 arg2);
-extern void _wrap_kvc_layers_delete_raw_e8e28d9c99a34e3c(uintptr_t arg1);
-extern swig_type_291 _wrap_kvc_abi_mismatch_raw_e8e28d9c99a34e3c(void);
+typedef long long swig_type_291;
+typedef long long swig_type_292;
+typedef long long swig_type_293;
+typedef long long swig_type_294;
+typedef long long swig_type_295;
+typedef long long swig_type_296;
+typedef long long swig_type_297;
+typedef long long swig_type_298;
+typedef long long swig_type_299;
+typedef long long swig_type_300;
+typedef long long swig_type_301;
+typedef _goslice_ swig_type_302;
+typedef _goslice_ swig_type_303;
+typedef _goslice_ swig_type_304;
+typedef _goslice_ swig_type_305;
+typedef _goslice_ swig_type_306;
+typedef _gostring_ swig_type_307;
+typedef _gostring_ swig_type_308;
+typedef _goslice_ swig_type_309;
+typedef long long swig_type_310;
+typedef long long swig_type_311;
+typedef _gostring_ swig_type_312;
+extern void _wrap_Swig_free_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_Swig_malloc_raw_a811af1668d8bad3(swig_intgo arg1);
+extern swig_type_1 _wrap_kvc_version_raw_a811af1668d8bad3(void);
+extern swig_type_2 _wrap_kvc_abi_version_raw_a811af1668d8bad3(void);
+extern swig_type_3 _wrap_kvc_build_info_raw_a811af1668d8bad3(void);
+extern swig_type_4 _wrap_kvc_abi_describe_raw_a811af1668d8bad3(swig_type_5 arg1);
+extern swig_intgo _wrap_KVC_OK_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_E_ARGUMENT_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_E_HANDLE_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_E_RANGE_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_E_ORDER_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_E_BUSY_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_E_NO_MEMORY_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_E_NONFINITE_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_E_UNSUPPORTED_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_E_FORKED_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_E_INTERNAL_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_E_CORRUPT_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_E_IO_raw_a811af1668d8bad3(void);
+extern int _wrap_kvc_error_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_error_status_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_error_status_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_error_message_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_6 arg2);
+extern swig_type_7 _wrap_kvc_error_message_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_error_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_error_raw_a811af1668d8bad3(uintptr_t arg1);
+extern swig_type_8 _wrap_kvc_status_name_raw_a811af1668d8bad3(int arg1);
+extern swig_intgo _wrap_KVC_DTYPE_DEFAULT_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_F16_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_F32_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_BF16_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_DEVICE_DEFAULT_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_CPU_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_PART_UNSET_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_KEYS_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_VALUES_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_ROPE_HALVES_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_ROPE_INTERLEAVED_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_POSITIONS_TRUE_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_a811af1668d8bad3(void);
+extern swig_type_9 _wrap_kvc_preset_count_raw_a811af1668d8bad3(void);
+extern swig_type_10 _wrap_kvc_preset_name_raw_a811af1668d8bad3(swig_type_11 arg1);
+extern swig_type_12 _wrap_kvc_codec_format_raw_a811af1668d8bad3(swig_type_13 arg1, swig_type_14 arg2, uintptr_t arg3);
+extern swig_type_15 _wrap_kvc_policy_count_raw_a811af1668d8bad3(void);
+extern swig_type_16 _wrap_kvc_policy_name_raw_a811af1668d8bad3(swig_type_17 arg1);
+extern swig_type_18 _wrap_kvc_policy_format_raw_a811af1668d8bad3(swig_type_19 arg1, swig_type_20 arg2, uintptr_t arg3);
+extern swig_type_21 _wrap_kvc_target_count_raw_a811af1668d8bad3(void);
+extern swig_type_22 _wrap_kvc_target_name_raw_a811af1668d8bad3(swig_type_23 arg1);
+extern int _wrap_kvc_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_device_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_device_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_layers_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_24 arg2);
+extern swig_type_25 _wrap_kvc_options_layers_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_kv_heads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_26 arg2);
+extern swig_type_27 _wrap_kvc_options_kv_heads_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_q_heads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_28 arg2);
+extern swig_type_29 _wrap_kvc_options_q_heads_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_k_dim_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_30 arg2);
+extern swig_type_31 _wrap_kvc_options_k_dim_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_v_dim_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_32 arg2);
+extern swig_type_33 _wrap_kvc_options_v_dim_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_sliding_window_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_34 arg2);
+extern swig_type_35 _wrap_kvc_options_sliding_window_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_codec_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_36 arg2);
+extern swig_type_37 _wrap_kvc_options_codec_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_target_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_38 arg2);
+extern swig_type_39 _wrap_kvc_options_target_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_40 arg2);
+extern swig_type_41 _wrap_kvc_options_arena_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_42 arg2);
+extern swig_type_43 _wrap_kvc_options_arena_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_sequences_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_44 arg2);
+extern swig_type_45 _wrap_kvc_options_arena_sequences_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_block_set_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2);
+extern uintptr_t _wrap_kvc_options_arena_block_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_growth_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_arena_growth_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_spare_pages_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_spare_pages_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_threads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_46 arg2);
+extern swig_type_47 _wrap_kvc_options_threads_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_saturate_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_saturate_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_rope_pairs_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_rope_pairs_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_keys_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_keys_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_positions_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_positions_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_rope_theta_set_raw_a811af1668d8bad3(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_options_rope_theta_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_rope_dims_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_48 arg2);
+extern swig_type_49 _wrap_kvc_options_rope_dims_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_policy_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_50 arg2);
+extern swig_type_51 _wrap_kvc_options_policy_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_context_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_52 arg2);
+extern swig_type_53 _wrap_kvc_options_context_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_options_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_options_raw_a811af1668d8bad3(uintptr_t arg1);
+extern int _wrap_kvc_layer_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_layer_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_kv_heads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_54 arg2);
+extern swig_type_55 _wrap_kvc_layer_kv_heads_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_q_heads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_56 arg2);
+extern swig_type_57 _wrap_kvc_layer_q_heads_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_k_dim_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_58 arg2);
+extern swig_type_59 _wrap_kvc_layer_k_dim_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_v_dim_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_60 arg2);
+extern swig_type_61 _wrap_kvc_layer_v_dim_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_sliding_window_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_62 arg2);
+extern swig_type_63 _wrap_kvc_layer_sliding_window_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_codec_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_64 arg2);
+extern swig_type_65 _wrap_kvc_layer_codec_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_rope_theta_set_raw_a811af1668d8bad3(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_layer_rope_theta_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_layer_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_layer_raw_a811af1668d8bad3(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_supports_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, swig_type_66 arg3, uintptr_t arg4);
+extern int _wrap_kvc_plan_request_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_partial_commit_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_plan_request_partial_commit_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_67 arg2);
+extern swig_type_68 _wrap_kvc_plan_request_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_sequences_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_69 arg2);
+extern swig_type_70 _wrap_kvc_plan_request_sequences_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_step_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_71 arg2);
+extern swig_type_72 _wrap_kvc_plan_request_step_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_budget_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_73 arg2);
+extern swig_type_74 _wrap_kvc_plan_request_budget_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_plan_request_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_plan_request_raw_a811af1668d8bad3(uintptr_t arg1);
+extern int _wrap_kvc_plan_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_plan_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_arena_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_75 arg2);
+extern swig_type_76 _wrap_kvc_plan_arena_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_slab_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_77 arg2);
+extern swig_type_78 _wrap_kvc_plan_slab_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_79 arg2);
+extern swig_type_80 _wrap_kvc_plan_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_fp16_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_81 arg2);
+extern swig_type_82 _wrap_kvc_plan_fp16_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_max_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_83 arg2);
+extern swig_type_84 _wrap_kvc_plan_max_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_max_sequences_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_85 arg2);
+extern swig_type_86 _wrap_kvc_plan_max_sequences_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_codec_bits_set_raw_a811af1668d8bad3(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_plan_codec_bits_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_effective_bits_set_raw_a811af1668d8bad3(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_plan_effective_bits_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_checkpoint_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_87 arg2);
+extern swig_type_88 _wrap_kvc_plan_checkpoint_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_plan_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_plan_raw_a811af1668d8bad3(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_plan_compute_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, swig_type_89 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern uintptr_t _wrap_kvc_create_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, swig_type_90 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_destroy_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2);
+extern swig_intgo _wrap_kvc_sink_logits_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_91 arg2, swig_type_92 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_rope_frequencies_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_93 arg2, swig_type_94 arg3, uintptr_t arg4);
+extern int _wrap_kvc_seq_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_options_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_seq_options_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_options_first_position_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_95 arg2);
+extern swig_type_96 _wrap_kvc_seq_options_first_position_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_options_prompt_length_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_97 arg2);
+extern swig_type_98 _wrap_kvc_seq_options_prompt_length_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_seq_options_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_seq_options_raw_a811af1668d8bad3(uintptr_t arg1);
+extern swig_intgo _wrap_KVC_CUT_EXACT_raw_a811af1668d8bad3(void);
+extern swig_intgo _wrap_KVC_CUT_INEXACT_raw_a811af1668d8bad3(void);
+extern swig_type_99 _wrap_kvc_seq_create_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_intgo _wrap_kvc_seq_destroy_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_100 arg2, uintptr_t arg3);
+extern swig_type_101 _wrap_kvc_seq_fork_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_102 arg2, swig_type_103 arg3, int arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_truncate_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_104 arg2, swig_type_105 arg3, int arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_length_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_106 arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_exact_floor_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_107 arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_live_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_108 arg2, swig_type_109 arg3, swig_type_110 arg4, swig_voidp arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_positions_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_111 arg2, swig_type_112 arg3, swig_type_113 arg4, swig_type_114 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_prompt_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_115 arg2, swig_type_116 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_budget_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_117 arg2, swig_type_118 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_step_limit_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_119 arg2, swig_voidp arg3, uintptr_t arg4);
+extern int _wrap_kvc_step_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_kv_dtype_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_kv_dtype_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_q_dtype_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_q_dtype_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_out_dtype_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_out_dtype_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_k_token_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_120 arg2);
+extern swig_type_121 _wrap_kvc_step_options_k_token_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_k_head_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_122 arg2);
+extern swig_type_123 _wrap_kvc_step_options_k_head_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_v_token_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_124 arg2);
+extern swig_type_125 _wrap_kvc_step_options_v_token_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_v_head_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_126 arg2);
+extern swig_type_127 _wrap_kvc_step_options_v_head_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_q_token_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_128 arg2);
+extern swig_type_129 _wrap_kvc_step_options_q_token_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_q_head_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_130 arg2);
+extern swig_type_131 _wrap_kvc_step_options_q_head_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_out_token_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_132 arg2);
+extern swig_type_133 _wrap_kvc_step_options_out_token_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_out_head_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_134 arg2);
+extern swig_type_135 _wrap_kvc_step_options_out_head_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_partial_commit_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_partial_commit_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_strict_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_strict_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_accumulate_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_accumulate_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_step_options_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_step_options_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_kvc_step_begin_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_136 arg2, swig_type_137 arg3, swig_type_138 arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_append_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_139 arg2, swig_type_140 arg3, swig_type_141 arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_step_commit_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_142 arg2, uintptr_t arg3);
+extern swig_intgo _wrap_kvc_step_abort_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2);
+extern int _wrap_kvc_attend_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_scale_set_raw_a811af1668d8bad3(uintptr_t arg1, float arg2);
+extern float _wrap_kvc_attend_options_scale_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_soft_cap_set_raw_a811af1668d8bad3(uintptr_t arg1, float arg2);
+extern float _wrap_kvc_attend_options_soft_cap_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_partial_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_attend_options_partial_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_sliding_window_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_143 arg2);
+extern swig_type_144 _wrap_kvc_attend_options_sliding_window_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_causal_offset_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_145 arg2);
+extern swig_type_146 _wrap_kvc_attend_options_causal_offset_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_attend_options_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_attend_options_raw_a811af1668d8bad3(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_attend_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_147 arg2, swig_type_148 arg3, swig_type_149 arg4, swig_type_150 arg5, uintptr_t arg6, uintptr_t arg7);
+extern int _wrap_kvc_evict_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_evict_options_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_layer_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_151 arg2);
+extern swig_type_152 _wrap_kvc_evict_options_layer_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_layer_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_153 arg2);
+extern swig_type_154 _wrap_kvc_evict_options_layer_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_head_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_155 arg2);
+extern swig_type_156 _wrap_kvc_evict_options_head_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_head_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_157 arg2);
+extern swig_type_158 _wrap_kvc_evict_options_head_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_budget_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_159 arg2);
+extern swig_type_160 _wrap_kvc_evict_options_budget_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_recent_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_161 arg2);
+extern swig_type_162 _wrap_kvc_evict_options_recent_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_evict_options_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_evict_options_raw_a811af1668d8bad3(uintptr_t arg1);
+extern int _wrap_kvc_evict_report_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_evict_report_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_evicted_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_163 arg2);
+extern swig_type_164 _wrap_kvc_evict_report_tokens_evicted_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_records_freed_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_165 arg2);
+extern swig_type_166 _wrap_kvc_evict_report_records_freed_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_bytes_freed_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_167 arg2);
+extern swig_type_168 _wrap_kvc_evict_report_bytes_freed_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_repacked_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_169 arg2);
+extern swig_type_170 _wrap_kvc_evict_report_tokens_repacked_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_merged_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_171 arg2);
+extern swig_type_172 _wrap_kvc_evict_report_tokens_merged_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_evict_report_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_evict_report_raw_a811af1668d8bad3(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_evict_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_173 arg2, swig_type_174 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_evict_keep_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_175 arg2, swig_type_176 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern int _wrap_kvc_prefix_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_options_pinned_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_prefix_options_pinned_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_prefix_options_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_prefix_options_raw_a811af1668d8bad3(uintptr_t arg1);
+extern int _wrap_kvc_prefix_hit_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_hit_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_prefix_hit_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_hit_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_177 arg2);
+extern swig_type_178 _wrap_kvc_prefix_hit_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_hit_shared_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_179 arg2);
+extern swig_type_180 _wrap_kvc_prefix_hit_shared_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_prefix_hit_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_prefix_hit_raw_a811af1668d8bad3(uintptr_t arg1);
+extern int _wrap_kvc_prefix_stats_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_prefix_stats_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_entries_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_181 arg2);
+extern swig_type_182 _wrap_kvc_prefix_stats_entries_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_183 arg2);
+extern swig_type_184 _wrap_kvc_prefix_stats_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_185 arg2);
+extern swig_type_186 _wrap_kvc_prefix_stats_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_host_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_187 arg2);
+extern swig_type_188 _wrap_kvc_prefix_stats_host_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_budget_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_189 arg2);
+extern swig_type_190 _wrap_kvc_prefix_stats_budget_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_hits_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_191 arg2);
+extern swig_type_192 _wrap_kvc_prefix_stats_hits_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_misses_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_193 arg2);
+extern swig_type_194 _wrap_kvc_prefix_stats_misses_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_hit_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_195 arg2);
+extern swig_type_196 _wrap_kvc_prefix_stats_hit_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_evictions_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_197 arg2);
+extern swig_type_198 _wrap_kvc_prefix_stats_evictions_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_prefix_stats_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_prefix_stats_raw_a811af1668d8bad3(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_prefix_publish_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_199 arg2, swig_type_200 arg3, swig_type_201 arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_type_202 _wrap_kvc_prefix_lookup_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_203 arg2, swig_type_204 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_prefix_remove_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_205 arg2, swig_type_206 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_prefix_clear_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2);
+extern swig_intgo _wrap_kvc_prefix_budget_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_207 arg2, uintptr_t arg3);
+extern swig_intgo _wrap_kvc_prefix_stats_get_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern int _wrap_kvc_merge_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_merge_options_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_layer_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_208 arg2);
+extern swig_type_209 _wrap_kvc_merge_options_layer_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_layer_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_210 arg2);
+extern swig_type_211 _wrap_kvc_merge_options_layer_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_head_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_212 arg2);
+extern swig_type_213 _wrap_kvc_merge_options_head_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_head_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_214 arg2);
+extern swig_type_215 _wrap_kvc_merge_options_head_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_values_only_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_merge_options_values_only_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_unbiased_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_merge_options_unbiased_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_merge_options_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_merge_options_raw_a811af1668d8bad3(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_merge_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_216 arg2, swig_type_217 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_read_counts_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_218 arg2, swig_type_219 arg3, swig_type_220 arg4, swig_type_221 arg5, uintptr_t arg6);
+extern int _wrap_kvc_step_down_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_rung_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_down_options_rung_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_layer_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_222 arg2);
+extern swig_type_223 _wrap_kvc_step_down_options_layer_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_layer_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_224 arg2);
+extern swig_type_225 _wrap_kvc_step_down_options_layer_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_budget_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_226 arg2);
+extern swig_type_227 _wrap_kvc_step_down_options_budget_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_recent_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_228 arg2);
+extern swig_type_229 _wrap_kvc_step_down_options_recent_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_step_down_options_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_step_down_options_raw_a811af1668d8bad3(uintptr_t arg1);
+extern int _wrap_kvc_step_down_report_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_down_report_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_pages_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_230 arg2);
+extern swig_type_231 _wrap_kvc_step_down_report_pages_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_tokens_requantized_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_232 arg2);
+extern swig_type_233 _wrap_kvc_step_down_report_tokens_requantized_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_bytes_freed_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_234 arg2);
+extern swig_type_235 _wrap_kvc_step_down_report_bytes_freed_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_236 arg2);
+extern swig_type_237 _wrap_kvc_step_down_report_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_step_down_report_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_step_down_report_raw_a811af1668d8bad3(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_step_down_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_238 arg2, uintptr_t arg3, uintptr_t arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_read_rungs_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_239 arg2, swig_type_240 arg3, swig_type_241 arg4, swig_type_242 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_read_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_243 arg2, swig_type_244 arg3, swig_type_245 arg4, int arg5, swig_type_246 arg6, swig_type_247 arg7, swig_type_248 arg8, uintptr_t arg9);
+extern swig_intgo _wrap_kvc_seq_read_codes_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_249 arg2, swig_type_250 arg3, swig_type_251 arg4, int arg5, swig_type_252 arg6, swig_voidp arg7, uintptr_t arg8);
+extern swig_intgo _wrap_kvc_seq_read_mass_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_253 arg2, swig_type_254 arg3, swig_type_255 arg4, swig_type_256 arg5, uintptr_t arg6);
+extern int _wrap_kvc_stats_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_open_steps_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_stats_open_steps_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_arena_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_257 arg2);
+extern swig_type_258 _wrap_kvc_stats_arena_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_bound_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_259 arg2);
+extern swig_type_260 _wrap_kvc_stats_bound_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_261 arg2);
+extern swig_type_262 _wrap_kvc_stats_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_sink_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_263 arg2);
+extern swig_type_264 _wrap_kvc_stats_sink_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_window_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_265 arg2);
+extern swig_type_266 _wrap_kvc_stats_window_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_code_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_267 arg2);
+extern swig_type_268 _wrap_kvc_stats_code_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_side_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_269 arg2);
+extern swig_type_270 _wrap_kvc_stats_side_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_reserved_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_271 arg2);
+extern swig_type_272 _wrap_kvc_stats_reserved_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_table_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_273 arg2);
+extern swig_type_274 _wrap_kvc_stats_table_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_scratch_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_275 arg2);
+extern swig_type_276 _wrap_kvc_stats_scratch_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_sequences_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_277 arg2);
+extern swig_type_278 _wrap_kvc_stats_sequences_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_appended_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_279 arg2);
+extern swig_type_280 _wrap_kvc_stats_tokens_appended_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_evicted_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_281 arg2);
+extern swig_type_282 _wrap_kvc_stats_tokens_evicted_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_pages_quantized_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_283 arg2);
+extern swig_type_284 _wrap_kvc_stats_pages_quantized_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_requantized_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_285 arg2);
+extern swig_type_286 _wrap_kvc_stats_tokens_requantized_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_slow_calls_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_287 arg2);
+extern swig_type_288 _wrap_kvc_stats_slow_calls_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_merged_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_289 arg2);
+extern swig_type_290 _wrap_kvc_stats_tokens_merged_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_stats_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_stats_raw_a811af1668d8bad3(uintptr_t arg1);
+extern int _wrap_kvc_seq_stats_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_seq_stats_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_291 arg2);
+extern swig_type_292 _wrap_kvc_seq_stats_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_293 arg2);
+extern swig_type_294 _wrap_kvc_seq_stats_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_shared_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_295 arg2);
+extern swig_type_296 _wrap_kvc_seq_stats_shared_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_table_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_297 arg2);
+extern swig_type_298 _wrap_kvc_seq_stats_table_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_fp16_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_299 arg2);
+extern swig_type_300 _wrap_kvc_seq_stats_fp16_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_codec_bits_set_raw_a811af1668d8bad3(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_seq_stats_codec_bits_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_effective_bits_set_raw_a811af1668d8bad3(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_seq_stats_effective_bits_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_seq_stats_raw_a811af1668d8bad3(void);
+extern void _wrap_delete_kvc_seq_stats_raw_a811af1668d8bad3(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_stats_get_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_intgo _wrap_kvc_seq_stats_get_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_301 arg2, uintptr_t arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_snapshot_export_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_302 arg2, swig_type_303 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_snapshot_import_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_304 arg2, swig_type_305 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_snapshot_save_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_306 arg2, swig_type_307 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_snapshot_load_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_308 arg2, swig_type_309 arg3, swig_voidp arg4, uintptr_t arg5);
+extern uintptr_t _wrap_kvc_layers_new_raw_a811af1668d8bad3(swig_type_310 arg1);
+extern uintptr_t _wrap_kvc_layers_at_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_311 arg2);
+extern void _wrap_kvc_layers_delete_raw_a811af1668d8bad3(uintptr_t arg1);
+extern swig_type_312 _wrap_kvc_abi_mismatch_raw_a811af1668d8bad3(void);
 #undef intgo
 */
 import "C"
@@ -755,8 +804,8 @@ func getSwigcptr(v interface { Swigcptr() uintptr }) uintptr {
 
 type _ sync.Mutex
 
-//export cgo_panic__raw_e8e28d9c99a34e3c
-func cgo_panic__raw_e8e28d9c99a34e3c(p *byte) {
+//export cgo_panic__raw_a811af1668d8bad3
+func cgo_panic__raw_a811af1668d8bad3(p *byte) {
 	s := (*[1024]byte)(unsafe.Pointer(p))[:]
 	for i, b := range s {
 		if b == 0 {
@@ -777,20 +826,20 @@ func swigCopyString(s string) string {
 
 func Swig_free(arg1 uintptr) {
 	_swig_i_0 := arg1
-	C._wrap_Swig_free_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_Swig_free_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 func Swig_malloc(arg1 int) (_swig_ret uintptr) {
 	var swig_r uintptr
 	_swig_i_0 := arg1
-	swig_r = (uintptr)(C._wrap_Swig_malloc_raw_e8e28d9c99a34e3c(C.swig_intgo(_swig_i_0)))
+	swig_r = (uintptr)(C._wrap_Swig_malloc_raw_a811af1668d8bad3(C.swig_intgo(_swig_i_0)))
 	return swig_r
 }
 
 const KVC_ABI_VERSION int = 1
 func Kvc_version() (_swig_ret string) {
 	var swig_r string
-	swig_r_p := C._wrap_kvc_version_raw_e8e28d9c99a34e3c()
+	swig_r_p := C._wrap_kvc_version_raw_a811af1668d8bad3()
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -799,13 +848,13 @@ func Kvc_version() (_swig_ret string) {
 
 func Kvc_abi_version() (_swig_ret int64) {
 	var swig_r int64
-	swig_r = (int64)(C._wrap_kvc_abi_version_raw_e8e28d9c99a34e3c())
+	swig_r = (int64)(C._wrap_kvc_abi_version_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 func Kvc_build_info() (_swig_ret string) {
 	var swig_r string
-	swig_r_p := C._wrap_kvc_build_info_raw_e8e28d9c99a34e3c()
+	swig_r_p := C._wrap_kvc_build_info_raw_a811af1668d8bad3()
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -815,7 +864,7 @@ func Kvc_build_info() (_swig_ret string) {
 func Kvc_abi_describe(arg1 []byte) (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_abi_describe_raw_e8e28d9c99a34e3c(*(*C.swig_type_5)(unsafe.Pointer(&_swig_i_0))))
+	swig_r = (int64)(C._wrap_kvc_abi_describe_raw_a811af1668d8bad3(*(*C.swig_type_5)(unsafe.Pointer(&_swig_i_0))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -825,91 +874,91 @@ func Kvc_abi_describe(arg1 []byte) (_swig_ret int64) {
 type Kvc_status int
 func _swig_getKVC_OK() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_OK_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_OK_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_OK Kvc_status = _swig_getKVC_OK()
 func _swig_getKVC_E_ARGUMENT() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_ARGUMENT_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_ARGUMENT_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_E_ARGUMENT Kvc_status = _swig_getKVC_E_ARGUMENT()
 func _swig_getKVC_E_HANDLE() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_HANDLE_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_HANDLE_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_E_HANDLE Kvc_status = _swig_getKVC_E_HANDLE()
 func _swig_getKVC_E_RANGE() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_RANGE_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_RANGE_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_E_RANGE Kvc_status = _swig_getKVC_E_RANGE()
 func _swig_getKVC_E_ORDER() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_ORDER_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_ORDER_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_E_ORDER Kvc_status = _swig_getKVC_E_ORDER()
 func _swig_getKVC_E_BUSY() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_BUSY_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_BUSY_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_E_BUSY Kvc_status = _swig_getKVC_E_BUSY()
 func _swig_getKVC_E_NO_MEMORY() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_NO_MEMORY_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_NO_MEMORY_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_E_NO_MEMORY Kvc_status = _swig_getKVC_E_NO_MEMORY()
 func _swig_getKVC_E_NONFINITE() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_NONFINITE_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_NONFINITE_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_E_NONFINITE Kvc_status = _swig_getKVC_E_NONFINITE()
 func _swig_getKVC_E_UNSUPPORTED() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_UNSUPPORTED_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_UNSUPPORTED_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_E_UNSUPPORTED Kvc_status = _swig_getKVC_E_UNSUPPORTED()
 func _swig_getKVC_E_FORKED() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_FORKED_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_FORKED_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_E_FORKED Kvc_status = _swig_getKVC_E_FORKED()
 func _swig_getKVC_E_INTERNAL() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_INTERNAL_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_INTERNAL_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_E_INTERNAL Kvc_status = _swig_getKVC_E_INTERNAL()
 func _swig_getKVC_E_CORRUPT() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_CORRUPT_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_CORRUPT_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_E_CORRUPT Kvc_status = _swig_getKVC_E_CORRUPT()
 func _swig_getKVC_E_IO() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_IO_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_IO_raw_a811af1668d8bad3())
 	return swig_r
 }
 
@@ -926,27 +975,27 @@ func (p SwigcptrKvc_error) SwigIsKvc_error() {
 func (arg1 SwigcptrKvc_error) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_error_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_error_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_error) SetStatus(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_error_status_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_error_status_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_error) GetStatus() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_error_status_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_error_status_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_error) SetMessage(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_error_message_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_6)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_error_message_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_6)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -955,7 +1004,7 @@ func (arg1 SwigcptrKvc_error) SetMessage(arg2 string) {
 func (arg1 SwigcptrKvc_error) GetMessage() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_error_message_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_kvc_error_message_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -964,13 +1013,13 @@ func (arg1 SwigcptrKvc_error) GetMessage() (_swig_ret string) {
 
 func NewKvc_error() (_swig_ret Kvc_error) {
 	var swig_r Kvc_error
-	swig_r = (Kvc_error)(SwigcptrKvc_error(C._wrap_new_kvc_error_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_error)(SwigcptrKvc_error(C._wrap_new_kvc_error_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_error(arg1 Kvc_error) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_error_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_error_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_error interface {
@@ -986,7 +1035,7 @@ type Kvc_error interface {
 func Kvc_status_name(arg1 int32) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_status_name_raw_e8e28d9c99a34e3c(C.int(_swig_i_0))
+	swig_r_p := C._wrap_kvc_status_name_raw_a811af1668d8bad3(C.int(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -996,28 +1045,28 @@ func Kvc_status_name(arg1 int32) (_swig_ret string) {
 type Kvc_dtype int
 func _swig_getKVC_DTYPE_DEFAULT() (_swig_ret Kvc_dtype) {
 	var swig_r Kvc_dtype
-	swig_r = (Kvc_dtype)(C._wrap_KVC_DTYPE_DEFAULT_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_dtype)(C._wrap_KVC_DTYPE_DEFAULT_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_DTYPE_DEFAULT Kvc_dtype = _swig_getKVC_DTYPE_DEFAULT()
 func _swig_getKVC_F16() (_swig_ret Kvc_dtype) {
 	var swig_r Kvc_dtype
-	swig_r = (Kvc_dtype)(C._wrap_KVC_F16_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_dtype)(C._wrap_KVC_F16_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_F16 Kvc_dtype = _swig_getKVC_F16()
 func _swig_getKVC_F32() (_swig_ret Kvc_dtype) {
 	var swig_r Kvc_dtype
-	swig_r = (Kvc_dtype)(C._wrap_KVC_F32_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_dtype)(C._wrap_KVC_F32_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_F32 Kvc_dtype = _swig_getKVC_F32()
 func _swig_getKVC_BF16() (_swig_ret Kvc_dtype) {
 	var swig_r Kvc_dtype
-	swig_r = (Kvc_dtype)(C._wrap_KVC_BF16_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_dtype)(C._wrap_KVC_BF16_raw_a811af1668d8bad3())
 	return swig_r
 }
 
@@ -1025,14 +1074,14 @@ var KVC_BF16 Kvc_dtype = _swig_getKVC_BF16()
 type Kvc_device int
 func _swig_getKVC_DEVICE_DEFAULT() (_swig_ret Kvc_device) {
 	var swig_r Kvc_device
-	swig_r = (Kvc_device)(C._wrap_KVC_DEVICE_DEFAULT_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_device)(C._wrap_KVC_DEVICE_DEFAULT_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_DEVICE_DEFAULT Kvc_device = _swig_getKVC_DEVICE_DEFAULT()
 func _swig_getKVC_CPU() (_swig_ret Kvc_device) {
 	var swig_r Kvc_device
-	swig_r = (Kvc_device)(C._wrap_KVC_CPU_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_device)(C._wrap_KVC_CPU_raw_a811af1668d8bad3())
 	return swig_r
 }
 
@@ -1040,21 +1089,21 @@ var KVC_CPU Kvc_device = _swig_getKVC_CPU()
 type Kvc_part int
 func _swig_getKVC_PART_UNSET() (_swig_ret Kvc_part) {
 	var swig_r Kvc_part
-	swig_r = (Kvc_part)(C._wrap_KVC_PART_UNSET_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_part)(C._wrap_KVC_PART_UNSET_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_PART_UNSET Kvc_part = _swig_getKVC_PART_UNSET()
 func _swig_getKVC_KEYS() (_swig_ret Kvc_part) {
 	var swig_r Kvc_part
-	swig_r = (Kvc_part)(C._wrap_KVC_KEYS_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_part)(C._wrap_KVC_KEYS_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_KEYS Kvc_part = _swig_getKVC_KEYS()
 func _swig_getKVC_VALUES() (_swig_ret Kvc_part) {
 	var swig_r Kvc_part
-	swig_r = (Kvc_part)(C._wrap_KVC_VALUES_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_part)(C._wrap_KVC_VALUES_raw_a811af1668d8bad3())
 	return swig_r
 }
 
@@ -1062,14 +1111,14 @@ var KVC_VALUES Kvc_part = _swig_getKVC_VALUES()
 type Kvc_rope_pairs int
 func _swig_getKVC_ROPE_HALVES() (_swig_ret Kvc_rope_pairs) {
 	var swig_r Kvc_rope_pairs
-	swig_r = (Kvc_rope_pairs)(C._wrap_KVC_ROPE_HALVES_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_rope_pairs)(C._wrap_KVC_ROPE_HALVES_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_ROPE_HALVES Kvc_rope_pairs = _swig_getKVC_ROPE_HALVES()
 func _swig_getKVC_ROPE_INTERLEAVED() (_swig_ret Kvc_rope_pairs) {
 	var swig_r Kvc_rope_pairs
-	swig_r = (Kvc_rope_pairs)(C._wrap_KVC_ROPE_INTERLEAVED_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_rope_pairs)(C._wrap_KVC_ROPE_INTERLEAVED_raw_a811af1668d8bad3())
 	return swig_r
 }
 
@@ -1077,14 +1126,14 @@ var KVC_ROPE_INTERLEAVED Kvc_rope_pairs = _swig_getKVC_ROPE_INTERLEAVED()
 type Kvc_keys int
 func _swig_getKVC_KEYS_AFTER_ROPE() (_swig_ret Kvc_keys) {
 	var swig_r Kvc_keys
-	swig_r = (Kvc_keys)(C._wrap_KVC_KEYS_AFTER_ROPE_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_keys)(C._wrap_KVC_KEYS_AFTER_ROPE_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_KEYS_AFTER_ROPE Kvc_keys = _swig_getKVC_KEYS_AFTER_ROPE()
 func _swig_getKVC_KEYS_BEFORE_ROPE() (_swig_ret Kvc_keys) {
 	var swig_r Kvc_keys
-	swig_r = (Kvc_keys)(C._wrap_KVC_KEYS_BEFORE_ROPE_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_keys)(C._wrap_KVC_KEYS_BEFORE_ROPE_raw_a811af1668d8bad3())
 	return swig_r
 }
 
@@ -1092,28 +1141,28 @@ var KVC_KEYS_BEFORE_ROPE Kvc_keys = _swig_getKVC_KEYS_BEFORE_ROPE()
 type Kvc_positions int
 func _swig_getKVC_POSITIONS_TRUE() (_swig_ret Kvc_positions) {
 	var swig_r Kvc_positions
-	swig_r = (Kvc_positions)(C._wrap_KVC_POSITIONS_TRUE_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_positions)(C._wrap_KVC_POSITIONS_TRUE_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_POSITIONS_TRUE Kvc_positions = _swig_getKVC_POSITIONS_TRUE()
 func _swig_getKVC_POSITIONS_IN_CACHE() (_swig_ret Kvc_positions) {
 	var swig_r Kvc_positions
-	swig_r = (Kvc_positions)(C._wrap_KVC_POSITIONS_IN_CACHE_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_positions)(C._wrap_KVC_POSITIONS_IN_CACHE_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_POSITIONS_IN_CACHE Kvc_positions = _swig_getKVC_POSITIONS_IN_CACHE()
 func Kvc_preset_count() (_swig_ret int64) {
 	var swig_r int64
-	swig_r = (int64)(C._wrap_kvc_preset_count_raw_e8e28d9c99a34e3c())
+	swig_r = (int64)(C._wrap_kvc_preset_count_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 func Kvc_preset_name(arg1 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_preset_name_raw_e8e28d9c99a34e3c(C.swig_type_11(_swig_i_0))
+	swig_r_p := C._wrap_kvc_preset_name_raw_a811af1668d8bad3(C.swig_type_11(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1125,7 +1174,7 @@ func Kvc_codec_format(arg1 string, arg2 []byte, arg3 Kvc_error) (_swig_ret int64
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (int64)(C._wrap_kvc_codec_format_raw_e8e28d9c99a34e3c(*(*C.swig_type_13)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_14)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	swig_r = (int64)(C._wrap_kvc_codec_format_raw_a811af1668d8bad3(*(*C.swig_type_13)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_14)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1137,14 +1186,14 @@ func Kvc_codec_format(arg1 string, arg2 []byte, arg3 Kvc_error) (_swig_ret int64
 
 func Kvc_policy_count() (_swig_ret int64) {
 	var swig_r int64
-	swig_r = (int64)(C._wrap_kvc_policy_count_raw_e8e28d9c99a34e3c())
+	swig_r = (int64)(C._wrap_kvc_policy_count_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 func Kvc_policy_name(arg1 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_policy_name_raw_e8e28d9c99a34e3c(C.swig_type_17(_swig_i_0))
+	swig_r_p := C._wrap_kvc_policy_name_raw_a811af1668d8bad3(C.swig_type_17(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1156,7 +1205,7 @@ func Kvc_policy_format(arg1 string, arg2 []byte, arg3 Kvc_error) (_swig_ret int6
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (int64)(C._wrap_kvc_policy_format_raw_e8e28d9c99a34e3c(*(*C.swig_type_19)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	swig_r = (int64)(C._wrap_kvc_policy_format_raw_a811af1668d8bad3(*(*C.swig_type_19)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1168,14 +1217,14 @@ func Kvc_policy_format(arg1 string, arg2 []byte, arg3 Kvc_error) (_swig_ret int6
 
 func Kvc_target_count() (_swig_ret int64) {
 	var swig_r int64
-	swig_r = (int64)(C._wrap_kvc_target_count_raw_e8e28d9c99a34e3c())
+	swig_r = (int64)(C._wrap_kvc_target_count_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 func Kvc_target_name(arg1 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_target_name_raw_e8e28d9c99a34e3c(C.swig_type_23(_swig_i_0))
+	swig_r_p := C._wrap_kvc_target_name_raw_a811af1668d8bad3(C.swig_type_23(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1194,105 +1243,105 @@ func (p SwigcptrKvc_options) SwigIsKvc_options() {
 func (arg1 SwigcptrKvc_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_options_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_options_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetDevice(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_device_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_device_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetDevice() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_device_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_device_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetLayers(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_layers_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_24(_swig_i_1))
+	C._wrap_kvc_options_layers_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_24(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetLayers() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_layers_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_layers_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetKv_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_kv_heads_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_26(_swig_i_1))
+	C._wrap_kvc_options_kv_heads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_26(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetKv_heads() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_kv_heads_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_kv_heads_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetQ_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_q_heads_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_28(_swig_i_1))
+	C._wrap_kvc_options_q_heads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_28(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetQ_heads() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_q_heads_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_q_heads_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetK_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_k_dim_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_30(_swig_i_1))
+	C._wrap_kvc_options_k_dim_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_30(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetK_dim() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_k_dim_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_k_dim_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetV_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_v_dim_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_32(_swig_i_1))
+	C._wrap_kvc_options_v_dim_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_32(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetV_dim() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_v_dim_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_v_dim_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_sliding_window_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_34(_swig_i_1))
+	C._wrap_kvc_options_sliding_window_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_34(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetSliding_window() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_sliding_window_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_sliding_window_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetCodec(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_codec_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_options_codec_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1301,7 +1350,7 @@ func (arg1 SwigcptrKvc_options) SetCodec(arg2 string) {
 func (arg1 SwigcptrKvc_options) GetCodec() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_options_codec_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_kvc_options_codec_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1311,7 +1360,7 @@ func (arg1 SwigcptrKvc_options) GetCodec() (_swig_ret string) {
 func (arg1 SwigcptrKvc_options) SetTarget(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_target_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_options_target_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1320,7 +1369,7 @@ func (arg1 SwigcptrKvc_options) SetTarget(arg2 string) {
 func (arg1 SwigcptrKvc_options) GetTarget() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_options_target_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_kvc_options_target_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1330,176 +1379,176 @@ func (arg1 SwigcptrKvc_options) GetTarget() (_swig_ret string) {
 func (arg1 SwigcptrKvc_options) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_40(_swig_i_1))
+	C._wrap_kvc_options_arena_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_40(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_arena_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_arena_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetArena_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_tokens_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_42(_swig_i_1))
+	C._wrap_kvc_options_arena_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_42(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_tokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_arena_tokens_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_arena_tokens_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetArena_sequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_sequences_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_44(_swig_i_1))
+	C._wrap_kvc_options_arena_sequences_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_44(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_sequences() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_arena_sequences_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_arena_sequences_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetArena_block(arg2 uintptr) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_block_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
+	C._wrap_kvc_options_arena_block_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_block() (_swig_ret uintptr) {
 	var swig_r uintptr
 	_swig_i_0 := arg1
-	swig_r = (uintptr)(C._wrap_kvc_options_arena_block_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uintptr)(C._wrap_kvc_options_arena_block_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetArena_growth(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_growth_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_arena_growth_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_growth() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_arena_growth_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_arena_growth_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetSpare_pages(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_spare_pages_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_spare_pages_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetSpare_pages() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_spare_pages_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_spare_pages_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetThreads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_threads_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_46(_swig_i_1))
+	C._wrap_kvc_options_threads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_46(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetThreads() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_threads_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_threads_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetSaturate(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_saturate_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_saturate_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetSaturate() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_saturate_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_saturate_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetRope_pairs(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_rope_pairs_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_rope_pairs_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetRope_pairs() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_rope_pairs_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_rope_pairs_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetKeys(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_keys_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_keys_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetKeys() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_keys_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_keys_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetPositions(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_positions_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_positions_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetPositions() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_positions_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_positions_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetRope_theta(arg2 float64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_rope_theta_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+	C._wrap_kvc_options_rope_theta_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetRope_theta() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_kvc_options_rope_theta_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_kvc_options_rope_theta_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetRope_dims(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_rope_dims_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_48(_swig_i_1))
+	C._wrap_kvc_options_rope_dims_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_48(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetRope_dims() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_rope_dims_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_rope_dims_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetPolicy(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_policy_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_options_policy_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1508,7 +1557,7 @@ func (arg1 SwigcptrKvc_options) SetPolicy(arg2 string) {
 func (arg1 SwigcptrKvc_options) GetPolicy() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_options_policy_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_kvc_options_policy_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1518,25 +1567,25 @@ func (arg1 SwigcptrKvc_options) GetPolicy() (_swig_ret string) {
 func (arg1 SwigcptrKvc_options) SetContext_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_context_tokens_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_52(_swig_i_1))
+	C._wrap_kvc_options_context_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_52(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetContext_tokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_context_tokens_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_context_tokens_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_options() (_swig_ret Kvc_options) {
 	var swig_r Kvc_options
-	swig_r = (Kvc_options)(SwigcptrKvc_options(C._wrap_new_kvc_options_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_options)(SwigcptrKvc_options(C._wrap_new_kvc_options_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_options(arg1 Kvc_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_options_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_options_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_options interface {
@@ -1605,92 +1654,92 @@ func (p SwigcptrKvc_layer) SwigIsKvc_layer() {
 func (arg1 SwigcptrKvc_layer) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_layer_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_layer_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_reserved_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_layer_reserved_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_layer_reserved_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_layer_reserved_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetKv_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_kv_heads_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_54(_swig_i_1))
+	C._wrap_kvc_layer_kv_heads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_54(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetKv_heads() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_layer_kv_heads_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_layer_kv_heads_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetQ_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_q_heads_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_56(_swig_i_1))
+	C._wrap_kvc_layer_q_heads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_56(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetQ_heads() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_layer_q_heads_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_layer_q_heads_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetK_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_k_dim_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_58(_swig_i_1))
+	C._wrap_kvc_layer_k_dim_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_58(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetK_dim() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_layer_k_dim_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_layer_k_dim_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetV_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_v_dim_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_60(_swig_i_1))
+	C._wrap_kvc_layer_v_dim_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_60(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetV_dim() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_layer_v_dim_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_layer_v_dim_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_sliding_window_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_62(_swig_i_1))
+	C._wrap_kvc_layer_sliding_window_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_62(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetSliding_window() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_layer_sliding_window_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_layer_sliding_window_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetCodec(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_codec_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_layer_codec_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1699,7 +1748,7 @@ func (arg1 SwigcptrKvc_layer) SetCodec(arg2 string) {
 func (arg1 SwigcptrKvc_layer) GetCodec() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_layer_codec_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_kvc_layer_codec_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1709,25 +1758,25 @@ func (arg1 SwigcptrKvc_layer) GetCodec() (_swig_ret string) {
 func (arg1 SwigcptrKvc_layer) SetRope_theta(arg2 float64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_rope_theta_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+	C._wrap_kvc_layer_rope_theta_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetRope_theta() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_kvc_layer_rope_theta_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_kvc_layer_rope_theta_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_layer() (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_new_kvc_layer_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_new_kvc_layer_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_layer(arg1 Kvc_layer) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_layer_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_layer_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_layer interface {
@@ -1758,7 +1807,7 @@ func Kvc_supports(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_error) 
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_supports_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_66(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_supports_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_66(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -1774,84 +1823,84 @@ func (p SwigcptrKvc_plan_request) SwigIsKvc_plan_request() {
 func (arg1 SwigcptrKvc_plan_request) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_plan_request_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_plan_request_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan_request) SetPartial_commit(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_partial_commit_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_plan_request_partial_commit_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetPartial_commit() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_plan_request_partial_commit_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_plan_request_partial_commit_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan_request) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_tokens_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_67(_swig_i_1))
+	C._wrap_kvc_plan_request_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_67(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetTokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_request_tokens_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_request_tokens_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan_request) SetSequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_sequences_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_69(_swig_i_1))
+	C._wrap_kvc_plan_request_sequences_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_69(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetSequences() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_request_sequences_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_request_sequences_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan_request) SetStep_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_step_tokens_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_71(_swig_i_1))
+	C._wrap_kvc_plan_request_step_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_71(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetStep_tokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_request_step_tokens_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_request_step_tokens_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan_request) SetBudget_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_budget_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_73(_swig_i_1))
+	C._wrap_kvc_plan_request_budget_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_73(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetBudget_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_request_budget_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_request_budget_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_plan_request() (_swig_ret Kvc_plan_request) {
 	var swig_r Kvc_plan_request
-	swig_r = (Kvc_plan_request)(SwigcptrKvc_plan_request(C._wrap_new_kvc_plan_request_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_plan_request)(SwigcptrKvc_plan_request(C._wrap_new_kvc_plan_request_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_plan_request(arg1 Kvc_plan_request) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_plan_request_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_plan_request_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_plan_request interface {
@@ -1882,149 +1931,149 @@ func (p SwigcptrKvc_plan) SwigIsKvc_plan() {
 func (arg1 SwigcptrKvc_plan) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_plan_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_plan_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_reserved_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_plan_reserved_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_plan_reserved_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_plan_reserved_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_arena_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_75(_swig_i_1))
+	C._wrap_kvc_plan_arena_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_75(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetArena_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_arena_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_arena_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetSlab_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_slab_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_77(_swig_i_1))
+	C._wrap_kvc_plan_slab_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_77(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetSlab_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_slab_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_slab_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_record_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_79(_swig_i_1))
+	C._wrap_kvc_plan_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_79(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetRecord_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_record_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_record_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetFp16_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_fp16_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_81(_swig_i_1))
+	C._wrap_kvc_plan_fp16_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_81(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetFp16_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_fp16_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_fp16_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetMax_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_max_tokens_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_83(_swig_i_1))
+	C._wrap_kvc_plan_max_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_83(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetMax_tokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_max_tokens_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_max_tokens_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetMax_sequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_max_sequences_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_85(_swig_i_1))
+	C._wrap_kvc_plan_max_sequences_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_85(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetMax_sequences() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_max_sequences_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_max_sequences_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetCodec_bits(arg2 float64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_codec_bits_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+	C._wrap_kvc_plan_codec_bits_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetCodec_bits() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_kvc_plan_codec_bits_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_kvc_plan_codec_bits_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetEffective_bits(arg2 float64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_effective_bits_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+	C._wrap_kvc_plan_effective_bits_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetEffective_bits() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_kvc_plan_effective_bits_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_kvc_plan_effective_bits_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetCheckpoint_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_checkpoint_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_87(_swig_i_1))
+	C._wrap_kvc_plan_checkpoint_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_87(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetCheckpoint_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_checkpoint_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_checkpoint_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_plan() (_swig_ret Kvc_plan) {
 	var swig_r Kvc_plan
-	swig_r = (Kvc_plan)(SwigcptrKvc_plan(C._wrap_new_kvc_plan_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_plan)(SwigcptrKvc_plan(C._wrap_new_kvc_plan_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_plan(arg1 Kvc_plan) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_plan_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_plan_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_plan interface {
@@ -2061,7 +2110,7 @@ func Kvc_plan_compute(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_pla
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_plan_compute_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_89(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_plan_compute_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_89(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	return swig_r
 }
 
@@ -2071,7 +2120,7 @@ func Kvc_create(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (uintptr)(C._wrap_kvc_create_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_90(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (uintptr)(C._wrap_kvc_create_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_90(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2079,7 +2128,7 @@ func Kvc_destroy(arg1 uintptr, arg2 Kvc_error) (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Kvc_status)(C._wrap_kvc_destroy_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (Kvc_status)(C._wrap_kvc_destroy_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
@@ -2089,7 +2138,7 @@ func Kvc_sink_logits_set(arg1 uintptr, arg2 int64, arg3 []float32, arg4 Kvc_erro
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_sink_logits_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_91(_swig_i_1), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_sink_logits_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_91(_swig_i_1), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2102,7 +2151,7 @@ func Kvc_rope_frequencies_set(arg1 uintptr, arg2 int64, arg3 []float64, arg4 Kvc
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_rope_frequencies_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_93(_swig_i_1), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_rope_frequencies_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_93(_swig_i_1), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2121,58 +2170,58 @@ func (p SwigcptrKvc_seq_options) SwigIsKvc_seq_options() {
 func (arg1 SwigcptrKvc_seq_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_seq_options_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_seq_options_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_options) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_options_reserved_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_seq_options_reserved_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_options) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_seq_options_reserved_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_seq_options_reserved_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_options) SetFirst_position(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_options_first_position_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1))
+	C._wrap_kvc_seq_options_first_position_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_options) GetFirst_position() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_options_first_position_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_options_first_position_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_options) SetPrompt_length(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_options_prompt_length_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_97(_swig_i_1))
+	C._wrap_kvc_seq_options_prompt_length_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_97(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_options) GetPrompt_length() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_options_prompt_length_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_options_prompt_length_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_seq_options() (_swig_ret Kvc_seq_options) {
 	var swig_r Kvc_seq_options
-	swig_r = (Kvc_seq_options)(SwigcptrKvc_seq_options(C._wrap_new_kvc_seq_options_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_seq_options)(SwigcptrKvc_seq_options(C._wrap_new_kvc_seq_options_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_seq_options(arg1 Kvc_seq_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_seq_options_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_seq_options_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_seq_options interface {
@@ -2190,14 +2239,14 @@ type Kvc_seq_options interface {
 type Kvc_cut int
 func _swig_getKVC_CUT_EXACT() (_swig_ret Kvc_cut) {
 	var swig_r Kvc_cut
-	swig_r = (Kvc_cut)(C._wrap_KVC_CUT_EXACT_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_cut)(C._wrap_KVC_CUT_EXACT_raw_a811af1668d8bad3())
 	return swig_r
 }
 
 var KVC_CUT_EXACT Kvc_cut = _swig_getKVC_CUT_EXACT()
 func _swig_getKVC_CUT_INEXACT() (_swig_ret Kvc_cut) {
 	var swig_r Kvc_cut
-	swig_r = (Kvc_cut)(C._wrap_KVC_CUT_INEXACT_raw_e8e28d9c99a34e3c())
+	swig_r = (Kvc_cut)(C._wrap_KVC_CUT_INEXACT_raw_a811af1668d8bad3())
 	return swig_r
 }
 
@@ -2207,7 +2256,7 @@ func Kvc_seq_create(arg1 uintptr, arg2 Kvc_seq_options, arg3 Kvc_error) (_swig_r
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (int64)(C._wrap_kvc_seq_create_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (int64)(C._wrap_kvc_seq_create_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -2216,7 +2265,7 @@ func Kvc_seq_destroy(arg1 uintptr, arg2 int64, arg3 Kvc_error) (_swig_ret Kvc_st
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_destroy_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_100(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_destroy_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_100(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -2227,7 +2276,7 @@ func Kvc_seq_fork(arg1 uintptr, arg2 int64, arg3 int64, arg4 int32, arg5 Kvc_err
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (int64)(C._wrap_kvc_seq_fork_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_102(_swig_i_1), C.swig_type_103(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (int64)(C._wrap_kvc_seq_fork_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_102(_swig_i_1), C.swig_type_103(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	return swig_r
 }
 
@@ -2238,7 +2287,7 @@ func Kvc_seq_truncate(arg1 uintptr, arg2 int64, arg3 int64, arg4 int32, arg5 Kvc
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_truncate_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_104(_swig_i_1), C.swig_type_105(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_truncate_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_104(_swig_i_1), C.swig_type_105(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	return swig_r
 }
 
@@ -2248,7 +2297,7 @@ func Kvc_seq_length(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) (_swi
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_length_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_106(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_length_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_106(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2258,7 +2307,7 @@ func Kvc_seq_exact_floor(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) 
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_exact_floor_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_107(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_exact_floor_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_107(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2270,7 +2319,7 @@ func Kvc_seq_live(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 *int64,
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_live_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_108(_swig_i_1), C.swig_type_109(_swig_i_2), C.swig_type_110(_swig_i_3), C.swig_voidp(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_live_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_108(_swig_i_1), C.swig_type_109(_swig_i_2), C.swig_type_110(_swig_i_3), C.swig_voidp(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	return swig_r
 }
 
@@ -2282,7 +2331,7 @@ func Kvc_seq_positions(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_positions_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1), C.swig_type_112(_swig_i_2), C.swig_type_113(_swig_i_3), *(*C.swig_type_114)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_positions_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1), C.swig_type_112(_swig_i_2), C.swig_type_113(_swig_i_3), *(*C.swig_type_114)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -2295,7 +2344,7 @@ func Kvc_seq_prompt_set(arg1 uintptr, arg2 int64, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_prompt_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_115(_swig_i_1), C.swig_type_116(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_prompt_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_115(_swig_i_1), C.swig_type_116(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2305,7 +2354,7 @@ func Kvc_seq_budget_set(arg1 uintptr, arg2 int64, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_budget_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_117(_swig_i_1), C.swig_type_118(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_budget_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_117(_swig_i_1), C.swig_type_118(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2315,7 +2364,7 @@ func Kvc_seq_step_limit(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_step_limit_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_119(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_step_limit_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_119(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2331,214 +2380,214 @@ func (p SwigcptrKvc_step_options) SwigIsKvc_step_options() {
 func (arg1 SwigcptrKvc_step_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_step_options_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_step_options_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetKv_dtype(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_kv_dtype_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_kv_dtype_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetKv_dtype() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_kv_dtype_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_kv_dtype_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetQ_dtype(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_q_dtype_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_q_dtype_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetQ_dtype() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_q_dtype_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_q_dtype_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetOut_dtype(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_out_dtype_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_out_dtype_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetOut_dtype() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_out_dtype_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_out_dtype_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetK_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_k_token_stride_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_120(_swig_i_1))
+	C._wrap_kvc_step_options_k_token_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_120(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetK_token_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_k_token_stride_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_k_token_stride_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetK_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_k_head_stride_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_122(_swig_i_1))
+	C._wrap_kvc_step_options_k_head_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_122(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetK_head_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_k_head_stride_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_k_head_stride_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetV_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_v_token_stride_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_124(_swig_i_1))
+	C._wrap_kvc_step_options_v_token_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_124(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetV_token_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_v_token_stride_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_v_token_stride_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetV_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_v_head_stride_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_126(_swig_i_1))
+	C._wrap_kvc_step_options_v_head_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_126(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetV_head_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_v_head_stride_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_v_head_stride_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetQ_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_q_token_stride_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_128(_swig_i_1))
+	C._wrap_kvc_step_options_q_token_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_128(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetQ_token_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_q_token_stride_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_q_token_stride_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetQ_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_q_head_stride_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_130(_swig_i_1))
+	C._wrap_kvc_step_options_q_head_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_130(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetQ_head_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_q_head_stride_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_q_head_stride_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetOut_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_out_token_stride_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_132(_swig_i_1))
+	C._wrap_kvc_step_options_out_token_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_132(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetOut_token_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_out_token_stride_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_out_token_stride_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetOut_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_out_head_stride_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_134(_swig_i_1))
+	C._wrap_kvc_step_options_out_head_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_134(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetOut_head_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_out_head_stride_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_out_head_stride_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetPartial_commit(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_partial_commit_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_partial_commit_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetPartial_commit() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_partial_commit_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_partial_commit_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetStrict(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_strict_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_strict_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetStrict() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_strict_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_strict_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetAccumulate(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_accumulate_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_accumulate_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetAccumulate() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_accumulate_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_accumulate_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_reserved_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_reserved_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_reserved_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_reserved_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_step_options() (_swig_ret Kvc_step_options) {
 	var swig_r Kvc_step_options
-	swig_r = (Kvc_step_options)(SwigcptrKvc_step_options(C._wrap_new_kvc_step_options_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_step_options)(SwigcptrKvc_step_options(C._wrap_new_kvc_step_options_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_step_options(arg1 Kvc_step_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_step_options_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_step_options_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_step_options interface {
@@ -2585,7 +2634,7 @@ func Kvc_step_begin(arg1 uintptr, arg2 []int64, arg3 []int64, arg4 []int64, arg5
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (uintptr)(C._wrap_kvc_step_begin_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_136)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_137)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_138)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (uintptr)(C._wrap_kvc_step_begin_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_136)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_137)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_138)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2605,7 +2654,7 @@ func Kvc_append(arg1 uintptr, arg2 int64, arg3 []byte, arg4 []byte, arg5 Kvc_err
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_append_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_139(_swig_i_1), *(*C.swig_type_140)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_141)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_append_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_139(_swig_i_1), *(*C.swig_type_140)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_141)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2620,7 +2669,7 @@ func Kvc_step_commit(arg1 uintptr, arg2 []int64, arg3 Kvc_error) (_swig_ret Kvc_
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_step_commit_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_142)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_step_commit_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_142)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2631,7 +2680,7 @@ func Kvc_step_abort(arg1 uintptr, arg2 Kvc_error) (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Kvc_status)(C._wrap_kvc_step_abort_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (Kvc_status)(C._wrap_kvc_step_abort_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
@@ -2647,84 +2696,84 @@ func (p SwigcptrKvc_attend_options) SwigIsKvc_attend_options() {
 func (arg1 SwigcptrKvc_attend_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_attend_options_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_attend_options_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_attend_options) SetScale(arg2 float32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_scale_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.float(_swig_i_1))
+	C._wrap_kvc_attend_options_scale_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.float(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetScale() (_swig_ret float32) {
 	var swig_r float32
 	_swig_i_0 := arg1
-	swig_r = (float32)(C._wrap_kvc_attend_options_scale_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (float32)(C._wrap_kvc_attend_options_scale_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_attend_options) SetSoft_cap(arg2 float32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_soft_cap_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.float(_swig_i_1))
+	C._wrap_kvc_attend_options_soft_cap_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.float(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetSoft_cap() (_swig_ret float32) {
 	var swig_r float32
 	_swig_i_0 := arg1
-	swig_r = (float32)(C._wrap_kvc_attend_options_soft_cap_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (float32)(C._wrap_kvc_attend_options_soft_cap_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_attend_options) SetPartial(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_partial_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_attend_options_partial_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetPartial() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_attend_options_partial_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_attend_options_partial_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_attend_options) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_sliding_window_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_143(_swig_i_1))
+	C._wrap_kvc_attend_options_sliding_window_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_143(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetSliding_window() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_attend_options_sliding_window_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_attend_options_sliding_window_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_attend_options) SetCausal_offset(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_causal_offset_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_145(_swig_i_1))
+	C._wrap_kvc_attend_options_causal_offset_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_145(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetCausal_offset() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_attend_options_causal_offset_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_attend_options_causal_offset_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_attend_options() (_swig_ret Kvc_attend_options) {
 	var swig_r Kvc_attend_options
-	swig_r = (Kvc_attend_options)(SwigcptrKvc_attend_options(C._wrap_new_kvc_attend_options_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_attend_options)(SwigcptrKvc_attend_options(C._wrap_new_kvc_attend_options_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_attend_options(arg1 Kvc_attend_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_attend_options_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_attend_options_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_attend_options interface {
@@ -2752,7 +2801,7 @@ func Kvc_attend(arg1 uintptr, arg2 int64, arg3 []byte, arg4 []byte, arg5 []float
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
 	_swig_i_6 := getSwigcptr(arg7)
-	swig_r = (Kvc_status)(C._wrap_kvc_attend_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_147(_swig_i_1), *(*C.swig_type_148)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_149)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_150)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5), C.uintptr_t(_swig_i_6)))
+	swig_r = (Kvc_status)(C._wrap_kvc_attend_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_147(_swig_i_1), *(*C.swig_type_148)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_149)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_150)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5), C.uintptr_t(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2777,110 +2826,110 @@ func (p SwigcptrKvc_evict_options) SwigIsKvc_evict_options() {
 func (arg1 SwigcptrKvc_evict_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_evict_options_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_evict_options_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_reserved_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_evict_options_reserved_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_evict_options_reserved_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_evict_options_reserved_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetLayer_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_layer_begin_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_151(_swig_i_1))
+	C._wrap_kvc_evict_options_layer_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_151(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetLayer_begin() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_options_layer_begin_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_options_layer_begin_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetLayer_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_layer_end_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_153(_swig_i_1))
+	C._wrap_kvc_evict_options_layer_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_153(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetLayer_end() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_options_layer_end_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_options_layer_end_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetHead_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_head_begin_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_155(_swig_i_1))
+	C._wrap_kvc_evict_options_head_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_155(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetHead_begin() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_options_head_begin_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_options_head_begin_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetHead_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_head_end_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_157(_swig_i_1))
+	C._wrap_kvc_evict_options_head_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_157(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetHead_end() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_options_head_end_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_options_head_end_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetBudget(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_budget_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_159(_swig_i_1))
+	C._wrap_kvc_evict_options_budget_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_159(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetBudget() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_options_budget_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_options_budget_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetRecent(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_recent_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_161(_swig_i_1))
+	C._wrap_kvc_evict_options_recent_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_161(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetRecent() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_options_recent_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_options_recent_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_evict_options() (_swig_ret Kvc_evict_options) {
 	var swig_r Kvc_evict_options
-	swig_r = (Kvc_evict_options)(SwigcptrKvc_evict_options(C._wrap_new_kvc_evict_options_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_evict_options)(SwigcptrKvc_evict_options(C._wrap_new_kvc_evict_options_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_evict_options(arg1 Kvc_evict_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_evict_options_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_evict_options_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_evict_options interface {
@@ -2915,97 +2964,97 @@ func (p SwigcptrKvc_evict_report) SwigIsKvc_evict_report() {
 func (arg1 SwigcptrKvc_evict_report) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_evict_report_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_evict_report_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_report) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_reserved_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_evict_report_reserved_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_evict_report_reserved_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_evict_report_reserved_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_report) SetTokens_evicted(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_evicted_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_163(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_evicted_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_163(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_evicted() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_report_tokens_evicted_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_report_tokens_evicted_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_report) SetRecords_freed(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_records_freed_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_165(_swig_i_1))
+	C._wrap_kvc_evict_report_records_freed_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_165(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetRecords_freed() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_report_records_freed_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_report_records_freed_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_report) SetBytes_freed(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_bytes_freed_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_167(_swig_i_1))
+	C._wrap_kvc_evict_report_bytes_freed_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_167(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetBytes_freed() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_report_bytes_freed_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_report_bytes_freed_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_report) SetTokens_repacked(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_repacked_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_169(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_repacked_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_169(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_repacked() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_report_tokens_repacked_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_report_tokens_repacked_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_report) SetTokens_merged(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_merged_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_171(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_merged_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_171(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_merged() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_report_tokens_merged_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_report_tokens_merged_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_evict_report() (_swig_ret Kvc_evict_report) {
 	var swig_r Kvc_evict_report
-	swig_r = (Kvc_evict_report)(SwigcptrKvc_evict_report(C._wrap_new_kvc_evict_report_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_evict_report)(SwigcptrKvc_evict_report(C._wrap_new_kvc_evict_report_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_evict_report(arg1 Kvc_evict_report) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_evict_report_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_evict_report_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_evict_report interface {
@@ -3034,7 +3083,7 @@ func Kvc_evict(arg1 uintptr, arg2 int64, arg3 []float32, arg4 Kvc_evict_options,
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_evict_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_173(_swig_i_1), *(*C.swig_type_174)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_evict_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_173(_swig_i_1), *(*C.swig_type_174)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3049,7 +3098,7 @@ func Kvc_evict_keep(arg1 uintptr, arg2 int64, arg3 []int64, arg4 Kvc_evict_optio
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_evict_keep_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_175(_swig_i_1), *(*C.swig_type_176)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_evict_keep_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_175(_swig_i_1), *(*C.swig_type_176)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3068,32 +3117,32 @@ func (p SwigcptrKvc_prefix_options) SwigIsKvc_prefix_options() {
 func (arg1 SwigcptrKvc_prefix_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_prefix_options_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_prefix_options_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_options) SetPinned(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_options_pinned_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_prefix_options_pinned_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_options) GetPinned() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_prefix_options_pinned_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_prefix_options_pinned_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_prefix_options() (_swig_ret Kvc_prefix_options) {
 	var swig_r Kvc_prefix_options
-	swig_r = (Kvc_prefix_options)(SwigcptrKvc_prefix_options(C._wrap_new_kvc_prefix_options_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_prefix_options)(SwigcptrKvc_prefix_options(C._wrap_new_kvc_prefix_options_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_prefix_options(arg1 Kvc_prefix_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_prefix_options_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_prefix_options_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_prefix_options interface {
@@ -3116,58 +3165,58 @@ func (p SwigcptrKvc_prefix_hit) SwigIsKvc_prefix_hit() {
 func (arg1 SwigcptrKvc_prefix_hit) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_prefix_hit_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_prefix_hit_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_hit_reserved_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_prefix_hit_reserved_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_prefix_hit_reserved_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_prefix_hit_reserved_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_hit_tokens_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_177(_swig_i_1))
+	C._wrap_kvc_prefix_hit_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_177(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) GetTokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_hit_tokens_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_hit_tokens_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) SetShared(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_hit_shared_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_179(_swig_i_1))
+	C._wrap_kvc_prefix_hit_shared_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_179(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) GetShared() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_hit_shared_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_hit_shared_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_prefix_hit() (_swig_ret Kvc_prefix_hit) {
 	var swig_r Kvc_prefix_hit
-	swig_r = (Kvc_prefix_hit)(SwigcptrKvc_prefix_hit(C._wrap_new_kvc_prefix_hit_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_prefix_hit)(SwigcptrKvc_prefix_hit(C._wrap_new_kvc_prefix_hit_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_prefix_hit(arg1 Kvc_prefix_hit) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_prefix_hit_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_prefix_hit_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_prefix_hit interface {
@@ -3194,149 +3243,149 @@ func (p SwigcptrKvc_prefix_stats) SwigIsKvc_prefix_stats() {
 func (arg1 SwigcptrKvc_prefix_stats) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_prefix_stats_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_prefix_stats_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_reserved_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_prefix_stats_reserved_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_prefix_stats_reserved_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_prefix_stats_reserved_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetEntries(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_entries_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_181(_swig_i_1))
+	C._wrap_kvc_prefix_stats_entries_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_181(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetEntries() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_entries_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_entries_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_tokens_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_183(_swig_i_1))
+	C._wrap_kvc_prefix_stats_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_183(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetTokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_tokens_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_tokens_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_record_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_185(_swig_i_1))
+	C._wrap_kvc_prefix_stats_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_185(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetRecord_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_record_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_record_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetHost_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_host_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_187(_swig_i_1))
+	C._wrap_kvc_prefix_stats_host_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_187(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetHost_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_host_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_host_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetBudget_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_budget_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_189(_swig_i_1))
+	C._wrap_kvc_prefix_stats_budget_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_189(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetBudget_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_budget_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_budget_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetHits(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_hits_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_191(_swig_i_1))
+	C._wrap_kvc_prefix_stats_hits_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_191(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetHits() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_hits_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_hits_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetMisses(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_misses_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_193(_swig_i_1))
+	C._wrap_kvc_prefix_stats_misses_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_193(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetMisses() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_misses_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_misses_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetHit_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_hit_tokens_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_195(_swig_i_1))
+	C._wrap_kvc_prefix_stats_hit_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_195(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetHit_tokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_hit_tokens_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_hit_tokens_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetEvictions(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_evictions_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_197(_swig_i_1))
+	C._wrap_kvc_prefix_stats_evictions_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_197(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetEvictions() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_evictions_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_evictions_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_prefix_stats() (_swig_ret Kvc_prefix_stats) {
 	var swig_r Kvc_prefix_stats
-	swig_r = (Kvc_prefix_stats)(SwigcptrKvc_prefix_stats(C._wrap_new_kvc_prefix_stats_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_prefix_stats)(SwigcptrKvc_prefix_stats(C._wrap_new_kvc_prefix_stats_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_prefix_stats(arg1 Kvc_prefix_stats) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_prefix_stats_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_prefix_stats_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_prefix_stats interface {
@@ -3373,7 +3422,7 @@ func Kvc_prefix_publish(arg1 uintptr, arg2 int64, arg3 []int64, arg4 []byte, arg
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_publish_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_199(_swig_i_1), *(*C.swig_type_200)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_201)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_publish_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_199(_swig_i_1), *(*C.swig_type_200)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_201)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3391,7 +3440,7 @@ func Kvc_prefix_lookup(arg1 uintptr, arg2 []int64, arg3 []byte, arg4 Kvc_seq_opt
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (int64)(C._wrap_kvc_prefix_lookup_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_203)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_204)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (int64)(C._wrap_kvc_prefix_lookup_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_203)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_204)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3408,7 +3457,7 @@ func Kvc_prefix_remove(arg1 uintptr, arg2 []int64, arg3 []byte, arg4 *int64, arg
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_remove_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_205)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_206)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_remove_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_205)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_206)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3422,7 +3471,7 @@ func Kvc_prefix_clear(arg1 uintptr, arg2 Kvc_error) (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_clear_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_clear_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
@@ -3431,7 +3480,7 @@ func Kvc_prefix_budget_set(arg1 uintptr, arg2 int64, arg3 Kvc_error) (_swig_ret 
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_budget_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_207(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_budget_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_207(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -3440,7 +3489,7 @@ func Kvc_prefix_stats_get(arg1 uintptr, arg2 Kvc_prefix_stats, arg3 Kvc_error) (
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_stats_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_stats_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -3456,110 +3505,110 @@ func (p SwigcptrKvc_merge_options) SwigIsKvc_merge_options() {
 func (arg1 SwigcptrKvc_merge_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_merge_options_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_merge_options_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_reserved_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_merge_options_reserved_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_merge_options_reserved_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_merge_options_reserved_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetLayer_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_layer_begin_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_208(_swig_i_1))
+	C._wrap_kvc_merge_options_layer_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_208(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetLayer_begin() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_merge_options_layer_begin_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_merge_options_layer_begin_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetLayer_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_layer_end_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_210(_swig_i_1))
+	C._wrap_kvc_merge_options_layer_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_210(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetLayer_end() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_merge_options_layer_end_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_merge_options_layer_end_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetHead_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_head_begin_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_212(_swig_i_1))
+	C._wrap_kvc_merge_options_head_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_212(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetHead_begin() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_merge_options_head_begin_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_merge_options_head_begin_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetHead_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_head_end_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_214(_swig_i_1))
+	C._wrap_kvc_merge_options_head_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_214(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetHead_end() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_merge_options_head_end_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_merge_options_head_end_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetValues_only(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_values_only_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_merge_options_values_only_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetValues_only() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_merge_options_values_only_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_merge_options_values_only_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetUnbiased(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_unbiased_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_merge_options_unbiased_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetUnbiased() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_merge_options_unbiased_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_merge_options_unbiased_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_merge_options() (_swig_ret Kvc_merge_options) {
 	var swig_r Kvc_merge_options
-	swig_r = (Kvc_merge_options)(SwigcptrKvc_merge_options(C._wrap_new_kvc_merge_options_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_merge_options)(SwigcptrKvc_merge_options(C._wrap_new_kvc_merge_options_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_merge_options(arg1 Kvc_merge_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_merge_options_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_merge_options_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_merge_options interface {
@@ -3590,7 +3639,7 @@ func Kvc_merge(arg1 uintptr, arg2 int64, arg3 []int32, arg4 Kvc_merge_options, a
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_merge_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_216(_swig_i_1), *(*C.swig_type_217)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_merge_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_216(_swig_i_1), *(*C.swig_type_217)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3605,7 +3654,249 @@ func Kvc_seq_read_counts(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_counts_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_218(_swig_i_1), C.swig_type_219(_swig_i_2), C.swig_type_220(_swig_i_3), *(*C.swig_type_221)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_counts_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_218(_swig_i_1), C.swig_type_219(_swig_i_2), C.swig_type_220(_swig_i_3), *(*C.swig_type_221)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg5
+	}
+	return swig_r
+}
+
+type SwigcptrKvc_step_down_options uintptr
+
+func (p SwigcptrKvc_step_down_options) Swigcptr() uintptr {
+	return (uintptr)(p)
+}
+
+func (p SwigcptrKvc_step_down_options) SwigIsKvc_step_down_options() {
+}
+
+func (arg1 SwigcptrKvc_step_down_options) GetStruct_size() (_swig_ret uint32) {
+	var swig_r uint32
+	_swig_i_0 := arg1
+	swig_r = (uint32)(C._wrap_kvc_step_down_options_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_step_down_options) SetRung(arg2 int32) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_step_down_options_rung_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_step_down_options) GetRung() (_swig_ret int32) {
+	var swig_r int32
+	_swig_i_0 := arg1
+	swig_r = (int32)(C._wrap_kvc_step_down_options_rung_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_step_down_options) SetLayer_begin(arg2 int64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_step_down_options_layer_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_222(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_step_down_options) GetLayer_begin() (_swig_ret int64) {
+	var swig_r int64
+	_swig_i_0 := arg1
+	swig_r = (int64)(C._wrap_kvc_step_down_options_layer_begin_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_step_down_options) SetLayer_end(arg2 int64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_step_down_options_layer_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_224(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_step_down_options) GetLayer_end() (_swig_ret int64) {
+	var swig_r int64
+	_swig_i_0 := arg1
+	swig_r = (int64)(C._wrap_kvc_step_down_options_layer_end_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_step_down_options) SetBudget_bytes(arg2 int64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_step_down_options_budget_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_226(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_step_down_options) GetBudget_bytes() (_swig_ret int64) {
+	var swig_r int64
+	_swig_i_0 := arg1
+	swig_r = (int64)(C._wrap_kvc_step_down_options_budget_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_step_down_options) SetRecent(arg2 int64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_step_down_options_recent_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_228(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_step_down_options) GetRecent() (_swig_ret int64) {
+	var swig_r int64
+	_swig_i_0 := arg1
+	swig_r = (int64)(C._wrap_kvc_step_down_options_recent_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func NewKvc_step_down_options() (_swig_ret Kvc_step_down_options) {
+	var swig_r Kvc_step_down_options
+	swig_r = (Kvc_step_down_options)(SwigcptrKvc_step_down_options(C._wrap_new_kvc_step_down_options_raw_a811af1668d8bad3()))
+	return swig_r
+}
+
+func DeleteKvc_step_down_options(arg1 Kvc_step_down_options) {
+	_swig_i_0 := getSwigcptr(arg1)
+	C._wrap_delete_kvc_step_down_options_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
+}
+
+type Kvc_step_down_options interface {
+	Swigcptr() uintptr
+	SwigIsKvc_step_down_options()
+	GetStruct_size() (_swig_ret uint32)
+	SetRung(arg2 int32)
+	GetRung() (_swig_ret int32)
+	SetLayer_begin(arg2 int64)
+	GetLayer_begin() (_swig_ret int64)
+	SetLayer_end(arg2 int64)
+	GetLayer_end() (_swig_ret int64)
+	SetBudget_bytes(arg2 int64)
+	GetBudget_bytes() (_swig_ret int64)
+	SetRecent(arg2 int64)
+	GetRecent() (_swig_ret int64)
+}
+
+type SwigcptrKvc_step_down_report uintptr
+
+func (p SwigcptrKvc_step_down_report) Swigcptr() uintptr {
+	return (uintptr)(p)
+}
+
+func (p SwigcptrKvc_step_down_report) SwigIsKvc_step_down_report() {
+}
+
+func (arg1 SwigcptrKvc_step_down_report) GetStruct_size() (_swig_ret uint32) {
+	var swig_r uint32
+	_swig_i_0 := arg1
+	swig_r = (uint32)(C._wrap_kvc_step_down_report_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_step_down_report) SetReserved(arg2 int32) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_step_down_report_reserved_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_step_down_report) GetReserved() (_swig_ret int32) {
+	var swig_r int32
+	_swig_i_0 := arg1
+	swig_r = (int32)(C._wrap_kvc_step_down_report_reserved_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_step_down_report) SetPages(arg2 int64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_step_down_report_pages_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_230(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_step_down_report) GetPages() (_swig_ret int64) {
+	var swig_r int64
+	_swig_i_0 := arg1
+	swig_r = (int64)(C._wrap_kvc_step_down_report_pages_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_step_down_report) SetTokens_requantized(arg2 int64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_step_down_report_tokens_requantized_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_232(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_step_down_report) GetTokens_requantized() (_swig_ret int64) {
+	var swig_r int64
+	_swig_i_0 := arg1
+	swig_r = (int64)(C._wrap_kvc_step_down_report_tokens_requantized_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_step_down_report) SetBytes_freed(arg2 int64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_step_down_report_bytes_freed_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_234(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_step_down_report) GetBytes_freed() (_swig_ret int64) {
+	var swig_r int64
+	_swig_i_0 := arg1
+	swig_r = (int64)(C._wrap_kvc_step_down_report_bytes_freed_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_step_down_report) SetRecord_bytes(arg2 int64) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_step_down_report_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_236(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_step_down_report) GetRecord_bytes() (_swig_ret int64) {
+	var swig_r int64
+	_swig_i_0 := arg1
+	swig_r = (int64)(C._wrap_kvc_step_down_report_record_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func NewKvc_step_down_report() (_swig_ret Kvc_step_down_report) {
+	var swig_r Kvc_step_down_report
+	swig_r = (Kvc_step_down_report)(SwigcptrKvc_step_down_report(C._wrap_new_kvc_step_down_report_raw_a811af1668d8bad3()))
+	return swig_r
+}
+
+func DeleteKvc_step_down_report(arg1 Kvc_step_down_report) {
+	_swig_i_0 := getSwigcptr(arg1)
+	C._wrap_delete_kvc_step_down_report_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
+}
+
+type Kvc_step_down_report interface {
+	Swigcptr() uintptr
+	SwigIsKvc_step_down_report()
+	GetStruct_size() (_swig_ret uint32)
+	SetReserved(arg2 int32)
+	GetReserved() (_swig_ret int32)
+	SetPages(arg2 int64)
+	GetPages() (_swig_ret int64)
+	SetTokens_requantized(arg2 int64)
+	GetTokens_requantized() (_swig_ret int64)
+	SetBytes_freed(arg2 int64)
+	GetBytes_freed() (_swig_ret int64)
+	SetRecord_bytes(arg2 int64)
+	GetRecord_bytes() (_swig_ret int64)
+}
+
+func Kvc_step_down(arg1 uintptr, arg2 int64, arg3 Kvc_step_down_options, arg4 Kvc_step_down_report, arg5 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := getSwigcptr(arg3)
+	_swig_i_3 := getSwigcptr(arg4)
+	_swig_i_4 := getSwigcptr(arg5)
+	swig_r = (Kvc_status)(C._wrap_kvc_step_down_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_238(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	return swig_r
+}
+
+func Kvc_seq_read_rungs(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []int64, arg6 Kvc_error) (_swig_ret Kvc_status) {
+	var swig_r Kvc_status
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := arg4
+	_swig_i_4 := arg5
+	_swig_i_5 := getSwigcptr(arg6)
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_rungs_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_239(_swig_i_1), C.swig_type_240(_swig_i_2), C.swig_type_241(_swig_i_3), *(*C.swig_type_242)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -3623,7 +3914,7 @@ func Kvc_seq_read(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 int32, 
 	_swig_i_6 := arg7
 	_swig_i_7 := arg8
 	_swig_i_8 := getSwigcptr(arg9)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_222(_swig_i_1), C.swig_type_223(_swig_i_2), C.swig_type_224(_swig_i_3), C.int(_swig_i_4), C.swig_type_225(_swig_i_5), C.swig_type_226(_swig_i_6), *(*C.swig_type_227)(unsafe.Pointer(&_swig_i_7)), C.uintptr_t(_swig_i_8)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_243(_swig_i_1), C.swig_type_244(_swig_i_2), C.swig_type_245(_swig_i_3), C.int(_swig_i_4), C.swig_type_246(_swig_i_5), C.swig_type_247(_swig_i_6), *(*C.swig_type_248)(unsafe.Pointer(&_swig_i_7)), C.uintptr_t(_swig_i_8)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg8
 	}
@@ -3640,7 +3931,7 @@ func Kvc_seq_read_codes(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 i
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
 	_swig_i_7 := getSwigcptr(arg8)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_codes_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_228(_swig_i_1), C.swig_type_229(_swig_i_2), C.swig_type_230(_swig_i_3), C.int(_swig_i_4), *(*C.swig_type_231)(unsafe.Pointer(&_swig_i_5)), C.swig_voidp(_swig_i_6), C.uintptr_t(_swig_i_7)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_codes_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_249(_swig_i_1), C.swig_type_250(_swig_i_2), C.swig_type_251(_swig_i_3), C.int(_swig_i_4), *(*C.swig_type_252)(unsafe.Pointer(&_swig_i_5)), C.swig_voidp(_swig_i_6), C.uintptr_t(_swig_i_7)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg6
 	}
@@ -3655,7 +3946,7 @@ func Kvc_seq_read_mass(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_mass_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_232(_swig_i_1), C.swig_type_233(_swig_i_2), C.swig_type_234(_swig_i_3), *(*C.swig_type_235)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_mass_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_253(_swig_i_1), C.swig_type_254(_swig_i_2), C.swig_type_255(_swig_i_3), *(*C.swig_type_256)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -3674,253 +3965,253 @@ func (p SwigcptrKvc_stats) SwigIsKvc_stats() {
 func (arg1 SwigcptrKvc_stats) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_stats_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_stats_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetOpen_steps(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_open_steps_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_stats_open_steps_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetOpen_steps() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_stats_open_steps_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_stats_open_steps_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_arena_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_236(_swig_i_1))
+	C._wrap_kvc_stats_arena_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_257(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetArena_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_arena_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_arena_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetBound_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_bound_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_238(_swig_i_1))
+	C._wrap_kvc_stats_bound_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_259(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetBound_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_bound_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_bound_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_record_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_240(_swig_i_1))
+	C._wrap_kvc_stats_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_261(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetRecord_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_record_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_record_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetSink_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_sink_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_242(_swig_i_1))
+	C._wrap_kvc_stats_sink_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_263(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSink_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_sink_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_sink_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetWindow_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_window_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_244(_swig_i_1))
+	C._wrap_kvc_stats_window_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_265(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetWindow_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_window_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_window_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetCode_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_code_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_246(_swig_i_1))
+	C._wrap_kvc_stats_code_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_267(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetCode_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_code_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_code_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetSide_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_side_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_248(_swig_i_1))
+	C._wrap_kvc_stats_side_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_269(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSide_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_side_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_side_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetReserved_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_reserved_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_250(_swig_i_1))
+	C._wrap_kvc_stats_reserved_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_271(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetReserved_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_reserved_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_reserved_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetTable_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_table_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_252(_swig_i_1))
+	C._wrap_kvc_stats_table_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_273(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTable_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_table_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_table_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetScratch_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_scratch_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_254(_swig_i_1))
+	C._wrap_kvc_stats_scratch_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_275(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetScratch_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_scratch_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_scratch_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetSequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_sequences_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_256(_swig_i_1))
+	C._wrap_kvc_stats_sequences_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_277(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSequences() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_sequences_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_sequences_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetTokens_appended(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_appended_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_258(_swig_i_1))
+	C._wrap_kvc_stats_tokens_appended_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_279(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_appended() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_tokens_appended_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_tokens_appended_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetTokens_evicted(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_evicted_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_260(_swig_i_1))
+	C._wrap_kvc_stats_tokens_evicted_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_281(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_evicted() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_tokens_evicted_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_tokens_evicted_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetPages_quantized(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_pages_quantized_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_262(_swig_i_1))
+	C._wrap_kvc_stats_pages_quantized_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_283(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetPages_quantized() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_pages_quantized_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_pages_quantized_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetTokens_requantized(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_requantized_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_264(_swig_i_1))
+	C._wrap_kvc_stats_tokens_requantized_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_285(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_requantized() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_tokens_requantized_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_tokens_requantized_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetSlow_calls(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_slow_calls_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_266(_swig_i_1))
+	C._wrap_kvc_stats_slow_calls_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_287(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSlow_calls() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_slow_calls_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_slow_calls_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetTokens_merged(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_merged_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_268(_swig_i_1))
+	C._wrap_kvc_stats_tokens_merged_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_289(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_merged() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_tokens_merged_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_tokens_merged_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_stats() (_swig_ret Kvc_stats) {
 	var swig_r Kvc_stats
-	swig_r = (Kvc_stats)(SwigcptrKvc_stats(C._wrap_new_kvc_stats_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_stats)(SwigcptrKvc_stats(C._wrap_new_kvc_stats_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_stats(arg1 Kvc_stats) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_stats_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_stats_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_stats interface {
@@ -3977,123 +4268,123 @@ func (p SwigcptrKvc_seq_stats) SwigIsKvc_seq_stats() {
 func (arg1 SwigcptrKvc_seq_stats) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_seq_stats_struct_size_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_seq_stats_struct_size_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_reserved_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_seq_stats_reserved_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_seq_stats_reserved_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_seq_stats_reserved_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_tokens_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_270(_swig_i_1))
+	C._wrap_kvc_seq_stats_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_291(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetTokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_stats_tokens_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_stats_tokens_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_record_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_272(_swig_i_1))
+	C._wrap_kvc_seq_stats_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_293(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetRecord_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_stats_record_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_stats_record_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetShared_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_shared_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_274(_swig_i_1))
+	C._wrap_kvc_seq_stats_shared_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_295(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetShared_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_stats_shared_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_stats_shared_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetTable_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_table_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_276(_swig_i_1))
+	C._wrap_kvc_seq_stats_table_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_297(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetTable_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_stats_table_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_stats_table_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetFp16_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_fp16_bytes_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_278(_swig_i_1))
+	C._wrap_kvc_seq_stats_fp16_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_299(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetFp16_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_stats_fp16_bytes_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_stats_fp16_bytes_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetCodec_bits(arg2 float64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_codec_bits_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+	C._wrap_kvc_seq_stats_codec_bits_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetCodec_bits() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_kvc_seq_stats_codec_bits_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_kvc_seq_stats_codec_bits_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetEffective_bits(arg2 float64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_effective_bits_set_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+	C._wrap_kvc_seq_stats_effective_bits_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetEffective_bits() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_kvc_seq_stats_effective_bits_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_kvc_seq_stats_effective_bits_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_seq_stats() (_swig_ret Kvc_seq_stats) {
 	var swig_r Kvc_seq_stats
-	swig_r = (Kvc_seq_stats)(SwigcptrKvc_seq_stats(C._wrap_new_kvc_seq_stats_raw_e8e28d9c99a34e3c()))
+	swig_r = (Kvc_seq_stats)(SwigcptrKvc_seq_stats(C._wrap_new_kvc_seq_stats_raw_a811af1668d8bad3()))
 	return swig_r
 }
 
 func DeleteKvc_seq_stats(arg1 Kvc_seq_stats) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_seq_stats_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_seq_stats_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_seq_stats interface {
@@ -4123,7 +4414,7 @@ func Kvc_stats_get(arg1 uintptr, arg2 Kvc_stats, arg3 Kvc_error) (_swig_ret Kvc_
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_stats_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_stats_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -4133,7 +4424,7 @@ func Kvc_seq_stats_get(arg1 uintptr, arg2 int64, arg3 Kvc_seq_stats, arg4 Kvc_er
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_stats_get_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_280(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_stats_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_301(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -4144,7 +4435,7 @@ func Kvc_snapshot_export(arg1 uintptr, arg2 []int64, arg3 []byte, arg4 *int64, a
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_export_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_281)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_282)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_export_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_302)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_303)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4161,7 +4452,7 @@ func Kvc_snapshot_import(arg1 uintptr, arg2 []byte, arg3 []int64, arg4 *int64, a
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_import_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_283)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_284)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_import_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_304)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_305)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4177,7 +4468,7 @@ func Kvc_snapshot_save(arg1 uintptr, arg2 []int64, arg3 string, arg4 Kvc_error) 
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_save_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_285)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_286)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_save_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_306)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_307)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4194,7 +4485,7 @@ func Kvc_snapshot_load(arg1 uintptr, arg2 string, arg3 []int64, arg4 *int64, arg
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_load_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), *(*C.swig_type_287)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_288)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_load_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_308)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_309)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4207,7 +4498,7 @@ func Kvc_snapshot_load(arg1 uintptr, arg2 string, arg3 []int64, arg4 *int64, arg
 func Kvc_layers_new(arg1 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := arg1
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_e8e28d9c99a34e3c(C.swig_type_289(_swig_i_0))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_a811af1668d8bad3(C.swig_type_310(_swig_i_0))))
 	return swig_r
 }
 
@@ -4215,18 +4506,18 @@ func Kvc_layers_at(arg1 Kvc_layer, arg2 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := getSwigcptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0), C.swig_type_290(_swig_i_1))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_311(_swig_i_1))))
 	return swig_r
 }
 
 func Kvc_layers_delete(arg1 Kvc_layer) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_kvc_layers_delete_raw_e8e28d9c99a34e3c(C.uintptr_t(_swig_i_0))
+	C._wrap_kvc_layers_delete_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0))
 }
 
 func Kvc_abi_mismatch() (_swig_ret string) {
 	var swig_r string
-	swig_r_p := C._wrap_kvc_abi_mismatch_raw_e8e28d9c99a34e3c()
+	swig_r_p := C._wrap_kvc_abi_mismatch_raw_a811af1668d8bad3()
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 

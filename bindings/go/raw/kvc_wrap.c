@@ -13,9 +13,9 @@ extern
 #ifdef __cplusplus
   "C"
 #endif
-  void cgo_panic__raw_e8e28d9c99a34e3c(const char*);
+  void cgo_panic__raw_a811af1668d8bad3(const char*);
 static void _swig_gopanic(const char *p) {
-  cgo_panic__raw_e8e28d9c99a34e3c(p);
+  cgo_panic__raw_a811af1668d8bad3(p);
 }
 
 
@@ -328,6 +328,19 @@ SWIGINTERN struct kvc_merge_options *new_kvc_merge_options(void){
     }
     return made;
   }
+SWIGINTERN struct kvc_step_down_options *new_kvc_step_down_options(void){
+    kvc_step_down_options* made = (kvc_step_down_options*)calloc(1, sizeof(kvc_step_down_options));
+    if (made && kvc_step_down_options_init(made, sizeof(kvc_step_down_options)) != KVC_OK) {
+      free(made);
+      made = NULL;
+    }
+    return made;
+  }
+SWIGINTERN struct kvc_step_down_report *new_kvc_step_down_report(void){
+    kvc_step_down_report* made = (kvc_step_down_report*)calloc(1, sizeof(kvc_step_down_report));
+    if (made) made->struct_size = sizeof(kvc_step_down_report);
+    return made;
+  }
 SWIGINTERN struct kvc_stats *new_kvc_stats(void){
     kvc_stats* made = (kvc_stats*)calloc(1, sizeof(kvc_stats));
     if (made) made->struct_size = sizeof(kvc_stats);
@@ -351,7 +364,7 @@ static void kvc_layers_delete(kvc_layer* layers) { free(layers); }
 extern "C" {
 #endif
 
-void _wrap_Swig_free_raw_e8e28d9c99a34e3c(void *_swig_go_0) {
+void _wrap_Swig_free_raw_a811af1668d8bad3(void *_swig_go_0) {
   void *arg1 = 0 ;
   
   arg1 = *(void **)&_swig_go_0; 
@@ -361,7 +374,7 @@ void _wrap_Swig_free_raw_e8e28d9c99a34e3c(void *_swig_go_0) {
 }
 
 
-void *_wrap_Swig_malloc_raw_e8e28d9c99a34e3c(intgo _swig_go_0) {
+void *_wrap_Swig_malloc_raw_a811af1668d8bad3(intgo _swig_go_0) {
   int arg1 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -374,7 +387,7 @@ void *_wrap_Swig_malloc_raw_e8e28d9c99a34e3c(intgo _swig_go_0) {
 }
 
 
-_gostring_ _wrap_kvc_version_raw_e8e28d9c99a34e3c() {
+_gostring_ _wrap_kvc_version_raw_a811af1668d8bad3() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   
@@ -385,7 +398,7 @@ _gostring_ _wrap_kvc_version_raw_e8e28d9c99a34e3c() {
 }
 
 
-long long _wrap_kvc_abi_version_raw_e8e28d9c99a34e3c() {
+long long _wrap_kvc_abi_version_raw_a811af1668d8bad3() {
   int64_t result;
   long long _swig_go_result;
   
@@ -396,7 +409,7 @@ long long _wrap_kvc_abi_version_raw_e8e28d9c99a34e3c() {
 }
 
 
-_gostring_ _wrap_kvc_build_info_raw_e8e28d9c99a34e3c() {
+_gostring_ _wrap_kvc_build_info_raw_a811af1668d8bad3() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   
@@ -407,7 +420,7 @@ _gostring_ _wrap_kvc_build_info_raw_e8e28d9c99a34e3c() {
 }
 
 
-long long _wrap_kvc_abi_describe_raw_e8e28d9c99a34e3c(_goslice_ _swig_go_0) {
+long long _wrap_kvc_abi_describe_raw_a811af1668d8bad3(_goslice_ _swig_go_0) {
   char *arg1 = 0 ;
   int64_t arg2 ;
   int64_t result;
@@ -421,7 +434,7 @@ long long _wrap_kvc_abi_describe_raw_e8e28d9c99a34e3c(_goslice_ _swig_go_0) {
 }
 
 
-intgo _wrap_KVC_OK_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_OK_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -433,7 +446,7 @@ intgo _wrap_KVC_OK_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_E_ARGUMENT_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_E_ARGUMENT_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -445,7 +458,7 @@ intgo _wrap_KVC_E_ARGUMENT_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_E_HANDLE_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_E_HANDLE_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -457,7 +470,7 @@ intgo _wrap_KVC_E_HANDLE_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_E_RANGE_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_E_RANGE_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -469,7 +482,7 @@ intgo _wrap_KVC_E_RANGE_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_E_ORDER_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_E_ORDER_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -481,7 +494,7 @@ intgo _wrap_KVC_E_ORDER_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_E_BUSY_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_E_BUSY_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -493,7 +506,7 @@ intgo _wrap_KVC_E_BUSY_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_E_NO_MEMORY_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_E_NO_MEMORY_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -505,7 +518,7 @@ intgo _wrap_KVC_E_NO_MEMORY_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_E_NONFINITE_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_E_NONFINITE_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -517,7 +530,7 @@ intgo _wrap_KVC_E_NONFINITE_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_E_UNSUPPORTED_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_E_UNSUPPORTED_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -529,7 +542,7 @@ intgo _wrap_KVC_E_UNSUPPORTED_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_E_FORKED_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_E_FORKED_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -541,7 +554,7 @@ intgo _wrap_KVC_E_FORKED_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_E_INTERNAL_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_E_INTERNAL_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -553,7 +566,7 @@ intgo _wrap_KVC_E_INTERNAL_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_E_CORRUPT_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_E_CORRUPT_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -565,7 +578,7 @@ intgo _wrap_KVC_E_CORRUPT_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_E_IO_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_E_IO_raw_a811af1668d8bad3() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -577,7 +590,7 @@ intgo _wrap_KVC_E_IO_raw_e8e28d9c99a34e3c() {
 }
 
 
-int _wrap_kvc_error_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0) {
+int _wrap_kvc_error_struct_size_get_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -590,7 +603,7 @@ int _wrap_kvc_error_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_error *_swig
 }
 
 
-void _wrap_kvc_error_status_set_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_error_status_set_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0, int _swig_go_1) {
   struct kvc_error *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -602,7 +615,7 @@ void _wrap_kvc_error_status_set_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_
 }
 
 
-int _wrap_kvc_error_status_get_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0) {
+int _wrap_kvc_error_status_get_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -615,7 +628,7 @@ int _wrap_kvc_error_status_get_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0
 }
 
 
-void _wrap_kvc_error_message_set_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_error_message_set_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_error *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -643,7 +656,7 @@ void _wrap_kvc_error_message_set_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go
 }
 
 
-_gostring_ _wrap_kvc_error_message_get_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0) {
+_gostring_ _wrap_kvc_error_message_get_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -656,7 +669,7 @@ _gostring_ _wrap_kvc_error_message_get_raw_e8e28d9c99a34e3c(struct kvc_error *_s
 }
 
 
-struct kvc_error *_wrap_new_kvc_error_raw_e8e28d9c99a34e3c() {
+struct kvc_error *_wrap_new_kvc_error_raw_a811af1668d8bad3() {
   struct kvc_error *result = 0 ;
   struct kvc_error *_swig_go_result;
   
@@ -667,7 +680,7 @@ struct kvc_error *_wrap_new_kvc_error_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_error_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0) {
+void _wrap_delete_kvc_error_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   
   arg1 = *(struct kvc_error **)&_swig_go_0; 
@@ -677,7 +690,7 @@ void _wrap_delete_kvc_error_raw_e8e28d9c99a34e3c(struct kvc_error *_swig_go_0) {
 }
 
 
-_gostring_ _wrap_kvc_status_name_raw_e8e28d9c99a34e3c(int _swig_go_0) {
+_gostring_ _wrap_kvc_status_name_raw_a811af1668d8bad3(int _swig_go_0) {
   int32_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -690,7 +703,7 @@ _gostring_ _wrap_kvc_status_name_raw_e8e28d9c99a34e3c(int _swig_go_0) {
 }
 
 
-intgo _wrap_KVC_DTYPE_DEFAULT_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_DTYPE_DEFAULT_raw_a811af1668d8bad3() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -702,7 +715,7 @@ intgo _wrap_KVC_DTYPE_DEFAULT_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_F16_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_F16_raw_a811af1668d8bad3() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -714,7 +727,7 @@ intgo _wrap_KVC_F16_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_F32_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_F32_raw_a811af1668d8bad3() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -726,7 +739,7 @@ intgo _wrap_KVC_F32_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_BF16_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_BF16_raw_a811af1668d8bad3() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -738,7 +751,7 @@ intgo _wrap_KVC_BF16_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_DEVICE_DEFAULT_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_DEVICE_DEFAULT_raw_a811af1668d8bad3() {
   enum kvc_device result;
   intgo _swig_go_result;
   
@@ -750,7 +763,7 @@ intgo _wrap_KVC_DEVICE_DEFAULT_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_CPU_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_CPU_raw_a811af1668d8bad3() {
   enum kvc_device result;
   intgo _swig_go_result;
   
@@ -762,7 +775,7 @@ intgo _wrap_KVC_CPU_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_PART_UNSET_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_PART_UNSET_raw_a811af1668d8bad3() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -774,7 +787,7 @@ intgo _wrap_KVC_PART_UNSET_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_KEYS_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_KEYS_raw_a811af1668d8bad3() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -786,7 +799,7 @@ intgo _wrap_KVC_KEYS_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_VALUES_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_VALUES_raw_a811af1668d8bad3() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -798,7 +811,7 @@ intgo _wrap_KVC_VALUES_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_ROPE_HALVES_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_ROPE_HALVES_raw_a811af1668d8bad3() {
   enum kvc_rope_pairs result;
   intgo _swig_go_result;
   
@@ -810,7 +823,7 @@ intgo _wrap_KVC_ROPE_HALVES_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_ROPE_INTERLEAVED_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_ROPE_INTERLEAVED_raw_a811af1668d8bad3() {
   enum kvc_rope_pairs result;
   intgo _swig_go_result;
   
@@ -822,7 +835,7 @@ intgo _wrap_KVC_ROPE_INTERLEAVED_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_a811af1668d8bad3() {
   enum kvc_keys result;
   intgo _swig_go_result;
   
@@ -834,7 +847,7 @@ intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_a811af1668d8bad3() {
   enum kvc_keys result;
   intgo _swig_go_result;
   
@@ -846,7 +859,7 @@ intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_POSITIONS_TRUE_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_POSITIONS_TRUE_raw_a811af1668d8bad3() {
   enum kvc_positions result;
   intgo _swig_go_result;
   
@@ -858,7 +871,7 @@ intgo _wrap_KVC_POSITIONS_TRUE_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_a811af1668d8bad3() {
   enum kvc_positions result;
   intgo _swig_go_result;
   
@@ -870,7 +883,7 @@ intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_e8e28d9c99a34e3c() {
 }
 
 
-long long _wrap_kvc_preset_count_raw_e8e28d9c99a34e3c() {
+long long _wrap_kvc_preset_count_raw_a811af1668d8bad3() {
   int64_t result;
   long long _swig_go_result;
   
@@ -881,7 +894,7 @@ long long _wrap_kvc_preset_count_raw_e8e28d9c99a34e3c() {
 }
 
 
-_gostring_ _wrap_kvc_preset_name_raw_e8e28d9c99a34e3c(long long _swig_go_0) {
+_gostring_ _wrap_kvc_preset_name_raw_a811af1668d8bad3(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -894,7 +907,7 @@ _gostring_ _wrap_kvc_preset_name_raw_e8e28d9c99a34e3c(long long _swig_go_0) {
 }
 
 
-long long _wrap_kvc_codec_format_raw_e8e28d9c99a34e3c(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_codec_format_raw_a811af1668d8bad3(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   char *arg1 = 0 ;
   char *arg2 = 0 ;
   int64_t arg3 ;
@@ -919,7 +932,7 @@ long long _wrap_kvc_codec_format_raw_e8e28d9c99a34e3c(_gostring_ _swig_go_0, _go
 }
 
 
-long long _wrap_kvc_policy_count_raw_e8e28d9c99a34e3c() {
+long long _wrap_kvc_policy_count_raw_a811af1668d8bad3() {
   int64_t result;
   long long _swig_go_result;
   
@@ -930,7 +943,7 @@ long long _wrap_kvc_policy_count_raw_e8e28d9c99a34e3c() {
 }
 
 
-_gostring_ _wrap_kvc_policy_name_raw_e8e28d9c99a34e3c(long long _swig_go_0) {
+_gostring_ _wrap_kvc_policy_name_raw_a811af1668d8bad3(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -943,7 +956,7 @@ _gostring_ _wrap_kvc_policy_name_raw_e8e28d9c99a34e3c(long long _swig_go_0) {
 }
 
 
-long long _wrap_kvc_policy_format_raw_e8e28d9c99a34e3c(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_policy_format_raw_a811af1668d8bad3(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   char *arg1 = 0 ;
   char *arg2 = 0 ;
   int64_t arg3 ;
@@ -968,7 +981,7 @@ long long _wrap_kvc_policy_format_raw_e8e28d9c99a34e3c(_gostring_ _swig_go_0, _g
 }
 
 
-long long _wrap_kvc_target_count_raw_e8e28d9c99a34e3c() {
+long long _wrap_kvc_target_count_raw_a811af1668d8bad3() {
   int64_t result;
   long long _swig_go_result;
   
@@ -979,7 +992,7 @@ long long _wrap_kvc_target_count_raw_e8e28d9c99a34e3c() {
 }
 
 
-_gostring_ _wrap_kvc_target_name_raw_e8e28d9c99a34e3c(long long _swig_go_0) {
+_gostring_ _wrap_kvc_target_name_raw_a811af1668d8bad3(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -992,7 +1005,7 @@ _gostring_ _wrap_kvc_target_name_raw_e8e28d9c99a34e3c(long long _swig_go_0) {
 }
 
 
-int _wrap_kvc_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -1005,7 +1018,7 @@ int _wrap_kvc_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_device_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_device_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1017,7 +1030,7 @@ void _wrap_kvc_options_device_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig
 }
 
 
-int _wrap_kvc_options_device_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_device_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1030,7 +1043,7 @@ int _wrap_kvc_options_device_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_
 }
 
 
-void _wrap_kvc_options_layers_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_layers_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1042,7 +1055,7 @@ void _wrap_kvc_options_layers_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig
 }
 
 
-long long _wrap_kvc_options_layers_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_layers_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1055,7 +1068,7 @@ long long _wrap_kvc_options_layers_get_raw_e8e28d9c99a34e3c(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_kv_heads_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_kv_heads_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1067,7 +1080,7 @@ void _wrap_kvc_options_kv_heads_set_raw_e8e28d9c99a34e3c(struct kvc_options *_sw
 }
 
 
-long long _wrap_kvc_options_kv_heads_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_kv_heads_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1080,7 +1093,7 @@ long long _wrap_kvc_options_kv_heads_get_raw_e8e28d9c99a34e3c(struct kvc_options
 }
 
 
-void _wrap_kvc_options_q_heads_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_q_heads_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1092,7 +1105,7 @@ void _wrap_kvc_options_q_heads_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swi
 }
 
 
-long long _wrap_kvc_options_q_heads_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_q_heads_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1105,7 +1118,7 @@ long long _wrap_kvc_options_q_heads_get_raw_e8e28d9c99a34e3c(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_k_dim_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_k_dim_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1117,7 +1130,7 @@ void _wrap_kvc_options_k_dim_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_
 }
 
 
-long long _wrap_kvc_options_k_dim_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_k_dim_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1130,7 +1143,7 @@ long long _wrap_kvc_options_k_dim_get_raw_e8e28d9c99a34e3c(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_v_dim_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_v_dim_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1142,7 +1155,7 @@ void _wrap_kvc_options_v_dim_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_
 }
 
 
-long long _wrap_kvc_options_v_dim_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_v_dim_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1155,7 +1168,7 @@ long long _wrap_kvc_options_v_dim_get_raw_e8e28d9c99a34e3c(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_sliding_window_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_sliding_window_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1167,7 +1180,7 @@ void _wrap_kvc_options_sliding_window_set_raw_e8e28d9c99a34e3c(struct kvc_option
 }
 
 
-long long _wrap_kvc_options_sliding_window_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_sliding_window_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1180,7 +1193,7 @@ long long _wrap_kvc_options_sliding_window_get_raw_e8e28d9c99a34e3c(struct kvc_o
 }
 
 
-void _wrap_kvc_options_codec_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_codec_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1208,7 +1221,7 @@ void _wrap_kvc_options_codec_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_
 }
 
 
-_gostring_ _wrap_kvc_options_codec_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_codec_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1221,7 +1234,7 @@ _gostring_ _wrap_kvc_options_codec_get_raw_e8e28d9c99a34e3c(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_target_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_target_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1249,7 +1262,7 @@ void _wrap_kvc_options_target_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig
 }
 
 
-_gostring_ _wrap_kvc_options_target_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_target_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1262,7 +1275,7 @@ _gostring_ _wrap_kvc_options_target_get_raw_e8e28d9c99a34e3c(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_arena_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_bytes_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1274,7 +1287,7 @@ void _wrap_kvc_options_arena_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_options *
 }
 
 
-long long _wrap_kvc_options_arena_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_bytes_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1287,7 +1300,7 @@ long long _wrap_kvc_options_arena_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_opti
 }
 
 
-void _wrap_kvc_options_arena_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_tokens_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1299,7 +1312,7 @@ void _wrap_kvc_options_arena_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_options 
 }
 
 
-long long _wrap_kvc_options_arena_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_tokens_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1312,7 +1325,7 @@ long long _wrap_kvc_options_arena_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_opt
 }
 
 
-void _wrap_kvc_options_arena_sequences_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_sequences_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1324,7 +1337,7 @@ void _wrap_kvc_options_arena_sequences_set_raw_e8e28d9c99a34e3c(struct kvc_optio
 }
 
 
-long long _wrap_kvc_options_arena_sequences_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_sequences_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1337,7 +1350,7 @@ long long _wrap_kvc_options_arena_sequences_get_raw_e8e28d9c99a34e3c(struct kvc_
 }
 
 
-void _wrap_kvc_options_arena_block_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, void *_swig_go_1) {
+void _wrap_kvc_options_arena_block_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, void *_swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   void *arg2 = 0 ;
   
@@ -1349,7 +1362,7 @@ void _wrap_kvc_options_arena_block_set_raw_e8e28d9c99a34e3c(struct kvc_options *
 }
 
 
-void *_wrap_kvc_options_arena_block_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+void *_wrap_kvc_options_arena_block_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -1362,7 +1375,7 @@ void *_wrap_kvc_options_arena_block_get_raw_e8e28d9c99a34e3c(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_arena_growth_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_arena_growth_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1374,7 +1387,7 @@ void _wrap_kvc_options_arena_growth_set_raw_e8e28d9c99a34e3c(struct kvc_options 
 }
 
 
-int _wrap_kvc_options_arena_growth_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_arena_growth_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1387,7 +1400,7 @@ int _wrap_kvc_options_arena_growth_get_raw_e8e28d9c99a34e3c(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_spare_pages_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_spare_pages_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1399,7 +1412,7 @@ void _wrap_kvc_options_spare_pages_set_raw_e8e28d9c99a34e3c(struct kvc_options *
 }
 
 
-int _wrap_kvc_options_spare_pages_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_spare_pages_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1412,7 +1425,7 @@ int _wrap_kvc_options_spare_pages_get_raw_e8e28d9c99a34e3c(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_threads_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_threads_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1424,7 +1437,7 @@ void _wrap_kvc_options_threads_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swi
 }
 
 
-long long _wrap_kvc_options_threads_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_threads_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1437,7 +1450,7 @@ long long _wrap_kvc_options_threads_get_raw_e8e28d9c99a34e3c(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_saturate_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_saturate_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1449,7 +1462,7 @@ void _wrap_kvc_options_saturate_set_raw_e8e28d9c99a34e3c(struct kvc_options *_sw
 }
 
 
-int _wrap_kvc_options_saturate_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_saturate_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1462,7 +1475,7 @@ int _wrap_kvc_options_saturate_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swi
 }
 
 
-void _wrap_kvc_options_rope_pairs_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_rope_pairs_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1474,7 +1487,7 @@ void _wrap_kvc_options_rope_pairs_set_raw_e8e28d9c99a34e3c(struct kvc_options *_
 }
 
 
-int _wrap_kvc_options_rope_pairs_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_rope_pairs_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1487,7 +1500,7 @@ int _wrap_kvc_options_rope_pairs_get_raw_e8e28d9c99a34e3c(struct kvc_options *_s
 }
 
 
-void _wrap_kvc_options_keys_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_keys_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1499,7 +1512,7 @@ void _wrap_kvc_options_keys_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_g
 }
 
 
-int _wrap_kvc_options_keys_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_keys_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1512,7 +1525,7 @@ int _wrap_kvc_options_keys_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go
 }
 
 
-void _wrap_kvc_options_positions_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_positions_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1524,7 +1537,7 @@ void _wrap_kvc_options_positions_set_raw_e8e28d9c99a34e3c(struct kvc_options *_s
 }
 
 
-int _wrap_kvc_options_positions_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_positions_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1537,7 +1550,7 @@ int _wrap_kvc_options_positions_get_raw_e8e28d9c99a34e3c(struct kvc_options *_sw
 }
 
 
-void _wrap_kvc_options_rope_theta_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_options_rope_theta_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, double _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   double arg2 ;
   
@@ -1549,7 +1562,7 @@ void _wrap_kvc_options_rope_theta_set_raw_e8e28d9c99a34e3c(struct kvc_options *_
 }
 
 
-double _wrap_kvc_options_rope_theta_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+double _wrap_kvc_options_rope_theta_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -1562,7 +1575,7 @@ double _wrap_kvc_options_rope_theta_get_raw_e8e28d9c99a34e3c(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_rope_dims_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_rope_dims_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1574,7 +1587,7 @@ void _wrap_kvc_options_rope_dims_set_raw_e8e28d9c99a34e3c(struct kvc_options *_s
 }
 
 
-long long _wrap_kvc_options_rope_dims_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_rope_dims_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1587,7 +1600,7 @@ long long _wrap_kvc_options_rope_dims_get_raw_e8e28d9c99a34e3c(struct kvc_option
 }
 
 
-void _wrap_kvc_options_policy_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_policy_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1615,7 +1628,7 @@ void _wrap_kvc_options_policy_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig
 }
 
 
-_gostring_ _wrap_kvc_options_policy_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_policy_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1628,7 +1641,7 @@ _gostring_ _wrap_kvc_options_policy_get_raw_e8e28d9c99a34e3c(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_context_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_context_tokens_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1640,7 +1653,7 @@ void _wrap_kvc_options_context_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_option
 }
 
 
-long long _wrap_kvc_options_context_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_context_tokens_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1653,7 +1666,7 @@ long long _wrap_kvc_options_context_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_o
 }
 
 
-struct kvc_options *_wrap_new_kvc_options_raw_e8e28d9c99a34e3c() {
+struct kvc_options *_wrap_new_kvc_options_raw_a811af1668d8bad3() {
   struct kvc_options *result = 0 ;
   struct kvc_options *_swig_go_result;
   
@@ -1664,7 +1677,7 @@ struct kvc_options *_wrap_new_kvc_options_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_options_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0) {
+void _wrap_delete_kvc_options_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_options **)&_swig_go_0; 
@@ -1674,7 +1687,7 @@ void _wrap_delete_kvc_options_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_
 }
 
 
-int _wrap_kvc_layer_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
+int _wrap_kvc_layer_struct_size_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -1687,7 +1700,7 @@ int _wrap_kvc_layer_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_layer_reserved_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, int _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1699,7 +1712,7 @@ void _wrap_kvc_layer_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_g
 }
 
 
-int _wrap_kvc_layer_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
+int _wrap_kvc_layer_reserved_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1712,7 +1725,7 @@ int _wrap_kvc_layer_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go
 }
 
 
-void _wrap_kvc_layer_kv_heads_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_kv_heads_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1724,7 +1737,7 @@ void _wrap_kvc_layer_kv_heads_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_g
 }
 
 
-long long _wrap_kvc_layer_kv_heads_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_kv_heads_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1737,7 +1750,7 @@ long long _wrap_kvc_layer_kv_heads_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_s
 }
 
 
-void _wrap_kvc_layer_q_heads_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_q_heads_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1749,7 +1762,7 @@ void _wrap_kvc_layer_q_heads_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go
 }
 
 
-long long _wrap_kvc_layer_q_heads_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_q_heads_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1762,7 +1775,7 @@ long long _wrap_kvc_layer_q_heads_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_sw
 }
 
 
-void _wrap_kvc_layer_k_dim_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_k_dim_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1774,7 +1787,7 @@ void _wrap_kvc_layer_k_dim_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0
 }
 
 
-long long _wrap_kvc_layer_k_dim_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_k_dim_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1787,7 +1800,7 @@ long long _wrap_kvc_layer_k_dim_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_v_dim_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_v_dim_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1799,7 +1812,7 @@ void _wrap_kvc_layer_v_dim_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0
 }
 
 
-long long _wrap_kvc_layer_v_dim_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_v_dim_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1812,7 +1825,7 @@ long long _wrap_kvc_layer_v_dim_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_sliding_window_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_sliding_window_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1824,7 +1837,7 @@ void _wrap_kvc_layer_sliding_window_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_
 }
 
 
-long long _wrap_kvc_layer_sliding_window_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_sliding_window_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1837,7 +1850,7 @@ long long _wrap_kvc_layer_sliding_window_get_raw_e8e28d9c99a34e3c(struct kvc_lay
 }
 
 
-void _wrap_kvc_layer_codec_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_layer_codec_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1865,7 +1878,7 @@ void _wrap_kvc_layer_codec_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0
 }
 
 
-_gostring_ _wrap_kvc_layer_codec_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
+_gostring_ _wrap_kvc_layer_codec_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1878,7 +1891,7 @@ _gostring_ _wrap_kvc_layer_codec_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swi
 }
 
 
-void _wrap_kvc_layer_rope_theta_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_layer_rope_theta_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, double _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   double arg2 ;
   
@@ -1890,7 +1903,7 @@ void _wrap_kvc_layer_rope_theta_set_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig
 }
 
 
-double _wrap_kvc_layer_rope_theta_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
+double _wrap_kvc_layer_rope_theta_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -1903,7 +1916,7 @@ double _wrap_kvc_layer_rope_theta_get_raw_e8e28d9c99a34e3c(struct kvc_layer *_sw
 }
 
 
-struct kvc_layer *_wrap_new_kvc_layer_raw_e8e28d9c99a34e3c() {
+struct kvc_layer *_wrap_new_kvc_layer_raw_a811af1668d8bad3() {
   struct kvc_layer *result = 0 ;
   struct kvc_layer *_swig_go_result;
   
@@ -1914,7 +1927,7 @@ struct kvc_layer *_wrap_new_kvc_layer_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_layer_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
+void _wrap_delete_kvc_layer_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   
   arg1 = *(struct kvc_layer **)&_swig_go_0; 
@@ -1924,7 +1937,7 @@ void _wrap_delete_kvc_layer_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
 }
 
 
-intgo _wrap_kvc_supports_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_supports_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -1943,7 +1956,7 @@ intgo _wrap_kvc_supports_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, st
 }
 
 
-int _wrap_kvc_plan_request_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
+int _wrap_kvc_plan_request_struct_size_get_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -1956,7 +1969,7 @@ int _wrap_kvc_plan_request_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_plan_
 }
 
 
-void _wrap_kvc_plan_request_partial_commit_set_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_plan_request_partial_commit_set_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0, int _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1968,7 +1981,7 @@ void _wrap_kvc_plan_request_partial_commit_set_raw_e8e28d9c99a34e3c(struct kvc_p
 }
 
 
-int _wrap_kvc_plan_request_partial_commit_get_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
+int _wrap_kvc_plan_request_partial_commit_get_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1981,7 +1994,7 @@ int _wrap_kvc_plan_request_partial_commit_get_raw_e8e28d9c99a34e3c(struct kvc_pl
 }
 
 
-void _wrap_kvc_plan_request_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_tokens_set_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1993,7 +2006,7 @@ void _wrap_kvc_plan_request_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_plan_requ
 }
 
 
-long long _wrap_kvc_plan_request_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_tokens_get_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2006,7 +2019,7 @@ long long _wrap_kvc_plan_request_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_plan
 }
 
 
-void _wrap_kvc_plan_request_sequences_set_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_sequences_set_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2018,7 +2031,7 @@ void _wrap_kvc_plan_request_sequences_set_raw_e8e28d9c99a34e3c(struct kvc_plan_r
 }
 
 
-long long _wrap_kvc_plan_request_sequences_get_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_sequences_get_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2031,7 +2044,7 @@ long long _wrap_kvc_plan_request_sequences_get_raw_e8e28d9c99a34e3c(struct kvc_p
 }
 
 
-void _wrap_kvc_plan_request_step_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_step_tokens_set_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2043,7 +2056,7 @@ void _wrap_kvc_plan_request_step_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_plan
 }
 
 
-long long _wrap_kvc_plan_request_step_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_step_tokens_get_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2056,7 +2069,7 @@ long long _wrap_kvc_plan_request_step_tokens_get_raw_e8e28d9c99a34e3c(struct kvc
 }
 
 
-void _wrap_kvc_plan_request_budget_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_budget_bytes_set_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2068,7 +2081,7 @@ void _wrap_kvc_plan_request_budget_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_pla
 }
 
 
-long long _wrap_kvc_plan_request_budget_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_budget_bytes_get_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2081,7 +2094,7 @@ long long _wrap_kvc_plan_request_budget_bytes_get_raw_e8e28d9c99a34e3c(struct kv
 }
 
 
-struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_e8e28d9c99a34e3c() {
+struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_a811af1668d8bad3() {
   struct kvc_plan_request *result = 0 ;
   struct kvc_plan_request *_swig_go_result;
   
@@ -2092,7 +2105,7 @@ struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_plan_request_raw_e8e28d9c99a34e3c(struct kvc_plan_request *_swig_go_0) {
+void _wrap_delete_kvc_plan_request_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   
   arg1 = *(struct kvc_plan_request **)&_swig_go_0; 
@@ -2102,7 +2115,7 @@ void _wrap_delete_kvc_plan_request_raw_e8e28d9c99a34e3c(struct kvc_plan_request 
 }
 
 
-int _wrap_kvc_plan_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
+int _wrap_kvc_plan_struct_size_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2115,7 +2128,7 @@ int _wrap_kvc_plan_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_g
 }
 
 
-void _wrap_kvc_plan_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_plan_reserved_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, int _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2127,7 +2140,7 @@ void _wrap_kvc_plan_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_
 }
 
 
-int _wrap_kvc_plan_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
+int _wrap_kvc_plan_reserved_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2140,7 +2153,7 @@ int _wrap_kvc_plan_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0
 }
 
 
-void _wrap_kvc_plan_arena_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_arena_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2152,7 +2165,7 @@ void _wrap_kvc_plan_arena_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_
 }
 
 
-long long _wrap_kvc_plan_arena_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_arena_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2165,7 +2178,7 @@ long long _wrap_kvc_plan_arena_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_
 }
 
 
-void _wrap_kvc_plan_slab_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_slab_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2177,7 +2190,7 @@ void _wrap_kvc_plan_slab_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_slab_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_slab_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2190,7 +2203,7 @@ long long _wrap_kvc_plan_slab_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_record_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_record_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2202,7 +2215,7 @@ void _wrap_kvc_plan_record_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig
 }
 
 
-long long _wrap_kvc_plan_record_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_record_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2215,7 +2228,7 @@ long long _wrap_kvc_plan_record_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *
 }
 
 
-void _wrap_kvc_plan_fp16_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_fp16_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2227,7 +2240,7 @@ void _wrap_kvc_plan_fp16_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_fp16_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_fp16_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2240,7 +2253,7 @@ long long _wrap_kvc_plan_fp16_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_max_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_max_tokens_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2252,7 +2265,7 @@ void _wrap_kvc_plan_max_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_max_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_max_tokens_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2265,7 +2278,7 @@ long long _wrap_kvc_plan_max_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_max_sequences_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_max_sequences_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2277,7 +2290,7 @@ void _wrap_kvc_plan_max_sequences_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swi
 }
 
 
-long long _wrap_kvc_plan_max_sequences_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_max_sequences_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2290,7 +2303,7 @@ long long _wrap_kvc_plan_max_sequences_get_raw_e8e28d9c99a34e3c(struct kvc_plan 
 }
 
 
-void _wrap_kvc_plan_codec_bits_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_plan_codec_bits_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, double _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   double arg2 ;
   
@@ -2302,7 +2315,7 @@ void _wrap_kvc_plan_codec_bits_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_g
 }
 
 
-double _wrap_kvc_plan_codec_bits_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
+double _wrap_kvc_plan_codec_bits_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -2315,7 +2328,7 @@ double _wrap_kvc_plan_codec_bits_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig
 }
 
 
-void _wrap_kvc_plan_effective_bits_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_plan_effective_bits_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, double _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   double arg2 ;
   
@@ -2327,7 +2340,7 @@ void _wrap_kvc_plan_effective_bits_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_sw
 }
 
 
-double _wrap_kvc_plan_effective_bits_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
+double _wrap_kvc_plan_effective_bits_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -2340,7 +2353,7 @@ double _wrap_kvc_plan_effective_bits_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_
 }
 
 
-void _wrap_kvc_plan_checkpoint_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_checkpoint_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2352,7 +2365,7 @@ void _wrap_kvc_plan_checkpoint_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_plan *_
 }
 
 
-long long _wrap_kvc_plan_checkpoint_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_checkpoint_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2365,7 +2378,7 @@ long long _wrap_kvc_plan_checkpoint_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_pl
 }
 
 
-struct kvc_plan *_wrap_new_kvc_plan_raw_e8e28d9c99a34e3c() {
+struct kvc_plan *_wrap_new_kvc_plan_raw_a811af1668d8bad3() {
   struct kvc_plan *result = 0 ;
   struct kvc_plan *_swig_go_result;
   
@@ -2376,7 +2389,7 @@ struct kvc_plan *_wrap_new_kvc_plan_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_plan_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
+void _wrap_delete_kvc_plan_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   
   arg1 = *(struct kvc_plan **)&_swig_go_0; 
@@ -2386,7 +2399,7 @@ void _wrap_delete_kvc_plan_raw_e8e28d9c99a34e3c(struct kvc_plan *_swig_go_0) {
 }
 
 
-intgo _wrap_kvc_plan_compute_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_plan_request *_swig_go_3, struct kvc_plan *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_plan_compute_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_plan_request *_swig_go_3, struct kvc_plan *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -2409,7 +2422,7 @@ intgo _wrap_kvc_plan_compute_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0
 }
 
 
-kvc_cache *_wrap_kvc_create_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+kvc_cache *_wrap_kvc_create_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -2428,7 +2441,7 @@ kvc_cache *_wrap_kvc_create_raw_e8e28d9c99a34e3c(struct kvc_options *_swig_go_0,
 }
 
 
-intgo _wrap_kvc_destroy_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_destroy_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_cache *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -2443,7 +2456,7 @@ intgo _wrap_kvc_destroy_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct kvc_e
 }
 
 
-intgo _wrap_kvc_sink_logits_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_sink_logits_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   float *arg3 = 0 ;
@@ -2463,7 +2476,7 @@ intgo _wrap_kvc_sink_logits_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long
 }
 
 
-intgo _wrap_kvc_rope_frequencies_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_rope_frequencies_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   double *arg3 = 0 ;
@@ -2483,7 +2496,7 @@ intgo _wrap_kvc_rope_frequencies_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0,
 }
 
 
-int _wrap_kvc_seq_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0) {
+int _wrap_kvc_seq_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2496,7 +2509,7 @@ int _wrap_kvc_seq_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_seq_op
 }
 
 
-void _wrap_kvc_seq_options_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_seq_options_reserved_set_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0, int _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2508,7 +2521,7 @@ void _wrap_kvc_seq_options_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_seq_opti
 }
 
 
-int _wrap_kvc_seq_options_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0) {
+int _wrap_kvc_seq_options_reserved_get_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2521,7 +2534,7 @@ int _wrap_kvc_seq_options_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_seq_optio
 }
 
 
-void _wrap_kvc_seq_options_first_position_set_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_options_first_position_set_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2533,7 +2546,7 @@ void _wrap_kvc_seq_options_first_position_set_raw_e8e28d9c99a34e3c(struct kvc_se
 }
 
 
-long long _wrap_kvc_seq_options_first_position_get_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0) {
+long long _wrap_kvc_seq_options_first_position_get_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2546,7 +2559,7 @@ long long _wrap_kvc_seq_options_first_position_get_raw_e8e28d9c99a34e3c(struct k
 }
 
 
-void _wrap_kvc_seq_options_prompt_length_set_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_options_prompt_length_set_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2558,7 +2571,7 @@ void _wrap_kvc_seq_options_prompt_length_set_raw_e8e28d9c99a34e3c(struct kvc_seq
 }
 
 
-long long _wrap_kvc_seq_options_prompt_length_get_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0) {
+long long _wrap_kvc_seq_options_prompt_length_get_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2571,7 +2584,7 @@ long long _wrap_kvc_seq_options_prompt_length_get_raw_e8e28d9c99a34e3c(struct kv
 }
 
 
-struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_e8e28d9c99a34e3c() {
+struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_a811af1668d8bad3() {
   struct kvc_seq_options *result = 0 ;
   struct kvc_seq_options *_swig_go_result;
   
@@ -2582,7 +2595,7 @@ struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_seq_options_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_swig_go_0) {
+void _wrap_delete_kvc_seq_options_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_seq_options **)&_swig_go_0; 
@@ -2592,7 +2605,7 @@ void _wrap_delete_kvc_seq_options_raw_e8e28d9c99a34e3c(struct kvc_seq_options *_
 }
 
 
-intgo _wrap_KVC_CUT_EXACT_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_CUT_EXACT_raw_a811af1668d8bad3() {
   enum kvc_cut result;
   intgo _swig_go_result;
   
@@ -2604,7 +2617,7 @@ intgo _wrap_KVC_CUT_EXACT_raw_e8e28d9c99a34e3c() {
 }
 
 
-intgo _wrap_KVC_CUT_INEXACT_raw_e8e28d9c99a34e3c() {
+intgo _wrap_KVC_CUT_INEXACT_raw_a811af1668d8bad3() {
   enum kvc_cut result;
   intgo _swig_go_result;
   
@@ -2616,7 +2629,7 @@ intgo _wrap_KVC_CUT_INEXACT_raw_e8e28d9c99a34e3c() {
 }
 
 
-long long _wrap_kvc_seq_create_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct kvc_seq_options *_swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_seq_create_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_seq_options *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_seq_options *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -2633,7 +2646,7 @@ long long _wrap_kvc_seq_create_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struc
 }
 
 
-intgo _wrap_kvc_seq_destroy_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_seq_destroy_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_error *arg3 = 0 ;
@@ -2650,7 +2663,7 @@ intgo _wrap_kvc_seq_destroy_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long lon
 }
 
 
-long long _wrap_kvc_seq_fork_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
+long long _wrap_kvc_seq_fork_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2671,7 +2684,7 @@ long long _wrap_kvc_seq_fork_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long lo
 }
 
 
-intgo _wrap_kvc_seq_truncate_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_seq_truncate_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2692,7 +2705,7 @@ intgo _wrap_kvc_seq_truncate_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long lo
 }
 
 
-intgo _wrap_kvc_seq_length_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_length_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2711,7 +2724,7 @@ intgo _wrap_kvc_seq_length_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long
 }
 
 
-intgo _wrap_kvc_seq_exact_floor_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_exact_floor_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2730,7 +2743,7 @@ intgo _wrap_kvc_seq_exact_floor_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long
 }
 
 
-intgo _wrap_kvc_seq_live_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_live_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2753,7 +2766,7 @@ intgo _wrap_kvc_seq_live_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _
 }
 
 
-intgo _wrap_kvc_seq_positions_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_positions_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2777,7 +2790,7 @@ intgo _wrap_kvc_seq_positions_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long l
 }
 
 
-intgo _wrap_kvc_seq_prompt_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_prompt_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2796,7 +2809,7 @@ intgo _wrap_kvc_seq_prompt_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_budget_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_budget_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2815,7 +2828,7 @@ intgo _wrap_kvc_seq_budget_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_step_limit_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_step_limit_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2834,7 +2847,7 @@ intgo _wrap_kvc_seq_step_limit_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long 
 }
 
 
-int _wrap_kvc_step_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2847,7 +2860,7 @@ int _wrap_kvc_step_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_step_
 }
 
 
-void _wrap_kvc_step_options_kv_dtype_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_kv_dtype_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2859,7 +2872,7 @@ void _wrap_kvc_step_options_kv_dtype_set_raw_e8e28d9c99a34e3c(struct kvc_step_op
 }
 
 
-int _wrap_kvc_step_options_kv_dtype_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_kv_dtype_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2872,7 +2885,7 @@ int _wrap_kvc_step_options_kv_dtype_get_raw_e8e28d9c99a34e3c(struct kvc_step_opt
 }
 
 
-void _wrap_kvc_step_options_q_dtype_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_q_dtype_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2884,7 +2897,7 @@ void _wrap_kvc_step_options_q_dtype_set_raw_e8e28d9c99a34e3c(struct kvc_step_opt
 }
 
 
-int _wrap_kvc_step_options_q_dtype_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_q_dtype_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2897,7 +2910,7 @@ int _wrap_kvc_step_options_q_dtype_get_raw_e8e28d9c99a34e3c(struct kvc_step_opti
 }
 
 
-void _wrap_kvc_step_options_out_dtype_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_out_dtype_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2909,7 +2922,7 @@ void _wrap_kvc_step_options_out_dtype_set_raw_e8e28d9c99a34e3c(struct kvc_step_o
 }
 
 
-int _wrap_kvc_step_options_out_dtype_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_out_dtype_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2922,7 +2935,7 @@ int _wrap_kvc_step_options_out_dtype_get_raw_e8e28d9c99a34e3c(struct kvc_step_op
 }
 
 
-void _wrap_kvc_step_options_k_token_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_k_token_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2934,7 +2947,7 @@ void _wrap_kvc_step_options_k_token_stride_set_raw_e8e28d9c99a34e3c(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_k_token_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_k_token_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2947,7 +2960,7 @@ long long _wrap_kvc_step_options_k_token_stride_get_raw_e8e28d9c99a34e3c(struct 
 }
 
 
-void _wrap_kvc_step_options_k_head_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_k_head_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2959,7 +2972,7 @@ void _wrap_kvc_step_options_k_head_stride_set_raw_e8e28d9c99a34e3c(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_k_head_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_k_head_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2972,7 +2985,7 @@ long long _wrap_kvc_step_options_k_head_stride_get_raw_e8e28d9c99a34e3c(struct k
 }
 
 
-void _wrap_kvc_step_options_v_token_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_v_token_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2984,7 +2997,7 @@ void _wrap_kvc_step_options_v_token_stride_set_raw_e8e28d9c99a34e3c(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_v_token_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_v_token_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2997,7 +3010,7 @@ long long _wrap_kvc_step_options_v_token_stride_get_raw_e8e28d9c99a34e3c(struct 
 }
 
 
-void _wrap_kvc_step_options_v_head_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_v_head_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3009,7 +3022,7 @@ void _wrap_kvc_step_options_v_head_stride_set_raw_e8e28d9c99a34e3c(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_v_head_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_v_head_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3022,7 +3035,7 @@ long long _wrap_kvc_step_options_v_head_stride_get_raw_e8e28d9c99a34e3c(struct k
 }
 
 
-void _wrap_kvc_step_options_q_token_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_q_token_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3034,7 +3047,7 @@ void _wrap_kvc_step_options_q_token_stride_set_raw_e8e28d9c99a34e3c(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_q_token_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_q_token_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3047,7 +3060,7 @@ long long _wrap_kvc_step_options_q_token_stride_get_raw_e8e28d9c99a34e3c(struct 
 }
 
 
-void _wrap_kvc_step_options_q_head_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_q_head_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3059,7 +3072,7 @@ void _wrap_kvc_step_options_q_head_stride_set_raw_e8e28d9c99a34e3c(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_q_head_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_q_head_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3072,7 +3085,7 @@ long long _wrap_kvc_step_options_q_head_stride_get_raw_e8e28d9c99a34e3c(struct k
 }
 
 
-void _wrap_kvc_step_options_out_token_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_out_token_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3084,7 +3097,7 @@ void _wrap_kvc_step_options_out_token_stride_set_raw_e8e28d9c99a34e3c(struct kvc
 }
 
 
-long long _wrap_kvc_step_options_out_token_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_out_token_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3097,7 +3110,7 @@ long long _wrap_kvc_step_options_out_token_stride_get_raw_e8e28d9c99a34e3c(struc
 }
 
 
-void _wrap_kvc_step_options_out_head_stride_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_out_head_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3109,7 +3122,7 @@ void _wrap_kvc_step_options_out_head_stride_set_raw_e8e28d9c99a34e3c(struct kvc_
 }
 
 
-long long _wrap_kvc_step_options_out_head_stride_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_out_head_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3122,7 +3135,7 @@ long long _wrap_kvc_step_options_out_head_stride_get_raw_e8e28d9c99a34e3c(struct
 }
 
 
-void _wrap_kvc_step_options_partial_commit_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_partial_commit_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3134,7 +3147,7 @@ void _wrap_kvc_step_options_partial_commit_set_raw_e8e28d9c99a34e3c(struct kvc_s
 }
 
 
-int _wrap_kvc_step_options_partial_commit_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_partial_commit_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3147,7 +3160,7 @@ int _wrap_kvc_step_options_partial_commit_get_raw_e8e28d9c99a34e3c(struct kvc_st
 }
 
 
-void _wrap_kvc_step_options_strict_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_strict_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3159,7 +3172,7 @@ void _wrap_kvc_step_options_strict_set_raw_e8e28d9c99a34e3c(struct kvc_step_opti
 }
 
 
-int _wrap_kvc_step_options_strict_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_strict_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3172,7 +3185,7 @@ int _wrap_kvc_step_options_strict_get_raw_e8e28d9c99a34e3c(struct kvc_step_optio
 }
 
 
-void _wrap_kvc_step_options_accumulate_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_accumulate_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3184,7 +3197,7 @@ void _wrap_kvc_step_options_accumulate_set_raw_e8e28d9c99a34e3c(struct kvc_step_
 }
 
 
-int _wrap_kvc_step_options_accumulate_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_accumulate_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3197,7 +3210,7 @@ int _wrap_kvc_step_options_accumulate_get_raw_e8e28d9c99a34e3c(struct kvc_step_o
 }
 
 
-void _wrap_kvc_step_options_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_reserved_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3209,7 +3222,7 @@ void _wrap_kvc_step_options_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_step_op
 }
 
 
-int _wrap_kvc_step_options_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_reserved_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3222,7 +3235,7 @@ int _wrap_kvc_step_options_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_step_opt
 }
 
 
-struct kvc_step_options *_wrap_new_kvc_step_options_raw_e8e28d9c99a34e3c() {
+struct kvc_step_options *_wrap_new_kvc_step_options_raw_a811af1668d8bad3() {
   struct kvc_step_options *result = 0 ;
   struct kvc_step_options *_swig_go_result;
   
@@ -3233,7 +3246,7 @@ struct kvc_step_options *_wrap_new_kvc_step_options_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_step_options_raw_e8e28d9c99a34e3c(struct kvc_step_options *_swig_go_0) {
+void _wrap_delete_kvc_step_options_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_step_options **)&_swig_go_0; 
@@ -3243,7 +3256,7 @@ void _wrap_delete_kvc_step_options_raw_e8e28d9c99a34e3c(struct kvc_step_options 
 }
 
 
-kvc_step *_wrap_kvc_step_begin_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_step_options *_swig_go_4, struct kvc_error *_swig_go_5) {
+kvc_step *_wrap_kvc_step_begin_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_step_options *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t *arg3 = 0 ;
@@ -3273,7 +3286,7 @@ kvc_step *_wrap_kvc_step_begin_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _gosl
 }
 
 
-intgo _wrap_kvc_append_raw_e8e28d9c99a34e3c(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_append_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -3296,7 +3309,7 @@ intgo _wrap_kvc_append_raw_e8e28d9c99a34e3c(kvc_step *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_step_commit_raw_e8e28d9c99a34e3c(kvc_step *_swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_step_commit_raw_a811af1668d8bad3(kvc_step *_swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_step *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -3314,7 +3327,7 @@ intgo _wrap_kvc_step_commit_raw_e8e28d9c99a34e3c(kvc_step *_swig_go_0, _goslice_
 }
 
 
-intgo _wrap_kvc_step_abort_raw_e8e28d9c99a34e3c(kvc_step *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_step_abort_raw_a811af1668d8bad3(kvc_step *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_step *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -3329,7 +3342,7 @@ intgo _wrap_kvc_step_abort_raw_e8e28d9c99a34e3c(kvc_step *_swig_go_0, struct kvc
 }
 
 
-int _wrap_kvc_attend_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
+int _wrap_kvc_attend_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3342,7 +3355,7 @@ int _wrap_kvc_attend_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_att
 }
 
 
-void _wrap_kvc_attend_options_scale_set_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
+void _wrap_kvc_attend_options_scale_set_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   float arg2 ;
   
@@ -3354,7 +3367,7 @@ void _wrap_kvc_attend_options_scale_set_raw_e8e28d9c99a34e3c(struct kvc_attend_o
 }
 
 
-float _wrap_kvc_attend_options_scale_get_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
+float _wrap_kvc_attend_options_scale_get_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   float result;
   float _swig_go_result;
@@ -3367,7 +3380,7 @@ float _wrap_kvc_attend_options_scale_get_raw_e8e28d9c99a34e3c(struct kvc_attend_
 }
 
 
-void _wrap_kvc_attend_options_soft_cap_set_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
+void _wrap_kvc_attend_options_soft_cap_set_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   float arg2 ;
   
@@ -3379,7 +3392,7 @@ void _wrap_kvc_attend_options_soft_cap_set_raw_e8e28d9c99a34e3c(struct kvc_atten
 }
 
 
-float _wrap_kvc_attend_options_soft_cap_get_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
+float _wrap_kvc_attend_options_soft_cap_get_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   float result;
   float _swig_go_result;
@@ -3392,7 +3405,7 @@ float _wrap_kvc_attend_options_soft_cap_get_raw_e8e28d9c99a34e3c(struct kvc_atte
 }
 
 
-void _wrap_kvc_attend_options_partial_set_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_attend_options_partial_set_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0, int _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3404,7 +3417,7 @@ void _wrap_kvc_attend_options_partial_set_raw_e8e28d9c99a34e3c(struct kvc_attend
 }
 
 
-int _wrap_kvc_attend_options_partial_get_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
+int _wrap_kvc_attend_options_partial_get_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3417,7 +3430,7 @@ int _wrap_kvc_attend_options_partial_get_raw_e8e28d9c99a34e3c(struct kvc_attend_
 }
 
 
-void _wrap_kvc_attend_options_sliding_window_set_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_attend_options_sliding_window_set_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3429,7 +3442,7 @@ void _wrap_kvc_attend_options_sliding_window_set_raw_e8e28d9c99a34e3c(struct kvc
 }
 
 
-long long _wrap_kvc_attend_options_sliding_window_get_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
+long long _wrap_kvc_attend_options_sliding_window_get_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3442,7 +3455,7 @@ long long _wrap_kvc_attend_options_sliding_window_get_raw_e8e28d9c99a34e3c(struc
 }
 
 
-void _wrap_kvc_attend_options_causal_offset_set_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_attend_options_causal_offset_set_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3454,7 +3467,7 @@ void _wrap_kvc_attend_options_causal_offset_set_raw_e8e28d9c99a34e3c(struct kvc_
 }
 
 
-long long _wrap_kvc_attend_options_causal_offset_get_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
+long long _wrap_kvc_attend_options_causal_offset_get_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3467,7 +3480,7 @@ long long _wrap_kvc_attend_options_causal_offset_get_raw_e8e28d9c99a34e3c(struct
 }
 
 
-struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_e8e28d9c99a34e3c() {
+struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_a811af1668d8bad3() {
   struct kvc_attend_options *result = 0 ;
   struct kvc_attend_options *_swig_go_result;
   
@@ -3478,7 +3491,7 @@ struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_attend_options_raw_e8e28d9c99a34e3c(struct kvc_attend_options *_swig_go_0) {
+void _wrap_delete_kvc_attend_options_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_attend_options **)&_swig_go_0; 
@@ -3488,7 +3501,7 @@ void _wrap_delete_kvc_attend_options_raw_e8e28d9c99a34e3c(struct kvc_attend_opti
 }
 
 
-intgo _wrap_kvc_attend_raw_e8e28d9c99a34e3c(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, struct kvc_attend_options *_swig_go_5, struct kvc_error *_swig_go_6) {
+intgo _wrap_kvc_attend_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, struct kvc_attend_options *_swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -3516,7 +3529,7 @@ intgo _wrap_kvc_attend_raw_e8e28d9c99a34e3c(kvc_step *_swig_go_0, long long _swi
 }
 
 
-int _wrap_kvc_evict_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
+int _wrap_kvc_evict_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3529,7 +3542,7 @@ int _wrap_kvc_evict_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_evic
 }
 
 
-void _wrap_kvc_evict_options_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_evict_options_reserved_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, int _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3541,7 +3554,7 @@ void _wrap_kvc_evict_options_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_evict_
 }
 
 
-int _wrap_kvc_evict_options_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
+int _wrap_kvc_evict_options_reserved_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3554,7 +3567,7 @@ int _wrap_kvc_evict_options_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_evict_o
 }
 
 
-void _wrap_kvc_evict_options_layer_begin_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_layer_begin_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3566,7 +3579,7 @@ void _wrap_kvc_evict_options_layer_begin_set_raw_e8e28d9c99a34e3c(struct kvc_evi
 }
 
 
-long long _wrap_kvc_evict_options_layer_begin_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_layer_begin_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3579,7 +3592,7 @@ long long _wrap_kvc_evict_options_layer_begin_get_raw_e8e28d9c99a34e3c(struct kv
 }
 
 
-void _wrap_kvc_evict_options_layer_end_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_layer_end_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3591,7 +3604,7 @@ void _wrap_kvc_evict_options_layer_end_set_raw_e8e28d9c99a34e3c(struct kvc_evict
 }
 
 
-long long _wrap_kvc_evict_options_layer_end_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_layer_end_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3604,7 +3617,7 @@ long long _wrap_kvc_evict_options_layer_end_get_raw_e8e28d9c99a34e3c(struct kvc_
 }
 
 
-void _wrap_kvc_evict_options_head_begin_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_head_begin_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3616,7 +3629,7 @@ void _wrap_kvc_evict_options_head_begin_set_raw_e8e28d9c99a34e3c(struct kvc_evic
 }
 
 
-long long _wrap_kvc_evict_options_head_begin_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_head_begin_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3629,7 +3642,7 @@ long long _wrap_kvc_evict_options_head_begin_get_raw_e8e28d9c99a34e3c(struct kvc
 }
 
 
-void _wrap_kvc_evict_options_head_end_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_head_end_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3641,7 +3654,7 @@ void _wrap_kvc_evict_options_head_end_set_raw_e8e28d9c99a34e3c(struct kvc_evict_
 }
 
 
-long long _wrap_kvc_evict_options_head_end_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_head_end_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3654,7 +3667,7 @@ long long _wrap_kvc_evict_options_head_end_get_raw_e8e28d9c99a34e3c(struct kvc_e
 }
 
 
-void _wrap_kvc_evict_options_budget_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_budget_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3666,7 +3679,7 @@ void _wrap_kvc_evict_options_budget_set_raw_e8e28d9c99a34e3c(struct kvc_evict_op
 }
 
 
-long long _wrap_kvc_evict_options_budget_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_budget_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3679,7 +3692,7 @@ long long _wrap_kvc_evict_options_budget_get_raw_e8e28d9c99a34e3c(struct kvc_evi
 }
 
 
-void _wrap_kvc_evict_options_recent_set_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_recent_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3691,7 +3704,7 @@ void _wrap_kvc_evict_options_recent_set_raw_e8e28d9c99a34e3c(struct kvc_evict_op
 }
 
 
-long long _wrap_kvc_evict_options_recent_get_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_recent_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3704,7 +3717,7 @@ long long _wrap_kvc_evict_options_recent_get_raw_e8e28d9c99a34e3c(struct kvc_evi
 }
 
 
-struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_e8e28d9c99a34e3c() {
+struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_a811af1668d8bad3() {
   struct kvc_evict_options *result = 0 ;
   struct kvc_evict_options *_swig_go_result;
   
@@ -3715,7 +3728,7 @@ struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_evict_options_raw_e8e28d9c99a34e3c(struct kvc_evict_options *_swig_go_0) {
+void _wrap_delete_kvc_evict_options_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_evict_options **)&_swig_go_0; 
@@ -3725,7 +3738,7 @@ void _wrap_delete_kvc_evict_options_raw_e8e28d9c99a34e3c(struct kvc_evict_option
 }
 
 
-int _wrap_kvc_evict_report_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
+int _wrap_kvc_evict_report_struct_size_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3738,7 +3751,7 @@ int _wrap_kvc_evict_report_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_evict
 }
 
 
-void _wrap_kvc_evict_report_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_evict_report_reserved_set_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0, int _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3750,7 +3763,7 @@ void _wrap_kvc_evict_report_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_evict_r
 }
 
 
-int _wrap_kvc_evict_report_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
+int _wrap_kvc_evict_report_reserved_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3763,7 +3776,7 @@ int _wrap_kvc_evict_report_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_evict_re
 }
 
 
-void _wrap_kvc_evict_report_tokens_evicted_set_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_evicted_set_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3775,7 +3788,7 @@ void _wrap_kvc_evict_report_tokens_evicted_set_raw_e8e28d9c99a34e3c(struct kvc_e
 }
 
 
-long long _wrap_kvc_evict_report_tokens_evicted_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_evicted_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3788,7 +3801,7 @@ long long _wrap_kvc_evict_report_tokens_evicted_get_raw_e8e28d9c99a34e3c(struct 
 }
 
 
-void _wrap_kvc_evict_report_records_freed_set_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_records_freed_set_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3800,7 +3813,7 @@ void _wrap_kvc_evict_report_records_freed_set_raw_e8e28d9c99a34e3c(struct kvc_ev
 }
 
 
-long long _wrap_kvc_evict_report_records_freed_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_records_freed_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3813,7 +3826,7 @@ long long _wrap_kvc_evict_report_records_freed_get_raw_e8e28d9c99a34e3c(struct k
 }
 
 
-void _wrap_kvc_evict_report_bytes_freed_set_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_bytes_freed_set_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3825,7 +3838,7 @@ void _wrap_kvc_evict_report_bytes_freed_set_raw_e8e28d9c99a34e3c(struct kvc_evic
 }
 
 
-long long _wrap_kvc_evict_report_bytes_freed_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_bytes_freed_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3838,7 +3851,7 @@ long long _wrap_kvc_evict_report_bytes_freed_get_raw_e8e28d9c99a34e3c(struct kvc
 }
 
 
-void _wrap_kvc_evict_report_tokens_repacked_set_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_repacked_set_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3850,7 +3863,7 @@ void _wrap_kvc_evict_report_tokens_repacked_set_raw_e8e28d9c99a34e3c(struct kvc_
 }
 
 
-long long _wrap_kvc_evict_report_tokens_repacked_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_repacked_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3863,7 +3876,7 @@ long long _wrap_kvc_evict_report_tokens_repacked_get_raw_e8e28d9c99a34e3c(struct
 }
 
 
-void _wrap_kvc_evict_report_tokens_merged_set_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_merged_set_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3875,7 +3888,7 @@ void _wrap_kvc_evict_report_tokens_merged_set_raw_e8e28d9c99a34e3c(struct kvc_ev
 }
 
 
-long long _wrap_kvc_evict_report_tokens_merged_get_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_merged_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3888,7 +3901,7 @@ long long _wrap_kvc_evict_report_tokens_merged_get_raw_e8e28d9c99a34e3c(struct k
 }
 
 
-struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_e8e28d9c99a34e3c() {
+struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_a811af1668d8bad3() {
   struct kvc_evict_report *result = 0 ;
   struct kvc_evict_report *_swig_go_result;
   
@@ -3899,7 +3912,7 @@ struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_evict_report_raw_e8e28d9c99a34e3c(struct kvc_evict_report *_swig_go_0) {
+void _wrap_delete_kvc_evict_report_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   
   arg1 = *(struct kvc_evict_report **)&_swig_go_0; 
@@ -3909,7 +3922,7 @@ void _wrap_delete_kvc_evict_report_raw_e8e28d9c99a34e3c(struct kvc_evict_report 
 }
 
 
-intgo _wrap_kvc_evict_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_evict_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   float *arg3 = 0 ;
@@ -3933,7 +3946,7 @@ intgo _wrap_kvc_evict_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_evict_keep_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_evict_keep_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -3957,7 +3970,7 @@ intgo _wrap_kvc_evict_keep_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long
 }
 
 
-int _wrap_kvc_prefix_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_options *_swig_go_0) {
+int _wrap_kvc_prefix_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3970,7 +3983,7 @@ int _wrap_kvc_prefix_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_pre
 }
 
 
-void _wrap_kvc_prefix_options_pinned_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_options_pinned_set_raw_a811af1668d8bad3(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3982,7 +3995,7 @@ void _wrap_kvc_prefix_options_pinned_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_
 }
 
 
-int _wrap_kvc_prefix_options_pinned_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_options *_swig_go_0) {
+int _wrap_kvc_prefix_options_pinned_get_raw_a811af1668d8bad3(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3995,7 +4008,7 @@ int _wrap_kvc_prefix_options_pinned_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_o
 }
 
 
-struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_e8e28d9c99a34e3c() {
+struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_a811af1668d8bad3() {
   struct kvc_prefix_options *result = 0 ;
   struct kvc_prefix_options *_swig_go_result;
   
@@ -4006,7 +4019,7 @@ struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_prefix_options_raw_e8e28d9c99a34e3c(struct kvc_prefix_options *_swig_go_0) {
+void _wrap_delete_kvc_prefix_options_raw_a811af1668d8bad3(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_prefix_options **)&_swig_go_0; 
@@ -4016,7 +4029,7 @@ void _wrap_delete_kvc_prefix_options_raw_e8e28d9c99a34e3c(struct kvc_prefix_opti
 }
 
 
-int _wrap_kvc_prefix_hit_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0) {
+int _wrap_kvc_prefix_hit_struct_size_get_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4029,7 +4042,7 @@ int _wrap_kvc_prefix_hit_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_
 }
 
 
-void _wrap_kvc_prefix_hit_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_hit_reserved_set_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4041,7 +4054,7 @@ void _wrap_kvc_prefix_hit_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_hi
 }
 
 
-int _wrap_kvc_prefix_hit_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0) {
+int _wrap_kvc_prefix_hit_reserved_get_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4054,7 +4067,7 @@ int _wrap_kvc_prefix_hit_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit
 }
 
 
-void _wrap_kvc_prefix_hit_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_hit_tokens_set_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4066,7 +4079,7 @@ void _wrap_kvc_prefix_hit_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit 
 }
 
 
-long long _wrap_kvc_prefix_hit_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0) {
+long long _wrap_kvc_prefix_hit_tokens_get_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4079,7 +4092,7 @@ long long _wrap_kvc_prefix_hit_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_prefix
 }
 
 
-void _wrap_kvc_prefix_hit_shared_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_hit_shared_set_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4091,7 +4104,7 @@ void _wrap_kvc_prefix_hit_shared_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit 
 }
 
 
-long long _wrap_kvc_prefix_hit_shared_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0) {
+long long _wrap_kvc_prefix_hit_shared_get_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4104,7 +4117,7 @@ long long _wrap_kvc_prefix_hit_shared_get_raw_e8e28d9c99a34e3c(struct kvc_prefix
 }
 
 
-struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_e8e28d9c99a34e3c() {
+struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_a811af1668d8bad3() {
   struct kvc_prefix_hit *result = 0 ;
   struct kvc_prefix_hit *_swig_go_result;
   
@@ -4115,7 +4128,7 @@ struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_prefix_hit_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_swig_go_0) {
+void _wrap_delete_kvc_prefix_hit_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   
   arg1 = *(struct kvc_prefix_hit **)&_swig_go_0; 
@@ -4125,7 +4138,7 @@ void _wrap_delete_kvc_prefix_hit_raw_e8e28d9c99a34e3c(struct kvc_prefix_hit *_sw
 }
 
 
-int _wrap_kvc_prefix_stats_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
+int _wrap_kvc_prefix_stats_struct_size_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4138,7 +4151,7 @@ int _wrap_kvc_prefix_stats_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_prefi
 }
 
 
-void _wrap_kvc_prefix_stats_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_stats_reserved_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4150,7 +4163,7 @@ void _wrap_kvc_prefix_stats_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_
 }
 
 
-int _wrap_kvc_prefix_stats_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
+int _wrap_kvc_prefix_stats_reserved_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4163,7 +4176,7 @@ int _wrap_kvc_prefix_stats_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_s
 }
 
 
-void _wrap_kvc_prefix_stats_entries_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_entries_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4175,7 +4188,7 @@ void _wrap_kvc_prefix_stats_entries_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_s
 }
 
 
-long long _wrap_kvc_prefix_stats_entries_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_entries_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4188,7 +4201,7 @@ long long _wrap_kvc_prefix_stats_entries_get_raw_e8e28d9c99a34e3c(struct kvc_pre
 }
 
 
-void _wrap_kvc_prefix_stats_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_tokens_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4200,7 +4213,7 @@ void _wrap_kvc_prefix_stats_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_st
 }
 
 
-long long _wrap_kvc_prefix_stats_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_tokens_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4213,7 +4226,7 @@ long long _wrap_kvc_prefix_stats_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_pref
 }
 
 
-void _wrap_kvc_prefix_stats_record_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_record_bytes_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4225,7 +4238,7 @@ void _wrap_kvc_prefix_stats_record_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_pre
 }
 
 
-long long _wrap_kvc_prefix_stats_record_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_record_bytes_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4238,7 +4251,7 @@ long long _wrap_kvc_prefix_stats_record_bytes_get_raw_e8e28d9c99a34e3c(struct kv
 }
 
 
-void _wrap_kvc_prefix_stats_host_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_host_bytes_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4250,7 +4263,7 @@ void _wrap_kvc_prefix_stats_host_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_prefi
 }
 
 
-long long _wrap_kvc_prefix_stats_host_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_host_bytes_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4263,7 +4276,7 @@ long long _wrap_kvc_prefix_stats_host_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_
 }
 
 
-void _wrap_kvc_prefix_stats_budget_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_budget_bytes_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4275,7 +4288,7 @@ void _wrap_kvc_prefix_stats_budget_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_pre
 }
 
 
-long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4288,7 +4301,7 @@ long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_e8e28d9c99a34e3c(struct kv
 }
 
 
-void _wrap_kvc_prefix_stats_hits_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_hits_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4300,7 +4313,7 @@ void _wrap_kvc_prefix_stats_hits_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stat
 }
 
 
-long long _wrap_kvc_prefix_stats_hits_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_hits_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4313,7 +4326,7 @@ long long _wrap_kvc_prefix_stats_hits_get_raw_e8e28d9c99a34e3c(struct kvc_prefix
 }
 
 
-void _wrap_kvc_prefix_stats_misses_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_misses_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4325,7 +4338,7 @@ void _wrap_kvc_prefix_stats_misses_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_st
 }
 
 
-long long _wrap_kvc_prefix_stats_misses_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_misses_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4338,7 +4351,7 @@ long long _wrap_kvc_prefix_stats_misses_get_raw_e8e28d9c99a34e3c(struct kvc_pref
 }
 
 
-void _wrap_kvc_prefix_stats_hit_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_hit_tokens_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4350,7 +4363,7 @@ void _wrap_kvc_prefix_stats_hit_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_prefi
 }
 
 
-long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4363,7 +4376,7 @@ long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_
 }
 
 
-void _wrap_kvc_prefix_stats_evictions_set_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_evictions_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4375,7 +4388,7 @@ void _wrap_kvc_prefix_stats_evictions_set_raw_e8e28d9c99a34e3c(struct kvc_prefix
 }
 
 
-long long _wrap_kvc_prefix_stats_evictions_get_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_evictions_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4388,7 +4401,7 @@ long long _wrap_kvc_prefix_stats_evictions_get_raw_e8e28d9c99a34e3c(struct kvc_p
 }
 
 
-struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_e8e28d9c99a34e3c() {
+struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_a811af1668d8bad3() {
   struct kvc_prefix_stats *result = 0 ;
   struct kvc_prefix_stats *_swig_go_result;
   
@@ -4399,7 +4412,7 @@ struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_prefix_stats_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats *_swig_go_0) {
+void _wrap_delete_kvc_prefix_stats_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
@@ -4409,7 +4422,7 @@ void _wrap_delete_kvc_prefix_stats_raw_e8e28d9c99a34e3c(struct kvc_prefix_stats 
 }
 
 
-intgo _wrap_kvc_prefix_publish_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_prefix_options *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_prefix_publish_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_prefix_options *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -4434,7 +4447,7 @@ intgo _wrap_kvc_prefix_publish_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long 
 }
 
 
-long long _wrap_kvc_prefix_lookup_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, struct kvc_seq_options *_swig_go_3, struct kvc_prefix_hit *_swig_go_4, struct kvc_error *_swig_go_5) {
+long long _wrap_kvc_prefix_lookup_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, struct kvc_seq_options *_swig_go_3, struct kvc_prefix_hit *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -4459,7 +4472,7 @@ long long _wrap_kvc_prefix_lookup_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _g
 }
 
 
-intgo _wrap_kvc_prefix_remove_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_prefix_remove_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -4482,7 +4495,7 @@ intgo _wrap_kvc_prefix_remove_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _gosli
 }
 
 
-intgo _wrap_kvc_prefix_clear_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_prefix_clear_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_cache *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -4497,7 +4510,7 @@ intgo _wrap_kvc_prefix_clear_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct 
 }
 
 
-intgo _wrap_kvc_prefix_budget_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_prefix_budget_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   kvc_error *arg3 = 0 ;
@@ -4514,7 +4527,7 @@ intgo _wrap_kvc_prefix_budget_set_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, lo
 }
 
 
-intgo _wrap_kvc_prefix_stats_get_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct kvc_prefix_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_prefix_stats_get_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_prefix_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_prefix_stats *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -4531,7 +4544,7 @@ intgo _wrap_kvc_prefix_stats_get_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, str
 }
 
 
-int _wrap_kvc_merge_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+int _wrap_kvc_merge_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4544,7 +4557,7 @@ int _wrap_kvc_merge_options_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_merg
 }
 
 
-void _wrap_kvc_merge_options_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_merge_options_reserved_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4556,7 +4569,7 @@ void _wrap_kvc_merge_options_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_merge_
 }
 
 
-int _wrap_kvc_merge_options_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+int _wrap_kvc_merge_options_reserved_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4569,7 +4582,7 @@ int _wrap_kvc_merge_options_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_merge_o
 }
 
 
-void _wrap_kvc_merge_options_layer_begin_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_merge_options_layer_begin_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4581,7 +4594,7 @@ void _wrap_kvc_merge_options_layer_begin_set_raw_e8e28d9c99a34e3c(struct kvc_mer
 }
 
 
-long long _wrap_kvc_merge_options_layer_begin_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+long long _wrap_kvc_merge_options_layer_begin_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4594,7 +4607,7 @@ long long _wrap_kvc_merge_options_layer_begin_get_raw_e8e28d9c99a34e3c(struct kv
 }
 
 
-void _wrap_kvc_merge_options_layer_end_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_merge_options_layer_end_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4606,7 +4619,7 @@ void _wrap_kvc_merge_options_layer_end_set_raw_e8e28d9c99a34e3c(struct kvc_merge
 }
 
 
-long long _wrap_kvc_merge_options_layer_end_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+long long _wrap_kvc_merge_options_layer_end_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4619,7 +4632,7 @@ long long _wrap_kvc_merge_options_layer_end_get_raw_e8e28d9c99a34e3c(struct kvc_
 }
 
 
-void _wrap_kvc_merge_options_head_begin_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_merge_options_head_begin_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4631,7 +4644,7 @@ void _wrap_kvc_merge_options_head_begin_set_raw_e8e28d9c99a34e3c(struct kvc_merg
 }
 
 
-long long _wrap_kvc_merge_options_head_begin_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+long long _wrap_kvc_merge_options_head_begin_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4644,7 +4657,7 @@ long long _wrap_kvc_merge_options_head_begin_get_raw_e8e28d9c99a34e3c(struct kvc
 }
 
 
-void _wrap_kvc_merge_options_head_end_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_merge_options_head_end_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4656,7 +4669,7 @@ void _wrap_kvc_merge_options_head_end_set_raw_e8e28d9c99a34e3c(struct kvc_merge_
 }
 
 
-long long _wrap_kvc_merge_options_head_end_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+long long _wrap_kvc_merge_options_head_end_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4669,7 +4682,7 @@ long long _wrap_kvc_merge_options_head_end_get_raw_e8e28d9c99a34e3c(struct kvc_m
 }
 
 
-void _wrap_kvc_merge_options_values_only_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_merge_options_values_only_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4681,7 +4694,7 @@ void _wrap_kvc_merge_options_values_only_set_raw_e8e28d9c99a34e3c(struct kvc_mer
 }
 
 
-int _wrap_kvc_merge_options_values_only_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+int _wrap_kvc_merge_options_values_only_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4694,7 +4707,7 @@ int _wrap_kvc_merge_options_values_only_get_raw_e8e28d9c99a34e3c(struct kvc_merg
 }
 
 
-void _wrap_kvc_merge_options_unbiased_set_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_merge_options_unbiased_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4706,7 +4719,7 @@ void _wrap_kvc_merge_options_unbiased_set_raw_e8e28d9c99a34e3c(struct kvc_merge_
 }
 
 
-int _wrap_kvc_merge_options_unbiased_get_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+int _wrap_kvc_merge_options_unbiased_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4719,7 +4732,7 @@ int _wrap_kvc_merge_options_unbiased_get_raw_e8e28d9c99a34e3c(struct kvc_merge_o
 }
 
 
-struct kvc_merge_options *_wrap_new_kvc_merge_options_raw_e8e28d9c99a34e3c() {
+struct kvc_merge_options *_wrap_new_kvc_merge_options_raw_a811af1668d8bad3() {
   struct kvc_merge_options *result = 0 ;
   struct kvc_merge_options *_swig_go_result;
   
@@ -4730,7 +4743,7 @@ struct kvc_merge_options *_wrap_new_kvc_merge_options_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_merge_options_raw_e8e28d9c99a34e3c(struct kvc_merge_options *_swig_go_0) {
+void _wrap_delete_kvc_merge_options_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
@@ -4740,7 +4753,7 @@ void _wrap_delete_kvc_merge_options_raw_e8e28d9c99a34e3c(struct kvc_merge_option
 }
 
 
-intgo _wrap_kvc_merge_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_merge_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_merge_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_merge_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int32_t *arg3 = 0 ;
@@ -4764,7 +4777,7 @@ intgo _wrap_kvc_merge_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_seq_read_counts_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_counts_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -4788,7 +4801,370 @@ intgo _wrap_kvc_seq_read_counts_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long
 }
 
 
-intgo _wrap_kvc_seq_read_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, long long _swig_go_5, long long _swig_go_6, _goslice_ _swig_go_7, struct kvc_error *_swig_go_8) {
+int _wrap_kvc_step_down_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  uint32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->struct_size);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_step_down_options_rung_set_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0, int _swig_go_1) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->rung = arg2;
+  
+}
+
+
+int _wrap_kvc_step_down_options_rung_get_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->rung);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_step_down_options_layer_begin_set_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->layer_begin = arg2;
+  
+}
+
+
+long long _wrap_kvc_step_down_options_layer_begin_get_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->layer_begin);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_step_down_options_layer_end_set_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->layer_end = arg2;
+  
+}
+
+
+long long _wrap_kvc_step_down_options_layer_end_get_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->layer_end);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_step_down_options_budget_bytes_set_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->budget_bytes = arg2;
+  
+}
+
+
+long long _wrap_kvc_step_down_options_budget_bytes_get_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->budget_bytes);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_step_down_options_recent_set_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->recent = arg2;
+  
+}
+
+
+long long _wrap_kvc_step_down_options_recent_get_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->recent);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+struct kvc_step_down_options *_wrap_new_kvc_step_down_options_raw_a811af1668d8bad3() {
+  struct kvc_step_down_options *result = 0 ;
+  struct kvc_step_down_options *_swig_go_result;
+  
+  
+  result = (struct kvc_step_down_options *)new_kvc_step_down_options();
+  *(struct kvc_step_down_options **)&_swig_go_result = (struct kvc_step_down_options *)result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_delete_kvc_step_down_options_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  
+  arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
+  
+  free((char *) arg1);
+  
+}
+
+
+int _wrap_kvc_step_down_report_struct_size_get_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  uint32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
+  
+  result =  ((arg1)->struct_size);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_step_down_report_reserved_set_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0, int _swig_go_1) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->reserved = arg2;
+  
+}
+
+
+int _wrap_kvc_step_down_report_reserved_get_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
+  
+  result =  ((arg1)->reserved);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_step_down_report_pages_set_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->pages = arg2;
+  
+}
+
+
+long long _wrap_kvc_step_down_report_pages_get_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
+  
+  result =  ((arg1)->pages);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_step_down_report_tokens_requantized_set_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->tokens_requantized = arg2;
+  
+}
+
+
+long long _wrap_kvc_step_down_report_tokens_requantized_get_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
+  
+  result =  ((arg1)->tokens_requantized);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_step_down_report_bytes_freed_set_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->bytes_freed = arg2;
+  
+}
+
+
+long long _wrap_kvc_step_down_report_bytes_freed_get_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
+  
+  result =  ((arg1)->bytes_freed);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_step_down_report_record_bytes_set_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->record_bytes = arg2;
+  
+}
+
+
+long long _wrap_kvc_step_down_report_record_bytes_get_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
+  
+  result =  ((arg1)->record_bytes);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+struct kvc_step_down_report *_wrap_new_kvc_step_down_report_raw_a811af1668d8bad3() {
+  struct kvc_step_down_report *result = 0 ;
+  struct kvc_step_down_report *_swig_go_result;
+  
+  
+  result = (struct kvc_step_down_report *)new_kvc_step_down_report();
+  *(struct kvc_step_down_report **)&_swig_go_result = (struct kvc_step_down_report *)result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_delete_kvc_step_down_report_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  
+  arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
+  
+  free((char *) arg1);
+  
+}
+
+
+intgo _wrap_kvc_step_down_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_step_down_options *_swig_go_2, struct kvc_step_down_report *_swig_go_3, struct kvc_error *_swig_go_4) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  kvc_step_down_options *arg3 = 0 ;
+  kvc_step_down_report *arg4 = 0 ;
+  kvc_error *arg5 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (kvc_seq)_swig_go_1; 
+  arg3 = *(kvc_step_down_options **)&_swig_go_2; 
+  arg4 = *(kvc_step_down_report **)&_swig_go_3; 
+  arg5 = *(kvc_error **)&_swig_go_4; 
+  
+  result = (kvc_status)kvc_step_down(arg1,arg2,(struct kvc_step_down_options const *)arg3,arg4,arg5);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_seq_read_rungs_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t arg3 ;
+  int64_t arg4 ;
+  int64_t *arg5 = 0 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (kvc_seq)_swig_go_1; 
+  arg3 = (int64_t)_swig_go_2; 
+  arg4 = (int64_t)_swig_go_3; 
+  arg5 = (int64_t *)_swig_go_4.array; arg6 = (int64_t)_swig_go_4.len * 1; 
+  arg7 = *(kvc_error **)&_swig_go_5; 
+  
+  result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_seq_read_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, long long _swig_go_5, long long _swig_go_6, _goslice_ _swig_go_7, struct kvc_error *_swig_go_8) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -4818,7 +5194,7 @@ intgo _wrap_kvc_seq_read_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _
 }
 
 
-intgo _wrap_kvc_seq_read_codes_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, _goslice_ _swig_go_5, long long *_swig_go_6, struct kvc_error *_swig_go_7) {
+intgo _wrap_kvc_seq_read_codes_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, _goslice_ _swig_go_5, long long *_swig_go_6, struct kvc_error *_swig_go_7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -4846,7 +5222,7 @@ intgo _wrap_kvc_seq_read_codes_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_read_mass_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_mass_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -4870,7 +5246,7 @@ intgo _wrap_kvc_seq_read_mass_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long l
 }
 
 
-int _wrap_kvc_stats_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+int _wrap_kvc_stats_struct_size_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4883,7 +5259,7 @@ int _wrap_kvc_stats_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig
 }
 
 
-void _wrap_kvc_stats_open_steps_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_stats_open_steps_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4895,7 +5271,7 @@ void _wrap_kvc_stats_open_steps_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig
 }
 
 
-int _wrap_kvc_stats_open_steps_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+int _wrap_kvc_stats_open_steps_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4908,7 +5284,7 @@ int _wrap_kvc_stats_open_steps_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_
 }
 
 
-void _wrap_kvc_stats_arena_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_arena_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4920,7 +5296,7 @@ void _wrap_kvc_stats_arena_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_arena_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_arena_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4933,7 +5309,7 @@ long long _wrap_kvc_stats_arena_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_bound_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_bound_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4945,7 +5321,7 @@ void _wrap_kvc_stats_bound_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_bound_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_bound_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4958,7 +5334,7 @@ long long _wrap_kvc_stats_bound_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_record_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_record_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4970,7 +5346,7 @@ void _wrap_kvc_stats_record_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_sw
 }
 
 
-long long _wrap_kvc_stats_record_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_record_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4983,7 +5359,7 @@ long long _wrap_kvc_stats_record_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats
 }
 
 
-void _wrap_kvc_stats_sink_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_sink_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4995,7 +5371,7 @@ void _wrap_kvc_stats_sink_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_sink_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_sink_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5008,7 +5384,7 @@ long long _wrap_kvc_stats_sink_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_window_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_window_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5020,7 +5396,7 @@ void _wrap_kvc_stats_window_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_sw
 }
 
 
-long long _wrap_kvc_stats_window_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_window_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5033,7 +5409,7 @@ long long _wrap_kvc_stats_window_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats
 }
 
 
-void _wrap_kvc_stats_code_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_code_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5045,7 +5421,7 @@ void _wrap_kvc_stats_code_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_code_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_code_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5058,7 +5434,7 @@ long long _wrap_kvc_stats_code_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_side_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_side_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5070,7 +5446,7 @@ void _wrap_kvc_stats_side_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_side_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_side_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5083,7 +5459,7 @@ long long _wrap_kvc_stats_side_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_reserved_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_reserved_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5095,7 +5471,7 @@ void _wrap_kvc_stats_reserved_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_
 }
 
 
-long long _wrap_kvc_stats_reserved_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_reserved_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5108,7 +5484,7 @@ long long _wrap_kvc_stats_reserved_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_sta
 }
 
 
-void _wrap_kvc_stats_table_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_table_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5120,7 +5496,7 @@ void _wrap_kvc_stats_table_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_table_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_table_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5133,7 +5509,7 @@ long long _wrap_kvc_stats_table_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_scratch_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_scratch_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5145,7 +5521,7 @@ void _wrap_kvc_stats_scratch_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_s
 }
 
 
-long long _wrap_kvc_stats_scratch_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_scratch_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5158,7 +5534,7 @@ long long _wrap_kvc_stats_scratch_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_stat
 }
 
 
-void _wrap_kvc_stats_sequences_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_sequences_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5170,7 +5546,7 @@ void _wrap_kvc_stats_sequences_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_
 }
 
 
-long long _wrap_kvc_stats_sequences_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_sequences_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5183,7 +5559,7 @@ long long _wrap_kvc_stats_sequences_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_
 }
 
 
-void _wrap_kvc_stats_tokens_appended_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_appended_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5195,7 +5571,7 @@ void _wrap_kvc_stats_tokens_appended_set_raw_e8e28d9c99a34e3c(struct kvc_stats *
 }
 
 
-long long _wrap_kvc_stats_tokens_appended_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_appended_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5208,7 +5584,7 @@ long long _wrap_kvc_stats_tokens_appended_get_raw_e8e28d9c99a34e3c(struct kvc_st
 }
 
 
-void _wrap_kvc_stats_tokens_evicted_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_evicted_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5220,7 +5596,7 @@ void _wrap_kvc_stats_tokens_evicted_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_
 }
 
 
-long long _wrap_kvc_stats_tokens_evicted_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_evicted_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5233,7 +5609,7 @@ long long _wrap_kvc_stats_tokens_evicted_get_raw_e8e28d9c99a34e3c(struct kvc_sta
 }
 
 
-void _wrap_kvc_stats_pages_quantized_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_pages_quantized_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5245,7 +5621,7 @@ void _wrap_kvc_stats_pages_quantized_set_raw_e8e28d9c99a34e3c(struct kvc_stats *
 }
 
 
-long long _wrap_kvc_stats_pages_quantized_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_pages_quantized_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5258,7 +5634,7 @@ long long _wrap_kvc_stats_pages_quantized_get_raw_e8e28d9c99a34e3c(struct kvc_st
 }
 
 
-void _wrap_kvc_stats_tokens_requantized_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_requantized_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5270,7 +5646,7 @@ void _wrap_kvc_stats_tokens_requantized_set_raw_e8e28d9c99a34e3c(struct kvc_stat
 }
 
 
-long long _wrap_kvc_stats_tokens_requantized_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_requantized_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5283,7 +5659,7 @@ long long _wrap_kvc_stats_tokens_requantized_get_raw_e8e28d9c99a34e3c(struct kvc
 }
 
 
-void _wrap_kvc_stats_slow_calls_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_slow_calls_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5295,7 +5671,7 @@ void _wrap_kvc_stats_slow_calls_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_slow_calls_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_slow_calls_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5308,7 +5684,7 @@ long long _wrap_kvc_stats_slow_calls_get_raw_e8e28d9c99a34e3c(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_tokens_merged_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_merged_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5320,7 +5696,7 @@ void _wrap_kvc_stats_tokens_merged_set_raw_e8e28d9c99a34e3c(struct kvc_stats *_s
 }
 
 
-long long _wrap_kvc_stats_tokens_merged_get_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_merged_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5333,7 +5709,7 @@ long long _wrap_kvc_stats_tokens_merged_get_raw_e8e28d9c99a34e3c(struct kvc_stat
 }
 
 
-struct kvc_stats *_wrap_new_kvc_stats_raw_e8e28d9c99a34e3c() {
+struct kvc_stats *_wrap_new_kvc_stats_raw_a811af1668d8bad3() {
   struct kvc_stats *result = 0 ;
   struct kvc_stats *_swig_go_result;
   
@@ -5344,7 +5720,7 @@ struct kvc_stats *_wrap_new_kvc_stats_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_stats_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
+void _wrap_delete_kvc_stats_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_stats **)&_swig_go_0; 
@@ -5354,7 +5730,7 @@ void _wrap_delete_kvc_stats_raw_e8e28d9c99a34e3c(struct kvc_stats *_swig_go_0) {
 }
 
 
-int _wrap_kvc_seq_stats_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
+int _wrap_kvc_seq_stats_struct_size_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -5367,7 +5743,7 @@ int _wrap_kvc_seq_stats_struct_size_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stat
 }
 
 
-void _wrap_kvc_seq_stats_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_seq_stats_reserved_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5379,7 +5755,7 @@ void _wrap_kvc_seq_stats_reserved_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats 
 }
 
 
-int _wrap_kvc_seq_stats_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
+int _wrap_kvc_seq_stats_reserved_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5392,7 +5768,7 @@ int _wrap_kvc_seq_stats_reserved_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *
 }
 
 
-void _wrap_kvc_seq_stats_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_tokens_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5404,7 +5780,7 @@ void _wrap_kvc_seq_stats_tokens_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_
 }
 
 
-long long _wrap_kvc_seq_stats_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_tokens_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5417,7 +5793,7 @@ long long _wrap_kvc_seq_stats_tokens_get_raw_e8e28d9c99a34e3c(struct kvc_seq_sta
 }
 
 
-void _wrap_kvc_seq_stats_record_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_record_bytes_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5429,7 +5805,7 @@ void _wrap_kvc_seq_stats_record_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_seq_st
 }
 
 
-long long _wrap_kvc_seq_stats_record_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_record_bytes_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5442,7 +5818,7 @@ long long _wrap_kvc_seq_stats_record_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_s
 }
 
 
-void _wrap_kvc_seq_stats_shared_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_shared_bytes_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5454,7 +5830,7 @@ void _wrap_kvc_seq_stats_shared_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_seq_st
 }
 
 
-long long _wrap_kvc_seq_stats_shared_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_shared_bytes_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5467,7 +5843,7 @@ long long _wrap_kvc_seq_stats_shared_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_s
 }
 
 
-void _wrap_kvc_seq_stats_table_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_table_bytes_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5479,7 +5855,7 @@ void _wrap_kvc_seq_stats_table_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_seq_sta
 }
 
 
-long long _wrap_kvc_seq_stats_table_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_table_bytes_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5492,7 +5868,7 @@ long long _wrap_kvc_seq_stats_table_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_se
 }
 
 
-void _wrap_kvc_seq_stats_fp16_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_fp16_bytes_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5504,7 +5880,7 @@ void _wrap_kvc_seq_stats_fp16_bytes_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stat
 }
 
 
-long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5517,7 +5893,7 @@ long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_e8e28d9c99a34e3c(struct kvc_seq
 }
 
 
-void _wrap_kvc_seq_stats_codec_bits_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_seq_stats_codec_bits_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   double arg2 ;
   
@@ -5529,7 +5905,7 @@ void _wrap_kvc_seq_stats_codec_bits_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stat
 }
 
 
-double _wrap_kvc_seq_stats_codec_bits_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
+double _wrap_kvc_seq_stats_codec_bits_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -5542,7 +5918,7 @@ double _wrap_kvc_seq_stats_codec_bits_get_raw_e8e28d9c99a34e3c(struct kvc_seq_st
 }
 
 
-void _wrap_kvc_seq_stats_effective_bits_set_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_seq_stats_effective_bits_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   double arg2 ;
   
@@ -5554,7 +5930,7 @@ void _wrap_kvc_seq_stats_effective_bits_set_raw_e8e28d9c99a34e3c(struct kvc_seq_
 }
 
 
-double _wrap_kvc_seq_stats_effective_bits_get_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
+double _wrap_kvc_seq_stats_effective_bits_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -5567,7 +5943,7 @@ double _wrap_kvc_seq_stats_effective_bits_get_raw_e8e28d9c99a34e3c(struct kvc_se
 }
 
 
-struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_e8e28d9c99a34e3c() {
+struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_a811af1668d8bad3() {
   struct kvc_seq_stats *result = 0 ;
   struct kvc_seq_stats *_swig_go_result;
   
@@ -5578,7 +5954,7 @@ struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_e8e28d9c99a34e3c() {
 }
 
 
-void _wrap_delete_kvc_seq_stats_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig_go_0) {
+void _wrap_delete_kvc_seq_stats_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_seq_stats **)&_swig_go_0; 
@@ -5588,7 +5964,7 @@ void _wrap_delete_kvc_seq_stats_raw_e8e28d9c99a34e3c(struct kvc_seq_stats *_swig
 }
 
 
-intgo _wrap_kvc_stats_get_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct kvc_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_stats_get_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_stats *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -5605,7 +5981,7 @@ intgo _wrap_kvc_stats_get_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, struct kvc
 }
 
 
-intgo _wrap_kvc_seq_stats_get_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_seq_stats *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_stats_get_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_seq_stats *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_seq_stats *arg3 = 0 ;
@@ -5624,7 +6000,7 @@ intgo _wrap_kvc_seq_stats_get_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, long l
 }
 
 
-intgo _wrap_kvc_snapshot_export_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_snapshot_export_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t arg3 ;
@@ -5647,7 +6023,7 @@ intgo _wrap_kvc_snapshot_export_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _gos
 }
 
 
-intgo _wrap_kvc_snapshot_import_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_snapshot_import_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   void *arg2 = 0 ;
   int64_t arg3 ;
@@ -5670,7 +6046,7 @@ intgo _wrap_kvc_snapshot_import_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _gos
 }
 
 
-intgo _wrap_kvc_snapshot_save_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _gostring_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_snapshot_save_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _gostring_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t arg3 ;
@@ -5697,7 +6073,7 @@ intgo _wrap_kvc_snapshot_save_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _gosli
 }
 
 
-intgo _wrap_kvc_snapshot_load_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_snapshot_load_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   char *arg2 = 0 ;
   kvc_seq *arg3 = 0 ;
@@ -5726,7 +6102,7 @@ intgo _wrap_kvc_snapshot_load_raw_e8e28d9c99a34e3c(kvc_cache *_swig_go_0, _gostr
 }
 
 
-struct kvc_layer *_wrap_kvc_layers_new_raw_e8e28d9c99a34e3c(long long _swig_go_0) {
+struct kvc_layer *_wrap_kvc_layers_new_raw_a811af1668d8bad3(long long _swig_go_0) {
   int64_t arg1 ;
   kvc_layer *result = 0 ;
   struct kvc_layer *_swig_go_result;
@@ -5739,7 +6115,7 @@ struct kvc_layer *_wrap_kvc_layers_new_raw_e8e28d9c99a34e3c(long long _swig_go_0
 }
 
 
-struct kvc_layer *_wrap_kvc_layers_at_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+struct kvc_layer *_wrap_kvc_layers_at_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   kvc_layer *result = 0 ;
@@ -5754,7 +6130,7 @@ struct kvc_layer *_wrap_kvc_layers_at_raw_e8e28d9c99a34e3c(struct kvc_layer *_sw
 }
 
 
-void _wrap_kvc_layers_delete_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) {
+void _wrap_kvc_layers_delete_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
   kvc_layer *arg1 = 0 ;
   
   arg1 = *(kvc_layer **)&_swig_go_0; 
@@ -5764,7 +6140,7 @@ void _wrap_kvc_layers_delete_raw_e8e28d9c99a34e3c(struct kvc_layer *_swig_go_0) 
 }
 
 
-_gostring_ _wrap_kvc_abi_mismatch_raw_e8e28d9c99a34e3c() {
+_gostring_ _wrap_kvc_abi_mismatch_raw_a811af1668d8bad3() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   

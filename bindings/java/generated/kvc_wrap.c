@@ -361,6 +361,19 @@ SWIGINTERN struct kvc_merge_options *new_kvc_merge_options(void){
     }
     return made;
   }
+SWIGINTERN struct kvc_step_down_options *new_kvc_step_down_options(void){
+    kvc_step_down_options* made = (kvc_step_down_options*)calloc(1, sizeof(kvc_step_down_options));
+    if (made && kvc_step_down_options_init(made, sizeof(kvc_step_down_options)) != KVC_OK) {
+      free(made);
+      made = NULL;
+    }
+    return made;
+  }
+SWIGINTERN struct kvc_step_down_report *new_kvc_step_down_report(void){
+    kvc_step_down_report* made = (kvc_step_down_report*)calloc(1, sizeof(kvc_step_down_report));
+    if (made) made->struct_size = sizeof(kvc_step_down_report);
+    return made;
+  }
 SWIGINTERN struct kvc_stats *new_kvc_stats(void){
     kvc_stats* made = (kvc_stats*)calloc(1, sizeof(kvc_stats));
     if (made) made->struct_size = sizeof(kvc_stats);
@@ -5240,6 +5253,425 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1counts(JNIEnv *jenv,
   arg6 = elements5 * 1;
   
   result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1options_1struct_1size_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_step_down_options *arg1 = 0 ;
+  uint32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_options **)&jarg1; 
+  result =  ((arg1)->struct_size);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1options_1rung_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_options **)&jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->rung = arg2;
+}
+
+
+SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1options_1rung_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jint jresult = 0 ;
+  struct kvc_step_down_options *arg1 = 0 ;
+  int32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_options **)&jarg1; 
+  result =  ((arg1)->rung);
+  jresult = (jint)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1options_1layer_1begin_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_options **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->layer_begin = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1options_1layer_1begin_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_options **)&jarg1; 
+  result =  ((arg1)->layer_begin);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1options_1layer_1end_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_options **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->layer_end = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1options_1layer_1end_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_options **)&jarg1; 
+  result =  ((arg1)->layer_end);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1options_1budget_1bytes_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_options **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->budget_bytes = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1options_1budget_1bytes_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_options **)&jarg1; 
+  result =  ((arg1)->budget_bytes);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1options_1recent_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_options **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->recent = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1options_1recent_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_step_down_options *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_options **)&jarg1; 
+  result =  ((arg1)->recent);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_new_1kvc_1step_1down_1options(JNIEnv *jenv, jclass jcls) {
+  jlong jresult = 0 ;
+  struct kvc_step_down_options *result = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  result = (struct kvc_step_down_options *)new_kvc_step_down_options();
+  *(struct kvc_step_down_options **)&jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_delete_1kvc_1step_1down_1options(JNIEnv *jenv, jclass jcls, jlong jarg1) {
+  struct kvc_step_down_options *arg1 = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  arg1 = *(struct kvc_step_down_options **)&jarg1; 
+  free((char *) arg1);
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1report_1struct_1size_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_step_down_report *arg1 = 0 ;
+  uint32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_report **)&jarg1; 
+  result =  ((arg1)->struct_size);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1report_1reserved_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_report **)&jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->reserved = arg2;
+}
+
+
+SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1report_1reserved_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jint jresult = 0 ;
+  struct kvc_step_down_report *arg1 = 0 ;
+  int32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_report **)&jarg1; 
+  result =  ((arg1)->reserved);
+  jresult = (jint)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1report_1pages_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_report **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->pages = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1report_1pages_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_report **)&jarg1; 
+  result =  ((arg1)->pages);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1report_1tokens_1requantized_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_report **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->tokens_requantized = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1report_1tokens_1requantized_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_report **)&jarg1; 
+  result =  ((arg1)->tokens_requantized);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1report_1bytes_1freed_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_report **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->bytes_freed = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1report_1bytes_1freed_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_report **)&jarg1; 
+  result =  ((arg1)->bytes_freed);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1report_1record_1bytes_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_report **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->record_bytes = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down_1report_1record_1bytes_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_step_down_report *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_down_report **)&jarg1; 
+  result =  ((arg1)->record_bytes);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_new_1kvc_1step_1down_1report(JNIEnv *jenv, jclass jcls) {
+  jlong jresult = 0 ;
+  struct kvc_step_down_report *result = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  result = (struct kvc_step_down_report *)new_kvc_step_down_report();
+  *(struct kvc_step_down_report **)&jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_delete_1kvc_1step_1down_1report(JNIEnv *jenv, jclass jcls, jlong jarg1) {
+  struct kvc_step_down_report *arg1 = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  arg1 = *(struct kvc_step_down_report **)&jarg1; 
+  free((char *) arg1);
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jobject jarg3_, jlong jarg4, jobject jarg4_) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  kvc_step_down_options *arg3 = 0 ;
+  kvc_step_down_report *arg4 = 0 ;
+  kvc_error *arg5 = 0 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg5 = &failure; 
+  (void)jarg3_;
+  (void)jarg4_;
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = (kvc_seq)jarg2; 
+  arg3 = *(kvc_step_down_options **)&jarg3; 
+  arg4 = *(kvc_step_down_report **)&jarg4; 
+  result = (kvc_status)kvc_step_down(arg1,arg2,(struct kvc_step_down_options const *)arg3,arg4,arg5);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1rungs(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jlong jarg4, jobject jarg5) {
+  kvc_cache *arg1 = 0 ;
+  kvc_seq arg2 ;
+  int64_t arg3 ;
+  int64_t arg4 ;
+  int64_t *arg5 = 0 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  int64_t elements5 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = (kvc_seq)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  arg4 = (int64_t)jarg4; 
+  
+  arg5 = (int64_t *)kvc_buffer_address(jenv, jarg5, 8, &elements5);
+  arg6 = elements5 * 1;
+  
+  result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
   (void)result; if (failure.status != KVC_OK) {
     kvc_throw(jenv, &failure); return ; 
   } 

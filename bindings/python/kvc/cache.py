@@ -126,6 +126,18 @@ class Cache:
     def evict_keep(self, sequence: int, positions: np.ndarray, **options) -> SimpleNamespace:
         return self._evict("kvc_evict_keep", sequence, _address(positions, "positions", np.int64), len(positions), options)
 
+    def step_down(self, sequence: int, **options) -> SimpleNamespace:
+        """Coded pages take lower rungs of their ladder; options are the fields of kvc_step_down_options."""
+        settings, report = self.library.options("kvc_step_down_options", options), self.library.abi.new("kvc_step_down_report")
+        self._call("kvc_step_down", sequence, _by_ref(settings), _by_ref(report))
+        return _as_namespace(report)
+
+    def rungs(self, sequence: int, layer: int, head: int) -> np.ndarray:
+        """The rung of each live token; -1: 16 bits, not coded yet."""
+        out = np.empty(self.live(sequence, layer, head), np.int64)
+        self._call("kvc_seq_read_rungs", sequence, layer, head, out.ctypes.data, len(out))
+        return out
+
     # ---- prefix index ----
 
     def publish_prefix(self, sequence: int, tokens: np.ndarray, salt: bytes = b"", **options) -> None:

@@ -150,6 +150,10 @@ public class kvc implements kvcConstants {
 
   public static void kvc_seq_read_counts(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_read_counts(cache, seq, layer, head, longs(out, true)); }
 
+  public static void kvc_step_down(long cache, long seq, kvc_step_down_options options, kvc_step_down_report out) { kvcJNI.kvc_step_down(cache, seq, kvc_step_down_options.getCPtr(options), options, kvc_step_down_report.getCPtr(out), out); }
+
+  public static void kvc_seq_read_rungs(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_read_rungs(cache, seq, layer, head, longs(out, true)); }
+
   public static void kvc_seq_read(long cache, long seq, long layer, long head, int part, long first, long n, java.nio.FloatBuffer out) { kvcJNI.kvc_seq_read(cache, seq, layer, head, part, first, n, floats(out, true)); }
 
   public static void kvc_seq_read_codes(long cache, long seq, long layer, long head, int part, java.nio.ByteBuffer out, long[] out_tokens) { kvcJNI.kvc_seq_read_codes(cache, seq, layer, head, part, bytes(out, true), out_tokens); }

@@ -1187,6 +1187,109 @@ extern "C" {
         err: *mut kvc_error,
     ) -> kvc_status;
 }
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct kvc_step_down_options {
+    pub struct_size: u32,
+    pub rung: i32,
+    pub layer_begin: i64,
+    pub layer_end: i64,
+    pub budget_bytes: i64,
+    pub recent: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of kvc_step_down_options",
+    ][::core::mem::size_of::<kvc_step_down_options>() - 40usize];
+    [
+        "Alignment of kvc_step_down_options",
+    ][::core::mem::align_of::<kvc_step_down_options>() - 8usize];
+    [
+        "Offset of field: kvc_step_down_options::struct_size",
+    ][::core::mem::offset_of!(kvc_step_down_options, struct_size) - 0usize];
+    [
+        "Offset of field: kvc_step_down_options::rung",
+    ][::core::mem::offset_of!(kvc_step_down_options, rung) - 4usize];
+    [
+        "Offset of field: kvc_step_down_options::layer_begin",
+    ][::core::mem::offset_of!(kvc_step_down_options, layer_begin) - 8usize];
+    [
+        "Offset of field: kvc_step_down_options::layer_end",
+    ][::core::mem::offset_of!(kvc_step_down_options, layer_end) - 16usize];
+    [
+        "Offset of field: kvc_step_down_options::budget_bytes",
+    ][::core::mem::offset_of!(kvc_step_down_options, budget_bytes) - 24usize];
+    [
+        "Offset of field: kvc_step_down_options::recent",
+    ][::core::mem::offset_of!(kvc_step_down_options, recent) - 32usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct kvc_step_down_report {
+    pub struct_size: u32,
+    pub reserved: i32,
+    pub pages: i64,
+    pub tokens_requantized: i64,
+    pub bytes_freed: i64,
+    pub record_bytes: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of kvc_step_down_report",
+    ][::core::mem::size_of::<kvc_step_down_report>() - 40usize];
+    [
+        "Alignment of kvc_step_down_report",
+    ][::core::mem::align_of::<kvc_step_down_report>() - 8usize];
+    [
+        "Offset of field: kvc_step_down_report::struct_size",
+    ][::core::mem::offset_of!(kvc_step_down_report, struct_size) - 0usize];
+    [
+        "Offset of field: kvc_step_down_report::reserved",
+    ][::core::mem::offset_of!(kvc_step_down_report, reserved) - 4usize];
+    [
+        "Offset of field: kvc_step_down_report::pages",
+    ][::core::mem::offset_of!(kvc_step_down_report, pages) - 8usize];
+    [
+        "Offset of field: kvc_step_down_report::tokens_requantized",
+    ][::core::mem::offset_of!(kvc_step_down_report, tokens_requantized) - 16usize];
+    [
+        "Offset of field: kvc_step_down_report::bytes_freed",
+    ][::core::mem::offset_of!(kvc_step_down_report, bytes_freed) - 24usize];
+    [
+        "Offset of field: kvc_step_down_report::record_bytes",
+    ][::core::mem::offset_of!(kvc_step_down_report, record_bytes) - 32usize];
+};
+extern "C" {
+    #[must_use]
+    pub fn kvc_step_down_options_init(
+        options: *mut kvc_step_down_options,
+        struct_size: i64,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_step_down(
+        cache: *mut kvc_cache,
+        seq: kvc_seq,
+        options: *const kvc_step_down_options,
+        out: *mut kvc_step_down_report,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_seq_read_rungs(
+        cache: *const kvc_cache,
+        seq: kvc_seq,
+        layer: i64,
+        head: i64,
+        out: *mut i64,
+        capacity: i64,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
 extern "C" {
     #[must_use]
     pub fn kvc_seq_read(

@@ -14,6 +14,8 @@ layout! {
     struct kvc_prefix_hit { struct_size, reserved, tokens, shared }
     struct kvc_prefix_stats { struct_size, reserved, entries, tokens, record_bytes, host_bytes, budget_bytes, hits, misses, hit_tokens, evictions }
     struct kvc_merge_options { struct_size, reserved, layer_begin, layer_end, head_begin, head_end, values_only, unbiased }
+    struct kvc_step_down_options { struct_size, rung, layer_begin, layer_end, budget_bytes, recent }
+    struct kvc_step_down_report { struct_size, reserved, pages, tokens_requantized, bytes_freed, record_bytes }
     struct kvc_stats { struct_size, open_steps, arena_bytes, bound_bytes, record_bytes, sink_bytes, window_bytes, code_bytes, side_bytes, reserved_bytes, table_bytes, scratch_bytes, sequences, tokens_appended, tokens_evicted, pages_quantized, tokens_requantized, slow_calls, tokens_merged }
     struct kvc_seq_stats { struct_size, reserved, tokens, record_bytes, shared_bytes, table_bytes, fp16_bytes, codec_bits, effective_bits }
     enum kvc_status { KVC_OK, KVC_E_ARGUMENT, KVC_E_HANDLE, KVC_E_RANGE, KVC_E_ORDER, KVC_E_BUSY, KVC_E_NO_MEMORY, KVC_E_NONFINITE, KVC_E_UNSUPPORTED, KVC_E_FORKED, KVC_E_INTERNAL, KVC_E_CORRUPT, KVC_E_IO }
