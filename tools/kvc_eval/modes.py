@@ -2,6 +2,7 @@
 
 A mode is a codec (a preset's name or a codec string), an eviction policy (docs/POLICIES.md), or both with a plus sign:
     int4      k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=128,sinks=4      h2o:20%      streaming:4+512      int4+h2o:50%
+int8/int4@512/int2@1024 is a ladder: pages step down by age (docs/PRECISION.md).
 @FILE is a calibration: a codec for every layer (docs/FORMATS.md section 6; a path without commas and plus signs).
 A policy alone keeps its tokens in fp16. Percentages are of the tokens of the text that is read.
 """
@@ -52,6 +53,8 @@ def codec_names(codec: str | tuple[str, ...]) -> tuple[str, str]:
     """The parts k=... and v=... of the codec's canonical string."""
     if not isinstance(codec, str) or codec.startswith("@"):
         return "by layer", "by layer"
+    if "/" in codec:
+        return "by age", "by age"
     parts = dict(part.split("=", 1) for part in kvc.default_library().codec_format(codec).split(","))
     return parts["k"], parts["v"]
 
