@@ -387,8 +387,9 @@ KVC_API kvc_status kvc_evict_keep(kvc_cache* cache, kvc_seq seq, const int64_t* 
  * bytes, compared like the tokens on every hit; entries are found by SHA-256 over salt and pages of 64 tokens, never taken by it.
  * An index knows one model with one set of weights: clear it when they change.
  *
- * Where the arena has no room for a begin, fork, truncate, evict, publish or lookup, the least recently used entries are dropped first,
- * as few as make room, and none if all would not; pinned ones never. A call that runs out of host memory may have dropped some. */
+ * Where the arena has no room for a begin, fork, truncate, evict, merge, publish, lookup or import of a snapshot, the least recently
+ * used entries are dropped first, as few as make room, and none if all would not; pinned ones never. A call that runs out of host memory
+ * may have dropped some. */
 typedef struct kvc_prefix_options {
     uint32_t struct_size;
     int32_t pinned; /* 1 = the entry stays until it is removed */

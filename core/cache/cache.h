@@ -231,7 +231,9 @@ private:
     // Snapshots (snapshot_export.cpp, snapshot_import.cpp).
     Result<std::vector<Sequence*>> sequences_to_export(std::span<const int64_t> ids, bool all) const;
     Status place_drafts(SnapshotDraft& draft);
-    bool allocate_drafts(const SnapshotDraft& draft, std::vector<RecordId>* records);
+    std::vector<int> draft_classes(const SnapshotDraft& draft) const;
+    bool allocate_drafts(std::span<const int> size_classes, std::vector<RecordId>* records);
+    void give_back(std::vector<RecordId>* records);
     void fill_drafts(SnapshotDraft& draft, std::span<const RecordId> records);
 
     // Entries of the prefix index, under the exclusive lock (prefix.cpp).

@@ -126,8 +126,9 @@ Status Step::commit(std::span<const int64_t> accepted) {
     }
     cut_reservations();
     close();
-    for (const StepSequence& part : sequences_) {
-        if (part.count > 0) cache_.act_after_commit(*part.sequence);
+    for (size_t b = 0; b < sequences_.size(); b++) {
+        const int64_t count = accepted.empty() ? sequences_[b].count : accepted[b];
+        if (count > 0) cache_.act_after_commit(*sequences_[b].sequence);
     }
     return {};
 }

@@ -231,7 +231,7 @@ std::unique_ptr<Sequence> Cache::cut(const Sequence& source, int64_t length, boo
     copy->floor = length >= floor_of(source) ? source.floor : length;
     copy->mass_queries = source.mass_queries;
     copy->context = source.context;
-    copy->overdue = source.overdue;
+    copy->overdue = source.overdue && length == source.length;  // below it the boundary that waits was not reached yet
     copy->layers.resize(layers_.size());
     try {
         for (size_t i = 0; i < layers_.size(); i++) {

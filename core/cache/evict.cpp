@@ -351,7 +351,8 @@ Result<EvictReport> Cache::evict(int64_t id, const EvictRequest& request) {
     // Without a policy and without scores the newest tokens stay.
     asked.by_policy = policy_ && !request.by_keep && (!request.scores || request.budget == 0);
     Result<EvictReport> report = run_eviction(**sequence, asked);
-    if (report.ok() && asked.by_policy && request.budget == 0) (*sequence)->overdue = false;
+    const bool everywhere = request.layer_end == 0 && request.head_end == 0;  // what was put off is due in every layer and head
+    if (report.ok() && asked.by_policy && request.budget == 0 && everywhere) (*sequence)->overdue = false;
     return report;
 }
 

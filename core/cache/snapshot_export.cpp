@@ -87,8 +87,10 @@ void SnapshotWriter::write_head(const Sequence& sequence, size_t layer, const He
     }
     out.put(uint64_t(mass.size()));
     out.put_all(std::span(mass));
-    out.put(uint32_t(queries.size()));
-    for (const auto& [sum, square, count] : queries) {
+    // Begin makes room for sums before there are any: an aborted step leaves zeros, which say as much as none.
+    const bool observed = std::any_of(queries.begin(), queries.end(), [](const QuerySums& sums) { return sums.count > 0; });
+    out.put(observed ? uint32_t(queries.size()) : uint32_t{0});
+    for (const auto& [sum, square, count] : observed ? std::span(queries) : std::span<const QuerySums>()) {
         out.put(uint64_t(count));
         out.put_all(std::span(sum));
         out.put_all(std::span(square));

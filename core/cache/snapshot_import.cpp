@@ -182,19 +182,36 @@ Result<SnapshotDraft> DraftReader::read() {
 
 }  // namespace
 
-// A record for every draft; false if the arena is full. `records` is as long as the drafts and holds what was taken, otherwise 0.
-bool Cache::allocate_drafts(const SnapshotDraft& draft, std::vector<RecordId>* records) {
-    for (size_t i = 0; i < draft.records.size(); i++) {
-        const RecordDraft& made = draft.records[i];
+// The size class of every record, in their order.
+std::vector<int> Cache::draft_classes(const SnapshotDraft& draft) const {
+    std::vector<int> size_classes;
+    size_classes.reserve(draft.records.size());
+    for (const RecordDraft& made : draft.records) {
         const LayerClasses& classes = classes_[made.layer];
-        const int size_class = made.form == RecordForm::sinks    ? classes.sinks
+        size_classes.push_back(made.form == RecordForm::sinks    ? classes.sinks
                                : made.form == RecordForm::window ? classes.window
                                : made.form == RecordForm::codes  ? arena_->class_of(layers_[made.layer].rung(made.rung).code_bytes)
-                                                                 : side_class_;
-        (*records)[i] = arena_->allocate(size_class);
-        if ((*records)[i] == 0) return false;
+                                                                 : side_class_);
+    }
+    return size_classes;
+}
+
+// A record of each class; false, and none taken, if the arena is full. `records` is as long as the classes and holds zeros.
+bool Cache::allocate_drafts(std::span<const int> size_classes, std::vector<RecordId>* records) {
+    for (size_t i = 0; i < size_classes.size(); i++) {
+        (*records)[i] = arena_->allocate(size_classes[i]);
+        if ((*records)[i]) continue;
+        give_back(records);
+        return false;
     }
     return true;
+}
+
+void Cache::give_back(std::vector<RecordId>* records) {
+    for (RecordId& id : *records) {
+        if (id) arena_->release(id);
+        id = 0;
+    }
 }
 
 // Bytes into the records, and their ids into the tables.
@@ -242,28 +259,25 @@ Result<SnapshotDraft> Cache::read_snapshot(std::span<const std::byte> bytes) con
     return draft;
 }
 
-// Under the exclusive lock: all records, or none.
+// Under the exclusive lock: all records, or none; at the cost of prefix entries where the arena is full.
 Status Cache::place_drafts(SnapshotDraft& draft) {
-    std::vector<RecordId> records(draft.records.size());
-    const auto give_back = [&] {
-        for (RecordId& id : records) {
-            if (id) arena_->release(id);
-            id = 0;
-        }
-    };
+    const std::vector<int> size_classes = draft_classes(draft);
+    std::vector<int64_t> needs(arena_->class_count());
+    for (const int size_class : size_classes)
+        needs[size_t(size_class)]++;
+    std::vector<RecordId> records(size_classes.size());
     try {
-        bool room = allocate_drafts(draft, &records);
-        if (!room) give_back();
-        if (!room && compact()) room = allocate_drafts(draft, &records);
+        bool room = allocate_drafts(size_classes, &records);
+        if (!room && compact()) room = allocate_drafts(size_classes, &records);
+        if (!room && make_room(needs, nullptr)) room = allocate_drafts(size_classes, &records);
         if (room) {
             fill_drafts(draft, records);
             return {};
         }
     } catch (...) {
-        give_back();
+        give_back(&records);
         throw;
     }
-    give_back();
     return fail(Code::no_memory, "snapshot: the arena of ", arena_->total_bytes(), " bytes has no room for its ",
                 int64_t(records.size()), " records");
 }
@@ -279,7 +293,13 @@ Result<std::vector<int64_t>> Cache::import_snapshot(SnapshotDraft draft) {
     if (slots_.empty() && draft.layout != layout_text(layers_, rope_, policy_)) {
         return fail(Code::busy, "snapshot: the RoPE frequencies were changed during the import");
     }
-    const auto undo = [&] { free_slots_.insert(free_slots_.end(), slots.begin(), slots.end()); };  // take_slot reserved the room
+    const bool first_ever = slots_.empty();
+    const auto undo = [&] {
+        free_slots_.insert(free_slots_.end(), slots.begin(), slots.end());  // take_slot reserved the room
+        if (!first_ever) return;
+        slots_.clear();  // a cache that has had no sequence still takes other frequencies
+        free_slots_.clear();
+    };
     Status status;
     try {
         while (slots.size() < n && status.ok()) {
