@@ -19,10 +19,13 @@ std::vector<double> unit_rows(std::span<const float> rows, int64_t dim) {
 
 double dot_rows(const double* a, const double* b, int64_t dim) {
     double sum[4] = {};  // four chains, so that a sum does not wait for the one before
-    for (int64_t d = 0; d < dim; d += 4) {
+    int64_t d = 0;
+    for (; d + 4 <= dim; d += 4) {
         for (int64_t j = 0; j < 4; j++)
             sum[j] += a[d + j] * b[d + j];
     }
+    for (; d < dim; d++)
+        sum[0] += a[d] * b[d];
     return sum[0] + sum[1] + (sum[2] + sum[3]);
 }
 
