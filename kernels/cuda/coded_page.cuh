@@ -108,18 +108,34 @@ KVC_DEVICE void add_coded_values(const Bytes& record, const uint32_t (&scales)[4
     }
     middle[0] = middle[2] * 0x1p-4f;
     middle[1] = middle[3] * 0x1p-4f;
+    constexpr int beside = VD / 16 % 2 == 0 ? 2 : 1;
     KVC_UNROLL
-    for (int c = 0; c < VD / 16; c++) {
-        const simt::Words4 codes = at_lane.load_128(Record::v_codes + code_offset(c, 0, 0));
-        // A page's sum of its own, so that what cancels in it is as large as one page, not as the whole context.
-        float acc[4] = {middle[0], middle[1], middle[2], middle[3]};
+    for (int c = 0; c < VD / 16; c += beside) {
+        simt::Words4 codes[beside];
+        // A page's sum of its own, so that what cancels in it is as large as one page, not as the whole context. Two fragments take
+        // turns: each product waits for the one before it in its sum.
+        float acc[beside][4];
         KVC_UNROLL
-        for (int t = 0; t < 4; t++) {
-            multiply_codes(acc, codes.w[t], b[t][0], b[t][1]);
+        for (int j = 0; j < beside; j++) {
+            codes[j] = at_lane.load_128(Record::v_codes + code_offset(c + j, 0, 0));
+            KVC_UNROLL
+            for (int i = 0; i < 4; i++) {
+                acc[j][i] = middle[i];
+            }
         }
         KVC_UNROLL
-        for (int i = 0; i < 4; i++) {
-            state->o[c][i] = simt::fma(state->o[c][i], weights.shrink[i % 2], acc[i]);
+        for (int t = 0; t < 4; t++) {
+            KVC_UNROLL
+            for (int j = 0; j < beside; j++) {
+                multiply_codes(acc[j], codes[j].w[t], b[t][0], b[t][1]);
+            }
+        }
+        KVC_UNROLL
+        for (int j = 0; j < beside; j++) {
+            KVC_UNROLL
+            for (int i = 0; i < 4; i++) {
+                state->o[c + j][i] = simt::fma(state->o[c + j][i], weights.shrink[i % 2], acc[j][i]);
+            }
         }
     }
 }
