@@ -8,22 +8,20 @@
 
 namespace kvc::cuda {
 
-enum class PageKind { int4, rows };  // what a coded entry points at
-
-// One warp at work on eight rows.
-template <int KD, int VD, bool capped>
+// One warp at work on eight rows; kind: what a coded entry points at.
+template <int KD, int VD, PageKind kind>
 struct WarpAttend {
     const AttendArgs& args;
     const AttendItem& item;
     int first_row;
     Sight first, last;  // of the first and the last row: between them lies what some see and some do not
-    QueryTile<KD> query;
+    QueryTile<KD, kind> query;
     WarpState<VD> state;
 };
 
-template <int KD, int VD, bool capped, int tiles>
-KVC_DEVICE void finish_scores(const WarpAttend<KD, VD, capped>& warp, const RunTokens& run, float (&x)[tiles][4]) {
-    if constexpr (capped) {
+template <int KD, int VD, PageKind kind, int tiles>
+KVC_DEVICE void finish_scores(const WarpAttend<KD, VD, kind>& warp, const RunTokens& run, float (&x)[tiles][4]) {
+    if (warp.args.soft_cap > 0.0f) {
         cap_scores(warp.args.soft_cap, x);
     }
     constexpr uint64_t all = all_live >> (page_tokens - 16 * tiles);
@@ -34,31 +32,31 @@ KVC_DEVICE void finish_scores(const WarpAttend<KD, VD, capped>& warp, const RunT
     }
 }
 
-template <int KD, int VD, bool capped>
-KVC_DEVICE void attend_coded_page(const std::byte* record, const RunTokens& page, WarpAttend<KD, VD, capped>* warp) {
+template <int KD, int VD, PageKind kind>
+KVC_DEVICE void attend_coded_page(const simt::GlobalBytes& record, const RunTokens& page, WarpAttend<KD, VD, kind>* warp) {
     float x[4][4];
-    uint32_t scales[4][2];
-    coded_scores<KD, VD>(record, warp->query, x);
+    coded_scores<kind, KD, VD>(record, warp->query, x);
     finish_scores(*warp, page, x);
-    load_value_scales<KD, VD>(record, scales);
+    const TokenHalves scales = load_value_scales<kind, KD, VD>(record);
     const RunWeights<4> weights = weigh_run(room_beside(scales), x, &warp->state);
-    add_coded_values<KD, VD>(record, scales, weights, &warp->state);
+    add_coded_values<kind, KD, VD>(record, warp->args.v_twice_middle, scales, weights, &warp->state);
 }
 
-template <int KD, int VD, bool capped, bool partial>
-KVC_DEVICE void attend_rows(const RowRun<partial>& rows, const RunTokens& run, WarpAttend<KD, VD, capped>* warp) {
+template <int KD, int VD, PageKind kind, bool partial>
+KVC_DEVICE void attend_rows(const RowRun<partial>& rows, const RunTokens& run, WarpAttend<KD, VD, kind>* warp) {
     float x[1][4];
     row_scores(rows, warp->query, x[0]);
     finish_scores(*warp, run, x);
-    const RunWeights<1> weights = weigh_run(headroom, x, &warp->state);
-    add_row_values(rows, weights, &warp->state);
+    constexpr bool in_two = kind == PageKind::bf16_rows;
+    const RunWeights<1, in_two> weights = weigh_run<in_two>(in_two ? headroom_bf16 : headroom, x, &warp->state);
+    add_row_values<kind>(rows, weights, &warp->state);
 }
 
 // A page of rows, or sinks, of which those in `present` are surely written. Sixteen tokens at a time: few registers and little code,
 // and the few instructions more do not show where 32 KB a page have to come from memory.
-template <bool partial, int KD, int VD, bool capped>
+template <bool partial, int KD, int VD, PageKind kind>
 KVC_DEVICE void attend_row_page(const std::byte* record, int64_t capacity, uint64_t present, const RunTokens& page,
-                                WarpAttend<KD, VD, capped>* warp) {
+                                WarpAttend<KD, VD, kind>* warp) {
     const std::byte* const values = record + capacity * KD * 2;
     KVC_NO_UNROLL
     for (int start = 0; start < page_tokens && present >> start != 0; start += 16) {
@@ -82,8 +80,8 @@ struct Page {
     RunTokens tokens;
 };
 
-template <int KD, int VD, bool capped>
-KVC_DEVICE Page find_page(const WarpAttend<KD, VD, capped>& warp, const PageEntry* entries, int64_t e, int64_t position,
+template <int KD, int VD, PageKind kind>
+KVC_DEVICE Page find_page(const WarpAttend<KD, VD, kind>& warp, const PageEntry* entries, int64_t e, int64_t position,
                           int64_t record_bytes) {
     const PageEntry entry = load_entry(entries + e);
     const int64_t first = position + page_tokens * e;
@@ -95,31 +93,31 @@ KVC_DEVICE Page find_page(const WarpAttend<KD, VD, capped>& warp, const PageEntr
     return {record_address(warp.args, entry.record, record_bytes), {first, side ? side->positions : nullptr, entry.live}};
 }
 
-template <int KD, int VD, bool capped, PageKind kind>
-KVC_DEVICE void attend_coded(WarpAttend<KD, VD, capped>* warp) {
+template <int KD, int VD, PageKind kind>
+KVC_DEVICE void attend_coded(WarpAttend<KD, VD, kind>* warp) {
     const AttendItem& item = warp->item;
     for (int64_t e = first_entry_of_warp(item.coded_position); e < item.n_coded; e += warps) {
         const Page page = find_page(*warp, item.coded, e, item.coded_position, warp->args.code_bytes);
         if (!page.record) {
             continue;
         }
-        if constexpr (kind == PageKind::int4) {
-            attend_coded_page(page.record, page.tokens, warp);
-        } else {
+        if constexpr (holds_rows<kind>) {
             attend_row_page<false>(page.record, page_tokens, all_live, page.tokens, warp);
+        } else {
+            attend_coded_page(simt::GlobalBytes{page.record}, page.tokens, warp);
         }
     }
 }
 
 // Tokens first .. first + 63 of which some row may see one: nothing beyond need have been written.
-template <int KD, int VD, bool capped>
-KVC_DEVICE uint64_t written_from(const WarpAttend<KD, VD, capped>& warp, int64_t first) {
+template <int KD, int VD, PageKind kind>
+KVC_DEVICE uint64_t written_from(const WarpAttend<KD, VD, kind>& warp, int64_t first) {
     const int64_t n = warp.last.high - first + 1;
     return n <= 0 ? 0 : n >= page_tokens ? all_live : all_live >> (page_tokens - n);
 }
 
-template <int KD, int VD, bool capped>
-KVC_DEVICE void attend_window(WarpAttend<KD, VD, capped>* warp) {
+template <int KD, int VD, PageKind kind>
+KVC_DEVICE void attend_window(WarpAttend<KD, VD, kind>* warp) {
     const AttendItem& item = warp->item;
     for (int64_t e = first_entry_of_warp(item.window_position); e < item.n_window; e += warps) {
         const Page page = find_page(*warp, item.window, e, item.window_position, warp->args.window_bytes);
@@ -131,8 +129,8 @@ KVC_DEVICE void attend_window(WarpAttend<KD, VD, capped>* warp) {
     }
 }
 
-template <int KD, int VD, bool capped>
-KVC_DEVICE void attend_sinks(int64_t capacity, WarpAttend<KD, VD, capped>* warp) {
+template <int KD, int VD, PageKind kind>
+KVC_DEVICE void attend_sinks(int64_t capacity, WarpAttend<KD, VD, kind>* warp) {
     const AttendItem& item = warp->item;
     if (item.sinks == 0 || item.sink_tokens == 0 || simt::warp() != 0) {
         return;
@@ -153,7 +151,7 @@ struct Merge {
 };
 
 // Leaves the warp's rows in shared memory, relative to their largest logit.
-template <int VD>
+template <PageKind kind, int VD>
 KVC_DEVICE void leave_state(const WarpState<VD>& state, Merge<VD>* merge) {
     const int row = simt::lane() / 4, quad = simt::lane() % 4, warp = simt::warp();
     KVC_UNROLL
@@ -173,8 +171,9 @@ KVC_DEVICE void leave_state(const WarpState<VD>& state, Merge<VD>* merge) {
         KVC_UNROLL
         for (int c = 0; c < VD / 16; c++) {
             float* const o = merge->o[warp][2 * quad + column];
-            o[value_channel(VD, c, row, 0)] = state.o[c][column] * factor * (1 / output_unit);
-            o[value_channel(VD, c, row, 1)] = state.o[c][2 + column] * factor * (1 / output_unit_upper);
+            constexpr int widest = widest_run(coding<kind>.grouped);
+            o[value_channel(VD, c, row, 0, widest)] = state.o[c][column] * factor * (1 / output_unit);
+            o[value_channel(VD, c, row, 1, widest)] = state.o[c][2 + column] * factor * (1 / output_unit);
         }
     }
 }
@@ -205,8 +204,8 @@ KVC_DEVICE void write_states(const AttendArgs& args, const AttendItem& item, int
 
 // ---- the kernel ----
 
-template <int KD, int VD, PageKind kind, bool capped>
-KVC_KERNEL(threads, kind == PageKind::int4 && KD <= 128 ? 3 : 2)
+template <int KD, int VD, PageKind kind>
+KVC_KERNEL(threads, !holds_rows<kind> && KD <= 128 ? 3 : 2)
 attend_decode(AttendArgs args, int64_t sink_capacity) {
     KVC_SHARED(Merge<VD>, merge);
     const AttendItem& item = args.items[simt::block_y()];
@@ -214,14 +213,14 @@ attend_decode(AttendArgs args, int64_t sink_capacity) {
     if (first_row >= item.tokens * args.group) {
         return;
     }
-    WarpAttend<KD, VD, capped> warp{
+    WarpAttend<KD, VD, kind> warp{
         args, item, first_row, sight_of(args, item, first_row), sight_of(args, item, first_row + tile_rows - 1), {}, {}};
     load_queries(args, item, first_row, &warp.query);
     reset(&warp.state);
     attend_sinks(sink_capacity, &warp);
-    attend_coded<KD, VD, capped, kind>(&warp);
+    attend_coded(&warp);
     attend_window(&warp);
-    leave_state(warp.state, &merge);
+    leave_state<kind>(warp.state, &merge);
     simt::sync_block();
     write_states(args, item, first_row, merge);
 }
