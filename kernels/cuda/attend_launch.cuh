@@ -13,12 +13,31 @@ struct AttendLaunch {
     simt::Stream stream;
 };
 
+constexpr int shared_of_multiprocessor = 227 * 1024, shared_of_runtime = 1024;  // sm_90; the latter in each block
+
+// As many slots as fit beside the other blocks, but two in any case, so that one is on its way while the other is read.
+inline RingShape shape_ring(int slot_bytes, int resident) {
+    const auto slots_of = [&](int blocks) {
+        const RingShape none;
+        return (shared_of_multiprocessor / blocks - shared_of_runtime - none.barrier_bytes()) / (warps * slot_bytes);
+    };
+    const int slots = slots_of(resident) >= 2 ? slots_of(resident) : slots_of(1) >= 2 ? 2 : 1;
+    return {slots < ring_slots_max ? slots : ring_slots_max, slot_bytes};
+}
+
 template <PageKind kind, int KD, int VD>
 void launch_dims(const AttendLaunch& launch) {
     if constexpr (is_instantiated(kind, KD, VD)) {
         const LayerFormat& f = launch.format;
         if (f.k_dim == KD && f.v_dim == VD) {
-            simt::launch(attend_decode<KD, VD, kind>, launch.blocks, launch.items, threads, launch.stream, launch.args, f.codec.sinks);
+            const auto kernel = attend_decode<KD, VD, kind>;
+            RingShape ring;
+            if (simt::compiled_with_bulk_copies(kernel, launch.stream)) {
+                ring = shape_ring(is_rows(kind) ? 16 * (KD + VD) * 2 : int(f.code_bytes), resident_blocks<kind, KD>);
+            }
+            const int shared = ring.bytes() > int(sizeof(Merge<VD>)) ? ring.bytes() : int(sizeof(Merge<VD>));
+            const simt::Grid grid{launch.blocks, launch.items, threads, shared};
+            simt::launch(kernel, grid, launch.stream, launch.args, f.codec.sinks, ring);
         }
     }
 }
