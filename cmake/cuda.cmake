@@ -17,6 +17,22 @@ if(KVC_CUDA STREQUAL "ON")
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
     set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
   endif()
+
+  # kvc_flags is for C++: a host compiler that nvcc calls sees generated code.
+  set(KVC_NVCC_FLAGS -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-ffp-contract=off)
+
+  # For targets that run the kernels on a GPU. The runtime and the C++ library go into programs: the machine that has the GPU need not be
+  # the one that built them.
+  function(kvc_use_gpu_kernels target)
+    target_link_libraries(${target} PRIVATE kvc_cuda)
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${KVC_NVCC_FLAGS}>")
+    target_include_directories(${target} SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+    set_target_properties(${target} PROPERTIES CUDA_RUNTIME_LIBRARY Static)
+    get_target_property(type ${target} TYPE)
+    if(type STREQUAL "EXECUTABLE")
+      target_link_options(${target} PRIVATE -static-libstdc++ -static-libgcc)
+    endif()
+  endfunction()
 endif()
 
 if(NOT KVC_CUDA STREQUAL "OFF" AND NOT CMAKE_CROSSCOMPILING

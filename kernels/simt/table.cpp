@@ -4,6 +4,7 @@
 #include <climits>
 #include <memory>
 
+#include "core/base/half.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/supported.h"
