@@ -81,9 +81,9 @@ private:
 constinit Pool pool;
 
 void* allocate(size_t bytes, size_t alignment) {
-    void* const p = pool.is_open()        ? pool.take(bytes, alignment)
-                    : alignment <= 16     ? std::malloc(bytes)
-                                          : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    void* const p = pool.is_open()    ? pool.take(bytes, alignment)
+                    : alignment <= 16 ? std::malloc(bytes)
+                                      : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
     if (!p) {
         throw std::bad_alloc();
     }
