@@ -92,7 +92,7 @@ def append_rows(kvc):
 def markdown(title_lines, kvc, peer, outcomes):
     machine = next((r for r in kvc if r["kind"] == "machine"), None)
     timed = bool(machine and machine["timed"])
-    lines = ["# The CUDA kernels on a GPU" if timed else "# The CUDA kernels: a dry run, no time of a GPU", "", *[f"- {line}" for line in title_lines]]
+    lines = ["# The CUDA kernels on a GPU" if timed else "# The CUDA kernels: no time of a GPU", "", *[f"- {line}" for line in title_lines]]
     if machine:
         lines.append(f"- {machine['device']}, {machine['multiprocessors']} multiprocessors; driver API {machine['driver']}, runtime {machine['runtime']}")
     if timed:
@@ -108,6 +108,8 @@ def markdown(title_lines, kvc, peer, outcomes):
                   "FlashInfer, its best variant, us:", "", *table(["case", "type", "us", "extremes", "GB/s", "variant"], peer_rows(peer)), "",
                   "Appending a token of each sequence to one layer, us:", "",
                   *table(["case", "codec", "pages", "quantize all pages", "store", "a step"], append_rows(kvc)), ""]
+    elif not machine:
+        lines += ["Nothing was measured.", ""]
     else:
         checked = [r for r in kvc if r["kind"] == "decode"]
         lines += [f"The kernels ran on the emulator: {sum(r['correct'] for r in checked)} of {len(checked)} results were right. Times were not measured.", ""]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NO_DEVICE = 77
+BUDGET_S, QUICK_BUDGET_S = 350, 145  # of all steps together
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 # Every 13th combination of the largest grids: no side of a grid has that divisor.
 THINNED = ["--every", "13"]
@@ -25,7 +26,7 @@ class Step:
 class Outcome:
     name: str
     command: str
-    state: str  # passed, failed, timed out, not there
+    state: str  # passed, failed, timed out, not there, not run
     seconds: float
     tail: str
 
@@ -41,9 +42,9 @@ def bench_program(programs):
 def sanitizer_steps(programs, quick):
     for tool in SANITIZER_TOOLS[:1] if quick else SANITIZER_TOOLS:
         sanitizer = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", "--print-limit", "20"]
-        # Records in device memory of exactly their size, and the tests, whose memory is the host's.
-        yield Step(f"{tool}, device memory", [*sanitizer, bench_program(programs), "--tiny"], 60)
-        yield Step(f"{tool}, thinned tests", [*sanitizer, tests_program(programs), *THINNED], 40 if quick else 60)
+        # Records in device memory of exactly their size, and the tests, most of whose memory is the host's.
+        yield Step(f"{tool}, small benchmark", [*sanitizer, bench_program(programs), "--tiny"], 45)
+        yield Step(f"{tool}, thinned tests", [*sanitizer, tests_program(programs), *THINNED], 45)
 
 
 def gpu_steps(root, programs, scratch, quick):
@@ -51,7 +52,7 @@ def gpu_steps(root, programs, scratch, quick):
     timed = ["--quick"] if quick else []
     bench = Step("kvc", [bench_program(programs), *timed, "--json", scratch / "kvc.json"], 90, "kvc.json")
     peer = Step("FlashInfer", [sys.executable, root / "bench/gpu/flashinfer_decode.py", *timed, "--json", scratch / "flashinfer.json"],
-                100, "flashinfer.json")
+                90, "flashinfer.json")
     # The tests first, because times of wrong kernels are none; the slow tools last.
     return [tests, bench, peer, *sanitizer_steps(programs, quick)]
 
@@ -62,22 +63,30 @@ def dry_steps(root, programs, scratch):
             Step("FlashInfer", peer, 100, "flashinfer.json")]
 
 
-def run_step(step, log_folder):
-    """Runs the command with its limit; the whole output goes to a file, its end into the outcome."""
+def run_step(step, log_folder, seconds_left):
+    """Runs the command with its limit, or what is left of the run's; the whole output goes to a file, its end into the outcome."""
+    limit_s = min(step.limit_s, seconds_left)
+    if limit_s < 1:
+        return Outcome(step.name, "", "not run: no time was left", 0.0, "")
     command = [str(part) for part in step.command]
     log = Path(log_folder) / (step.name.replace(", ", "-").replace(" ", "-") + ".log")
     began = time.monotonic()
     with open(log, "w") as out:
         try:
-            done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, timeout=step.limit_s)
+            done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, timeout=limit_s)
             state = {0: "passed", NO_DEVICE: "not there"}.get(done.returncode, f"failed ({done.returncode})")
         except subprocess.TimeoutExpired:
-            state = f"timed out after {step.limit_s} s"
+            state = f"timed out after {limit_s:.0f} s"
         except OSError as error:
             out.write(f"{error}\n")
             state = "not there"
     tail = log.read_text(errors="replace").splitlines()[-12:]
     return Outcome(step.name, " ".join(command), state, time.monotonic() - began, "\n".join(tail))
+
+
+def is_fine(outcome):
+    """Whether the run may call itself a success: the peer may be missing, kvc's own tests and benchmarks may not."""
+    return outcome["state"] == "passed" or (outcome["name"] == "FlashInfer" and outcome["state"] == "not there")
 
 
 def install_wheels(folder, target):
