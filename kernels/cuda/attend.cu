@@ -11,6 +11,11 @@ void launch_if(PageKind wanted, const AttendLaunch& launch) {
     }
 }
 
+SoftCap soft_cap_of(float cap) {
+    const float log2 = cap * log2_e;
+    return cap > 0.0f ? SoftCap{log2, 2.0f * log2_e / log2} : SoftCap{};
+}
+
 }  // namespace
 
 void launch_attend(const AttendParams& p, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream) {
@@ -24,7 +29,7 @@ void launch_attend(const AttendParams& p, const AttendItem* items, int n_items, 
                           p.q_head_stride,
                           p.group,
                           p.scale,
-                          p.soft_cap,
+                          soft_cap_of(p.soft_cap),
                           p.sliding_window,
                           p.causal_offset,
                           int(2 * middle_of(f.codec.v)),

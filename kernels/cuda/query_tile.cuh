@@ -5,6 +5,14 @@
 
 namespace kvc::cuda {
 
+constexpr float log2_e = 1.44269504f;
+constexpr float ln_2 = 0.693147181f;
+
+// A soft cap of logits over ln 2, and what tanh's exponent is of them. Divided by the host: a kernel divides before it knows whether.
+struct SoftCap {
+    float log2 = 0.0f, slope = 0.0f;  // 0: none
+};
+
 // What a launch of the attend kernel reads; all pointers are the device's.
 struct AttendArgs {
     std::byte* const* slabs;
@@ -12,7 +20,8 @@ struct AttendArgs {
     Dtype q_dtype;
     int64_t q_token_stride, q_head_stride;
     int64_t group;
-    float scale, soft_cap;
+    float scale;
+    SoftCap soft_cap;
     int64_t sliding_window, causal_offset;
     int v_twice_middle;       // of values without zero points: twice the code of 0
     const AttendItem* items;  // one for each blockIdx.y
@@ -34,9 +43,6 @@ KVC_DEVICE float load_number(const void* p, int64_t i) {
 
 // 2^n for a normal result.
 KVC_DEVICE float power_of_two(int n) { return simt::float_of_bits(uint32_t(n + 127) << 23); }
-
-constexpr float log2_e = 1.44269504f;
-constexpr float ln_2 = 0.693147181f;
 
 // Codes are multiplied as fp16 subnormals, in this unit.
 constexpr float code_unit = 0x1p-24f;
