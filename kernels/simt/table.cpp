@@ -1,16 +1,17 @@
+// Compiled twice: as C++ over the emulator, and by nvcc for tests on a GPU, where a table_stream.h is met by a CUDA stream.
 #include "kernels/simt/table.h"
 
 #include <climits>
 #include <memory>
 
+#include "core/base/half.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/supported.h"
+#include "kernels/simt/table_stream.h"
 
 namespace kvc::simt {
 namespace {
-
-thread_local std::unique_ptr<Machine> stream = std::make_unique<Machine>();
 
 const char* unsupported(const LayerFormat& format) { return cuda::unsupported(format); }
 
@@ -25,15 +26,19 @@ int64_t scratch_bytes(const LayerFormat&, int64_t, int64_t) { return 0; }
 
 int64_t store(const StoreParams& params) {
     require(*params.format);
-    unsigned long long first_bad = ULLONG_MAX;
-    cuda::launch_store(params, &first_bad, stream.get());
-    return first_bad == ULLONG_MAX ? -1 : int64_t(first_bad);
+    require_readable({params.k, params.v, params.record});
+    const auto first_bad = std::make_unique<unsigned long long>(ULLONG_MAX);
+    cuda::launch_store(params, first_bad.get(), table_stream());
+    finish_launches();
+    return *first_bad == ULLONG_MAX ? -1 : int64_t(*first_bad);
 }
 
 void quantize(const QuantizeParams& params) {
     require(*params.format);
-    const cuda::QuantizeJob job{params.window, params.codes};
-    cuda::launch_quantize(*params.format, &job, 1, stream.get());
+    require_readable({params.window, params.codes});
+    const auto job = std::make_unique<cuda::QuantizeJob>(params.window, params.codes);
+    cuda::launch_quantize(*params.format, job.get(), 1, table_stream());
+    finish_launches();
 }
 
 void read_rows(bool bf16, const std::byte* rows, int64_t n, float* out) {
@@ -80,23 +85,25 @@ void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
     if (params.rope) {
         throw Fault("cuda: keys stored before RoPE");
     }
-    cuda::launch_attend(params, &item, 1, item.tokens * params.group, stream.get());
+    require_readable({params.arena.slabs, item.q, item.coded, item.window, item.state});
+    const auto job = std::make_unique<AttendItem>(item);
+    cuda::launch_attend(params, job.get(), 1, item.tokens * params.group, table_stream());
+    finish_launches();
 }
 
 void finish(const FinishParams& params) {
     require(*params.format);
-    cuda::launch_finish(*params.format, &params, 1, stream.get());
+    require_readable({params.states, params.sink_logit, params.out, params.out_lse, params.out_full_lse});
+    const auto row = std::make_unique<FinishParams>(params);
+    cuda::launch_finish(*params.format, row.get(), 1, table_stream());
+    finish_launches();
 }
 
 }  // namespace
 
-void set_lane_order(LaneOrder order, uint64_t seed) { stream = std::make_unique<Machine>(order, seed); }
-
-void set_bulk_copies(bool there) { stream->set_bulk_copies(there); }
-
 const KernelTable* cuda_table() {
-    static constexpr KernelTable table = {
-        .name = "cuda-simt",
+    static const KernelTable table = {
+        .name = table_name,
         .scratch_bytes = scratch_bytes,
         .store = store,
         .quantize = quantize,
