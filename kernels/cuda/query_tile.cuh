@@ -62,11 +62,17 @@ constexpr float score_unit = holds_rows<kind>       ? 1.0f
 template <PageKind kind>
 constexpr int query_lift_log2 = kind == PageKind::bf16_rows || coding<kind>.grouped ? -1 : 14;
 
+// What bf16 leaves over of eight query rows, in shared memory: registers hold one of the two already.
+template <int KD>
+struct QueryRest {
+    simt::Words2 of[KD / 16][32];  // [fragment][lane]
+};
+
 template <int KD, PageKind kind>
 struct QueryTile {
     static constexpr bool in_two = kind == PageKind::bf16_rows;  // as a sum of two bf16 numbers
     uint32_t q[KD / 16][2];                                      // the row of lane / 4, lifted; fp16, or bf16
-    uint32_t q_rest[in_two ? KD / 16 : 1][2];                    // what bf16 leaves over
+    QueryRest<KD>* rest;
     // Of the two rows whose scores this lane accumulates, 2 * quad and 2 * quad + 1:
     float to_log2[2];    // from scores in their unit to logits over ln 2
     float zero_base[2];  // takes the bias of the stored zero points out of their product
@@ -140,6 +146,10 @@ KVC_DEVICE void load_queries(const AttendArgs& args, const AttendItem& item, int
     int lift = query_lift_log2<kind> + 127 - int(simt::bits_of_float(largest) >> 23);
     lift = lift < -60 ? -60 : lift > 100 ? 100 : lift;
     const float lifted = power_of_two(lift);
+    if constexpr (QueryTile<KD, kind>::in_two) {
+        KVC_SHARED(QueryRest<KD>, rest);
+        tile->rest = &rest;
+    }
     KVC_UNROLL
     for (int k = 0; k < KD / 16; k++) {
         KVC_UNROLL
@@ -148,11 +158,14 @@ KVC_DEVICE void load_queries(const AttendArgs& args, const AttendItem& item, int
             if constexpr (QueryTile<KD, kind>::in_two) {
                 const SplitPair pair = split_bfloats(low, high);
                 tile->q[k][i] = pair.whole;
-                tile->q_rest[k][i] = pair.rest;
+                tile->rest->of[k][simt::lane()].w[i] = pair.rest;  // every warp writes the same
             } else {
                 tile->q[k][i] = simt::pack_halves(low, high);
             }
         }
+    }
+    if constexpr (QueryTile<KD, kind>::in_two) {
+        simt::sync_block();
     }
     const float to_log2 = args.scale * log2_e * power_of_two(-score_unit_log2<kind> - lift);
     tile->to_log2[0] = simt::shuffle(to_log2, 4 * (2 * (simt::lane() % 4)));
