@@ -12,7 +12,7 @@
 
 namespace kvc {
 
-// A token that cannot be stored: of which job, and which of its tokens. job -1: there is none, or a device has yet to find out.
+// A token that cannot be stored: of the first job that holds one, its first. job -1: there is none, or a device has yet to find out.
 struct BadToken {
     int64_t job = -1, token = 0;
 };
@@ -48,14 +48,14 @@ public:
     // Copies what output() handed out back to buffers of the host.
     virtual Status deliver() = 0;
 
-    // Tries whether all jobs can be stored and leaves no trace.
+    // Tries whether all jobs can be stored and leaves no trace. A device that finds out late answers that there is none.
     virtual BadToken rehearse(std::span<const StoreParams> jobs) = 0;
     virtual Result<BadToken> store(std::span<const StoreParams> jobs) = 0;
     virtual Status quantize(std::span<const QuantizeParams> jobs) = 0;
 
     // Item i has params[i]. PageEntry and TokenCount tables of items are host memory.
     virtual Status attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) = 0;
-    // Counters of items are host memory; they are added to when the executor has been synchronized.
+    // Counters of items are host memory; a device adds to them in the next Device::synchronize, or never if the executor is gone by then.
     virtual Status mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) = 0;
     virtual Status finish(const FinishCall& call, std::span<const FinishTile> tiles) = 0;
 };
