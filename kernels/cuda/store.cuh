@@ -1,27 +1,25 @@
 // Tokens into a 16-bit record: to f32, rotated where the codec says so, checked, rounded. One warp a token.
 // Reads and writes each token once: bound by memory, or by the launch when there are few.
 #pragma once
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/layout.cuh"
 #include "kernels/cuda/query_tile.cuh"
 #include "kernels/cuda/rotation.cuh"
 
 namespace kvc::cuda {
 
-// One part (keys or values) of the tokens of a launch.
+// How one part (keys or values) of all jobs of a launch is stored.
 struct StorePart {
-    const void* x;  // [tokens] rows of `dim` numbers, `stride` elements apart
-    int64_t stride;
+    int64_t stride;  // of the caller's tokens, elements
     int dim;
     bool rotate;
-    std::byte* rows;  // the record's row of the first token
 };
 
 struct StoreArgs {
     StorePart k, v;
     Dtype dtype;
-    int64_t tokens;
     bool saturate;
-    unsigned long long* first_bad;  // the least index of a token that cannot be stored; unchanged if all can
+    const StoreJob* jobs;  // one for each blockIdx.y
 };
 
 KVC_DEVICE float load_number_of(const void* p, Dtype dtype, int64_t i) {
@@ -44,11 +42,13 @@ KVC_DEVICE bool warp_within(const SharedRow& row, int dim, float limit, bool str
     return !simt::any(!lane_within(row, dim, limit, strict));
 }
 
-// Rounds one row into its 16 bits; false, for all lanes, if it holds a number that fp16 cannot. The range is checked after rotation.
-KVC_DEVICE bool store_row(const StorePart& part, Dtype dtype, int64_t token, bool saturate, SharedRow* row) {
+// Rounds row `token` of x into its 16 bits; false, for all lanes, if it holds a number that fp16 cannot. The range is checked after
+// rotation.
+KVC_DEVICE bool store_row(const StorePart& part, const void* x, Dtype dtype, int64_t token, bool saturate, std::byte* rows,
+                          SharedRow* row) {
     constexpr float largest_float = 0x1.fffffep127f, largest_half = 65504.0f, rounds_to_infinity = 65520.0f;
     for (int i = simt::lane(); i < part.dim; i += 32) {
-        row->x[i] = load_number_of(part.x, dtype, token * part.stride + i);
+        row->x[i] = load_number_of(x, dtype, token * part.stride + i);
     }
     simt::sync_warp();
     if (!warp_within(*row, part.dim, largest_float, false)) {
@@ -63,14 +63,25 @@ KVC_DEVICE bool store_row(const StorePart& part, Dtype dtype, int64_t token, boo
     if (!clamp && !warp_within(*row, part.dim, rounds_to_infinity, true)) {
         return false;
     }
-    auto* const out = reinterpret_cast<uint16_t*>(part.rows) + token * part.dim;
+    auto* const out = reinterpret_cast<uint16_t*>(rows) + token * part.dim;
     for (int i = simt::lane(); i < part.dim; i += 32) {
-        const float x = row->x[i];
-        const float stored = !clamp ? x : x > largest_half ? largest_half : x < -largest_half ? -largest_half : x;
+        const float number = row->x[i];
+        const float stored = !clamp ? number : number > largest_half ? largest_half : number < -largest_half ? -largest_half : number;
         out[i] = simt::float_to_half(stored);
     }
     simt::sync_warp();
     return true;
+}
+
+// Says which token it is. Its keys become NaN, so that whoever sees it before the host hears of it sees NaN and not what lay there.
+KVC_DEVICE void refuse_token(const StoreJob& job, int64_t token, int k_dim) {
+    constexpr uint16_t nan = 0x7e00;
+    for (int i = simt::lane(); i < k_dim; i += 32) {
+        reinterpret_cast<uint16_t*>(job.keys)[token * k_dim + i] = nan;
+    }
+    if (simt::lane() == 0) {
+        simt::atomic_min(job.first_bad, static_cast<unsigned long long>(job.first_token + token));
+    }
 }
 
 KVC_KERNEL(threads, 1) store_tokens(StoreArgs args) {
@@ -78,15 +89,16 @@ KVC_KERNEL(threads, 1) store_tokens(StoreArgs args) {
         SharedRow row[warps];
     };
     KVC_SHARED(Rows, shared);
+    const StoreJob job = args.jobs[simt::block_y()];
     const int64_t token = int64_t{simt::block_x()} * warps + simt::warp();
-    if (token >= args.tokens) {
+    if (token >= job.tokens) {
         return;
     }
     SharedRow* const row = &shared.row[simt::warp()];
-    const bool stored =
-        store_row(args.k, args.dtype, token, args.saturate, row) && store_row(args.v, args.dtype, token, args.saturate, row);
-    if (!stored && simt::lane() == 0) {
-        simt::atomic_min(args.first_bad, static_cast<unsigned long long>(token));
+    const bool stored = store_row(args.k, job.k, args.dtype, token, args.saturate, job.keys, row) &&
+                        store_row(args.v, job.v, args.dtype, token, args.saturate, job.values, row);
+    if (!stored) {
+        refuse_token(job, token, args.k.dim);
     }
 }
 

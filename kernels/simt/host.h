@@ -98,7 +98,8 @@ using Stream = Machine*;
 
 template <class Kernel, class... Args>
 void launch(Kernel kernel, int blocks_x, int blocks_y, int threads, Stream stream, const Args&... args) {
-    stream->launch(blocks_x, blocks_y, threads, [&] { kernel(args...); });
+    // By value: a stream may run it later.
+    stream->launch(blocks_x, blocks_y, threads, [=] { kernel(args...); });
 }
 
 }  // namespace kvc::simt

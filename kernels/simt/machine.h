@@ -36,10 +36,10 @@ using Site = std::source_location;
 class Machine {
 public:
     explicit Machine(LaneOrder order = LaneOrder::forward, uint64_t seed = 1);
-    ~Machine();
+    virtual ~Machine();
 
     // Runs all blocks one after the other; throws Fault. kernel is called once for each thread.
-    void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel);
+    virtual void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel);
 
     // ---- called by the thread that runs ----
     static Machine& current();

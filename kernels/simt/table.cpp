@@ -26,8 +26,9 @@ int64_t scratch_bytes(const LayerFormat&, int64_t, int64_t) { return 0; }
 int64_t store(const StoreParams& params) {
     require(*params.format);
     unsigned long long first_bad = ULLONG_MAX;
-    cuda::launch_store(params, &first_bad, stream.get());
-    return first_bad == ULLONG_MAX ? -1 : int64_t(first_bad);
+    const cuda::StoreJob job = cuda::store_job(params, &first_bad);
+    cuda::launch_store(params, &job, 1, params.tokens, stream.get());
+    return first_bad == ULLONG_MAX ? -1 : int64_t(first_bad) - params.first_token;
 }
 
 void quantize(const QuantizeParams& params) {
@@ -84,7 +85,10 @@ void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
 
 void finish(const FinishParams& params) {
     require(*params.format);
-    cuda::launch_finish(*params.format, &params, 1, stream.get());
+    const FinishTile row = {params.states, 1, params.splits, params.split_stride, 0};
+    const FinishCall call = {params.format,      1, params.sink_logit, params.out_dtype, params.out, 0, 0, params.out_lse,
+                             params.out_full_lse};
+    cuda::launch_finish(call, &row, 1, 1, stream.get());
 }
 
 }  // namespace
