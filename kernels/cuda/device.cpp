@@ -314,8 +314,8 @@ Result<std::unique_ptr<DeviceExecutor>> CudaDevice::begin(const DeviceStep& step
             return bad.status();
         }
         const Stream stream = step.stream ? static_cast<Stream>(step.stream) : stream_;
-        executor = std::make_unique<CudaExecutor>(shared_from_this(), stream, step.device_buffers, std::move(*workspace),
-                                                  std::move(*bad));
+        executor =
+            std::make_unique<CudaExecutor>(shared_from_this(), stream, step.device_buffers, std::move(*workspace), std::move(*bad));
         executors_.push_back(executor.get());
         // Streams of ended steps were joined to the device's own, which this step's now waits for.
         KVC_TRY(advance());

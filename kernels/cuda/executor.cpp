@@ -79,8 +79,8 @@ const char* unsupported_item(const AttendParams& params, const AttendItem& item)
 
 }  // namespace
 
-CudaExecutor::CudaExecutor(std::shared_ptr<CudaDevice> device, Stream stream, bool device_buffers,
-                           std::unique_ptr<Workspace> workspace, std::unique_ptr<BadTokens> bad)
+CudaExecutor::CudaExecutor(std::shared_ptr<CudaDevice> device, Stream stream, bool device_buffers, std::unique_ptr<Workspace> workspace,
+                           std::unique_ptr<BadTokens> bad)
     : device_(std::move(device)),
       stream_(stream),
       device_buffers_(device_buffers),
@@ -255,9 +255,8 @@ Status CudaExecutor::queue_codes(std::span<const QuantizeParams> jobs) {
     KVC_TRY(upload(*piece));
     const auto* const table = reinterpret_cast<const QuantizeJob*>(piece->device);
     const auto alike = [&](int64_t a, int64_t b) { return jobs[size_t(a)].format == jobs[size_t(b)].format; };
-    for_each_run(int64_t(jobs.size()), alike, [&](int64_t first, int64_t n) {
-        launch_quantize(*jobs[size_t(first)].format, table + first, int(n), stream_);
-    });
+    for_each_run(int64_t(jobs.size()), alike,
+                 [&](int64_t first, int64_t n) { launch_quantize(*jobs[size_t(first)].format, table + first, int(n), stream_); });
     return runtime::launched();
 }
 

@@ -38,7 +38,7 @@ private:
     struct Delivery {
         void* buffer;
         int64_t offset, bytes;
-        int64_t first_row, end_row, row_bytes;  // of dense rows
+        int64_t first_row, end_row, row_bytes;     // of dense rows
         int64_t token_stride, head_stride, heads;  // bytes
     };
 
@@ -63,8 +63,8 @@ private:
     std::vector<int64_t> group_ends_;          // of their items in the upload
 
     // Kept by the device, under its lock.
-    uint64_t seen_order_ = 0;     // the last of the device's own operations that the stream waits for
-    bool queued_ = false;         // something since the device last waited for this stream
+    uint64_t seen_order_ = 0;  // the last of the device's own operations that the stream waits for
+    bool queued_ = false;      // something since the device last waited for this stream
 };
 
 }  // namespace kvc::cuda

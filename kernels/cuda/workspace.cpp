@@ -24,8 +24,8 @@ int64_t next_power(int64_t bytes) {
 }  // namespace
 
 WorkspaceSizes WorkspaceSizes::of(const DeviceStep& s) {
-    const int64_t attend = s.items * int64_t(sizeof(MassItem)) + s.entries * int64_t(sizeof(PageEntry)) +
-                           s.counts * int64_t(sizeof(TokenCount));
+    const int64_t attend =
+        s.items * int64_t(sizeof(MassItem)) + s.entries * int64_t(sizeof(PageEntry)) + s.counts * int64_t(sizeof(TokenCount));
     const int64_t jobs = std::max(s.store_jobs * int64_t(sizeof(StoreJob)), s.quantize_jobs * int64_t(sizeof(QuantizeJob)));
     const int64_t finish = s.tiles * int64_t(sizeof(FinishTile));
     WorkspaceSizes sizes;

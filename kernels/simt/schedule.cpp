@@ -5,8 +5,8 @@
 
 namespace kvc::simt {
 
-void QueuedStream::launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel) {
-    schedule_.on_launch(this, [=, this] { Machine::launch(blocks_x, blocks_y, threads, kernel); });
+void QueuedStream::launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel, int shared_bytes) {
+    schedule_.on_launch(this, [=, this] { Machine::launch(blocks_x, blocks_y, threads, kernel, shared_bytes); });
 }
 
 void Schedule::set_around(std::function<void()> before, std::function<void()> after) {

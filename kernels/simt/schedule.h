@@ -23,7 +23,7 @@ class Schedule;
 class QueuedStream final : public Machine {
 public:
     QueuedStream(Schedule& schedule, LaneOrder order, uint64_t seed) : Machine(order, seed), schedule_(schedule) {}
-    void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel) override;
+    void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel, int shared_bytes) override;
 
 private:
     friend class Schedule;

@@ -1,16 +1,16 @@
+// Compiled twice: as C++ over the emulator, and by nvcc for tests on a GPU, where a table_stream.h is met by a CUDA stream.
 #include "kernels/simt/table.h"
 
 #include <climits>
 #include <memory>
 
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/pack.cuh"
+#include "kernels/cuda/records.h"
 #include "kernels/cuda/supported.h"
+#include "kernels/simt/table_stream.h"
 
 namespace kvc::simt {
 namespace {
-
-thread_local std::unique_ptr<Machine> stream = std::make_unique<Machine>();
 
 const char* unsupported(const LayerFormat& format) { return cuda::unsupported(format); }
 
@@ -25,54 +25,20 @@ int64_t scratch_bytes(const LayerFormat&, int64_t, int64_t) { return 0; }
 
 int64_t store(const StoreParams& params) {
     require(*params.format);
-    unsigned long long first_bad = ULLONG_MAX;
-    const cuda::StoreJob job = cuda::store_job(params, &first_bad);
-    cuda::launch_store(params, &job, 1, params.tokens, stream.get());
-    return first_bad == ULLONG_MAX ? -1 : int64_t(first_bad) - params.first_token;
+    require_readable({params.k, params.v, params.record});
+    const auto first_bad = std::make_unique<unsigned long long>(ULLONG_MAX);
+    const auto job = std::make_unique<cuda::StoreJob>(cuda::store_job(params, first_bad.get()));
+    cuda::launch_store(params, job.get(), 1, params.tokens, table_stream());
+    finish_launches();
+    return *first_bad == ULLONG_MAX ? -1 : int64_t(*first_bad) - params.first_token;
 }
 
 void quantize(const QuantizeParams& params) {
     require(*params.format);
-    const cuda::QuantizeJob job{params.window, params.codes};
-    cuda::launch_quantize(*params.format, &job, 1, stream.get());
-}
-
-void read_rows(const std::byte* rows, int64_t n, float* out) {
-    for (int64_t i = 0; out && i < n; i++) {
-        out[i] = f32_from_f16(reinterpret_cast<const uint16_t*>(rows)[i]);
-    }
-}
-
-void read(const LayerFormat& f, KernelTable::Form form, const std::byte* record, float* k, float* v) {
-    require(f);
-    if (form == KernelTable::Form::codes && !f.lossless) {
-        const auto parts = std::make_unique<CanonicalPart[]>(2);
-        cuda::unpack_record(f, record, &parts[0], &parts[1]);
-        if (k) {
-            decode_part(f.codec.k, f.k_dim, parts[0], k);
-        }
-        if (v) {
-            decode_part(f.codec.v, f.v_dim, parts[1], v);
-        }
-        return;
-    }
-    const int64_t tokens = form == KernelTable::Form::sinks ? f.codec.sinks : page_tokens;
-    read_rows(record, tokens * f.k_dim, k);
-    read_rows(record + tokens * f.k_dim * 2, tokens * f.v_dim, v);
-}
-
-void unpack(const LayerFormat& f, const std::byte* record, CanonicalPart* k, CanonicalPart* v) {
-    require(f);
-    if (!f.lossless) {
-        cuda::unpack_record(f, record, k, v);
-    }
-}
-
-void pack(const LayerFormat& f, const CanonicalPart& k, const CanonicalPart& v, std::byte* record) {
-    require(f);
-    if (!f.lossless) {
-        cuda::pack_record(f, k, v, record);
-    }
+    require_readable({params.window, params.codes});
+    const auto job = std::make_unique<cuda::QuantizeJob>(params.window, params.codes);
+    cuda::launch_quantize(*params.format, job.get(), 1, table_stream());
+    finish_launches();
 }
 
 void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
@@ -80,30 +46,33 @@ void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
     if (params.rope) {
         throw Fault("cuda: keys stored before RoPE");
     }
-    cuda::launch_attend(params, &item, 1, item.tokens * params.group, stream.get());
+    require_readable({params.arena.slabs, item.q, item.coded, item.window, item.state});
+    const auto job = std::make_unique<AttendItem>(item);
+    cuda::launch_attend(params, job.get(), 1, item.tokens * params.group, table_stream());
+    finish_launches();
 }
 
 void finish(const FinishParams& params) {
     require(*params.format);
-    const FinishTile row = {params.states, 1, params.splits, params.split_stride, 0};
+    require_readable({params.states, params.sink_logit, params.out, params.out_lse, params.out_full_lse});
+    const auto row = std::make_unique<FinishTile>(FinishTile{params.states, 1, params.splits, params.split_stride, 0});
     const FinishCall call = {params.format,      1, params.sink_logit, params.out_dtype, params.out, 0, 0, params.out_lse,
                              params.out_full_lse};
-    cuda::launch_finish(call, &row, 1, 1, stream.get());
+    cuda::launch_finish(call, row.get(), 1, 1, table_stream());
+    finish_launches();
 }
 
 }  // namespace
 
-void set_lane_order(LaneOrder order, uint64_t seed) { stream = std::make_unique<Machine>(order, seed); }
-
 const KernelTable* cuda_table() {
-    static constexpr KernelTable table = {
-        .name = "cuda-simt",
+    static const KernelTable table = {
+        .name = table_name,
         .scratch_bytes = scratch_bytes,
         .store = store,
         .quantize = quantize,
-        .read = read,
-        .unpack = unpack,
-        .pack = pack,
+        .read = cuda::record_table().read,
+        .unpack = cuda::record_table().unpack,
+        .pack = cuda::record_table().pack,
         .attend = attend,
         .mass = nullptr,
         .finish = finish,

@@ -120,7 +120,7 @@ Precision precision_of(const KernelTable& table, bool) {
     if (std::string(table.name) == "scalar") {
         return {};
     }
-    if (std::string(table.name) == "cuda-simt") {
+    if (std::string(table.name).starts_with("cuda-")) {
         return {0, 0, 0x1p-10};  // fp16: q and p once as they are, once more times a scale
     }
     return {0x1p-14, 0x1p-14};  // two planes of 8 bits: 15 bits with the sign
