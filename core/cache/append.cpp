@@ -1,7 +1,5 @@
 // Append: one layer's new keys and values into their slots, then the codes of every page that falls behind the window.
 #include <algorithm>
-#include <atomic>
-#include <climits>
 
 #include "core/base/half.h"
 #include "core/cache/buffer.h"
@@ -9,6 +7,7 @@
 #include "core/cache/step.h"
 
 namespace kvc {
+
 // Hands the staging to this layer: its records go into the tables where begin left gaps.
 void Step::place_staging(size_t layer) {
     Staging& staging = staging_[staging_of_[layer]];
@@ -34,16 +33,13 @@ bool Step::staging_lost(size_t layer) const {
     return std::any_of(needs.begin(), needs.end(), staged) && staging_[staging_of_[layer]].owner != int64_t(layer);
 }
 
-// Writes the new tokens of one (sequence, kv head), or with `rehearsal` only tries to, into that memory; -1, or the first token that
-// cannot be stored.
-int64_t Step::store_tokens(size_t layer, const StepSequence& part, size_t head, const void* k, const void* v, std::byte* rehearsal) {
+// One job for the new tokens of each (sequence, 16-bit record, kv head), in this order.
+void Step::plan_stores(size_t layer, const void* k, const void* v) {
     const Layer& shape = cache_.layers_[layer];
-    const Sequence& sequence = *part.sequence;
-    const LayerPages& pages = sequence.layers[layer];
-    const HeadPages& tables = pages.heads[head];
+    const int64_t heads = shape.kv_heads;
     const ArenaView arena = cache_.arena_->view();
-    const BufferLayout k_layout = dense(options_.k, shape.kv_heads, shape.format.k_dim);
-    const BufferLayout v_layout = dense(options_.v, shape.kv_heads, shape.format.v_dim);
+    const BufferLayout k_layout = dense(options_.k, heads, shape.format.k_dim);
+    const BufferLayout v_layout = dense(options_.v, heads, shape.format.v_dim);
     const int64_t unit = bytes_of(k_layout.dtype);
     StoreParams store = {};
     store.format = &shape.format;
@@ -51,77 +47,68 @@ int64_t Step::store_tokens(size_t layer, const StepSequence& part, size_t head, 
     store.k_stride = k_layout.token_stride;
     store.v_stride = v_layout.token_stride;
     store.saturate = cache_.saturate_;
-    const int64_t end = sequence.length + part.count;
-    for (int64_t index = sequence.length; index < end; index += store.tokens) {
-        store.sinks = index < shape.rule.sinks;
-        if (store.sinks) {
-            store.record = arena.at(tables.sinks, shape.format.sink_bytes);
-            store.first_slot = index;
-            store.tokens = std::min(end, shape.rule.sinks) - index;
-        } else {
-            const int64_t page = shape.rule.page_of(index);
-            store.record = arena.at(tables.window[size_t(page - pages.state.first_window)].record, shape.format.window_bytes);
-            store.first_slot = index - shape.rule.page_start(page);
-            store.tokens = std::min<int64_t>(page_tokens - store.first_slot, end - index);
+    append_.stores.clear();
+    store.tag = first_tag_ - 1;
+    for (const StepSequence& part : sequences_) {
+        store.tag++;
+        const Sequence& sequence = *part.sequence;
+        const LayerPages& pages = sequence.layers[layer];
+        const int64_t end = sequence.length + part.count;
+        for (int64_t index = sequence.length; index < end; index += store.tokens) {
+            store.sinks = index < shape.rule.sinks;
+            const int64_t page = store.sinks ? 0 : shape.rule.page_of(index);
+            store.first_slot = store.sinks ? index : index - shape.rule.page_start(page);
+            store.tokens = std::min(end - index, store.sinks ? shape.rule.sinks - index : page_tokens - store.first_slot);
+            store.first_token = index - sequence.length;
+            const int64_t row = part.first_row + store.first_token;
+            store.k = static_cast<const std::byte*>(k) + row * k_layout.token_stride * unit;
+            store.v = static_cast<const std::byte*>(v) + row * v_layout.token_stride * unit;
+            for (const HeadPages& tables : pages.heads) {
+                store.record = store.sinks
+                                   ? arena.at(tables.sinks, shape.format.sink_bytes)
+                                   : arena.at(tables.window[size_t(page - pages.state.first_window)].record, shape.format.window_bytes);
+                append_.stores.push_back(store);
+                store.k = static_cast<const std::byte*>(store.k) + k_layout.head_stride * unit;
+                store.v = static_cast<const std::byte*>(store.v) + v_layout.head_stride * unit;
+            }
         }
-        if (rehearsal) store.record = rehearsal;
-        const int64_t row = part.first_row + index - sequence.length;
-        store.k = static_cast<const std::byte*>(k) + (row * k_layout.token_stride + int64_t(head) * k_layout.head_stride) * unit;
-        store.v = static_cast<const std::byte*>(v) + (row * v_layout.token_stride + int64_t(head) * v_layout.head_stride) * unit;
-        const int64_t bad = cache_.kernels_->store(store);
-        if (bad >= 0) return index - sequence.length + bad;
     }
-    return -1;
 }
 
-// Codes of the pages that the step's last token leaves behind the window.
-void Step::quantize_pages(size_t layer, size_t b, size_t head) {
+// Codes of the pages that the step's last tokens leave behind the window.
+void Step::plan_codes(size_t layer) {
     const Layer& shape = cache_.layers_[layer];
-    const Sequence& sequence = *sequences_[b].sequence;
-    LayerPages& pages = sequences_[b].sequence->layers[layer];
-    HeadPages& tables = pages.heads[head];
     const ArenaView arena = cache_.arena_->view();
-    const int64_t coded_end = settle(shape.rule, pages.state, sequence.length + sequences_[b].count).coded_end;
-    for (int64_t page = pages.state.coded_end; page < coded_end; page++) {
-        const PageEntry& window = tables.window[size_t(page - pages.state.first_window)];
-        const size_t e = size_t(page - pages.state.first_coded);
-        if (shape.rule.lossless) {
-            tables.coded.resize(e);  // an append that is tried again finds its pages here; begin reserved the capacity
-            tables.coded.push_back(window);
-            continue;
+    append_.codes.clear();
+    for (const StepSequence& part : sequences_) {
+        LayerPages& pages = part.sequence->layers[layer];
+        const int64_t coded_end = settle(shape.rule, pages.state, part.sequence->length + part.count).coded_end;
+        for (HeadPages& tables : pages.heads) {
+            for (int64_t page = pages.state.coded_end; page < coded_end; page++) {
+                const PageEntry& window = tables.window[size_t(page - pages.state.first_window)];
+                const size_t e = size_t(page - pages.state.first_coded);
+                if (shape.rule.lossless) {
+                    tables.coded.resize(e);  // an append that is tried again finds its pages here; begin reserved the capacity
+                    tables.coded.push_back(window);
+                    continue;
+                }
+                tables.coded[e].live = window.live;
+                append_.codes.push_back({&shape.format, arena.at(window.record, shape.format.window_bytes),
+                                         arena.at(tables.coded[e].record, shape.format.code_bytes)});
+            }
         }
-        tables.coded[e].live = window.live;
-        QuantizeParams params = {};
-        params.format = &shape.format;
-        params.window = arena.at(window.record, shape.format.window_bytes);
-        params.codes = arena.at(tables.coded[e].record, shape.format.code_bytes);
-        cache_.kernels_->quantize(params);
-        cache_.counters_.pages_quantized++;
     }
 }
 
-Status Step::run_append(size_t layer, const void* k, const void* v, bool rehearse) {
-    const int64_t heads = cache_.layers_[layer].kv_heads;
-    std::atomic<int64_t> first_bad{LLONG_MAX};  // row * heads + head: the same one whichever thread finds it
-    auto job = [&](int64_t i, std::byte* scratch) {
-        const size_t b = size_t(i / heads), head = size_t(i % heads);
-        if (sequences_[b].count == 0) return;
-        const int64_t bad = store_tokens(layer, sequences_[b], head, k, v, rehearse ? scratch : nullptr);
-        if (bad < 0) {
-            if (!rehearse) quantize_pages(layer, b, head);
-            return;
-        }
-        const int64_t found = (sequences_[b].first_row + bad) * heads + int64_t(head);
-        for (int64_t seen = first_bad; found < seen && !first_bad.compare_exchange_weak(seen, found);) {
-        }
-    };
-    cache_.pool_->run(int64_t(sequences_.size()) * heads, scratch_, job);
-    if (first_bad == LLONG_MAX) return {};
-    const LayerFormat& format = cache_.layers_[layer].format;
-    const int64_t token = first_bad / heads, head = first_bad % heads;
+Status Step::refuse_token(size_t layer, const BadToken& bad, const void* k, const void* v) const {
+    const Layer& shape = cache_.layers_[layer];
+    const LayerFormat& format = shape.format;
+    const StoreParams& store = append_.stores[size_t(bad.job)];
+    const int64_t heads = shape.kv_heads, head = bad.job % heads;
+    const int64_t token = sequences_[size_t(store.tag - first_tag_)].first_row + bad.token + store.first_token;
+    const BufferLayout k_layout = dense(options_.k, heads, format.k_dim), v_layout = dense(options_.v, heads, format.v_dim);
     return fail(Code::nonfinite, "append: layer ", int64_t(layer), ", token ", token, " of the step, kv head ", head, ": keys reach ",
-                reach_of_row(k, token, head, format.k_dim, dense(options_.k, heads, format.k_dim)), ", values ",
-                reach_of_row(v, token, head, format.v_dim, dense(options_.v, heads, format.v_dim)),
+                reach_of_row(k, token, head, format.k_dim, k_layout), ", values ", reach_of_row(v, token, head, format.v_dim, v_layout),
                 "; 16 bits hold finite numbers up to ", double(format.bf16_window ? bf16_max : f16_max),
                 format.codec.k.rotate || format.codec.v.rotate ? ", after rotation too" : "", " (saturate = 1 clamps finite ones)");
 }
@@ -138,11 +125,23 @@ Status Step::append(int64_t layer, const void* k, int64_t k_bytes, const void* v
     const int64_t k_dim = shape.format.k_dim, v_dim = shape.format.v_dim;
     KVC_TRY(check_buffer("append: k", k, k_bytes, tokens_, shape.kv_heads, k_dim, dense(options_.k, shape.kv_heads, k_dim)));
     KVC_TRY(check_buffer("append: v", v, v_bytes, tokens_, shape.kv_heads, v_dim, dense(options_.v, shape.kv_heads, v_dim)));
+    const Result<const void*> keys = executor_->input(k, k_bytes), values = executor_->input(v, v_bytes);
+    if (!keys.ok()) return keys.status();
+    if (!values.ok()) return values.status();
     // Taking the staging over destroys what another layer left there: that must not happen in a call that fails.
     const Staging& staging = staging_[staging_of_[size_t(layer)]];
-    if (!staging.records.empty() && staging.owner != -1 && staging.owner != layer) KVC_TRY(run_append(size_t(layer), k, v, true));
+    if (!staging.records.empty() && staging.owner != -1 && staging.owner != layer) {
+        plan_stores(size_t(layer), *keys, *values);
+        if (const BadToken bad = executor_->rehearse(append_.stores); bad.job >= 0) return refuse_token(size_t(layer), bad, k, v);
+    }
     place_staging(size_t(layer));
-    KVC_TRY(run_append(size_t(layer), k, v, false));
+    plan_stores(size_t(layer), *keys, *values);
+    const Result<BadToken> bad = executor_->store(append_.stores);
+    if (!bad.ok()) return bad.status();
+    if (bad->job >= 0) return refuse_token(size_t(layer), *bad, k, v);
+    plan_codes(size_t(layer));
+    KVC_TRY(executor_->quantize(append_.codes));
+    cache_.counters_.pages_quantized += int64_t(append_.codes.size());
     state.appended = true;
     return {};
 }

@@ -68,7 +68,7 @@ void Step::publish_mass(size_t layer, size_t b, int64_t length) {
             add(int64_t(t), added.sinks[t]);
         const auto add_pages = [&](const std::vector<PageEntry>& table, int64_t first_page, const std::vector<int64_t>& mass) {
             for (size_t e = 0; e < table.size(); e++) {
-                const PageSide* side = table[e].side ? reinterpret_cast<const PageSide*>(cache_.arena_->data(table[e].side)) : nullptr;
+                const PageSide* side = table[e].side ? &cache_.arena_->side(table[e].side) : nullptr;
                 for (int64_t t = 0; t < page_tokens; t++) {
                     const int64_t implicit = rule.page_start(first_page + int64_t(e)) + t;
                     add(side ? side->positions[t] - sequence.first_position : implicit, mass[e * page_tokens + size_t(t)]);

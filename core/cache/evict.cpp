@@ -247,10 +247,11 @@ void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
     }
     for (size_t i = 0; i < eviction.repack.pages.size(); i++) {
         const RepackedPage& page = eviction.repack.pages[i];
-        std::copy(page.bytes.begin(), page.bytes.end(), arena.data(page.record));
-        PageSide* side = reinterpret_cast<PageSide*>(arena.data(page.side));
+        arena.put(page.record, page.bytes.data());
+        PageSide side;
         for (size_t t = 0; t < page_tokens; t++)
-            side->positions[t] = page.tokens[std::min(t, page.tokens.size() - 1)].position;
+            side.positions[t] = page.tokens[std::min(t, page.tokens.size() - 1)].position;
+        arena.put_side(page.side, side);
         const uint64_t live = page.tokens.size() == page_tokens ? all_live : (uint64_t{1} << page.tokens.size()) - 1;
         head.coded[eviction.repack.sources[i]] = {page.record, page.side, live};
     }

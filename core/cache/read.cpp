@@ -7,7 +7,7 @@ namespace kvc {
 
 int64_t Cache::token_index(const Sequence& sequence, const PageEntry& entry, int64_t page_start, int64_t slot) const {
     if (!entry.side) return page_start + slot;
-    return reinterpret_cast<const PageSide*>(arena_->data(entry.side))->positions[slot] - sequence.first_position;
+    return arena_->side(entry.side).positions[slot] - sequence.first_position;
 }
 
 std::vector<Cache::LiveToken> Cache::live_tokens(const Sequence& sequence, size_t layer, size_t head) const {
@@ -62,6 +62,7 @@ void Cache::read_rows(size_t layer, Part part, std::span<const LiveToken> tokens
     const LayerFormat& format = layers_[layer].format;
     const int64_t dim = part == Part::keys ? format.k_dim : format.v_dim;
     std::vector<float> page(size_t(page_tokens * dim));
+    std::vector<std::byte> room;
     RecordId held = 0;
     const bool rotated = part == Part::keys ? format.codec.k.rotate : format.codec.v.rotate;
     for (const LiveToken& token : tokens) {
@@ -69,7 +70,7 @@ void Cache::read_rows(size_t layer, Part part, std::span<const LiveToken> tokens
             held = token.record;
             float* const k = part == Part::keys ? page.data() : nullptr;
             float* const v = part == Part::values ? page.data() : nullptr;
-            kernels_->read(format_of(layer, token.form, held), token.form, arena_->data(held), k, v);
+            kernels_->read(format_of(layer, token.form, held), token.form, arena_->fetch(held, room), k, v);
         }
         std::copy_n(&page[size_t(token.slot * dim)], dim, out);
         if (rotated) rotate(out, int(dim));
@@ -118,8 +119,10 @@ Result<int64_t> Cache::read_codes(int64_t id, int64_t layer, int64_t head, Part 
     if (int64_t(out.size()) < needed)
         return fail(Code::argument, "read_codes: ", int64_t(out.size()), " bytes, ", needed, " are needed");
     auto k = std::make_unique<CanonicalPart>(), v = std::make_unique<CanonicalPart>();
+    std::vector<std::byte> room;
     for (size_t i = 0; i < records.size(); i++) {
-        kernels_->unpack(format_of(size_t(layer), KernelTable::Form::codes, records[i]), arena_->data(records[i]), k.get(), v.get());
+        kernels_->unpack(format_of(size_t(layer), KernelTable::Form::codes, records[i]), arena_->fetch(records[i], room), k.get(),
+                         v.get());
         std::copy_n((part == Part::keys ? k : v)->codes, page_codes, &out[i * size_t(page_codes)]);
     }
     return int64_t(records.size()) * page_tokens;

@@ -133,8 +133,11 @@ void SnapshotWriter::write_pages(ByteWriter& out) {
         return;
     }
     RecordCoder coder(*cache_.kernels_, cache_.layers_);
-    for (const Mentioned& record : records_)
-        coder.write(cache_.layers_[record.layer].rung(record.rung), record.form, cache_.arena_->data(record.id), record.tokens, out);
+    std::vector<std::byte> room;
+    for (const Mentioned& record : records_) {
+        const std::byte* const bytes = cache_.arena_->fetch(record.id, room);
+        coder.write(cache_.layers_[record.layer].rung(record.rung), record.form, bytes, record.tokens, out);
+    }
 }
 
 int64_t SnapshotWriter::write(std::byte* memory, int64_t total) {

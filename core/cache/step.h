@@ -38,6 +38,12 @@ struct AttendRequest {
     int64_t causal_offset = 0;
 };
 
+// What an append works on; sized by begin.
+struct AppendScratch {
+    std::vector<StoreParams> stores;
+    std::vector<QuantizeParams> codes;
+};
+
 class Step {
 public:
     ~Step();
@@ -81,7 +87,14 @@ private:
     Status reserve_sequence(size_t b);
     bool reserve_head(size_t layer, const StepNeed& need, const LayerPages& pages, HeadPages& head, int64_t length);
     Status reserve_staging();
-    void reserve_scratch();
+    Status reserve_scratch();
+    // The most that one call needs.
+    struct ScratchNeeds {
+        int64_t tiles = 0, items = 0, states = 0, tile_states = 0, lse = 0, turned = 0, rung_entries = 0, stores = 0, codes = 0;
+        void cover(const ScratchNeeds& other);
+    };
+    ScratchNeeds layer_needs(size_t layer) const;
+    Status open_executor(const ScratchNeeds& needs);
     int64_t table_bytes() const;
     Status check_policy(const StepSequence& part) const;
     void reserve_mass();
@@ -91,20 +104,22 @@ private:
 
     // append
     void place_staging(size_t layer);
-    Status run_append(size_t layer, const void* k, const void* v, bool rehearse);
-    int64_t store_tokens(size_t layer, const StepSequence& part, size_t head, const void* k, const void* v, std::byte* rehearsal);
-    void quantize_pages(size_t layer, size_t b, size_t head);
+    void plan_stores(size_t layer, const void* k, const void* v);
+    void plan_codes(size_t layer);
+    Status refuse_token(size_t layer, const BadToken& bad, const void* k, const void* v) const;
     bool staging_lost(size_t layer) const;
 
     // attend
     struct AttendCall;
-    const AttendParams& params_of(const AttendCall& call, size_t item) const;
+    Status run_attend(size_t layer, const AttendRequest& request);
+    void set_params(AttendCall& call, const BufferLayout& q, const Rope& rope, int64_t sliding) const;
     void sort_rungs(const AttendCall& call);
-    void run_rounds(const AttendCall& call);
-    void turn_sink_queries(const AttendCall& call, const Rope& rope);
-    void attend_round(const AttendCall& call, std::span<const QueryTile> tiles);
-    void finish_rows(const AttendCall& call, std::span<const QueryTile> tiles);
-    void add_mass(const AttendCall& call);
+    Status run_rounds(const AttendCall& call);
+    Status turn_sink_queries(AttendCall& call, const Rope& rope);
+    Status attend_round(const AttendCall& call, std::span<QueryTile> tiles);
+    Status finish_rows(const AttendCall& call, std::span<const QueryTile> tiles);
+    Status add_mass(const AttendCall& call, std::span<const QueryTile> tiles);
+    void plan_mass(const AttendCall& call, const QueryTile& tile, size_t head, int64_t counters);
     void observe_queries(size_t layer, const void* q, const BufferLayout& layout);
 
     // commit
@@ -122,13 +137,19 @@ private:
     std::vector<Staging> staging_;    // layers whose 16-bit records have the same size take turns with one
     std::vector<size_t> staging_of_;  // per layer: index into staging_
     int64_t tokens_ = 0;
+    int64_t first_tag_ = 0;  // of stores: sequence b's are tagged first_tag_ + b
     int64_t scratch_bytes_ = 0;
     enum class Phase { reserving, open, ended } phase_ = Phase::reserving;
 
     std::mutex mutex_;  // calls on one step wait for each other
     std::unique_ptr<std::byte[]> scratch_block_;
     std::byte* scratch_ = nullptr;
+    AppendScratch append_;
     AttendScratch attend_;
+    std::unique_ptr<Executor> executor_;
+    float* states_ = nullptr;  // state_floats_ of them, where its kernels run
+    int64_t state_floats_ = 0;
+    float* lse_ = nullptr;  // likewise; [tokens][q_heads], if the step accumulates
 };
 
 }  // namespace kvc
