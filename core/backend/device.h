@@ -65,7 +65,7 @@ public:
     virtual Result<std::unique_ptr<DeviceExecutor>> begin(const DeviceStep& step) = 0;
 };
 
-// Devices of the kind that this build has; the error says why there are none. kernels/cuda defines both, or a stand-in.
+// Devices of the kind that this build has; the error says why there are none. The backend that is linked in defines both, or a stand-in.
 Result<int64_t> device_count();
 Result<std::shared_ptr<Device>> open_device(int64_t ordinal);
 

@@ -6,7 +6,7 @@
 
 namespace kvc::cuda {
 
-template <std::byte* (*allocate_bytes)(int64_t), void (*release_bytes)(std::byte*)>
+template <Result<std::byte*> (*allocate_bytes)(int64_t), void (*release_bytes)(std::byte*)>
 class Block {
 public:
     Block() = default;
@@ -24,10 +24,14 @@ public:
 
     // Of an empty block. None of zero bytes is asked for.
     Status allocate(const char* what, int64_t bytes) {
-        data_ = bytes > 0 ? allocate_bytes(bytes) : nullptr;
-        if (bytes > 0 && !data_) {
-            return fail(Code::no_memory, "CUDA: ", bytes, " bytes for ", what, " were refused");
+        if (bytes == 0) {
+            return {};
         }
+        const Result<std::byte*> block = allocate_bytes(bytes);
+        if (!block.ok()) {
+            return fail(block.status().code, block.status().message, ": ", bytes, " bytes for ", what);
+        }
+        data_ = *block;
         bytes_ = bytes;
         return {};
     }

@@ -131,11 +131,12 @@ std::byte* CudaDevice::allocate(int64_t bytes) {
         block = same->second;
         released_.erase(same);
     } else {
-        block = runtime::allocate(bytes);
-        if (!block && !released_.empty() && gather().ok() && runtime::synchronize(stream_).ok()) {
+        Result<std::byte*> fresh = runtime::allocate(bytes);
+        if (!fresh.ok() && !released_.empty() && gather().ok() && runtime::synchronize(stream_).ok()) {
             free_released();
-            block = runtime::allocate(bytes);
+            fresh = runtime::allocate(bytes);
         }
+        block = fresh.ok() ? *fresh : nullptr;
     }
     if (block) {
         blocks_[block] = bytes;
@@ -215,11 +216,12 @@ Status CudaDevice::copy(const std::byte* from, std::byte* to, int64_t bytes) {
 void* CudaDevice::allocate_pinned(int64_t bytes) {
     std::lock_guard lock(mutex_);
     const Selection selection(ordinal_);
-    std::byte* const block = runtime::allocate_pinned(bytes);
-    if (block) {
-        pinned_[block] = bytes;
+    const Result<std::byte*> block = runtime::allocate_pinned(bytes);
+    if (!block.ok()) {
+        return nullptr;
     }
-    return block;
+    pinned_[*block] = bytes;
+    return *block;
 }
 
 void CudaDevice::release_pinned(void* block) {

@@ -28,11 +28,11 @@ Result<Properties> properties(int ordinal);
 int selected();
 Status select(int ordinal);
 
-// At addresses that are multiples of 256; nullptr: refused.
-std::byte* allocate(int64_t bytes);
+// At addresses that are multiples of 256. Code::no_memory: refused.
+Result<std::byte*> allocate(int64_t bytes);
 void release(std::byte* block);
 // Host memory that copies may use.
-std::byte* allocate_pinned(int64_t bytes);
+Result<std::byte*> allocate_pinned(int64_t bytes);
 void release_pinned(std::byte* block);
 
 Status copy_in(std::byte* to, const std::byte* from_pinned, int64_t bytes, Stream stream);

@@ -55,9 +55,10 @@ int selected() {
 
 Status select(int ordinal) { return status_of("selecting the device", cudaSetDevice(ordinal)); }
 
-std::byte* allocate(int64_t bytes) {
+Result<std::byte*> allocate(int64_t bytes) {
     void* block = nullptr;
-    return status_of("allocation", cudaMalloc(&block, size_t(bytes))).ok() ? static_cast<std::byte*>(block) : nullptr;
+    KVC_TRY(status_of("allocation", cudaMalloc(&block, size_t(bytes))));
+    return static_cast<std::byte*>(block);
 }
 
 void release(std::byte* block) {
@@ -65,10 +66,10 @@ void release(std::byte* block) {
     cudaGetLastError();
 }
 
-std::byte* allocate_pinned(int64_t bytes) {
+Result<std::byte*> allocate_pinned(int64_t bytes) {
     void* block = nullptr;
-    const cudaError_t error = cudaHostAlloc(&block, size_t(bytes), cudaHostAllocPortable);
-    return status_of("pinned allocation", error).ok() ? static_cast<std::byte*>(block) : nullptr;
+    KVC_TRY(status_of("pinned allocation", cudaHostAlloc(&block, size_t(bytes), cudaHostAllocPortable)));
+    return static_cast<std::byte*>(block);
 }
 
 void release_pinned(std::byte* block) {

@@ -17,18 +17,34 @@ namespace {
 
 using simt::FakeDevice;
 
+constexpr const char* injected = "injected failure";
+
 FakeDevice& device() { return FakeDevice::get(); }
 
 simt::QueuedStream* queued(Stream stream) { return static_cast<simt::QueuedStream*>(stream); }
 
 Status status_of(const char* what, const FakeDevice::Outcome& outcome) {
     if (outcome.injected) {
-        return fail(Code::device, "CUDA: ", what, ": injected failure");
+        return fail(Code::device, "CUDA: ", what, ": ", injected);
     }
     return outcome.ok() ? Status{} : fail(Code::device, "CUDA: ", what, ": ", outcome.fault);
 }
 
 Status call(const char* what, const std::function<void()>& body) { return status_of(what, device().call(body)); }
+
+// An injected failure is that there is no memory.
+Result<std::byte*> allocate_block(const char* what, const std::function<std::byte*()>& allocate) {
+    std::byte* block = nullptr;
+    Status status = call(what, [&] {
+        device().count_allocation();
+        block = allocate();
+    });
+    if (status.ok() && block) {
+        return block;
+    }
+    return status.ok() || status.message.ends_with(injected) ? fail(Code::no_memory, "CUDA: ", what, ": out of memory, ", injected)
+                                                             : status;
+}
 
 enum class Side { device, pinned };
 
@@ -65,30 +81,16 @@ Result<Properties> properties(int) {
 int selected() { return 0; }
 Status select(int) { return {}; }
 
-std::byte* allocate(int64_t bytes) {
-    std::byte* block = nullptr;
-    return call("allocation",
-                [&] {
-                    device().count_allocation();
-                    block = device().memory.allocate(bytes);
-                }).ok()
-               ? block
-               : nullptr;
+Result<std::byte*> allocate(int64_t bytes) {
+    return allocate_block("allocation", [&] { return device().memory.allocate(bytes); });
 }
 
 void release(std::byte* block) {
     device().run([&] { device().memory.release(block); });
 }
 
-std::byte* allocate_pinned(int64_t bytes) {
-    std::byte* block = nullptr;
-    return call("pinned allocation",
-                [&] {
-                    device().count_allocation();
-                    block = device().memory.allocate_pinned(bytes);
-                }).ok()
-               ? block
-               : nullptr;
+Result<std::byte*> allocate_pinned(int64_t bytes) {
+    return allocate_block("pinned allocation", [&] { return device().memory.allocate_pinned(bytes); });
 }
 
 void release_pinned(std::byte* block) {

@@ -175,7 +175,7 @@ TEST_CASE("device: whichever call fails, the error is told, nothing is lost, and
                     rig->check_outputs();
                 } else {
                     CHECK(status.code == kvc::Code::device);
-                    CHECK(contains(status.message, "injected"));
+                    CHECK(contains(status.message, "injected failure"));
                 }
             } else {
                 CHECK(contains(device.status().message, "CUDA: "));
@@ -197,7 +197,7 @@ TEST_CASE("device: an asynchronous fault shows at the next synchronize, and ever
     for (int64_t n = 1; n < 12; n++) {
         const Order order{uint64_t(n)};
         const auto device = open();
-        Rig rig(device, {.sequences = 1, .heads = 1, .device_buffers = true});
+        Rig rig(device, {.sequences = 1, .heads = 1});
         rig.plan(10);
         FakeDevice::get().fault_in(n);
         const kvc::Status status = rig.run();
