@@ -19,6 +19,7 @@ struct StoreArgs {
     StorePart k, v;
     Dtype dtype;
     bool saturate;
+    bool bf16;             // what is stored; otherwise fp16
     const StoreJob* jobs;  // one for each blockIdx.y
 };
 
@@ -42,13 +43,14 @@ KVC_DEVICE bool warp_within(const SharedRow& row, int dim, float limit, bool str
     return !simt::any(!lane_within(row, dim, limit, strict));
 }
 
-// Rounds row `token` of x into its 16 bits; false, for all lanes, if it holds a number that fp16 cannot. The range is checked after
+// Rounds row `token` of x into its 16 bits; false, for all lanes, if it holds a number that they cannot. The range is checked after
 // rotation.
-KVC_DEVICE bool store_row(const StorePart& part, const void* x, Dtype dtype, int64_t token, bool saturate, std::byte* rows,
-                          SharedRow* row) {
-    constexpr float largest_float = 0x1.fffffep127f, largest_half = 65504.0f, rounds_to_infinity = 65520.0f;
+KVC_DEVICE bool store_row(const StoreArgs& args, const StorePart& part, const void* x, int64_t token, std::byte* rows, SharedRow* row) {
+    constexpr float largest_float = 0x1.fffffep127f;
+    const float largest = args.bf16 ? 0x1.fep127f : 65504.0f;
+    const float rounds_to_infinity = args.bf16 ? 0x1.ffp127f : 65520.0f;
     for (int i = simt::lane(); i < part.dim; i += 32) {
-        row->x[i] = load_number_of(x, dtype, token * part.stride + i);
+        row->x[i] = load_number_of(x, args.dtype, token * part.stride + i);
     }
     simt::sync_warp();
     if (!warp_within(*row, part.dim, largest_float, false)) {
@@ -59,15 +61,15 @@ KVC_DEVICE bool store_row(const StorePart& part, const void* x, Dtype dtype, int
     }
     // Sums of the rotation may be infinite, but never NaN unless two infinities meet.
     const bool clamp =
-        saturate && !warp_within(*row, part.dim, largest_half, false) && warp_within(*row, part.dim, simt::infinity(), false);
+        args.saturate && !warp_within(*row, part.dim, largest, false) && warp_within(*row, part.dim, simt::infinity(), false);
     if (!clamp && !warp_within(*row, part.dim, rounds_to_infinity, true)) {
         return false;
     }
     auto* const out = reinterpret_cast<uint16_t*>(rows) + token * part.dim;
     for (int i = simt::lane(); i < part.dim; i += 32) {
         const float number = row->x[i];
-        const float stored = !clamp ? number : number > largest_half ? largest_half : number < -largest_half ? -largest_half : number;
-        out[i] = simt::float_to_half(stored);
+        const float stored = !clamp ? number : number > largest ? largest : number < -largest ? -largest : number;
+        out[i] = args.bf16 ? uint16_t(simt::pack_bfloats(stored, 0.0f)) : simt::float_to_half(stored);
     }
     simt::sync_warp();
     return true;
@@ -75,7 +77,7 @@ KVC_DEVICE bool store_row(const StorePart& part, const void* x, Dtype dtype, int
 
 // Says which token it is. Its keys become NaN, so that whoever sees it before the host hears of it sees NaN and not what lay there.
 KVC_DEVICE void refuse_token(const StoreJob& job, int64_t token, int k_dim) {
-    constexpr uint16_t nan = 0x7e00;
+    constexpr uint16_t nan = 0x7fc0;  // of both types
     for (int i = simt::lane(); i < k_dim; i += 32) {
         reinterpret_cast<uint16_t*>(job.keys)[token * k_dim + i] = nan;
     }
@@ -95,8 +97,7 @@ KVC_KERNEL(threads, 1) store_tokens(StoreArgs args) {
         return;
     }
     SharedRow* const row = &shared.row[simt::warp()];
-    const bool stored = store_row(args.k, job.k, args.dtype, token, args.saturate, job.keys, row) &&
-                        store_row(args.v, job.v, args.dtype, token, args.saturate, job.values, row);
+    const bool stored = store_row(args, args.k, job.k, token, job.keys, row) && store_row(args, args.v, job.v, token, job.values, row);
     if (!stored) {
         refuse_token(job, token, args.k.dim);
     }
