@@ -54,7 +54,10 @@ target_link_libraries(kvc_objects PUBLIC kvc_flags)
 add_library(kvc_static STATIC)
 target_link_libraries(kvc_static PUBLIC kvc_objects)
 
-include(cuda)  # may add objects
+include(cuda)  # may add objects, and then sets KVC_HAS_DEVICE
+if(NOT KVC_HAS_DEVICE)
+  target_sources(kvc_objects PRIVATE kernels/none/device.cpp)
+endif()
 
 if(NOT KVC_CAPI_SOURCES)
   return()
