@@ -56,7 +56,10 @@ set(KVC_NO_DEVICE kernels/cuda/no_device.cpp)
 add_library(kvc_static STATIC ${KVC_NO_DEVICE})
 target_link_libraries(kvc_static PUBLIC kvc_objects)
 
-include(cuda)  # may add objects
+include(cuda)  # may add objects, and then sets KVC_HAS_DEVICE
+if(NOT KVC_HAS_DEVICE)
+  target_sources(kvc_objects PRIVATE kernels/none/device.cpp)
+endif()
 
 if(NOT KVC_CAPI_SOURCES)
   return()

@@ -7,35 +7,54 @@
 namespace kvc {
 namespace {
 
-constexpr int token_bits = 20;  // of a job: far more than a record holds
+// The first bad token of the first bad job, whichever thread finds it.
+class FirstBad {
+public:
+    void note(int64_t job, int64_t token) {
+        if (token < 0) return;
+        const int64_t found = job << token_bits | token;
+        for (int64_t seen = first_; found < seen && !first_.compare_exchange_weak(seen, found);) {
+        }
+    }
+    BadToken get() const {
+        if (first_ == LLONG_MAX) return {};
+        return {first_ >> token_bits, first_ & ((int64_t{1} << token_bits) - 1)};
+    }
+
+private:
+    static constexpr int token_bits = 20;  // of a job: far more than a record holds
+    std::atomic<int64_t> first_{LLONG_MAX};
+};
 
 }  // namespace
 
-BadToken HostExecutor::run_stores(std::span<const StoreParams> jobs, bool rehearse) {
-    std::atomic<int64_t> first_bad{LLONG_MAX};  // job << token_bits | token: the same one whichever thread finds it
+BadToken HostExecutor::rehearse(std::span<const StoreParams> jobs) {
+    FirstBad bad;
     auto job = [&](int64_t i, std::byte* scratch) {
-        int64_t bad;
-        if (rehearse) {
-            StoreParams store = jobs[size_t(i)];
-            store.record = scratch;
-            bad = kernels_.store(store);
-        } else {
-            bad = kernels_.store(jobs[size_t(i)]);
-        }
-        if (bad < 0) return;
-        const int64_t found = i << token_bits | bad;
-        for (int64_t seen = first_bad; found < seen && !first_bad.compare_exchange_weak(seen, found);) {
-        }
+        StoreParams store = jobs[size_t(i)];
+        store.record = scratch;
+        bad.note(i, kernels_.store(store));
     };
     pool_.run(int64_t(jobs.size()), scratch_, job);
-    if (first_bad == LLONG_MAX) return {};
-    return {first_bad >> token_bits, first_bad & ((int64_t{1} << token_bits) - 1)};
+    return bad.get();
 }
 
-Status HostExecutor::quantize(std::span<const QuantizeParams> jobs) {
-    auto job = [&](int64_t i, std::byte*) { kernels_.quantize(jobs[size_t(i)]); };
-    pool_.run(int64_t(jobs.size()), scratch_, job);
-    return {};
+// A group is one thread's: codes are made while what they are made of is in its cache.
+Result<BadToken> HostExecutor::append(std::span<const StoreParams> stores, std::span<const QuantizeParams> codes,
+                                      std::span<const AppendGroup> groups) {
+    FirstBad bad;
+    auto job = [&](int64_t i, std::byte*) {
+        const AppendGroup& group = groups[size_t(i)];
+        for (int64_t s = group.first_store; s < group.first_store + group.stores; s++) {
+            const int64_t token = kernels_.store(stores[size_t(s)]);
+            bad.note(s, token);
+            if (token >= 0) return;
+        }
+        for (int64_t c = group.first_code; c < group.first_code + group.codes; c++)
+            kernels_.quantize(codes[size_t(c)]);
+    };
+    pool_.run(int64_t(groups.size()), scratch_, job);
+    return bad.get();
 }
 
 Status HostExecutor::attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) {

@@ -12,19 +12,19 @@ public:
     HostExecutor(const KernelTable& kernels, ThreadPool& pool, std::byte* scratch)
         : kernels_(kernels), pool_(pool), scratch_(scratch) {}
 
+    void start() override {}
     Result<const void*> input(const void* buffer, int64_t) override { return buffer; }
     Result<void*> output(void* buffer, int64_t) override { return buffer; }
     Status deliver() override { return {}; }
 
-    BadToken rehearse(std::span<const StoreParams> jobs) override { return run_stores(jobs, true); }
-    Result<BadToken> store(std::span<const StoreParams> jobs) override { return run_stores(jobs, false); }
-    Status quantize(std::span<const QuantizeParams> jobs) override;
+    BadToken rehearse(std::span<const StoreParams> jobs) override;
+    Result<BadToken> append(std::span<const StoreParams> stores, std::span<const QuantizeParams> codes,
+                            std::span<const AppendGroup> groups) override;
     Status attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) override;
     Status mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) override;
     Status finish(const FinishCall& call, std::span<const FinishTile> tiles) override;
 
 private:
-    BadToken run_stores(std::span<const StoreParams> jobs, bool rehearse);
     void finish_tile(const FinishCall& call, const FinishTile& tile) const;
 
     const KernelTable& kernels_;

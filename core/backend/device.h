@@ -22,9 +22,10 @@ struct DeviceStep {
     std::byte* const* slabs = nullptr;
     int64_t slab_count = 0;
     // The most that one call of the step brings, so that later calls allocate nothing.
-    int64_t store_jobs = 0, quantize_jobs = 0, items = 0, entries = 0, counts = 0, tiles = 0;
+    int64_t store_jobs = 0, quantize_jobs = 0, items = 0, tiles = 0;
+    int64_t entries = 0, counts = 0;  // of all items' tables, each as often as it is named
     int64_t state_floats = 0, lse_floats = 0;
-    int64_t in_bytes = 0, out_bytes = 0;  // of host buffers of one call
+    int64_t in_bytes = 0, out_bytes = 0;  // of host buffers of one call, each padded by 256
 };
 
 // It may be destroyed before what it launched has run; what that needs stays until then.
@@ -35,6 +36,7 @@ public:
     virtual float* lse() = 0;
 };
 
+// Its functions, and those of different executors, may be called by several threads at once.
 class Device {
 public:
     virtual ~Device() = default;
@@ -46,7 +48,7 @@ public:
 
     // ---- memory ----
     virtual std::byte* allocate(int64_t bytes) = 0;  // 256-byte aligned; nullptr: refused
-    virtual void release(std::byte* block) = 0;
+    virtual void release(std::byte* block) = 0;      // waits for what still uses the block
     // Behind all that was launched before, by any step, and before what is launched later. write has taken `from` when it returns; read
     // waits.
     virtual Status write(std::byte* to, const std::byte* from, int64_t bytes) = 0;

@@ -17,6 +17,11 @@ struct BadToken {
     int64_t job = -1, token = 0;
 };
 
+// The jobs of one (sequence, kv head) in an append.
+struct AppendGroup {
+    int64_t first_store, stores, first_code, codes;
+};
+
 // The rows [tokens][q_heads] of one tile whose splits are merged.
 struct FinishTile {
     const float* states;  // of row (0, 0): row (t, h) of split s is at (t * q_heads + h) * (v_dim + 2) + s * split_stride
@@ -41,17 +46,21 @@ class Executor {
 public:
     virtual ~Executor() = default;
 
+    // Begins an append or an attend: what input and output handed out for the one before is not needed any more.
+    virtual void start() = 0;
     // Where kernels find a caller's buffer: itself, or its copy where the step's buffers are the host's and the kernels a device's.
     virtual Result<const void*> input(const void* buffer, int64_t bytes) = 0;
     // Where they write what is to be in the caller's buffer when the call is over (on a device: when its stream has come so far).
     virtual Result<void*> output(void* buffer, int64_t bytes) = 0;
-    // Copies what output() handed out back to buffers of the host.
+    // Copies what output() handed out back to buffers of the host, if that is where they are, and then waits until they have it.
     virtual Status deliver() = 0;
 
     // Tries whether all jobs can be stored and leaves no trace. A device that finds out late answers that there is none.
     virtual BadToken rehearse(std::span<const StoreParams> jobs) = 0;
-    virtual Result<BadToken> store(std::span<const StoreParams> jobs) = 0;
-    virtual Status quantize(std::span<const QuantizeParams> jobs) = 0;
+    // Stores, then makes codes. Groups name all jobs once and in order; codes depend on stores of their own group alone. After a bad
+    // token codes mean nothing.
+    virtual Result<BadToken> append(std::span<const StoreParams> stores, std::span<const QuantizeParams> codes,
+                                    std::span<const AppendGroup> groups) = 0;
 
     // Item i has params[i]. PageEntry and TokenCount tables of items are host memory.
     virtual Status attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) = 0;

@@ -169,7 +169,9 @@ struct KernelTable {
     void (*finish)(const FinishParams& params);
     bool rotates_keys = false;   // attend and mass honour AttendParams::rope
     bool weighs_counts = false;  // attend and mass honour AttendItem::counts
-    // nullptr, or why the table has no kernels for a format; a table without the function takes every format. mass may be nullptr.
+    bool sums_mass = true;       // there are kernels for mass, in the table or on the device
+    // nullptr, or why the table has no kernels for a format; a table without the function takes every format. mass may be nullptr
+    // where sums_mass is false.
     const char* (*unsupported)(const LayerFormat& format) = nullptr;
 };
 

@@ -33,13 +33,11 @@ bool Step::staging_lost(size_t layer) const {
     return std::any_of(needs.begin(), needs.end(), staged) && staging_[staging_of_[layer]].owner != int64_t(layer);
 }
 
-// One job for the new tokens of each (sequence, 16-bit record, kv head), in this order.
-void Step::plan_stores(size_t layer, const void* k, const void* v) {
+// A job for each 16-bit record that a (sequence, kv head) has new tokens for, and one for each page that they push out of the window.
+void Step::plan_append(size_t layer, const void* k, const void* v) {
     const Layer& shape = cache_.layers_[layer];
-    const int64_t heads = shape.kv_heads;
-    const ArenaView arena = cache_.arena_->view();
-    const BufferLayout k_layout = dense(options_.k, heads, shape.format.k_dim);
-    const BufferLayout v_layout = dense(options_.v, heads, shape.format.v_dim);
+    const BufferLayout k_layout = dense(options_.k, shape.kv_heads, shape.format.k_dim);
+    const BufferLayout v_layout = dense(options_.v, shape.kv_heads, shape.format.v_dim);
     const int64_t unit = bytes_of(k_layout.dtype);
     StoreParams store = {};
     store.format = &shape.format;
@@ -48,55 +46,62 @@ void Step::plan_stores(size_t layer, const void* k, const void* v) {
     store.v_stride = v_layout.token_stride;
     store.saturate = cache_.saturate_;
     append_.stores.clear();
-    store.tag = first_tag_ - 1;
-    for (const StepSequence& part : sequences_) {
-        store.tag++;
-        const Sequence& sequence = *part.sequence;
-        const LayerPages& pages = sequence.layers[layer];
-        const int64_t end = sequence.length + part.count;
-        for (int64_t index = sequence.length; index < end; index += store.tokens) {
-            store.sinks = index < shape.rule.sinks;
-            const int64_t page = store.sinks ? 0 : shape.rule.page_of(index);
-            store.first_slot = store.sinks ? index : index - shape.rule.page_start(page);
-            store.tokens = std::min(end - index, store.sinks ? shape.rule.sinks - index : page_tokens - store.first_slot);
-            store.first_token = index - sequence.length;
-            const int64_t row = part.first_row + store.first_token;
-            store.k = static_cast<const std::byte*>(k) + row * k_layout.token_stride * unit;
-            store.v = static_cast<const std::byte*>(v) + row * v_layout.token_stride * unit;
-            for (const HeadPages& tables : pages.heads) {
-                store.record = store.sinks
-                                   ? arena.at(tables.sinks, shape.format.sink_bytes)
-                                   : arena.at(tables.window[size_t(page - pages.state.first_window)].record, shape.format.window_bytes);
-                append_.stores.push_back(store);
-                store.k = static_cast<const std::byte*>(store.k) + k_layout.head_stride * unit;
-                store.v = static_cast<const std::byte*>(store.v) + v_layout.head_stride * unit;
-            }
+    append_.codes.clear();
+    append_.groups.clear();
+    for (size_t b = 0; b < sequences_.size(); b++) {
+        const StepSequence& part = sequences_[b];
+        if (part.count == 0) continue;
+        store.tag = first_tag_ + int64_t(b);
+        LayerPages& pages = part.sequence->layers[layer];
+        for (size_t h = 0; h < pages.heads.size(); h++) {
+            AppendGroup group = {int64_t(append_.stores.size()), 0, int64_t(append_.codes.size()), 0};
+            store.k =
+                static_cast<const std::byte*>(k) + (part.first_row * k_layout.token_stride + int64_t(h) * k_layout.head_stride) * unit;
+            store.v =
+                static_cast<const std::byte*>(v) + (part.first_row * v_layout.token_stride + int64_t(h) * v_layout.head_stride) * unit;
+            plan_stores(shape, part, pages, pages.heads[h], store);
+            plan_codes(shape, part, pages, pages.heads[h]);
+            group.stores = int64_t(append_.stores.size()) - group.first_store;
+            group.codes = int64_t(append_.codes.size()) - group.first_code;
+            append_.groups.push_back(group);
         }
     }
 }
 
-// Codes of the pages that the step's last tokens leave behind the window.
-void Step::plan_codes(size_t layer) {
-    const Layer& shape = cache_.layers_[layer];
+// k and v of `store` are those of the head's first new token.
+void Step::plan_stores(const Layer& shape, const StepSequence& part, const LayerPages& pages, const HeadPages& tables,
+                       StoreParams store) {
     const ArenaView arena = cache_.arena_->view();
-    append_.codes.clear();
-    for (const StepSequence& part : sequences_) {
-        LayerPages& pages = part.sequence->layers[layer];
-        const int64_t coded_end = settle(shape.rule, pages.state, part.sequence->length + part.count).coded_end;
-        for (HeadPages& tables : pages.heads) {
-            for (int64_t page = pages.state.coded_end; page < coded_end; page++) {
-                const PageEntry& window = tables.window[size_t(page - pages.state.first_window)];
-                const size_t e = size_t(page - pages.state.first_coded);
-                if (shape.rule.lossless) {
-                    tables.coded.resize(e);  // an append that is tried again finds its pages here; begin reserved the capacity
-                    tables.coded.push_back(window);
-                    continue;
-                }
-                tables.coded[e].live = window.live;
-                append_.codes.push_back({&shape.format, arena.at(window.record, shape.format.window_bytes),
-                                         arena.at(tables.coded[e].record, shape.format.code_bytes)});
-            }
+    const int64_t unit = bytes_of(store.dtype), length = part.sequence->length, end = length + part.count;
+    for (int64_t index = length; index < end; index += store.tokens) {
+        store.sinks = index < shape.rule.sinks;
+        const int64_t page = store.sinks ? 0 : shape.rule.page_of(index);
+        store.first_slot = store.sinks ? index : index - shape.rule.page_start(page);
+        store.tokens = std::min(end - index, store.sinks ? shape.rule.sinks - index : page_tokens - store.first_slot);
+        store.first_token = index - length;
+        store.record = store.sinks ? arena.at(tables.sinks, shape.format.sink_bytes)
+                                   : arena.at(tables.window[size_t(page - pages.state.first_window)].record, shape.format.window_bytes);
+        append_.stores.push_back(store);
+        store.k = static_cast<const std::byte*>(store.k) + store.tokens * store.k_stride * unit;
+        store.v = static_cast<const std::byte*>(store.v) + store.tokens * store.v_stride * unit;
+    }
+}
+
+// Pages that the step's last token leaves behind the window.
+void Step::plan_codes(const Layer& shape, const StepSequence& part, const LayerPages& pages, HeadPages& tables) {
+    const ArenaView arena = cache_.arena_->view();
+    const int64_t coded_end = settle(shape.rule, pages.state, part.sequence->length + part.count).coded_end;
+    for (int64_t page = pages.state.coded_end; page < coded_end; page++) {
+        const PageEntry& window = tables.window[size_t(page - pages.state.first_window)];
+        const size_t e = size_t(page - pages.state.first_coded);
+        if (shape.rule.lossless) {
+            tables.coded.resize(e);  // an append that is tried again finds its pages here; begin reserved the capacity
+            tables.coded.push_back(window);
+            continue;
         }
+        tables.coded[e].live = window.live;
+        append_.codes.push_back({&shape.format, arena.at(window.record, shape.format.window_bytes),
+                                 arena.at(tables.coded[e].record, shape.format.code_bytes)});
     }
 }
 
@@ -104,7 +109,9 @@ Status Step::refuse_token(size_t layer, const BadToken& bad, const void* k, cons
     const Layer& shape = cache_.layers_[layer];
     const LayerFormat& format = shape.format;
     const StoreParams& store = append_.stores[size_t(bad.job)];
-    const int64_t heads = shape.kv_heads, head = bad.job % heads;
+    const auto holds = [&](const AppendGroup& group) { return bad.job < group.first_store + group.stores; };
+    const auto group = std::find_if(append_.groups.begin(), append_.groups.end(), holds);
+    const int64_t heads = shape.kv_heads, head = (group - append_.groups.begin()) % heads;
     const int64_t token = sequences_[size_t(store.tag - first_tag_)].first_row + bad.token + store.first_token;
     const BufferLayout k_layout = dense(options_.k, heads, format.k_dim), v_layout = dense(options_.v, heads, format.v_dim);
     return fail(Code::nonfinite, "append: layer ", int64_t(layer), ", token ", token, " of the step, kv head ", head, ": keys reach ",
@@ -116,6 +123,7 @@ Status Step::refuse_token(size_t layer, const BadToken& bad, const void* k, cons
 Status Step::append(int64_t layer, const void* k, int64_t k_bytes, const void* v, int64_t v_bytes) {
     std::lock_guard call(mutex_);
     KVC_TRY(check_open("append"));
+    KVC_TRY(cache_.arena_->fault());
     if (layer < 0 || layer >= int64_t(layers_.size())) {
         return fail(Code::argument, "append: layer ", layer, " is out of range (layers = ", int64_t(layers_.size()), ")");
     }
@@ -125,24 +133,31 @@ Status Step::append(int64_t layer, const void* k, int64_t k_bytes, const void* v
     const int64_t k_dim = shape.format.k_dim, v_dim = shape.format.v_dim;
     KVC_TRY(check_buffer("append: k", k, k_bytes, tokens_, shape.kv_heads, k_dim, dense(options_.k, shape.kv_heads, k_dim)));
     KVC_TRY(check_buffer("append: v", v, v_bytes, tokens_, shape.kv_heads, v_dim, dense(options_.v, shape.kv_heads, v_dim)));
-    const Result<const void*> keys = executor_->input(k, k_bytes), values = executor_->input(v, v_bytes);
+    KVC_TRY(noted(run_append(size_t(layer), k, v)));
+    state.appended = true;
+    return {};
+}
+
+Status Step::run_append(size_t layer, const void* k, const void* v) {
+    const Layer& shape = cache_.layers_[layer];
+    const int64_t heads = shape.kv_heads, k_dim = shape.format.k_dim, v_dim = shape.format.v_dim;
+    executor_->start();
+    const Result<const void*> keys = bring(k, heads, k_dim, dense(options_.k, heads, k_dim));
+    const Result<const void*> values = bring(v, heads, v_dim, dense(options_.v, heads, v_dim));
     if (!keys.ok()) return keys.status();
     if (!values.ok()) return values.status();
     // Taking the staging over destroys what another layer left there: that must not happen in a call that fails.
-    const Staging& staging = staging_[staging_of_[size_t(layer)]];
-    if (!staging.records.empty() && staging.owner != -1 && staging.owner != layer) {
-        plan_stores(size_t(layer), *keys, *values);
-        if (const BadToken bad = executor_->rehearse(append_.stores); bad.job >= 0) return refuse_token(size_t(layer), bad, k, v);
+    const Staging& staging = staging_[staging_of_[layer]];
+    if (!staging.records.empty() && staging.owner != -1 && staging.owner != int64_t(layer)) {
+        plan_append(layer, *keys, *values);
+        if (const BadToken bad = executor_->rehearse(append_.stores); bad.job >= 0) return refuse_token(layer, bad, k, v);
     }
-    place_staging(size_t(layer));
-    plan_stores(size_t(layer), *keys, *values);
-    const Result<BadToken> bad = executor_->store(append_.stores);
+    place_staging(layer);
+    plan_append(layer, *keys, *values);
+    const Result<BadToken> bad = executor_->append(append_.stores, append_.codes, append_.groups);
     if (!bad.ok()) return bad.status();
-    if (bad->job >= 0) return refuse_token(size_t(layer), *bad, k, v);
-    plan_codes(size_t(layer));
-    KVC_TRY(executor_->quantize(append_.codes));
+    if (bad->job >= 0) return refuse_token(layer, *bad, k, v);
     cache_.counters_.pages_quantized += int64_t(append_.codes.size());
-    state.appended = true;
     return {};
 }
 

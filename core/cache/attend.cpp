@@ -156,6 +156,7 @@ int64_t sliding_window_of(const Layer& shape, const AttendRequest& request) {
 Status Step::attend(int64_t layer, const AttendRequest& request) {
     std::lock_guard lock(mutex_);
     KVC_TRY(check_open("attend"));
+    KVC_TRY(cache_.arena_->fault());
     if (layer < 0 || layer >= int64_t(layers_.size())) {
         return fail(Code::argument, "attend: layer ", layer, " is out of range (layers = ", int64_t(layers_.size()), ")");
     }
@@ -166,7 +167,7 @@ Status Step::attend(int64_t layer, const AttendRequest& request) {
         return fail(Code::order, "attend: layer ", layer, "'s tokens left the staging when layer ",
                     staging_[staging_of_[size_t(layer)]].owner, " was appended");
     }
-    return run_attend(size_t(layer), request);
+    return noted(run_attend(size_t(layer), request));
 }
 
 // Parameters of each rung's items, and of those whose queries are turned_q.
@@ -197,13 +198,18 @@ void Step::set_params(AttendCall& call, const BufferLayout& q, const Rope& rope,
 Status Step::run_attend(size_t layer, const AttendRequest& request) {
     const Layer& shape = cache_.layers_[layer];
     const BufferLayout q = dense(options_.q, shape.q_heads, shape.format.k_dim);
-    const BufferLayout out_layout = dense(options_.out, shape.q_heads, shape.format.v_dim);
+    BufferLayout out_layout = dense(options_.out, shape.q_heads, shape.format.v_dim);
     const std::vector<float>& logits = cache_.sink_logits_[layer];
-    const Result<const void*> queries = executor_->input(request.q, request.q_bytes);
+    executor_->start();
+    const Result<const void*> queries = bring(request.q, shape.q_heads, shape.format.k_dim, q);
     if (!queries.ok()) return queries.status();
-    const Result<void*> out = executor_->output(request.out, request.out_bytes);
+    const bool gathers = gathers_out(layer);
+    if (gathers) out_layout = dense({options_.out.dtype}, shape.q_heads, shape.format.v_dim);
+    const Result<void*> out = executor_->output(gathers ? out_rows_.data() : request.out,
+                                                reach_of_buffer(tokens_, shape.q_heads, shape.format.v_dim, out_layout).value());
     if (!out.ok()) return out.status();
-    const Result<void*> out_lse = request.out_lse ? executor_->output(request.out_lse, request.lse_bytes) : Result<void*>(nullptr);
+    const int64_t lse_bytes = tokens_ * shape.q_heads * int64_t(sizeof(float));
+    const Result<void*> out_lse = request.out_lse ? executor_->output(request.out_lse, lse_bytes) : Result<void*>(nullptr);
     if (!out_lse.ok()) return out_lse.status();
     AttendCall call = {layer, shape, request, {}, {}, {}, {}};
     const int64_t sliding = sliding_window_of(shape, request);
@@ -241,7 +247,27 @@ Status Step::run_attend(size_t layer, const AttendRequest& request) {
     if (turn_sinks) KVC_TRY(turn_sink_queries(call, rope));
     KVC_TRY(run_rounds(call));
     if (cache_.policy_ && cache_.policy_.policy->traits.queries) observe_queries(layer, request.q, q);
-    return executor_->deliver();
+    return deliver(call, gathers);
+}
+
+// Results of a device to the caller's memory.
+Status Step::deliver(const AttendCall& call, bool gathered) {
+    KVC_TRY(executor_->deliver());
+    if (!cache_.device_ || options_.device_buffers) return {};
+    cache_.counters_.synchronizations++;
+    const Layer& shape = call.shape;
+    const int64_t v_dim = shape.format.v_dim, unit = bytes_of(options_.out.dtype);
+    cache_.counters_.bytes_staged += tokens_ * shape.q_heads * (v_dim * unit + (call.request.out_lse ? int64_t(sizeof(float)) : 0));
+    if (!gathered) return {};
+    const BufferLayout to = dense(options_.out, shape.q_heads, v_dim);
+    const std::byte* row = out_rows_.data();
+    for (int64_t t = 0; t < tokens_; t++) {
+        for (int64_t h = 0; h < shape.q_heads; h++, row += v_dim * unit) {
+            std::byte* const at = static_cast<std::byte*>(call.request.out) + (t * to.token_stride + h * to.head_stride) * unit;
+            std::copy_n(row, v_dim * unit, at);
+        }
+    }
+    return {};
 }
 
 // As many tiles at a time as the states hold.

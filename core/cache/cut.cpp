@@ -258,6 +258,7 @@ std::unique_ptr<Sequence> Cache::cut(const Sequence& source, int64_t length, boo
 Result<int64_t> Cache::fork(int64_t id, int64_t position, bool allow_inexact) {
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
+    KVC_TRY(settle());
     Result<Sequence*> source = require_idle(id);
     if (!source.ok()) return source.status();
     KVC_TRY(check_position(position));
@@ -282,10 +283,12 @@ Result<int64_t> Cache::fork(int64_t id, int64_t position, bool allow_inexact) {
 Status Cache::truncate(int64_t id, int64_t position, bool allow_inexact) {
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
-    Result<Sequence*> sequence = require_idle(id);
+    KVC_TRY(settle());
+    Result<Sequence*> sequence = require_present(id);
     if (!sequence.ok()) return sequence.status();
     KVC_TRY(check_position(position));
     const int64_t length = position - (*sequence)->first_position;
+    if (length > (*sequence)->bad_from) return bad_token(id, **sequence);
     KVC_TRY(check_cut(**sequence, length, allow_inexact));
     if (length == (*sequence)->length) return {};
     std::unique_ptr<Sequence> rest = cut_making_room(**sequence, length, true, nullptr);

@@ -346,6 +346,7 @@ Result<EvictReport> Cache::run_eviction(Sequence& sequence, const EvictRequest& 
 Result<EvictReport> Cache::evict(int64_t id, const EvictRequest& request) {
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
+    KVC_TRY(settle());
     Result<Sequence*> sequence = require_idle(id);
     if (!sequence.ok()) return sequence.status();
     EvictRequest asked = request;
@@ -360,6 +361,7 @@ Result<EvictReport> Cache::evict(int64_t id, const EvictRequest& request) {
 Result<EvictReport> Cache::merge(int64_t id, const EvictRequest& request) {
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
+    KVC_TRY(settle());
     Result<Sequence*> sequence = require_idle(id);
     if (!sequence.ok()) return sequence.status();
     return run_eviction(**sequence, request);

@@ -80,7 +80,7 @@ void Cache::read_rows(size_t layer, Part part, std::span<const LiveToken> tokens
 
 Status Cache::read(int64_t id, int64_t layer, int64_t head, Part part, int64_t first, std::span<float> out) const {
     KVC_TRY(check_layer_head(layer, head));
-    Result<Shared> lock = shared();
+    Result<Shared> lock = shared_and_settled();
     if (!lock.ok()) return lock.status();
     // An open step writes beside the committed tokens of a page, which kernels read whole.
     Result<Sequence*> sequence = require_idle(id);
@@ -93,7 +93,7 @@ Status Cache::read(int64_t id, int64_t layer, int64_t head, Part part, int64_t f
         return fail(Code::range, "read: ", n, " tokens from ", first, " on, of ", int64_t(tokens.size()), " live ones");
     }
     read_rows(size_t(layer), part, std::span(tokens).subspan(size_t(first), size_t(n)), out.data());
-    return {};
+    return arena_->fault();
 }
 
 Result<int64_t> Cache::read_codes(int64_t id, int64_t layer, int64_t head, Part part, std::span<uint8_t> out) const {
@@ -101,7 +101,7 @@ Result<int64_t> Cache::read_codes(int64_t id, int64_t layer, int64_t head, Part 
     const LayerFormat& format = layers_[size_t(layer)].format;
     const Codec& codec = part == Part::keys ? format.codec.k : format.codec.v;
     if (is_16_bit(codec.type)) return fail(Code::unsupported, "read_codes: this part is kept in 16 bits and has no codes");
-    Result<Shared> lock = shared();
+    Result<Shared> lock = shared_and_settled();
     if (!lock.ok()) return lock.status();
     Result<Sequence*> sequence = require_idle(id);
     if (!sequence.ok()) return sequence.status();
@@ -125,12 +125,13 @@ Result<int64_t> Cache::read_codes(int64_t id, int64_t layer, int64_t head, Part 
                          v.get());
         std::copy_n((part == Part::keys ? k : v)->codes, page_codes, &out[i * size_t(page_codes)]);
     }
+    KVC_TRY(arena_->fault());
     return int64_t(records.size()) * page_tokens;
 }
 
 Result<std::vector<int64_t>> Cache::read_mass(int64_t id, int64_t layer, int64_t head) const {
     KVC_TRY(check_layer_head(layer, head));
-    Result<Shared> lock = shared();
+    Result<Shared> lock = shared_and_settled();
     if (!lock.ok()) return lock.status();
     Result<Sequence*> sequence = require(id);
     if (!sequence.ok()) return sequence.status();

@@ -93,6 +93,7 @@ Step::~Step() {
 }
 
 Status Step::reserve() {
+    KVC_TRY(check_device());
     layers_.resize(cache_.layers_.size());
     for (size_t i = 0; i < layers_.size(); i++) {
         for (const StepSequence& part : sequences_) {
@@ -254,7 +255,8 @@ void Step::reserve_mass() {
 // Heap of the step beyond its scratch.
 int64_t Step::table_bytes() const {
     int64_t bytes = int64_t(sizeof(Step)) + capacity_bytes(sequences_) + capacity_bytes(layers_) + capacity_bytes(staging_) +
-                    capacity_bytes(staging_of_) + capacity_bytes(append_.stores) + capacity_bytes(append_.codes);
+                    capacity_bytes(staging_of_) + capacity_bytes(append_.stores) + capacity_bytes(append_.codes) +
+                    capacity_bytes(append_.groups) + capacity_bytes(out_rows_);
     for (const LayerStep& layer : layers_) {
         bytes += capacity_bytes(layer.needs) + capacity_bytes(layer.mass) + capacity_bytes(layer.queries);
         for (const HeadMass& mass : layer.mass)
@@ -298,7 +300,7 @@ void Step::cut_reservations() {
 // Under the cache's lock: gives back what belongs to the step alone and lets the sequences go.
 void Step::close() {
     release_staging();
-    executor_.reset();  // before another step can take what its kernels use
+    device_executor_.reset();  // before another step can take what its kernels use
     for (StepSequence& part : sequences_)
         part.sequence->in_step = false;
     cache_.step_scratch_bytes_ -= scratch_bytes_;
@@ -314,7 +316,7 @@ Status Step::check_open(const char* what) const {
 Status Step::abort() {
     std::lock_guard call(mutex_);
     KVC_TRY(check_open("step_abort"));
-    Result<Cache::Exclusive> lock = cache_.exclusive();
+    Result<Cache::Exclusive> lock = cache_.exclusive_for_release();
     if (!lock.ok()) return lock.status();
     cut_reservations();
     close();

@@ -3,9 +3,11 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "core/attend/host_executor.h"
 #include "core/attend/plan.h"
 #include "core/backend/kernel_table.h"
 #include "core/base/status.h"
@@ -15,6 +17,7 @@
 namespace kvc {
 
 class Cache;
+struct DeviceStep;
 struct Layer;
 
 struct StepOptions {
@@ -22,6 +25,8 @@ struct StepOptions {
     bool partial_commit = false;
     bool strict = false;
     bool accumulate = false;
+    bool device_buffers = false;  // k, v, q, out and lse lie in the memory of the cache's device
+    void* stream = nullptr;       // of the device's, for what the step launches; nullptr: the device's own
 };
 
 struct AttendRequest {
@@ -42,6 +47,7 @@ struct AttendRequest {
 struct AppendScratch {
     std::vector<StoreParams> stores;
     std::vector<QuantizeParams> codes;
+    std::vector<AppendGroup> groups;
 };
 
 class Step {
@@ -90,11 +96,18 @@ private:
     Status reserve_scratch();
     // The most that one call needs.
     struct ScratchNeeds {
-        int64_t tiles = 0, items = 0, states = 0, tile_states = 0, lse = 0, turned = 0, rung_entries = 0, stores = 0, codes = 0;
+        int64_t tiles = 0, items = 0, states = 0, tile_states = 0, lse = 0, turned = 0, rung_entries = 0, stores = 0, codes = 0,
+                groups = 0;
+        int64_t entries = 0, counts = 0;  // of all items' tables, each as often as it is named
         void cover(const ScratchNeeds& other);
     };
     ScratchNeeds layer_needs(size_t layer) const;
     Status open_executor(const ScratchNeeds& needs);
+    Status open_device(const ScratchNeeds& needs);
+    Status check_device() const;
+    Status size_buffers(DeviceStep* step);
+    Result<const void*> bring(const void* buffer, int64_t heads, int64_t dim, const BufferLayout& layout);
+    Status noted(Status status) const;
     int64_t table_bytes() const;
     Status check_policy(const StepSequence& part) const;
     void reserve_mass();
@@ -103,9 +116,11 @@ private:
     void release_staging();
 
     // append
+    Status run_append(size_t layer, const void* k, const void* v);
     void place_staging(size_t layer);
-    void plan_stores(size_t layer, const void* k, const void* v);
-    void plan_codes(size_t layer);
+    void plan_append(size_t layer, const void* k, const void* v);
+    void plan_stores(const Layer& shape, const StepSequence& part, const LayerPages& pages, const HeadPages& tables, StoreParams store);
+    void plan_codes(const Layer& shape, const StepSequence& part, const LayerPages& pages, HeadPages& tables);
     Status refuse_token(size_t layer, const BadToken& bad, const void* k, const void* v) const;
     bool staging_lost(size_t layer) const;
 
@@ -120,6 +135,8 @@ private:
     Status finish_rows(const AttendCall& call, std::span<const QueryTile> tiles);
     Status add_mass(const AttendCall& call, std::span<const QueryTile> tiles);
     void plan_mass(const AttendCall& call, const QueryTile& tile, size_t head, int64_t counters);
+    bool gathers_out(size_t layer) const;
+    Status deliver(const AttendCall& call, bool gathered);
     void observe_queries(size_t layer, const void* q, const BufferLayout& layout);
 
     // commit
@@ -128,6 +145,7 @@ private:
                       int64_t length, HeadPages& head);
     void publish_mass(size_t layer, size_t b, int64_t length);
     void publish_queries(size_t layer, size_t b);
+    void publish_unsettled(size_t b, int64_t count);
     void close();
 
     Cache& cache_;
@@ -146,7 +164,10 @@ private:
     std::byte* scratch_ = nullptr;
     AppendScratch append_;
     AttendScratch attend_;
-    std::unique_ptr<Executor> executor_;
+    std::vector<std::byte> out_rows_;  // dense rows of out on their way from a device to strides in host memory
+    std::optional<HostExecutor> host_executor_;
+    std::unique_ptr<Executor> device_executor_;
+    Executor* executor_ = nullptr;
     float* states_ = nullptr;  // state_floats_ of them, where its kernels run
     int64_t state_floats_ = 0;
     float* lse_ = nullptr;  // likewise; [tokens][q_heads], if the step accumulates

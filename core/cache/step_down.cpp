@@ -272,6 +272,7 @@ int64_t Cache::record_bytes(const Sequence& sequence) const {
 Result<StepDownReport> Cache::step_down(int64_t id, const StepDownRequest& request) {
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
+    KVC_TRY(settle());
     Result<Sequence*> sequence = require_idle(id);
     if (!sequence.ok()) return sequence.status();
     return run_step_down(**sequence, [&](StepDown& work) { return work.plan(request); });
@@ -279,6 +280,7 @@ Result<StepDownReport> Cache::step_down(int64_t id, const StepDownRequest& reque
 
 Status Cache::settle_ages(Sequence& sequence) {
     if (!has_ages_ || sequence.length == 0 || sequence.length % age_period != 0) return {};
+    KVC_TRY(settle());
     const auto by_age = [&](StepDown& work) -> Status {
         work.plan_ages(sequence.length);
         return {};

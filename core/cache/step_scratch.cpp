@@ -34,10 +34,14 @@ Step::ScratchNeeds Step::layer_needs(size_t i) const {
         tile.splits = split_count(first_page, layer.rule.pages(end), prompt_only, {apart, layer.rungs()});
         const int64_t floats = tile.state_floats(layer.q_heads, layer.format.v_dim);
         const int64_t tiles = tiles_bound(part);
+        needs.groups += layer.kv_heads;
         needs.tile_states = std::max(needs.tile_states, floats);
         needs.states += ceil_div(part.count, tile.count) * floats;
         needs.tiles += tiles;
         needs.items += tiles * layer.kv_heads * tile.splits;
+        needs.entries += tiles * layer.kv_heads * layer.rungs() * layer.rule.pages(end);
+        for (const HeadPages& head : heads)
+            needs.counts += tiles * tile.splits * int64_t(head.counts.size());
         // A run of a new token's record, one of each page that the others fill, and one of sinks.
         needs.stores += layer.kv_heads * (ceil_div(part.count, page_tokens) + 2);
     }
@@ -47,9 +51,9 @@ Step::ScratchNeeds Step::layer_needs(size_t i) const {
 }
 
 void Step::ScratchNeeds::cover(const ScratchNeeds& other) {
-    for (const auto need :
-         {&ScratchNeeds::tiles, &ScratchNeeds::items, &ScratchNeeds::states, &ScratchNeeds::tile_states, &ScratchNeeds::lse,
-          &ScratchNeeds::turned, &ScratchNeeds::rung_entries, &ScratchNeeds::stores, &ScratchNeeds::codes})
+    for (const auto need : {&ScratchNeeds::tiles, &ScratchNeeds::items, &ScratchNeeds::states, &ScratchNeeds::tile_states,
+                            &ScratchNeeds::lse, &ScratchNeeds::turned, &ScratchNeeds::rung_entries, &ScratchNeeds::stores,
+                            &ScratchNeeds::codes, &ScratchNeeds::groups, &ScratchNeeds::entries, &ScratchNeeds::counts})
         this->*need = std::max(this->*need, other.*need);
 }
 
@@ -59,6 +63,7 @@ Status Step::reserve_scratch() {
         needs.cover(layer_needs(i));
     append_.stores.reserve(size_t(needs.stores));
     append_.codes.reserve(size_t(needs.codes));
+    append_.groups.reserve(size_t(needs.groups));
     attend_.tiles.reserve(size_t(needs.tiles));
     attend_.finish.reserve(size_t(needs.tiles));
     attend_.items.reserve(size_t(needs.items));
@@ -80,6 +85,7 @@ Status Step::reserve_scratch() {
 }
 
 Status Step::open_executor(const ScratchNeeds& needs) {
+    if (cache_.device_) return open_device(needs);
     attend_.states.resize(size_t(state_floats_));
     if (options_.accumulate) attend_.lse.resize(size_t(needs.lse));
     states_ = attend_.states.data();
@@ -87,7 +93,7 @@ Status Step::open_executor(const ScratchNeeds& needs) {
     scratch_block_.reset(new std::byte[size_t(cache_.thread_scratch_bytes_) + 64]);
     const uintptr_t address = reinterpret_cast<uintptr_t>(scratch_block_.get());
     scratch_ = scratch_block_.get() + (64 - address % 64) % 64;
-    executor_ = std::make_unique<HostExecutor>(*cache_.kernels_, *cache_.pool_, scratch_);
+    executor_ = &host_executor_.emplace(*cache_.kernels_, *cache_.pool_, scratch_);
     return {};
 }
 
