@@ -34,6 +34,12 @@ KVC_DEVICE void sync_warp() { __syncwarp(); }
 KVC_DEVICE bool any(bool p) { return __any_sync(0xffffffffu, p); }
 KVC_DEVICE float shuffle_xor(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 KVC_DEVICE float shuffle(float x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+template <class T>
+KVC_DEVICE T* shuffle(T* p, int lane) {
+    return reinterpret_cast<T*>(__shfl_sync(0xffffffffu, reinterpret_cast<unsigned long long>(p), lane));
+}
+// Bit i: what lane i brings.
+KVC_DEVICE uint32_t ballot(bool p) { return __ballot_sync(0xffffffffu, p); }
 // Keeps the least of what all threads bring; the value before it is not needed.
 KVC_DEVICE void atomic_min(unsigned long long* at, unsigned long long x) { atomicMin(at, x); }
 
@@ -81,7 +87,106 @@ KVC_DEVICE uint32_t load_32(const void* p) {
     return v;
 }
 
+// ---- shared memory whose size the launch says, and bulk copies into it (sm_90 and later) ----
+
+KVC_DEVICE std::byte* dynamic_shared() {
+    extern __shared__ __align__(128) unsigned char kvc_dynamic_shared[];
+    return reinterpret_cast<std::byte*>(kvc_dynamic_shared);
+}
+
+// Whether the machine code at hand has bulk copies; where it does not, nothing of what follows is called.
+KVC_DEVICE constexpr bool has_bulk_copies() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    return true;
+#else
+    return false;
+#endif
+}
+
+// Counts the bytes that are still to come (an mbarrier with one arrival a phase).
+struct CopyBarrier {
+    unsigned long long state;
+};
+KVC_DEVICE uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
+
+// By one lane, before the block or warp synchronizes.
+KVC_DEVICE void init(CopyBarrier* barrier) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barrier)) : "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+// By one lane: the next phase ends when so many bytes have come.
+KVC_DEVICE void expect(CopyBarrier* barrier, int bytes) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
+#endif
+}
+// By one lane: 16-byte aligned, a multiple of 16 bytes.
+KVC_DEVICE void bulk_copy(std::byte* shared, const std::byte* global, int bytes, CopyBarrier* barrier) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(shared)),
+                 "l"(global), "r"(bytes), "r"(shared_address(barrier))
+                 : "memory");
+#endif
+}
+// By all lanes: until the phase of that parity has ended.
+KVC_DEVICE void wait(CopyBarrier* barrier, uint32_t parity) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "again:\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+        "@!done bra again;\n"
+        "}\n" ::"r"(shared_address(barrier)),
+        "r"(parity)
+        : "memory");
+#endif
+}
+
+// ---- bytes that a page is read from: in global memory, or in shared memory after their copy has come ----
+
+struct GlobalBytes {
+    const std::byte* at;
+
+    KVC_DEVICE GlobalBytes plus(int offset) const { return {pin(at + offset)}; }
+    KVC_DEVICE Words4 load_128(int offset) const { return simt::load_128(at + offset); }
+    KVC_DEVICE Words2 load_64(int offset) const { return simt::load_64(at + offset); }
+    KVC_DEVICE uint32_t load_32(int offset) const { return simt::load_32(at + offset); }
+};
+
+// Volatile, so that no load is taken for the same load of another page.
+struct SharedBytes {
+    uint32_t at;
+
+    static KVC_DEVICE SharedBytes of(const std::byte* p) { return {shared_address(p)}; }
+    KVC_DEVICE SharedBytes plus(int offset) const {
+        uint32_t p = at + offset;
+        asm volatile("" : "+r"(p));
+        return {p};
+    }
+    KVC_DEVICE Words4 load_128(int offset) const {
+        Words4 v;
+        asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3]) : "r"(at + offset));
+        return v;
+    }
+    KVC_DEVICE Words2 load_64(int offset) const {
+        Words2 v;
+        asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(v.w[0]), "=r"(v.w[1]) : "r"(at + offset));
+        return v;
+    }
+    KVC_DEVICE uint32_t load_32(int offset) const {
+        uint32_t v;
+        asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at + offset));
+        return v;
+    }
+};
+
 // ---- bits and numbers ----
+
+// Of a word that is not 0.
+KVC_DEVICE int lowest_bit(uint32_t x) { return __ffs(int(x)) - 1; }
 
 // Byte i of the result is byte (selector >> 4 i) & 7 of the eight bytes low, high.
 KVC_DEVICE uint32_t permute_bytes(uint32_t low, uint32_t high, uint32_t selector) { return __byte_perm(low, high, selector); }
@@ -119,9 +224,29 @@ KVC_DEVICE float infinity() { return __uint_as_float(0x7f800000u); }
 
 using Stream = cudaStream_t;
 
+struct Grid {
+    int blocks_x, blocks_y, threads;
+    int shared_bytes = 0;  // dynamic ones, a block
+};
+
+template <class Kernel, class... Args>
+void launch(Kernel kernel, const Grid& grid, Stream stream, const Args&... args) {
+    if (grid.shared_bytes > 48 * 1024) {
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, grid.shared_bytes);
+    }
+    kernel<<<dim3(unsigned(grid.blocks_x), unsigned(grid.blocks_y)), unsigned(grid.threads), size_t(grid.shared_bytes), stream>>>(args...);
+}
+
 template <class Kernel, class... Args>
 void launch(Kernel kernel, int blocks_x, int blocks_y, int threads, Stream stream, const Args&... args) {
-    kernel<<<dim3(unsigned(blocks_x), unsigned(blocks_y)), unsigned(threads), 0, stream>>>(args...);
+    launch(kernel, Grid{blocks_x, blocks_y, threads}, stream, args...);
+}
+
+// Whether the code of this kernel that the device would run has bulk copies.
+template <class Kernel>
+bool compiled_with_bulk_copies(Kernel kernel, Stream) {
+    cudaFuncAttributes attributes;
+    return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
 }
 
 }  // namespace kvc::simt

@@ -73,6 +73,25 @@ void exchange(WarpWords& words) {
     }
 }
 
+void exchange_addresses(WarpWords& words) {
+    const WarpWords in = words;
+    for (size_t lane = 0; lane < warp_lanes; lane++) {
+        const LaneWords& from = in[in[lane].w[2] % warp_lanes];
+        words[lane].w[0] = from.w[0];
+        words[lane].w[1] = from.w[1];
+    }
+}
+
+void combine_ballot(WarpWords& words) {
+    uint32_t bits = 0;
+    for (size_t lane = 0; lane < warp_lanes; lane++) {
+        bits |= words[lane].w[0] << lane;
+    }
+    for (LaneWords& lane : words) {
+        lane.w[0] = bits;
+    }
+}
+
 void combine_any(WarpWords& words) {
     uint32_t any = 0;
     for (const LaneWords& lane : words) {
@@ -108,6 +127,15 @@ float shuffle(float x, int from, const Site& site) {
 
 float shuffle_xor(float x, int mask, const Site& site) { return shuffle(x, lane() ^ mask, site); }
 
+uintptr_t shuffle_address(uintptr_t p, int from, const Site& site) {
+    static_assert(sizeof(uintptr_t) == 8);
+    const LaneWords words =
+        Machine::current().collective({{uint32_t(p), uint32_t(p >> 32), uint32_t(from)}}, exchange_addresses, site);
+    return uintptr_t{words.w[1]} << 32 | words.w[0];
+}
+
+uint32_t ballot(bool p, const Site& site) { return Machine::current().collective({{p ? 1u : 0u}}, combine_ballot, site).w[0]; }
+
 void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const Site& site) {
     const LaneWords in{{a0, a1, a2, a3, b0, b1, bits_of_float(c[0]), bits_of_float(c[1]), bits_of_float(c[2]), bits_of_float(c[3])}};
     const LaneWords out = Machine::current().collective(in, multiply_tiles, site);
@@ -121,5 +149,23 @@ uint32_t transpose_8x8(uint32_t x, const Site& site) { return Machine::current()
 Words4 load_128(const void* p, const Site& site) { return load<Words4>(p, site); }
 Words2 load_64(const void* p, const Site& site) { return load<Words2>(p, site); }
 uint32_t load_32(const void* p, const Site& site) { return load<uint32_t>(p, site); }
+
+void init(CopyBarrier* barrier) { barrier->phases = 0; }
+
+void expect(CopyBarrier* barrier, int bytes, const Site& site) { Machine::current().expect_copies(barrier, bytes, site); }
+
+void bulk_copy(std::byte* shared, const std::byte* global, int bytes, CopyBarrier* barrier, const Site& site) {
+    if ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global) | uintptr_t(bytes)) % 16 != 0) {
+        Machine::current().fault("a bulk copy of ", bytes, " bytes is not in units of 16", site);
+    }
+    Machine::current().start_copy(shared, global, bytes, barrier, site);
+}
+
+void wait(CopyBarrier* barrier, uint32_t parity, const Site& site) {
+    if ((barrier->phases & 1) == parity) {
+        Machine::current().finish_copies(barrier, site);
+        barrier->phases++;
+    }
+}
 
 }  // namespace kvc::simt

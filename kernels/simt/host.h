@@ -42,6 +42,12 @@ void sync_warp(const Site& site = Site::current());
 bool any(bool p, const Site& site = Site::current());
 float shuffle_xor(float x, int mask, const Site& site = Site::current());
 float shuffle(float x, int lane, const Site& site = Site::current());
+uintptr_t shuffle_address(uintptr_t p, int lane, const Site& site);
+template <class T>
+T* shuffle(T* p, int from, const Site& site = Site::current()) {
+    return reinterpret_cast<T*>(shuffle_address(reinterpret_cast<uintptr_t>(p), from, site));
+}
+uint32_t ballot(bool p, const Site& site = Site::current());
 // Only one fiber runs at a time, so every access is atomic.
 inline void atomic_min(unsigned long long* at, unsigned long long x) { *at = x < *at ? x : *at; }
 
@@ -61,7 +67,36 @@ Words4 load_128(const void* p, const Site& site = Site::current());
 Words2 load_64(const void* p, const Site& site = Site::current());
 uint32_t load_32(const void* p, const Site& site = Site::current());
 
+// ---- dynamic shared memory, and bulk copies into it ----
+
+inline std::byte* dynamic_shared() { return Machine::current().dynamic_shared(); }
+inline bool has_bulk_copies() { return Machine::current().has_bulk_copies(); }
+
+struct CopyBarrier {
+    unsigned long long phases;  // that have ended
+};
+void init(CopyBarrier* barrier);
+void expect(CopyBarrier* barrier, int bytes, const Site& site = Site::current());
+// The bytes come when somebody waits for them; until then the place holds NaN.
+void bulk_copy(std::byte* shared, const std::byte* global, int bytes, CopyBarrier* barrier, const Site& site = Site::current());
+void wait(CopyBarrier* barrier, uint32_t parity, const Site& site = Site::current());
+
+struct GlobalBytes {
+    const std::byte* at;
+
+    GlobalBytes plus(int offset) const { return {at + offset}; }
+    Words4 load_128(int offset, const Site& site = Site::current()) const { return simt::load_128(at + offset, site); }
+    Words2 load_64(int offset, const Site& site = Site::current()) const { return simt::load_64(at + offset, site); }
+    uint32_t load_32(int offset, const Site& site = Site::current()) const { return simt::load_32(at + offset, site); }
+};
+struct SharedBytes : GlobalBytes {
+    static SharedBytes of(const std::byte* p) { return {{p}}; }
+    SharedBytes plus(int offset) const { return {{at + offset}}; }
+};
+
 // ---- bits and numbers ----
+
+inline int lowest_bit(uint32_t x) { return std::countr_zero(x); }
 
 inline uint32_t permute_bytes(uint32_t low, uint32_t high, uint32_t selector) {
     const uint64_t bytes = uint64_t(high) << 32 | low;
@@ -96,9 +131,25 @@ inline float infinity() { return std::numeric_limits<float>::infinity(); }
 
 using Stream = Machine*;
 
+struct Grid {
+    int blocks_x, blocks_y, threads;
+    int shared_bytes = 0;  // dynamic ones, a block
+};
+
+template <class Kernel, class... Args>
+void launch(Kernel kernel, const Grid& grid, Stream stream, const Args&... args) {
+    stream->launch(
+        grid.blocks_x, grid.blocks_y, grid.threads, [&] { kernel(args...); }, grid.shared_bytes);
+}
+
 template <class Kernel, class... Args>
 void launch(Kernel kernel, int blocks_x, int blocks_y, int threads, Stream stream, const Args&... args) {
-    stream->launch(blocks_x, blocks_y, threads, [&] { kernel(args...); });
+    launch(kernel, Grid{blocks_x, blocks_y, threads}, stream, args...);
+}
+
+template <class Kernel>
+bool compiled_with_bulk_copies(Kernel, Stream stream) {
+    return stream->has_bulk_copies();
 }
 
 }  // namespace kvc::simt

@@ -14,6 +14,8 @@ constexpr size_t stack_bytes = 512 * 1024;
 constexpr size_t stack_bytes = 128 * 1024;
 #endif
 
+constexpr size_t shared_alignment = 128;  // of shared memory, as a GPU aligns it
+
 thread_local Machine* machine = nullptr;
 
 std::string text_of_site(const Site& site) {
@@ -29,15 +31,21 @@ bool same_place(const Site& a, const Site& b) {
 
 Machine::Machine(LaneOrder order, uint64_t seed) : order_(order), random_(seed | 1) {
     // Room for the largest block, aligned as a GPU aligns it.
-    shared_.resize(shared_limit + 128);
+    shared_.resize(shared_limit + shared_alignment);
 }
 
 Machine::~Machine() = default;
 
 Machine& Machine::current() { return *machine; }
 
-void Machine::launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel) {
+void Machine::launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel, int shared_bytes) {
+    if (shared_bytes > dynamic_shared_limit) {
+        throw Fault("dynamic shared memory of " + std::to_string(shared_bytes) + " bytes");
+    }
     Machine* const outer = std::exchange(machine, this);
+    if (dynamic_shared_.size() != size_t(shared_bytes) + shared_alignment) {
+        dynamic_shared_ = std::vector<std::byte>(size_t(shared_bytes) + shared_alignment);
+    }
     for (block_y_ = 0; block_y_ < blocks_y && fault_.empty(); block_y_++) {
         for (block_x_ = 0; block_x_ < blocks_x && fault_.empty(); block_x_++) {
             run_block(threads, kernel);
@@ -60,6 +68,8 @@ void Machine::run_block(int threads, const std::function<void()>& kernel) {
     warps_.assign(size_t((threads + warp_lanes - 1) / warp_lanes), Warp{});
     barrier_ = {};
     std::memset(shared_.data(), 0xff, shared_.size());  // NaN as float and as half
+    std::memset(dynamic_shared_.data(), 0xff, dynamic_shared_.size());
+    copies_.clear();
     for (Thread& t : threads_) {
         if (!t.fiber) {
             t.fiber = std::make_unique<Fiber>(stack_bytes);
@@ -158,6 +168,42 @@ void* Machine::shared(size_t bytes, size_t alignment, const Site& site) {
     }
     const uintptr_t base = (reinterpret_cast<uintptr_t>(shared_.data()) + 127) & ~uintptr_t{127};
     return reinterpret_cast<void*>(base + start);
+}
+
+// Ends where the vector ends, up to the alignment.
+std::byte* Machine::dynamic_shared() const {
+    const uintptr_t base = (reinterpret_cast<uintptr_t>(dynamic_shared_.data()) + shared_alignment - 1) & ~uintptr_t{shared_alignment - 1};
+    return reinterpret_cast<std::byte*>(base);
+}
+
+void Machine::expect_copies(const void* barrier, int bytes, const Site& site) {
+    Copies& copies = copies_[barrier];
+    if (copies.expected != 0) {
+        fault("a barrier expects copies while ", copies.expected, " bytes are still to come", site);
+    }
+    copies.expected = bytes;
+}
+
+void Machine::start_copy(std::byte* shared, const std::byte* from, int bytes, const void* barrier, const Site& site) {
+    const std::byte* const base = dynamic_shared();
+    if (shared < base || shared + bytes > dynamic_shared_.data() + dynamic_shared_.size()) {
+        fault("a copy of ", bytes, " bytes leaves shared memory", site);
+    }
+    std::memset(shared, 0xff, size_t(bytes));
+    copies_[barrier].started.push_back({shared, from, bytes});
+}
+
+void Machine::finish_copies(const void* barrier, const Site& site) {
+    Copies& copies = copies_[barrier];
+    int bytes = 0;
+    for (const Copy& copy : copies.started) {
+        std::memcpy(copy.to, copy.from, size_t(copy.bytes));
+        bytes += copy.bytes;
+    }
+    if (bytes == 0 || bytes != copies.expected) {
+        fault("a wait ends never: of the bytes that the barrier expects this many were copied: ", bytes, "", site);
+    }
+    copies = {};
 }
 
 void Machine::write_fault(const char* before, int64_t number, const char* after, const Site& site) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <source_location>
 #include <stdexcept>
@@ -23,7 +24,8 @@ struct Fault : std::runtime_error {
 enum class LaneOrder { forward, reverse, random };
 
 constexpr int warp_lanes = 32;
-constexpr int shared_limit = 48 * 1024;  // static shared memory of a block on every architecture
+constexpr int shared_limit = 48 * 1024;          // static shared memory of a block on every architecture
+constexpr int dynamic_shared_limit = 227 * 1024;  // of a block on sm_90
 
 // The words that a lane brings to a warp's operation and takes from it.
 struct LaneWords {
@@ -39,7 +41,11 @@ public:
     ~Machine();
 
     // Runs all blocks one after the other; throws Fault. kernel is called once for each thread.
-    void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel);
+    void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel, int shared_bytes = 0);
+
+    // Whether kernels find bulk copies (sm_90 and later), or take the way of earlier architectures.
+    void set_bulk_copies(bool there) { bulk_copies_ = there; }
+    bool has_bulk_copies() const { return bulk_copies_; }
 
     // ---- called by the thread that runs ----
     static Machine& current();
@@ -53,6 +59,12 @@ public:
     void sync_block(const Site& site);
     // The same bytes for every thread of the block that asks for its n-th piece; poisoned with NaN when the block begins.
     void* shared(size_t bytes, size_t alignment, const Site& site);
+    // The launch's dynamic shared memory, poisoned likewise. Nothing lies behind it, so that the address sanitizer sees its end.
+    std::byte* dynamic_shared() const;
+    // Bulk copies: started ones leave NaN in their place until a lane waits at their barrier.
+    void expect_copies(const void* barrier, int bytes, const Site& site);
+    void start_copy(std::byte* shared, const std::byte* from, int bytes, const void* barrier, const Site& site);
+    void finish_copies(const void* barrier, const Site& site);
     // before, number, after: one sentence. No strings, because the frames of a fiber that is forgotten are never left.
     [[noreturn]] void fault(const char* before, int64_t number, const char* after, const Site& site);
 
@@ -74,6 +86,17 @@ private:
         size_t shared_used = 0;
     };
 
+    struct Copy {
+        std::byte* to;
+        const std::byte* from;
+        int bytes;
+    };
+    // What a barrier waits for.
+    struct Copies {
+        int expected = 0;
+        std::vector<Copy> started;
+    };
+
     void run_block(int threads, const std::function<void()>& kernel);
     // One turn for each thread that can go on; false if there was none.
     bool run_turn();
@@ -92,6 +115,9 @@ private:
     std::vector<Warp> warps_;
     Gathering barrier_;
     std::vector<std::byte> shared_;
+    std::vector<std::byte> dynamic_shared_;
+    std::map<const void*, Copies> copies_;
+    bool bulk_copies_ = true;
     std::string fault_;
 };
 
