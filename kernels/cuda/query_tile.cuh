@@ -87,13 +87,18 @@ KVC_DEVICE float load_row_of_lane(const AttendArgs& args, const AttendItem& item
     return simt::maximum(largest, simt::shuffle_xor(largest, 2));
 }
 
+// The power of two that brings the largest number of a row to 2^14 .. 2^15.
+// Rows of numbers beyond 2^75 become infinite here; no softmax can tell their logits apart.
+KVC_DEVICE int lift_of(float largest) {
+    const int lift = 14 + 127 - int(simt::bits_of_float(largest) >> 23);
+    return lift < -60 ? -60 : lift > 100 ? 100 : lift;
+}
+
 template <int KD>
 KVC_DEVICE void load_queries(const AttendArgs& args, const AttendItem& item, int first_row, QueryTile<KD>* tile) {
     float x[KD / 16][4];
     const float largest = load_row_of_lane<KD>(args, item, first_row, x);
-    // Rows of numbers beyond 2^75 become infinite here; no softmax can tell their logits apart.
-    int lift = 14 + 127 - int(simt::bits_of_float(largest) >> 23);
-    lift = lift < -60 ? -60 : lift > 100 ? 100 : lift;
+    const int lift = lift_of(largest);
     const float lifted = power_of_two(lift);
     KVC_UNROLL
     for (int k = 0; k < KD / 16; k++) {

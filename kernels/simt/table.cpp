@@ -79,7 +79,12 @@ void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
     if (params.rope) {
         throw Fault("cuda: keys stored before RoPE");
     }
-    cuda::launch_attend(params, &item, 1, item.tokens * params.group, stream.get());
+    const int64_t rows = item.tokens * params.group;
+    if (item.prompt_class) {
+        cuda::launch_prompt(params, &item, 1, rows, stream.get());
+    } else {
+        cuda::launch_attend(params, &item, 1, rows, stream.get());
+    }
 }
 
 void finish(const FinishParams& params) {
