@@ -11,7 +11,7 @@
 namespace kvc::cuda {
 
 // One warp at work on 16 * tiles rows.
-template <int KD, int VD, int tiles>
+template <int tiles>
 struct WarpPrompt {
     const PromptArgs& args;
     const AttendItem& item;
@@ -19,18 +19,33 @@ struct WarpPrompt {
     bool idle;          // the item has no such rows
     Sight first, last;  // of the warp's first and last row
     float slopes[tiles][2];
-    RowsState<VD, tiles> state;
 };
 
+// The warp's part of a block's rows; loads its queries.
 template <int KD, int VD, int tiles>
-KVC_DEVICE bool sees_nothing(const WarpPrompt<KD, VD, tiles>& warp, const RunTokens& run) {
+KVC_DEVICE WarpPrompt<tiles> prompt_warp(const PromptArgs& args, const AttendItem& item, std::byte* shared) {
+    using Shared = PromptShared<KD, VD, tiles>;
+    const int first_row = Shared::rows * simt::block_x() + 16 * tiles * simt::warp();
+    WarpPrompt<tiles> warp{args,
+                           item,
+                           first_row,
+                           first_row >= item.tokens * args.attend.group,
+                           sight_of(args.attend, item, first_row),
+                           sight_of(args.attend, item, first_row + 16 * tiles - 1),
+                           {}};
+    load_query_rows<KD, tiles>(args.attend, item, first_row, shared + Shared::queries + query_offset<KD>(simt::warp() * tiles, 0, 0),
+                               warp.slopes);
+    return warp;
+}
+
+template <int tiles>
+KVC_DEVICE bool sees_nothing(const WarpPrompt<tiles>& warp, const RunTokens& run) {
     return warp.idle || (!run.positions && (run.first > warp.last.high || run.first + page_tokens - 1 < warp.first.low));
 }
 
 // Logits over ln 2 of a page whose keys lie in the tile; -infinity where nothing is seen.
 template <int KD, int VD, int tiles>
-KVC_DEVICE void prompt_logits(const WarpPrompt<KD, VD, tiles>& warp, const PromptPage& page, const std::byte* shared,
-                              float (&x)[tiles][8][4]) {
+KVC_DEVICE void prompt_logits(const WarpPrompt<tiles>& warp, const PromptPage& page, const std::byte* shared, float (&x)[tiles][8][4]) {
     using Shared = PromptShared<KD, VD, tiles>;
     const std::byte* const queries = shared + Shared::queries + query_offset<KD>(simt::warp() * tiles, 0, 0);
     page_scores<KD, tiles>(queries, shared + Shared::keys, warp.slopes, page.capacity > 0 ? 1.0f : coded_unit, x);
@@ -54,14 +69,16 @@ KVC_DEVICE void prompt_logits(const WarpPrompt<KD, VD, tiles>& warp, const Promp
 
 // Calls visit(page) for the pages of the item that some row of the block sees, in order, with the block in step before and after.
 template <class Visit>
-KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& item, const BlockSight& sight, PromptPage* list,
+KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& item, const MassItem* mass, int rows, PromptPage* list,
                                      const Visit& visit) {
+    const int first_row = rows * simt::block_x();
+    const BlockSight sight{sight_of(args.attend, item, first_row), sight_of(args.attend, item, first_row + rows - 1)};
     const int64_t n = pages_of(item);
     for (int64_t start = 0; start < n; start += listed_pages) {
         const int64_t here = n - start < listed_pages ? n - start : listed_pages;
         simt::sync_block();
         if (simt::thread() < here) {
-            list[simt::thread()] = find_prompt_page(args, item, sight, start + simt::thread());
+            list[simt::thread()] = find_prompt_page(args, item, mass, sight, start + simt::thread());
         }
         simt::sync_block();
         KVC_NO_UNROLL
@@ -74,23 +91,14 @@ KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& i
     }
 }
 
+// Keys, and what counts add, in the block's shared memory. By all threads, which then synchronize.
 template <int KD, int VD, int tiles>
-KVC_DEVICE void attend_prompt_page(const PromptPage& page, std::byte* shared, WarpPrompt<KD, VD, tiles>* warp) {
+KVC_DEVICE void fill_prompt_keys(const PromptArgs& args, const AttendItem& item, const PromptPage& page, std::byte* shared) {
     using Shared = PromptShared<KD, VD, tiles>;
-    fill_keys<KD>(warp->args, page, shared + Shared::keys);
-    fill_values<KD, VD>(warp->args, page, shared + Shared::values);
-    if (warp->item.n_counts > 0) {
-        fill_bias(warp->item, page.tokens, reinterpret_cast<float*>(shared + Shared::bias));
+    fill_keys<KD>(args, page, shared + Shared::keys);
+    if (item.n_counts > 0) {
+        fill_bias(item, page.tokens, reinterpret_cast<float*>(shared + Shared::bias));
     }
-    simt::sync_block();
-    if (sees_nothing(*warp, page.tokens)) {
-        return;
-    }
-    float x[tiles][8][4];
-    PageWeights<tiles> weights;
-    prompt_logits(*warp, page, shared, x);
-    weigh_page(x, &weights, &warp->state);
-    add_page_values(shared + Shared::values, weights, &warp->state);
 }
 
 template <int KD, int VD, int tiles>
@@ -99,28 +107,28 @@ attend_prompt(PromptArgs args) {
     using Shared = PromptShared<KD, VD, tiles>;
     std::byte* const shared = simt::dynamic_shared();
     const AttendItem& item = args.attend.items[simt::block_y()];
-    const int block_row = Shared::rows * simt::block_x();
-    const int rows = int(item.tokens * args.attend.group);
-    if (block_row >= rows) {
+    if (Shared::rows * simt::block_x() >= item.tokens * args.attend.group) {
         return;
     }
-    const int first_row = block_row + 16 * tiles * simt::warp();
-    WarpPrompt<KD, VD, tiles> warp{args,
-                                   item,
-                                   first_row,
-                                   first_row >= rows,
-                                   sight_of(args.attend, item, first_row),
-                                   sight_of(args.attend, item, first_row + 16 * tiles - 1),
-                                   {},
-                                   {}};
-    load_query_rows<KD, tiles>(args.attend, item, first_row, shared + Shared::queries + query_offset<KD>(simt::warp() * tiles, 0, 0),
-                               warp.slopes);
-    reset(&warp.state);
-    const BlockSight sight{sight_of(args.attend, item, block_row), sight_of(args.attend, item, block_row + Shared::rows - 1)};
-    for_each_prompt_page(args, item, sight, reinterpret_cast<PromptPage*>(shared + Shared::pages),
-                         [&](const PromptPage& page) { attend_prompt_page(page, shared, &warp); });
+    const WarpPrompt<tiles> warp = prompt_warp<KD, VD, tiles>(args, item, shared);
+    RowsState<VD, tiles> state;
+    reset(&state);
+    PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
+    for_each_prompt_page(args, item, nullptr, Shared::rows, list, [&](const PromptPage& page) {
+        fill_prompt_keys<KD, VD, tiles>(args, item, page, shared);
+        fill_values<KD, VD>(args, page, shared + Shared::values);
+        simt::sync_block();
+        if (sees_nothing(warp, page.tokens)) {
+            return;
+        }
+        float x[tiles][8][4];
+        PageWeights<tiles> weights;
+        prompt_logits<KD, VD>(warp, page, shared, x);
+        weigh_page(x, &weights, &state);
+        add_page_values(shared + Shared::values, weights, &state);
+    });
     if (!warp.idle) {
-        write_rows(args.attend, item, first_row, args.coded_rows ? 1.0f : coded_unit, warp.state);
+        write_rows(args.attend, item, warp.first_row, args.coded_rows ? 1.0f : coded_unit, state);
     }
 }
 

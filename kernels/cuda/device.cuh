@@ -40,6 +40,10 @@ KVC_DEVICE T* shuffle(T* p, int lane) {
 }
 // Bit i: what lane i brings.
 KVC_DEVICE uint32_t ballot(bool p) { return __ballot_sync(0xffffffffu, p); }
+KVC_DEVICE long long shuffle_xor(long long x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+KVC_DEVICE void atomic_add(int64_t* at, int64_t x) {
+    atomicAdd(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(x));
+}
 // Keeps the least of what all threads bring; the value before it is not needed.
 KVC_DEVICE void atomic_min(unsigned long long* at, unsigned long long x) { atomicMin(at, x); }
 
@@ -125,9 +129,10 @@ KVC_DEVICE void expect(CopyBarrier* barrier, int bytes) {
 // By one lane: 16-byte aligned, a multiple of 16 bytes.
 KVC_DEVICE void bulk_copy(std::byte* shared, const std::byte* global, int bytes, CopyBarrier* barrier) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(shared)),
-                 "l"(global), "r"(bytes), "r"(shared_address(barrier))
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(shared)),
+        "l"(global), "r"(bytes), "r"(shared_address(barrier))
+        : "memory");
 #endif
 }
 // By all lanes: until the phase of that parity has ended.
@@ -168,7 +173,9 @@ struct SharedBytes {
     }
     KVC_DEVICE Words4 load_128(int offset) const {
         Words4 v;
-        asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3]) : "r"(at + offset));
+        asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3])
+                     : "r"(at + offset));
         return v;
     }
     KVC_DEVICE Words2 load_64(int offset) const {
@@ -206,6 +213,10 @@ KVC_DEVICE uint32_t multiply_halves(uint32_t a, uint32_t b) {
 }
 
 KVC_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+// A product that no later addition is fused with.
+KVC_DEVICE float multiply(float a, float b) { return __fmul_rn(a, b); }
+// Half to even; below 2^31.
+KVC_DEVICE int round_to_int(float x) { return __float2int_rn(x); }
 KVC_DEVICE float maximum(float a, float b) { return fmaxf(a, b); }
 KVC_DEVICE float exp2(float x) {
     float y;
@@ -234,7 +245,8 @@ void launch(Kernel kernel, const Grid& grid, Stream stream, const Args&... args)
     if (grid.shared_bytes > 48 * 1024) {
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, grid.shared_bytes);
     }
-    kernel<<<dim3(unsigned(grid.blocks_x), unsigned(grid.blocks_y)), unsigned(grid.threads), size_t(grid.shared_bytes), stream>>>(args...);
+    kernel<<<dim3(unsigned(grid.blocks_x), unsigned(grid.blocks_y)), unsigned(grid.threads), size_t(grid.shared_bytes), stream>>>(
+        args...);
 }
 
 template <class Kernel, class... Args>

@@ -1,5 +1,6 @@
 #include "kernels/cuda/attend_prompt.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/prompt_launch.cuh"
 
 namespace kvc::cuda {
 namespace {
@@ -30,11 +31,7 @@ void launch_dims(const LayerFormat& f, const PromptArgs& args, int64_t rows, int
 
 void launch_prompt(const AttendParams& p, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream) {
     const LayerFormat& f = *p.format;
-    const AttendArgs attend{p.arena.slabs,    f.code_bytes,    f.window_bytes, f.sink_bytes, p.q_dtype,
-                            p.q_token_stride, p.q_head_stride, p.group,        p.scale,      p.soft_cap,
-                            p.sliding_window, p.causal_offset, items};
-    const CodedOffsets offsets{int(f.k.codes), int(f.k.meta), int(f.k.super), int(f.v.codes), int(f.v.meta)};
-    const PromptArgs args{attend, offsets, f.lossless, int(f.codec.sinks)};
+    const PromptArgs args = prompt_args(p, items);
 #define KVC_CUDA_LAUNCH_DIMS(KD, VD) launch_dims<KD, VD>(f, args, rows, n_items, stream);
     KVC_CUDA_HEAD_DIMS(KVC_CUDA_LAUNCH_DIMS)
 #undef KVC_CUDA_LAUNCH_DIMS

@@ -17,8 +17,9 @@ struct PromptArgs {
 struct PromptPage {
     const std::byte* record;  // nullptr: dropped, or out of sight of all rows of the block
     RunTokens tokens;
-    uint64_t present;  // of rows: what was written
-    int capacity;      // of rows: how many the record has room for; 0: the record holds codes
+    uint64_t present;   // of rows: what was written
+    int capacity;       // of rows: how many the record has room for; 0: the record holds codes
+    int64_t* counters;  // of the tokens' mass, or nullptr
 };
 
 constexpr int listed_pages = 32;  // that a block looks up at once
@@ -45,23 +46,26 @@ KVC_DEVICE uint64_t written_until(int64_t first, int64_t last) {
     return n <= 0 ? 0 : n >= page_tokens ? all_live : all_live >> (page_tokens - n);
 }
 
-KVC_DEVICE PromptPage sinks_page(const PromptArgs& args, const AttendItem& item, const BlockSight& sight) {
+KVC_DEVICE PromptPage sinks_page(const PromptArgs& args, const AttendItem& item, const MassItem* mass, const BlockSight& sight) {
     const uint64_t live = all_live >> (page_tokens - item.sink_tokens);
     const uint64_t present = live & written_until(item.sinks_position, sight.last.high);
     return {present ? record_address(args.attend, item.sinks, args.attend.sink_bytes) : nullptr,
             {item.sinks_position, nullptr, live},
             present,
-            args.sink_capacity};
+            args.sink_capacity,
+            mass ? mass->sinks : nullptr};
 }
 
 KVC_DEVICE int64_t pages_of(const AttendItem& item) {
     return (item.sinks != 0 && item.sink_tokens != 0 ? 1 : 0) + item.n_coded + item.n_window;
 }
 
-KVC_DEVICE PromptPage find_prompt_page(const PromptArgs& args, const AttendItem& item, const BlockSight& sight, int64_t i) {
+// mass: where the item's counters are, or nullptr.
+KVC_DEVICE PromptPage find_prompt_page(const PromptArgs& args, const AttendItem& item, const MassItem* mass, const BlockSight& sight,
+                                       int64_t i) {
     if (item.sinks != 0 && item.sink_tokens != 0) {
         if (i == 0) {
-            return sinks_page(args, item, sight);
+            return sinks_page(args, item, mass, sight);
         }
         i--;
     }
@@ -73,7 +77,11 @@ KVC_DEVICE PromptPage find_prompt_page(const PromptArgs& args, const AttendItem&
     if (entry->record == 0 || entry->live == 0 || !seen) {
         return {};
     }
-    PromptPage page{nullptr, {first, nullptr, entry->live}, all_live, window || args.coded_rows ? page_tokens : 0};
+    PromptPage page{nullptr,
+                    {first, nullptr, entry->live},
+                    all_live,
+                    window || args.coded_rows ? page_tokens : 0,
+                    mass ? (window ? mass->window : mass->coded) + page_tokens * e : nullptr};
     if (entry->side) {
         page.tokens.positions = reinterpret_cast<const PageSide*>(record_address(args.attend, entry->side, side_bytes))->positions;
     }

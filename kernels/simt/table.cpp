@@ -87,6 +87,14 @@ void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
     }
 }
 
+void mass(const AttendParams& params, const MassItem& mass, std::byte*) {
+    require(*params.format);
+    if (params.rope) {
+        throw Fault("cuda: keys stored before RoPE");
+    }
+    cuda::launch_mass(params, &mass, 1, mass.item.tokens * params.group, mass.item.prompt_class, stream.get());
+}
+
 void finish(const FinishParams& params) {
     require(*params.format);
     cuda::launch_finish(*params.format, &params, 1, stream.get());
@@ -106,7 +114,7 @@ const KernelTable* cuda_table() {
         .unpack = unpack,
         .pack = pack,
         .attend = attend,
-        .mass = nullptr,
+        .mass = mass,
         .finish = finish,
         .unsupported = unsupported,
     };
