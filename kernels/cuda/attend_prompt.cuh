@@ -11,44 +11,45 @@
 namespace kvc::cuda {
 
 // One warp at work on 16 * tiles rows.
-template <int tiles>
 struct WarpPrompt {
     const PromptArgs& args;
     const AttendItem& item;
     int first_row;
-    bool idle;          // the item has no such rows
-    Sight first, last;  // of the warp's first and last row
-    float slopes[tiles][2];
+    bool idle;  // the item has no such rows
+    const std::byte* queries;
+    const RowFacts* facts;
 };
 
 // The warp's part of a block's rows; loads its queries.
 template <int KD, int VD, int tiles>
-KVC_DEVICE WarpPrompt<tiles> prompt_warp(const PromptArgs& args, const AttendItem& item, std::byte* shared) {
+KVC_DEVICE WarpPrompt prompt_warp(const PromptArgs& args, const AttendItem& item, std::byte* shared) {
     using Shared = PromptShared<KD, VD, tiles>;
-    const int first_row = Shared::rows * simt::block_x() + 16 * tiles * simt::warp();
-    WarpPrompt<tiles> warp{args,
-                           item,
-                           first_row,
-                           first_row >= item.tokens * args.attend.group,
-                           sight_of(args.attend, item, first_row),
-                           sight_of(args.attend, item, first_row + 16 * tiles - 1),
-                           {}};
-    load_query_rows<KD, tiles>(args.attend, item, first_row, shared + Shared::queries + query_offset<KD>(simt::warp() * tiles, 0, 0),
-                               warp.slopes);
-    return warp;
+    const int row = 16 * tiles * simt::warp();
+    std::byte* const queries = shared + Shared::queries + query_offset<KD>(simt::warp() * tiles, 0, 0);
+    RowFacts* const facts = reinterpret_cast<RowFacts*>(shared + Shared::facts) + row;
+    const int first_row = Shared::rows * simt::block_x() + row;
+    load_query_rows<KD, tiles>(args.attend, item, first_row, queries, facts);
+    return {args, item, first_row, first_row >= item.tokens * args.attend.group, queries, facts};
 }
 
 template <int tiles>
-KVC_DEVICE bool sees_nothing(const WarpPrompt<tiles>& warp, const RunTokens& run) {
-    return warp.idle || (!run.positions && (run.first > warp.last.high || run.first + page_tokens - 1 < warp.first.low));
+KVC_DEVICE bool sees_nothing(const WarpPrompt& warp, const RunTokens& run) {
+    return warp.idle || (!run.positions &&
+                         (run.first > warp.facts[16 * tiles - 1].sight.high || run.first + page_tokens - 1 < warp.facts[0].sight.low));
+}
+
+// Whether all rows of the warp see all tokens of a page.
+template <int tiles>
+KVC_DEVICE bool sees_all(const WarpPrompt& warp, const RunTokens& run) {
+    return run.live == all_live && !run.positions && run.first >= warp.facts[16 * tiles - 1].sight.low &&
+           run.first + page_tokens - 1 <= warp.facts[0].sight.high;
 }
 
 // Logits over ln 2 of a page whose keys lie in the tile; -infinity where nothing is seen.
-template <int KD, int VD, int tiles>
-KVC_DEVICE void prompt_logits(const WarpPrompt<tiles>& warp, const PromptPage& page, const std::byte* shared, float (&x)[tiles][8][4]) {
-    using Shared = PromptShared<KD, VD, tiles>;
-    const std::byte* const queries = shared + Shared::queries + query_offset<KD>(simt::warp() * tiles, 0, 0);
-    page_scores<KD, tiles>(queries, shared + Shared::keys, warp.slopes, page.capacity > 0 ? 1.0f : coded_unit, x);
+template <int KD, int tiles>
+KVC_DEVICE void prompt_logits(const WarpPrompt& warp, const PromptPage& page, const std::byte* keys, const float* bias,
+                              float (&x)[tiles][8][4]) {
+    page_scores<KD, tiles>(warp.queries, keys, warp.facts, page.capacity > 0 ? 1.0f : coded_unit, x);
     const AttendArgs& args = warp.args.attend;
     if (args.soft_cap > 0.0f) {
         KVC_UNROLL
@@ -57,13 +58,10 @@ KVC_DEVICE void prompt_logits(const WarpPrompt<tiles>& warp, const PromptPage& p
         }
     }
     if (warp.item.n_counts > 0) {
-        add_bias(reinterpret_cast<const float*>(shared + Shared::bias), x);
+        add_bias(bias, x);
     }
-    const RunTokens& run = page.tokens;
-    const bool all_seen =
-        run.live == all_live && !run.positions && run.first >= warp.last.low && run.first + page_tokens - 1 <= warp.first.high;
-    if (!all_seen) {
-        mask_page(args, warp.item, warp.first_row, run, x);
+    if (!sees_all<tiles>(warp, page.tokens)) {
+        mask_page(warp.facts, page.tokens, x);
     }
 }
 
@@ -92,12 +90,11 @@ KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& i
 }
 
 // Keys, and what counts add, in the block's shared memory. By all threads, which then synchronize.
-template <int KD, int VD, int tiles>
-KVC_DEVICE void fill_prompt_keys(const PromptArgs& args, const AttendItem& item, const PromptPage& page, std::byte* shared) {
-    using Shared = PromptShared<KD, VD, tiles>;
-    fill_keys<KD>(args, page, shared + Shared::keys);
+template <int KD>
+KVC_DEVICE void fill_prompt_keys(const PromptArgs& args, const AttendItem& item, const PromptPage& page, std::byte* keys, float* bias) {
+    fill_keys<KD>(args, page, keys);
     if (item.n_counts > 0) {
-        fill_bias(item, page.tokens, reinterpret_cast<float*>(shared + Shared::bias));
+        fill_bias(item, page.tokens, bias);
     }
 }
 
@@ -106,24 +103,25 @@ KVC_KERNEL(threads, 2)
 attend_prompt(PromptArgs args) {
     using Shared = PromptShared<KD, VD, tiles>;
     std::byte* const shared = simt::dynamic_shared();
+    float* const bias = reinterpret_cast<float*>(shared + Shared::bias);
     const AttendItem& item = args.attend.items[simt::block_y()];
     if (Shared::rows * simt::block_x() >= item.tokens * args.attend.group) {
         return;
     }
-    const WarpPrompt<tiles> warp = prompt_warp<KD, VD, tiles>(args, item, shared);
+    const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);
     RowsState<VD, tiles> state;
     reset(&state);
     PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
     for_each_prompt_page(args, item, nullptr, Shared::rows, list, [&](const PromptPage& page) {
-        fill_prompt_keys<KD, VD, tiles>(args, item, page, shared);
+        fill_prompt_keys<KD>(args, item, page, shared + Shared::keys, bias);
         fill_values<KD, VD>(args, page, shared + Shared::values);
         simt::sync_block();
-        if (sees_nothing(warp, page.tokens)) {
+        if (sees_nothing<tiles>(warp, page.tokens)) {
             return;
         }
         float x[tiles][8][4];
         PageWeights<tiles> weights;
-        prompt_logits<KD, VD>(warp, page, shared, x);
+        prompt_logits<KD>(warp, page, shared + Shared::keys, bias, x);
         weigh_page(x, &weights, &state);
         add_page_values(shared + Shared::values, weights, &state);
     });

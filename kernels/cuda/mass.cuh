@@ -59,7 +59,8 @@ mass_prompt(PromptArgs args, const MassItem* items) {
     if (Shared::rows * simt::block_x() >= item.tokens * args.attend.group) {
         return;
     }
-    const WarpPrompt<tiles> warp = prompt_warp<KD, 0, tiles>(args, item, shared);
+    float* const bias = reinterpret_cast<float*>(shared + Shared::bias);
+    const WarpPrompt warp = prompt_warp<KD, 0, tiles>(args, item, shared);
     float lse[tiles][2];
     KVC_UNROLL
     for (int i = 0; i < 2 * tiles; i++) {
@@ -67,13 +68,13 @@ mass_prompt(PromptArgs args, const MassItem* items) {
     }
     PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
     for_each_prompt_page(args, item, &mass, Shared::rows, list, [&](const PromptPage& page) {
-        fill_prompt_keys<KD, 0, tiles>(args, item, page, shared);
+        fill_prompt_keys<KD>(args, item, page, shared + Shared::keys, bias);
         simt::sync_block();
-        if (sees_nothing(warp, page.tokens)) {
+        if (sees_nothing<tiles>(warp, page.tokens)) {
             return;
         }
         float x[tiles][8][4];
-        prompt_logits<KD, 0>(warp, page, shared, x);
+        prompt_logits<KD>(warp, page, shared + Shared::keys, bias, x);
         add_prompt_mass(x, lse, page.counters);
     });
 }

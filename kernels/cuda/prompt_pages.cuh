@@ -31,7 +31,8 @@ struct PromptShared {
     static constexpr int keys = 0;
     static constexpr int values = keys + tile_bytes(KD);
     static constexpr int queries = values + tile_bytes(VD);
-    static constexpr int pages = queries + rows * KD * 2;
+    static constexpr int facts = queries + rows * KD * 2;
+    static constexpr int pages = facts + rows * int(sizeof(RowFacts));
     static constexpr int bias = pages + listed_pages * int(sizeof(PromptPage));
     static constexpr int bytes = bias + page_tokens * int(sizeof(float));
 };

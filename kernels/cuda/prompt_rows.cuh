@@ -39,20 +39,28 @@ KVC_DEVICE void reset(RowsState<VD, tiles>* state) {
     }
 }
 
-// Writes the warp's rows, each lifted by a power of two, to shared memory; slopes: from products to logits over ln 2, for each tile
-// and half, of the rows whose scores this lane has.
+// What a row needs once for each page, kept in shared memory.
+struct RowFacts {
+    Sight sight;
+    float slope;  // from products to logits over ln 2
+};
+
+// Writes 16 rows for each of the warp's tiles, each lifted by a power of two, and their facts, to shared memory.
 template <int KD, int tiles>
-KVC_DEVICE void load_query_rows(const AttendArgs& args, const AttendItem& item, int first_row, std::byte* queries,
-                                float (&slopes)[tiles][2]) {
-    KVC_UNROLL
+KVC_DEVICE void load_query_rows(const AttendArgs& args, const AttendItem& item, int first_row, std::byte* queries, RowFacts* facts) {
+    KVC_NO_UNROLL
     for (int m = 0; m < tiles; m++) {
         TileWords words[KD / 16];
         KVC_UNROLL
         for (int half = 0; half < 2; half++) {
+            const int row = 16 * m + 8 * half;
             float x[KD / 16][4];
-            const int lift = lift_of(load_row_of_lane<KD>(args, item, first_row + 16 * m + 8 * half, x));
+            const int lift = lift_of(load_row_of_lane<KD>(args, item, first_row + row, x));
             const float lifted = power_of_two(lift);
-            slopes[m][half] = args.scale * log2_e * power_of_two(-lift);
+            if (simt::lane() % 4 == 0) {
+                facts[row + simt::lane() / 4] = {sight_of(args, item, first_row + row + simt::lane() / 4),
+                                                 args.scale * log2_e * power_of_two(-lift)};
+            }
             KVC_UNROLL
             for (int k = 0; k < KD / 16; k++) {
                 words[k].w[half] = simt::pack_halves(x[k][0] * lifted, x[k][1] * lifted);
@@ -68,7 +76,7 @@ KVC_DEVICE void load_query_rows(const AttendArgs& args, const AttendItem& item, 
 
 // x = queries * keys of a whole page, times the rows' slopes and the unit of the page's numbers.
 template <int KD, int tiles>
-KVC_DEVICE void page_scores(const std::byte* queries, const std::byte* keys, const float (&slopes)[tiles][2], float unit,
+KVC_DEVICE void page_scores(const std::byte* queries, const std::byte* keys, const RowFacts* facts, float unit,
                             float (&x)[tiles][8][4]) {
     KVC_UNROLL
     for (int m = 0; m < tiles; m++) {
@@ -96,7 +104,8 @@ KVC_DEVICE void page_scores(const std::byte* queries, const std::byte* keys, con
     }
     KVC_UNROLL
     for (int m = 0; m < tiles; m++) {
-        const float slope[2] = {slopes[m][0] * unit, slopes[m][1] * unit};
+        const RowFacts* const row = facts + 16 * m + simt::lane() / 4;
+        const float slope[2] = {row[0].slope * unit, row[8].slope * unit};
         KVC_UNROLL
         for (int j = 0; j < 8; j++) {
             KVC_UNROLL
@@ -107,22 +116,42 @@ KVC_DEVICE void page_scores(const std::byte* queries, const std::byte* keys, con
     }
 }
 
+// Bits low .. high, as far as they are among 0 .. 63.
+KVC_DEVICE uint64_t bits_from_to(int64_t low, int64_t high) {
+    const uint64_t from = low <= 0 ? all_live : low > 63 ? 0 : all_live << low;
+    const uint64_t to = high < 0 ? 0 : high >= 63 ? all_live : all_live >> (63 - high);
+    return from & to;
+}
+
+// The tokens of a page that a row sees.
+KVC_DEVICE uint64_t seen_of(const RunTokens& run, const Sight& sight) {
+    if (!run.positions) {
+        // A row's sight may begin at INT64_MIN.
+        const int64_t low = sight.low <= run.first ? 0 : sight.low - run.first;
+        return run.live & bits_from_to(low, sight.high - run.first);
+    }
+    uint64_t seen = 0;
+    KVC_NO_UNROLL
+    for (int t = 0; t < page_tokens; t++) {
+        const int64_t at = run.positions[t];
+        seen |= uint64_t{at >= sight.low && at <= sight.high} << t;
+    }
+    return seen & run.live;
+}
+
 // -infinity where a row does not see a token.
 template <int tiles>
-KVC_DEVICE void mask_page(const AttendArgs& args, const AttendItem& item, int first_row, const RunTokens& run,
-                          float (&x)[tiles][8][4]) {
+KVC_DEVICE void mask_page(const RowFacts* facts, const RunTokens& run, float (&x)[tiles][8][4]) {
     KVC_UNROLL
     for (int m = 0; m < tiles; m++) {
         KVC_UNROLL
         for (int half = 0; half < 2; half++) {
-            const Sight sight = sight_of(args, item, first_row + 16 * m + 8 * half + simt::lane() / 4);
+            const uint64_t seen = seen_of(run, facts[16 * m + 8 * half + simt::lane() / 4].sight) >> (2 * (simt::lane() % 4));
+            const uint32_t words[2] = {uint32_t(seen), uint32_t(seen >> 32)};
             KVC_UNROLL
             for (int i = 0; i < 16; i++) {
-                const int token = 8 * (i / 2) + 2 * (simt::lane() % 4) + i % 2;
-                const int64_t at = run.positions ? run.positions[token] : run.first + token;
-                const bool seen = (run.live >> token & 1) && at >= sight.low && at <= sight.high;
                 float& score = x[m][i / 2][2 * half + i % 2];
-                score = seen ? score : -simt::infinity();
+                score = words[i / 8] >> (8 * (i / 2 % 4) + i % 2) & 1 ? score : -simt::infinity();
             }
         }
     }
