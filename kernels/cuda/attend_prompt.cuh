@@ -10,32 +10,46 @@
 
 namespace kvc::cuda {
 
-// One warp at work on 16 * tiles rows.
+// One warp at work on 16 * tiles rows. Made anew for every page, so that it occupies no registers in between.
 struct WarpPrompt {
     const PromptArgs& args;
     const AttendItem& item;
+    int lane;
     int first_row;
-    bool idle;  // the item has no such rows
     const std::byte* queries;
     const RowFacts* facts;
+
+    // The item has no such rows.
+    KVC_DEVICE bool idle() const { return facts[0].state < 0; }
 };
 
-// The warp's part of a block's rows; loads its queries.
 template <int KD, int VD, int tiles>
-KVC_DEVICE WarpPrompt prompt_warp(const PromptArgs& args, const AttendItem& item, std::byte* shared) {
+KVC_DEVICE WarpPrompt prompt_warp(const PromptArgs& args, const AttendItem& item, const std::byte* shared) {
+    using Shared = PromptShared<KD, VD, tiles>;
+    const Filler self = Filler::self();
+    const int row = 16 * tiles * self.warp;
+    return {args,
+            item,
+            self.lane,
+            Shared::rows * simt::block_x() + row,
+            shared + Shared::queries + query_offset<KD>(self.warp * tiles, 0, self.lane),
+            reinterpret_cast<const RowFacts*>(shared + Shared::facts) + row};
+}
+
+// The warp's part of a block's rows, in shared memory.
+template <int KD, int VD, int tiles>
+KVC_DEVICE void load_prompt_rows(const PromptArgs& args, const AttendItem& item, std::byte* shared) {
     using Shared = PromptShared<KD, VD, tiles>;
     const int row = 16 * tiles * simt::warp();
-    std::byte* const queries = shared + Shared::queries + query_offset<KD>(simt::warp() * tiles, 0, 0);
-    RowFacts* const facts = reinterpret_cast<RowFacts*>(shared + Shared::facts) + row;
-    const int first_row = Shared::rows * simt::block_x() + row;
-    load_query_rows<KD, tiles>(args.attend, item, first_row, queries, facts);
-    return {args, item, first_row, first_row >= item.tokens * args.attend.group, queries, facts};
+    load_query_rows<KD, tiles>(args.attend, item, Shared::rows * simt::block_x() + row,
+                               shared + Shared::queries + query_offset<KD>(simt::warp() * tiles, 0, 0),
+                               reinterpret_cast<RowFacts*>(shared + Shared::facts) + row);
 }
 
 template <int tiles>
 KVC_DEVICE bool sees_nothing(const WarpPrompt& warp, const RunTokens& run) {
-    return warp.idle || (!run.positions &&
-                         (run.first > warp.facts[16 * tiles - 1].sight.high || run.first + page_tokens - 1 < warp.facts[0].sight.low));
+    return warp.idle() || (!run.positions && (run.first > warp.facts[16 * tiles - 1].sight.high ||
+                                              run.first + page_tokens - 1 < warp.facts[0].sight.low));
 }
 
 // Whether all rows of the warp see all tokens of a page.
@@ -49,7 +63,7 @@ KVC_DEVICE bool sees_all(const WarpPrompt& warp, const RunTokens& run) {
 template <int KD, int tiles>
 KVC_DEVICE void prompt_logits(const WarpPrompt& warp, const PromptPage& page, const std::byte* keys, const float* bias,
                               float (&x)[tiles][8][4]) {
-    page_scores<KD, tiles>(warp.queries, keys, warp.facts, page.capacity > 0 ? 1.0f : coded_unit, x);
+    page_scores<KD, tiles>(warp.lane, warp.queries, keys, warp.facts, page.capacity > 0 ? 1.0f : coded_unit, x);
     const AttendArgs& args = warp.args.attend;
     if (args.soft_cap > 0.0f) {
         KVC_UNROLL
@@ -58,25 +72,24 @@ KVC_DEVICE void prompt_logits(const WarpPrompt& warp, const PromptPage& page, co
         }
     }
     if (warp.item.n_counts > 0) {
-        add_bias(bias, x);
+        add_bias(warp.lane, bias, x);
     }
     if (!sees_all<tiles>(warp, page.tokens)) {
-        mask_page(warp.facts, page.tokens, x);
+        mask_page(warp.lane, warp.facts, page.tokens, x);
     }
 }
 
+// facts: of the block's rows, which need not be written yet.
 // Calls visit(page) for the pages of the item that some row of the block sees, in order, with the block in step before and after.
 template <class Visit>
-KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& item, const MassItem* mass, int rows, PromptPage* list,
-                                     const Visit& visit) {
-    const int first_row = rows * simt::block_x();
-    const BlockSight sight{sight_of(args.attend, item, first_row), sight_of(args.attend, item, first_row + rows - 1)};
-    const int64_t n = pages_of(item);
-    for (int64_t start = 0; start < n; start += listed_pages) {
-        const int64_t here = n - start < listed_pages ? n - start : listed_pages;
+KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& item, const MassItem* mass, const RowFacts* facts,
+                                     int rows, PromptPage* list, const Visit& visit) {
+    const int n = int(pages_of(item));
+    for (int start = 0; start < n; start += listed_pages) {
+        const int here = n - start < listed_pages ? n - start : listed_pages;
         simt::sync_block();
-        if (simt::thread() < here) {
-            list[simt::thread()] = find_prompt_page(args, item, mass, sight, start + simt::thread());
+        if (const int i = simt::thread_anew(); i < here) {
+            list[i] = find_prompt_page(args, item, mass, {facts[0].sight, facts[rows - 1].sight}, start + i);
         }
         simt::sync_block();
         KVC_NO_UNROLL
@@ -108,25 +121,28 @@ attend_prompt(PromptArgs args) {
     if (Shared::rows * simt::block_x() >= item.tokens * args.attend.group) {
         return;
     }
-    const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);
+    load_prompt_rows<KD, VD, tiles>(args, item, shared);
     RowsState<VD, tiles> state;
     reset(&state);
     PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
-    for_each_prompt_page(args, item, nullptr, Shared::rows, list, [&](const PromptPage& page) {
+    const RowFacts* const facts = reinterpret_cast<const RowFacts*>(shared + Shared::facts);
+    for_each_prompt_page(args, item, nullptr, facts, Shared::rows, list, [&](const PromptPage& page) {
         fill_prompt_keys<KD>(args, item, page, shared + Shared::keys, bias);
         fill_values<KD, VD>(args, page, shared + Shared::values);
         simt::sync_block();
+        const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);
         if (sees_nothing<tiles>(warp, page.tokens)) {
             return;
         }
         float x[tiles][8][4];
         PageWeights<tiles> weights;
-        prompt_logits<KD>(warp, page, shared + Shared::keys, bias, x);
+        prompt_logits<KD>(warp, page, shared + Shared::keys + tile_offset(0, 0, warp.lane), bias, x);
         weigh_page(x, &weights, &state);
-        add_page_values(shared + Shared::values, weights, &state);
+        add_page_values(shared + Shared::values + tile_offset(0, 0, warp.lane), weights, &state);
     });
-    if (!warp.idle) {
-        write_rows(args.attend, item, warp.first_row, args.coded_rows ? 1.0f : coded_unit, state);
+    const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);
+    if (!warp.idle()) {
+        write_rows(item, warp.facts, args.coded_rows ? 1.0f : coded_unit, state);
     }
 }
 

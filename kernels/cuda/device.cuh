@@ -24,6 +24,12 @@ struct Words4 {
 KVC_DEVICE int thread() { return int(threadIdx.x); }
 KVC_DEVICE int lane() { return int(threadIdx.x & 31); }
 KVC_DEVICE int warp() { return int(threadIdx.x >> 5); }
+// The thread's number, read anew: what is computed from it is computed again in every turn of a loop and occupies no registers meanwhile.
+KVC_DEVICE int thread_anew() {
+    int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
 KVC_DEVICE int block_x() { return int(blockIdx.x); }
 KVC_DEVICE int block_y() { return int(blockIdx.y); }
 

@@ -60,21 +60,24 @@ mass_prompt(PromptArgs args, const MassItem* items) {
         return;
     }
     float* const bias = reinterpret_cast<float*>(shared + Shared::bias);
-    const WarpPrompt warp = prompt_warp<KD, 0, tiles>(args, item, shared);
+    load_prompt_rows<KD, 0, tiles>(args, item, shared);
+    const int first_row = Shared::rows * simt::block_x() + 16 * tiles * simt::warp();
     float lse[tiles][2];
     KVC_UNROLL
     for (int i = 0; i < 2 * tiles; i++) {
-        lse[i / 2][i % 2] = lse_of_row(args.attend, mass, warp.first_row + 8 * i + simt::lane() / 4);
+        lse[i / 2][i % 2] = lse_of_row(args.attend, mass, first_row + 8 * i + simt::lane() / 4);
     }
     PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
-    for_each_prompt_page(args, item, &mass, Shared::rows, list, [&](const PromptPage& page) {
+    const RowFacts* const facts = reinterpret_cast<const RowFacts*>(shared + Shared::facts);
+    for_each_prompt_page(args, item, &mass, facts, Shared::rows, list, [&](const PromptPage& page) {
         fill_prompt_keys<KD>(args, item, page, shared + Shared::keys, bias);
         simt::sync_block();
+        const WarpPrompt warp = prompt_warp<KD, 0, tiles>(args, item, shared);
         if (sees_nothing<tiles>(warp, page.tokens)) {
             return;
         }
         float x[tiles][8][4];
-        prompt_logits<KD>(warp, page, shared + Shared::keys, bias, x);
+        prompt_logits<KD>(warp, page, shared + Shared::keys + tile_offset(0, 0, warp.lane), bias, x);
         add_prompt_mass(x, lse, page.counters);
     });
 }

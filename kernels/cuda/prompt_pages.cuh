@@ -116,7 +116,7 @@ KVC_DEVICE void fill_values(const PromptArgs& args, const PromptPage& page, std:
 
 // What counts add to the logits over ln 2 of a page's tokens. By all threads of the block.
 KVC_DEVICE void fill_bias(const AttendItem& item, const RunTokens& tokens, float* bias) {
-    const int t = simt::thread();
+    const int t = simt::thread_anew();
     if (t < page_tokens) {
         const int64_t position = tokens.positions && (tokens.live >> t & 1) ? tokens.positions[t] : tokens.first + t;
         bias[t] = log_count_at(item, position) * log2_e;
@@ -124,8 +124,7 @@ KVC_DEVICE void fill_bias(const AttendItem& item, const RunTokens& tokens, float
 }
 
 template <int tiles>
-KVC_DEVICE void add_bias(const float* bias, float (&x)[tiles][8][4]) {
-    const int lane = simt::lane();
+KVC_DEVICE void add_bias(int lane, const float* bias, float (&x)[tiles][8][4]) {
     // No bit changes where no count weighs.
     if (!simt::any(bias[lane] != 0.0f || bias[lane + 32] != 0.0f)) {
         return;

@@ -39,11 +39,18 @@ KVC_DEVICE void reset(RowsState<VD, tiles>* state) {
     }
 }
 
-// What a row needs once for each page, kept in shared memory.
+// What a row needs once for each page, and at the end, kept in shared memory.
 struct RowFacts {
     Sight sight;
-    float slope;  // from products to logits over ln 2
+    int64_t state;  // which row of the item's states it is; -1: the item does not have it
+    float slope;    // from products to logits over ln 2
 };
+
+KVC_DEVICE RowFacts facts_of(const AttendArgs& args, const AttendItem& item, int row, int lift) {
+    const int64_t token = row / args.group, head = row % args.group;
+    return {sight_of(args, item, row), token < item.tokens ? token * item.state_token_stride + head : -1,
+            args.scale * log2_e * power_of_two(-lift)};
+}
 
 // Writes 16 rows for each of the warp's tiles, each lifted by a power of two, and their facts, to shared memory.
 template <int KD, int tiles>
@@ -58,8 +65,8 @@ KVC_DEVICE void load_query_rows(const AttendArgs& args, const AttendItem& item, 
             const int lift = lift_of(load_row_of_lane<KD>(args, item, first_row + row, x));
             const float lifted = power_of_two(lift);
             if (simt::lane() % 4 == 0) {
-                facts[row + simt::lane() / 4] = {sight_of(args, item, first_row + row + simt::lane() / 4),
-                                                 args.scale * log2_e * power_of_two(-lift)};
+                const int at = row + simt::lane() / 4;
+                facts[at] = facts_of(args, item, first_row + at, lift);
             }
             KVC_UNROLL
             for (int k = 0; k < KD / 16; k++) {
@@ -74,9 +81,9 @@ KVC_DEVICE void load_query_rows(const AttendArgs& args, const AttendItem& item, 
     }
 }
 
-// x = queries * keys of a whole page, times the rows' slopes and the unit of the page's numbers.
+// queries and keys: the lane's place in them. x = queries * keys of a whole page, times the rows' slopes and the unit of the page's numbers.
 template <int KD, int tiles>
-KVC_DEVICE void page_scores(const std::byte* queries, const std::byte* keys, const RowFacts* facts, float unit,
+KVC_DEVICE void page_scores(int lane, const std::byte* queries, const std::byte* keys, const RowFacts* facts, float unit,
                             float (&x)[tiles][8][4]) {
     KVC_UNROLL
     for (int m = 0; m < tiles; m++) {
@@ -90,7 +97,7 @@ KVC_DEVICE void page_scores(const std::byte* queries, const std::byte* keys, con
         TileWords a[tiles];
         KVC_UNROLL
         for (int m = 0; m < tiles; m++) {
-            a[m] = *reinterpret_cast<const TileWords*>(queries + query_offset<KD>(m, k, simt::lane()));
+            a[m] = *reinterpret_cast<const TileWords*>(queries + query_offset<KD>(m, k, 0));
         }
         KVC_UNROLL
         for (int t = 0; t < 4; t++) {
@@ -104,7 +111,7 @@ KVC_DEVICE void page_scores(const std::byte* queries, const std::byte* keys, con
     }
     KVC_UNROLL
     for (int m = 0; m < tiles; m++) {
-        const RowFacts* const row = facts + 16 * m + simt::lane() / 4;
+        const RowFacts* const row = facts + 16 * m + lane / 4;
         const float slope[2] = {row[0].slope * unit, row[8].slope * unit};
         KVC_UNROLL
         for (int j = 0; j < 8; j++) {
@@ -141,12 +148,12 @@ KVC_DEVICE uint64_t seen_of(const RunTokens& run, const Sight& sight) {
 
 // -infinity where a row does not see a token.
 template <int tiles>
-KVC_DEVICE void mask_page(const RowFacts* facts, const RunTokens& run, float (&x)[tiles][8][4]) {
+KVC_DEVICE void mask_page(int lane, const RowFacts* facts, const RunTokens& run, float (&x)[tiles][8][4]) {
     KVC_UNROLL
     for (int m = 0; m < tiles; m++) {
         KVC_UNROLL
         for (int half = 0; half < 2; half++) {
-            const uint64_t seen = seen_of(run, facts[16 * m + 8 * half + simt::lane() / 4].sight) >> (2 * (simt::lane() % 4));
+            const uint64_t seen = seen_of(run, facts[16 * m + 8 * half + lane / 4].sight) >> (2 * (lane % 4));
             const uint32_t words[2] = {uint32_t(seen), uint32_t(seen >> 32)};
             KVC_UNROLL
             for (int i = 0; i < 16; i++) {
@@ -225,8 +232,7 @@ KVC_DEVICE void add_page_values(const std::byte* values, const PageWeights<tiles
 
 // The states of the warp's rows, relative to their largest logit. unit: of the values' tiles.
 template <int VD, int tiles>
-KVC_DEVICE void write_rows(const AttendArgs& args, const AttendItem& item, int first_row, float unit,
-                           const RowsState<VD, tiles>& state) {
+KVC_DEVICE void write_rows(const AttendItem& item, const RowFacts* facts, float unit, const RowsState<VD, tiles>& state) {
     const int quad = simt::lane() % 4;
     KVC_UNROLL
     for (int m = 0; m < tiles; m++) {
@@ -236,14 +242,13 @@ KVC_DEVICE void write_rows(const AttendArgs& args, const AttendItem& item, int f
             sum += simt::shuffle_xor(sum, 1);
             sum += simt::shuffle_xor(sum, 2);
             const float most = state.most[m][half];
-            const int row = first_row + 16 * m + 8 * half + simt::lane() / 4;
-            const int64_t token = row / args.group, head = row % args.group;
-            if (token >= item.tokens) {
+            const int64_t row = facts[16 * m + 8 * half + simt::lane() / 4].state;
+            if (row < 0) {
                 continue;
             }
             // What a token of the largest logit weighs here: a lone one has d = 1 exactly.
             const float largest = most == -simt::infinity() ? 1.0f : simt::exp2(most - state.reference[m][half]);
-            float* const out = item.state + (token * item.state_token_stride + head) * (VD + 2);
+            float* const out = item.state + row * (VD + 2);
             KVC_UNROLL
             for (int c = 0; c < VD / 16; c++) {
                 KVC_UNROLL

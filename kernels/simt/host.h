@@ -27,6 +27,7 @@ struct Words4 {
 inline int thread() { return Machine::current().thread(); }
 inline int lane() { return thread() % warp_lanes; }
 inline int warp() { return thread() / warp_lanes; }
+inline int thread_anew() { return thread(); }
 inline int block_x() { return Machine::current().block_x(); }
 inline int block_y() { return Machine::current().block_y(); }
 
