@@ -4,12 +4,35 @@
 namespace kvc::cuda {
 namespace {
 
+constexpr int shared_of_multiprocessor = 227 * 1024, shared_of_runtime = 1024;  // sm_90; the latter in each block
+
+// As many slots as fit beside the other blocks, but two in any case, so that one is on its way while the other is read.
+RingShape shape_ring(int slot_bytes, int resident) {
+    const auto slots_of = [&](int blocks) {
+        const RingShape none;
+        return (shared_of_multiprocessor / blocks - shared_of_runtime - none.barrier_bytes()) / (warps * slot_bytes);
+    };
+    const int slots = slots_of(resident) >= 2 ? slots_of(resident) : slots_of(1) >= 2 ? 2 : 1;
+    return {slots < ring_slots_max ? slots : ring_slots_max, slot_bytes};
+}
+
+template <int KD, int VD, PageKind kind, bool capped>
+void launch_capped(const AttendArgs& args, int64_t sinks, int blocks, int n_items, simt::Stream stream) {
+    const auto kernel = attend_decode<KD, VD, kind, capped>;
+    RingShape ring;
+    if (simt::compiled_with_bulk_copies(kernel, stream)) {
+        ring = shape_ring(kind == PageKind::rows ? 16 * (KD + VD) * 2 : int(args.code_bytes), resident_blocks<kind, KD>);
+    }
+    const int shared = ring.bytes() > int(sizeof(Merge<VD>)) ? ring.bytes() : int(sizeof(Merge<VD>));
+    simt::launch(kernel, simt::Grid{blocks, n_items, threads, shared}, stream, args, sinks, ring);
+}
+
 template <int KD, int VD, PageKind kind>
 void launch_kind(const AttendArgs& args, int64_t sinks, bool capped, int blocks, int n_items, simt::Stream stream) {
     if (capped) {
-        simt::launch(attend_decode<KD, VD, kind, true>, blocks, n_items, threads, stream, args, sinks);
+        launch_capped<KD, VD, kind, true>(args, sinks, blocks, n_items, stream);
     } else {
-        simt::launch(attend_decode<KD, VD, kind, false>, blocks, n_items, threads, stream, args, sinks);
+        launch_capped<KD, VD, kind, false>(args, sinks, blocks, n_items, stream);
     }
 }
 

@@ -4,6 +4,7 @@
 // sequence, so that no bit depends on what else the item or the batch holds, and merge in a fixed order.
 #pragma once
 #include "kernels/cuda/coded_page.cuh"
+#include "kernels/cuda/page_ring.cuh"
 #include "kernels/cuda/row_page.cuh"
 
 namespace kvc::cuda {
@@ -21,37 +22,46 @@ struct WarpAttend {
     WarpState<VD> state;
 };
 
+// Whether every row sees all tokens of a run.
+template <int tiles, int KD, int VD, bool capped>
+KVC_DEVICE bool sees_all(const WarpAttend<KD, VD, capped>& warp, const RunTokens& run) {
+    constexpr uint64_t all = all_live >> (page_tokens - 16 * tiles);
+    return (run.live & all) == all && !run.positions && run.first >= warp.last.low && run.first + 16 * tiles - 1 <= warp.first.high;
+}
+
 template <int KD, int VD, bool capped, int tiles>
-KVC_DEVICE void finish_scores(const WarpAttend<KD, VD, capped>& warp, const RunTokens& run, float (&x)[tiles][4]) {
+KVC_DEVICE void finish_scores(const WarpAttend<KD, VD, capped>& warp, bool all_seen, const RunTokens& run, float (&x)[tiles][4]) {
     if constexpr (capped) {
         cap_scores(warp.args.soft_cap, x);
     }
-    constexpr uint64_t all = all_live >> (page_tokens - 16 * tiles);
-    const bool all_seen =
-        (run.live & all) == all && !run.positions && run.first >= warp.last.low && run.first + 16 * tiles - 1 <= warp.first.high;
     if (!all_seen) {
         mask_scores(warp.args, warp.item, warp.first_row, run, x);
     }
 }
 
-template <int KD, int VD, bool capped>
-KVC_DEVICE void attend_coded_page(const std::byte* record, const RunTokens& page, WarpAttend<KD, VD, capped>* warp) {
+template <int KD, int VD, bool capped, class Bytes>
+KVC_DEVICE void attend_coded_page(const Bytes& record, bool all_seen, const RunTokens& page, WarpAttend<KD, VD, capped>* warp) {
     float x[4][4];
     uint32_t scales[4][2];
     coded_scores<KD, VD>(record, warp->query, x);
-    finish_scores(*warp, page, x);
+    finish_scores(*warp, all_seen, page, x);
     load_value_scales<KD, VD>(record, scales);
     const RunWeights<4> weights = weigh_run(room_beside(scales), x, &warp->state);
     add_coded_values<KD, VD>(record, scales, weights, &warp->state);
 }
 
-template <int KD, int VD, bool capped, bool partial>
-KVC_DEVICE void attend_rows(const RowRun<partial>& rows, const RunTokens& run, WarpAttend<KD, VD, capped>* warp) {
+template <class Bytes, bool partial, int KD, int VD, bool capped>
+KVC_DEVICE void attend_rows(const RowRun<Bytes, partial>& rows, bool all_seen, const RunTokens& run, WarpAttend<KD, VD, capped>* warp) {
     float x[1][4];
     row_scores(rows, warp->query, x[0]);
-    finish_scores(*warp, run, x);
+    finish_scores(*warp, all_seen, run, x);
     const RunWeights<1> weights = weigh_run(headroom, x, &warp->state);
     add_row_values(rows, weights, &warp->state);
+}
+
+// The sixteen tokens of a page from `start` on.
+KVC_DEVICE RunTokens run_of_page(const RunTokens& page, int start) {
+    return {page.first + start, page.positions ? page.positions + start : nullptr, page.live >> start};
 }
 
 // A page of rows, or sinks, of which those in `present` are surely written. Sixteen tokens at a time: few registers and little code,
@@ -62,8 +72,9 @@ KVC_DEVICE void attend_row_page(const std::byte* record, int64_t capacity, uint6
     const std::byte* const values = record + capacity * KD * 2;
     KVC_NO_UNROLL
     for (int start = 0; start < page_tokens && present >> start != 0; start += 16) {
-        const RowRun<partial> rows{record + start * KD * 2, values + start * VD * 2, uint32_t(present >> start)};
-        attend_rows(rows, {page.first + start, page.positions ? page.positions + start : nullptr, page.live >> start}, warp);
+        const RowRun<simt::GlobalBytes, partial> rows{{record + start * KD * 2}, {values + start * VD * 2}, uint32_t(present >> start)};
+        const RunTokens run = run_of_page(page, start);
+        attend_rows(rows, sees_all<1>(*warp, run), run, warp);
     }
 }
 
@@ -95,19 +106,100 @@ KVC_DEVICE Page find_page(const WarpAttend<KD, VD, capped>& warp, const PageEntr
     return {record_address(warp.args, entry.record, record_bytes), {first, side ? side->positions : nullptr, entry.live}};
 }
 
-template <int KD, int VD, bool capped, PageKind kind>
-KVC_DEVICE void attend_coded(WarpAttend<KD, VD, capped>* warp) {
+// Up to 32 coded pages of this warp, found by its lanes at once, so that only the first waits for entries and addresses.
+struct WarpPages {
+    const std::byte* record;  // of the page of this lane: lane i has the i-th
+    uint32_t there;           // bit i: the i-th page is to be read
+    uint32_t whole;           // bit i: every row sees all of its tokens
+};
+
+template <int KD, int VD, bool capped>
+KVC_DEVICE WarpPages find_pages(const WarpAttend<KD, VD, capped>& warp, int64_t first_entry) {
+    const AttendItem& item = warp.item;
+    const int64_t e = first_entry + warps * simt::lane();
+    Page page = {nullptr, {}};
+    if (e < item.n_coded) {
+        page = find_page(warp, item.coded, e, item.coded_position, warp.args.code_bytes);
+    }
+    return {page.record, simt::ballot(page.record != nullptr), simt::ballot(page.record && sees_all<4>(warp, page.tokens))};
+}
+
+// A walk over the pages of WarpPages, each in as many pieces as the ring takes it.
+struct PageWalk {
+    uint32_t left;  // pages
+    int piece = 0;
+
+    KVC_DEVICE int page() const { return simt::lowest_bit(left); }
+    KVC_DEVICE void next(int pieces) {
+        if (++piece == pieces) {
+            piece = 0;
+            left &= left - 1;
+        }
+    }
+};
+
+template <PageKind kind>
+constexpr int ring_pieces = kind == PageKind::rows ? 4 : 1;
+
+// Starts the copy of the walk's next piece: a coded page, or the keys and values of sixteen rows.
+template <PageKind kind, int KD, int VD>
+KVC_DEVICE void fill_ring(const AttendArgs& args, const WarpPages& pages, PageWalk* walk, PageRing* ring) {
+    const std::byte* const record = simt::shuffle(pages.record, walk->page());
+    if constexpr (kind == PageKind::rows) {
+        constexpr int key_bytes = 16 * KD * 2, value_bytes = 16 * VD * 2;
+        ring->fill(record + walk->piece * key_bytes, key_bytes, record + 4 * key_bytes + walk->piece * value_bytes, value_bytes);
+    } else {
+        ring->fill(record, int(args.code_bytes));
+    }
+    walk->next(ring_pieces<kind>);
+}
+
+// One piece, from the ring or from where the page lies.
+template <PageKind kind, class Bytes, int KD, int VD, bool capped>
+KVC_DEVICE void attend_piece(const Bytes& keys, const Bytes& values, bool whole, const RunTokens& page, int piece,
+                             WarpAttend<KD, VD, capped>* warp) {
+    if constexpr (kind == PageKind::rows) {
+        attend_rows(RowRun<Bytes, false>{keys, values, 0xffff}, whole, run_of_page(page, 16 * piece), warp);
+    } else {
+        attend_coded_page(keys, whole, page, warp);
+    }
+}
+
+template <PageKind kind, int KD, int VD, bool capped>
+KVC_DEVICE void attend_pages(const WarpPages& pages, int64_t first_entry, PageRing* ring, WarpAttend<KD, VD, capped>* warp) {
     const AttendItem& item = warp->item;
-    for (int64_t e = first_entry_of_warp(item.coded_position); e < item.n_coded; e += warps) {
-        const Page page = find_page(*warp, item.coded, e, item.coded_position, warp->args.code_bytes);
-        if (!page.record) {
-            continue;
+    PageWalk fill{pages.there}, walk{pages.there};
+    for (int i = 0; i < ring->slots() && fill.left; i++) {
+        fill_ring<kind, KD, VD>(warp->args, pages, &fill, ring);
+    }
+    KVC_NO_UNROLL
+    for (; walk.left; walk.next(ring_pieces<kind>)) {
+        const bool whole = pages.whole >> walk.page() & 1;
+        RunTokens tokens = {};
+        if (!whole) {
+            tokens = find_page(*warp, item.coded, first_entry + warps * walk.page(), item.coded_position, warp->args.code_bytes).tokens;
         }
-        if constexpr (kind == PageKind::int4) {
-            attend_coded_page(page.record, page.tokens, warp);
+        if (simt::has_bulk_copies()) {
+            const simt::SharedBytes bytes = ring->wait();
+            attend_piece<kind>(bytes, bytes.plus(16 * KD * 2), whole, tokens, walk.piece, warp);
+            ring->release();
+            if (fill.left) {
+                fill_ring<kind, KD, VD>(warp->args, pages, &fill, ring);
+            }
         } else {
-            attend_row_page<false>(page.record, page_tokens, all_live, page.tokens, warp);
+            const std::byte* const record = simt::shuffle(pages.record, walk.page());
+            attend_piece<kind>(simt::GlobalBytes{record + walk.piece * 16 * KD * 2},
+                               simt::GlobalBytes{record + page_tokens * KD * 2 + walk.piece * 16 * VD * 2}, whole, tokens, walk.piece,
+                               warp);
         }
+    }
+}
+
+template <PageKind kind, int KD, int VD, bool capped>
+KVC_DEVICE void attend_coded(PageRing* ring, WarpAttend<KD, VD, capped>* warp) {
+    const AttendItem& item = warp->item;
+    for (int64_t e = first_entry_of_warp(item.coded_position); e < item.n_coded; e += 32 * warps) {
+        attend_pages<kind>(find_pages(*warp, e), e, ring, warp);
     }
 }
 
@@ -205,25 +297,33 @@ KVC_DEVICE void write_states(const AttendArgs& args, const AttendItem& item, int
 
 // ---- the kernel ----
 
+// Blocks of which a multiprocessor is to hold so many.
+template <PageKind kind, int KD>
+constexpr int resident_blocks = kind == PageKind::int4 && KD <= 128 ? 3 : 2;
+
 template <int KD, int VD, PageKind kind, bool capped>
-KVC_KERNEL(threads, kind == PageKind::int4 && KD <= 128 ? 3 : 2)
-attend_decode(AttendArgs args, int64_t sink_capacity) {
-    KVC_SHARED(Merge<VD>, merge);
+KVC_KERNEL(threads, (resident_blocks<kind, KD>))
+attend_decode(AttendArgs args, int64_t sink_capacity, RingShape ring_shape) {
+    std::byte* const shared = simt::dynamic_shared();
     const AttendItem& item = args.items[simt::block_y()];
     const int first_row = tile_rows * simt::block_x();
     if (first_row >= item.tokens * args.group) {
         return;
     }
+    PageRing ring(ring_shape, shared);
     WarpAttend<KD, VD, capped> warp{
         args, item, first_row, sight_of(args, item, first_row), sight_of(args, item, first_row + tile_rows - 1), {}, {}};
     load_queries(args, item, first_row, &warp.query);
     reset(&warp.state);
     attend_sinks(sink_capacity, &warp);
-    attend_coded<KD, VD, capped, kind>(&warp);
+    attend_coded<kind>(&ring, &warp);
     attend_window(&warp);
-    leave_state(warp.state, &merge);
+    // The warps' results take the place of their rings.
     simt::sync_block();
-    write_states(args, item, first_row, merge);
+    Merge<VD>* const merge = reinterpret_cast<Merge<VD>*>(shared);
+    leave_state(warp.state, merge);
+    simt::sync_block();
+    write_states(args, item, first_row, *merge);
 }
 
 }  // namespace kvc::cuda

@@ -25,11 +25,11 @@ KVC_DEVICE void multiply_codes(float (&acc)[4], uint32_t word, uint32_t b0, uint
     simt::mma(acc, word & lower_codes, word & upper_codes, right & lower_codes, right & upper_codes, b0, b1);
 }
 
-template <int KD, int VD>
-KVC_DEVICE void coded_scores(const std::byte* record, const QueryTile<KD>& query, float (&x)[4][4]) {
+template <int KD, int VD, class Bytes>
+KVC_DEVICE void coded_scores(const Bytes& record, const QueryTile<KD>& query, float (&x)[4][4]) {
     using Record = CodeRecord<KD, VD>;
-    const std::byte* const at_lane = simt::pin(record + code_offset(0, simt::lane(), 0));
-    const std::byte* const at_quad = simt::pin(record + key_meta_offset(0, simt::lane() % 4, 0, false, 0));
+    const Bytes at_lane = record.plus(code_offset(0, simt::lane(), 0));
+    const Bytes at_quad = record.plus(key_meta_offset(0, simt::lane() % 4, 0, false, 0));
     // Rows 0..7 of this product are token tile 0, rows 8..15 tile 1.
     float zero[4] = {query.zero_base[0], query.zero_base[1], query.zero_base[0], query.zero_base[1]};
     KVC_UNROLL
@@ -39,8 +39,8 @@ KVC_DEVICE void coded_scores(const std::byte* record, const QueryTile<KD>& query
     KVC_UNROLL
     for (int k = 0; k < KD / 16; k++) {
         const uint32_t q0 = query.q[k][0], q1 = query.q[k][1];
-        const simt::Words4 meta = simt::load_128(at_quad + Record::k_meta + key_meta_offset(k, 0, 0, false, 0));
-        const simt::Words4 codes = simt::load_128(at_lane + Record::k_codes + code_offset(k, 0, 0));
+        const simt::Words4 meta = at_quad.load_128(Record::k_meta + key_meta_offset(k, 0, 0, false, 0));
+        const simt::Words4 codes = at_lane.load_128(Record::k_codes + code_offset(k, 0, 0));
         const WideBytes zero0 = widen(meta.w[2]), zero1 = widen(meta.w[3]);
         simt::mma(zero, zero0.low, zero1.low, zero0.high, zero1.high, q0, q1);
         KVC_UNROLL
@@ -51,7 +51,7 @@ KVC_DEVICE void coded_scores(const std::byte* record, const QueryTile<KD>& query
             multiply_codes(x[2 * tile + 1], codes.w[2 * tile + 1], b0, b1);
         }
     }
-    const simt::Words2 super = simt::load_64(record + Record::k_super);
+    const simt::Words2 super = record.load_64(Record::k_super);
     KVC_UNROLL
     for (int tile = 0; tile < 2; tile++) {
         const float scale = simt::half_to_float(super.w[tile] & 0xffff), zero_scale = simt::half_to_float(super.w[tile] >> 16);
@@ -68,12 +68,12 @@ KVC_DEVICE void coded_scores(const std::byte* record, const QueryTile<KD>& query
     }
 }
 
-template <int KD, int VD>
-KVC_DEVICE void load_value_scales(const std::byte* record, uint32_t (&scales)[4][2]) {
-    const std::byte* const at = record + CodeRecord<KD, VD>::v_meta + value_scale_offset(2 * (simt::lane() % 4));
+template <int KD, int VD, class Bytes>
+KVC_DEVICE void load_value_scales(const Bytes& record, uint32_t (&scales)[4][2]) {
+    const Bytes at = record.plus(CodeRecord<KD, VD>::v_meta + value_scale_offset(2 * (simt::lane() % 4)));
     KVC_UNROLL
     for (int half = 0; half < 2; half++) {
-        const simt::Words4 words = simt::load_128(at + 16 * half);
+        const simt::Words4 words = at.load_128(16 * half);
         KVC_UNROLL
         for (int i = 0; i < 4; i++) {
             scales[2 * half + i / 2][i % 2] = words.w[i];
@@ -91,13 +91,13 @@ KVC_DEVICE float room_beside(const uint32_t (&scales)[4][2]) {
     return simt::any((all & 0x40004000u) != 0) ? headroom_large_scales : headroom;
 }
 
-template <int KD, int VD>
-KVC_DEVICE void add_coded_values(const std::byte* record, const uint32_t (&scales)[4][2], const RunWeights<4>& weights,
+template <int KD, int VD, class Bytes>
+KVC_DEVICE void add_coded_values(const Bytes& record, const uint32_t (&scales)[4][2], const RunWeights<4>& weights,
                                  WarpState<VD>* state) {
     using Record = CodeRecord<KD, VD>;
     // The middle of the codes, 8, out of every product: as the upper rows hold it, 16-fold, it is a whole number of units.
     constexpr uint32_t minus_middle = (0x8000u | 128) * 0x10001u;
-    const std::byte* const at_lane = simt::pin(record + code_offset(0, simt::lane(), 0));
+    const Bytes at_lane = record.plus(code_offset(0, simt::lane(), 0));
     uint32_t b[4][2];
     float middle[4] = {};
     KVC_UNROLL
@@ -110,7 +110,7 @@ KVC_DEVICE void add_coded_values(const std::byte* record, const uint32_t (&scale
     middle[1] = middle[3] * 0x1p-4f;
     KVC_UNROLL
     for (int c = 0; c < VD / 16; c++) {
-        const simt::Words4 codes = simt::load_128(at_lane + Record::v_codes + code_offset(c, 0, 0));
+        const simt::Words4 codes = at_lane.load_128(Record::v_codes + code_offset(c, 0, 0));
         // A page's sum of its own, so that what cancels in it is as large as one page, not as the whole context.
         float acc[4] = {middle[0], middle[1], middle[2], middle[3]};
         KVC_UNROLL

@@ -108,8 +108,8 @@ KVC_DEVICE void add_decode_mass(const float (&x)[tiles][4], const float (&lse)[2
 template <int KD, int VD, bool capped>
 KVC_DEVICE void mass_coded_page(const Page& page, const WarpMass<KD, VD, capped>& warp, int64_t* counters) {
     float x[4][4];
-    coded_scores<KD, VD>(page.record, warp.attend.query, x);
-    finish_scores(warp.attend, page.tokens, x);
+    coded_scores<KD, VD>(simt::GlobalBytes{page.record}, warp.attend.query, x);
+    finish_scores(warp.attend, sees_all<4>(warp.attend, page.tokens), page.tokens, x);
     add_decode_mass(x, warp.lse, counters);
 }
 
@@ -119,8 +119,10 @@ KVC_DEVICE void mass_row_page(const std::byte* record, uint64_t present, const R
     KVC_NO_UNROLL
     for (int start = 0; start < page_tokens && present >> start != 0; start += 16) {
         float x[1][4];
-        row_scores(RowRun<partial>{record + start * KD * 2, nullptr, uint32_t(present >> start)}, warp.attend.query, x[0]);
-        finish_scores(warp.attend, {page.first + start, page.positions ? page.positions + start : nullptr, page.live >> start}, x);
+        const RowRun<simt::GlobalBytes, partial> rows{{record + start * KD * 2}, {nullptr}, uint32_t(present >> start)};
+        const RunTokens run = run_of_page(page, start);
+        row_scores(rows, warp.attend.query, x[0]);
+        finish_scores(warp.attend, sees_all<1>(warp.attend, run), run, x);
         add_decode_mass(x, warp.lse, counters + start);
     }
 }

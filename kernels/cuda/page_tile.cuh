@@ -127,20 +127,20 @@ KVC_DEVICE void fill_row_keys(const std::byte* keys, uint64_t present, std::byte
     constexpr int pairs = KD / 32;
     for (int i = self.warp; i < 4 * pairs; i += warps) {
         const int t = i % 4, k = i / 4 * 2, token = 16 * t + row;
-        const std::byte* const at = keys + (token * KD + key_channel(KD, k, quad, 0)) * 2;
+        const simt::GlobalBytes at{keys + (token * KD + key_channel(KD, k, quad, 0)) * 2};
         uint32_t lower[4], upper[4];
-        load_words_if((present >> token & 1) != 0, at, lower);
-        load_words_if((present >> (token + 8) & 1) != 0, at + 8 * KD * 2, upper);
+        load_words_if((present >> token & 1) != 0, at, 0, lower);
+        load_words_if((present >> (token + 8) & 1) != 0, at, 8 * KD * 2, upper);
         self.store(tile, k, t, {lower[0], lower[1], upper[0], upper[1]});
         self.store(tile, k + 1, t, {lower[2], lower[3], upper[2], upper[3]});
     }
     if constexpr (KD / 16 % 2 == 1) {
         constexpr int k = KD / 16 - 1;
         const int t = self.warp, token = 16 * t + row;
-        const std::byte* const at = keys + (token * KD + key_channel(KD, k, quad, 0)) * 2;
+        const simt::GlobalBytes at{keys + (token * KD + key_channel(KD, k, quad, 0)) * 2};
         uint32_t lower[2], upper[2];
-        load_words_if((present >> token & 1) != 0, at, lower);
-        load_words_if((present >> (token + 8) & 1) != 0, at + 8 * KD * 2, upper);
+        load_words_if((present >> token & 1) != 0, at, 0, lower);
+        load_words_if((present >> (token + 8) & 1) != 0, at, 8 * KD * 2, upper);
         self.store(tile, k, t, {lower[0], lower[1], upper[0], upper[1]});
     }
 }
@@ -150,11 +150,12 @@ template <int VD, int words>
 KVC_DEVICE void fill_row_values_of(const Filler& self, const std::byte* values, uint64_t present, int c, int t, uint32_t unit,
                                    std::byte* tile) {
     const int first = 16 * t + 2 * self.quad();
+    const simt::GlobalBytes at{values + (first * VD + value_channel(VD, c, self.row(), 0)) * 2};
     uint32_t v[4][words];  // tokens first + 0, 1, 8, 9
     KVC_UNROLL
     for (int i = 0; i < 4; i++) {
         const int token = first + i % 2 + 8 * (i / 2);
-        load_words_if((present >> token & 1) != 0, values + (token * VD + value_channel(VD, c, self.row(), 0)) * 2, v[i]);
+        load_words_if((present >> token & 1) != 0, at, (i % 2 + 8 * (i / 2)) * VD * 2, v[i]);
     }
     KVC_UNROLL
     for (int j = 0; j < words; j++) {

@@ -7,34 +7,33 @@
 namespace kvc::cuda {
 
 // Sixteen rows of fp16. Of a partial run, rows whose bit is not set hold anything, or do not exist.
-template <bool partial>
+template <class Bytes, bool partial>
 struct RowRun {
-    const std::byte* keys;
-    const std::byte* values;
+    Bytes keys, values;
     uint32_t present;
 
     KVC_DEVICE bool has(int token) const { return !partial || (present >> token & 1); }
 };
 
-// `words` words at p, in one load.
-template <int words>
-KVC_DEVICE void load_words(const std::byte* p, uint32_t (&out)[words]) {
+// `words` words, in one load.
+template <int words, class Bytes>
+KVC_DEVICE void load_words(const Bytes& bytes, int offset, uint32_t (&out)[words]) {
     if constexpr (words == 4) {
-        const simt::Words4 v = simt::load_128(p);
+        const simt::Words4 v = bytes.load_128(offset);
         out[0] = v.w[0], out[1] = v.w[1], out[2] = v.w[2], out[3] = v.w[3];
     } else if constexpr (words == 2) {
-        const simt::Words2 v = simt::load_64(p);
+        const simt::Words2 v = bytes.load_64(offset);
         out[0] = v.w[0], out[1] = v.w[1];
     } else {
-        out[0] = simt::load_32(p);
+        out[0] = bytes.load_32(offset);
     }
 }
 
 // The same of a row that may not exist; zeros then. What was never written may be NaN, which even a weight of 0 does not silence.
-template <int words>
-KVC_DEVICE void load_words_if(bool exists, const std::byte* p, uint32_t (&out)[words]) {
+template <int words, class Bytes>
+KVC_DEVICE void load_words_if(bool exists, const Bytes& bytes, int offset, uint32_t (&out)[words]) {
     if (exists) {
-        load_words(p, out);
+        load_words(bytes, offset, out);
     } else {
         KVC_UNROLL
         for (int i = 0; i < words; i++) {
@@ -44,28 +43,37 @@ KVC_DEVICE void load_words_if(bool exists, const std::byte* p, uint32_t (&out)[w
 }
 
 // Adds the products of `fragments` (1 or 2) fragments from k on.
-template <int KD, int fragments, bool partial>
-KVC_DEVICE void row_scores_of(const RowRun<partial>& run, const QueryTile<KD>& query, int k, float (&x)[4]) {
+template <int KD, int fragments, class Bytes, bool partial>
+KVC_DEVICE void row_scores_of(const RowRun<Bytes, partial>& run, const Bytes& at_lane, const QueryTile<KD>& query, int k,
+                              float (&x)[4]) {
     const int row = simt::lane() / 4;
-    const std::byte* const at_lane = run.keys + (row * KD + key_channel(KD, k, simt::lane() % 4, 0)) * 2;
+    // From fragment to fragment a lane's place moves by a constant.
+    const int offset = (key_channel(KD, k, 0, 0) - key_channel(KD, 0, 0, 0)) * 2;
     uint32_t lower[2 * fragments], upper[2 * fragments];
-    load_words_if(run.has(row), at_lane, lower);
-    load_words_if(run.has(row + 8), at_lane + 8 * KD * 2, upper);
+    load_words_if(run.has(row), at_lane, offset, lower);
+    load_words_if(run.has(row + 8), at_lane, offset + 8 * KD * 2, upper);
     KVC_UNROLL
     for (int i = 0; i < fragments; i++) {
         simt::mma(x, lower[2 * i], upper[2 * i], lower[2 * i + 1], upper[2 * i + 1], query.q[k + i][0], query.q[k + i][1]);
     }
 }
 
-template <int KD, bool partial>
-KVC_DEVICE void row_scores(const RowRun<partial>& run, const QueryTile<KD>& query, float (&x)[4]) {
+template <int KD, class Bytes, bool partial>
+KVC_DEVICE void row_scores(const RowRun<Bytes, partial>& run, const QueryTile<KD>& query, float (&x)[4]) {
+    const int row = simt::lane() / 4, quad = simt::lane() % 4;
     x[0] = x[1] = x[2] = x[3] = 0.0f;
-    KVC_UNROLL
-    for (int k = 0; k + 1 < KD / 16; k += 2) {
-        row_scores_of<KD, 2>(run, query, k, x);
+    if constexpr (KD / 16 > 1) {
+        const Bytes at_lane = run.keys.plus((row * KD + key_channel(KD, 0, quad, 0)) * 2);
+        KVC_UNROLL
+        for (int k = 0; k + 1 < KD / 16; k += 2) {
+            row_scores_of<KD, 2>(run, at_lane, query, k, x);
+        }
     }
     if constexpr (KD / 16 % 2 == 1) {
-        row_scores_of<KD, 1>(run, query, KD / 16 - 1, x);
+        constexpr int last = KD / 16 - 1;
+        // The offset of the last fragment is from fragment 0 on, whose quads lie further apart.
+        const int place = key_channel(KD, last, quad, 0) - key_channel(KD, last, 0, 0);
+        row_scores_of<KD, 1>(run, run.keys.plus((row * KD + place) * 2), query, last, x);
     }
     KVC_UNROLL
     for (int i = 0; i < 4; i++) {
@@ -74,15 +82,15 @@ KVC_DEVICE void row_scores(const RowRun<partial>& run, const QueryTile<KD>& quer
 }
 
 // A run of fragments whose channels a lane reads as `words` words a token (layout.cuh).
-template <int VD, int words, bool partial>
-KVC_DEVICE void add_row_values_of(const RowRun<partial>& run, const RunWeights<1>& weights, int c, WarpState<VD>* state) {
+template <int VD, int words, class Bytes, bool partial>
+KVC_DEVICE void add_row_values_of(const RowRun<Bytes, partial>& run, const RunWeights<1>& weights, int c, WarpState<VD>* state) {
     const int quad = simt::lane() % 4;
-    const std::byte* const at_lane = run.values + (2 * quad * VD + value_channel(VD, c, simt::lane() / 4, 0)) * 2;
+    const Bytes at_lane = run.values.plus((2 * quad * VD + value_channel(VD, c, simt::lane() / 4, 0)) * 2);
     uint32_t v[4][words];  // tokens 2 quad + 0, 1, 8, 9
     KVC_UNROLL
     for (int i = 0; i < 4; i++) {
         const int token = i % 2 + 8 * (i / 2);
-        load_words_if(run.has(2 * quad + token), at_lane + token * VD * 2, v[i]);
+        load_words_if(run.has(2 * quad + token), at_lane, token * VD * 2, v[i]);
     }
     KVC_UNROLL
     for (int j = 0; j < words; j++) {
@@ -98,8 +106,8 @@ KVC_DEVICE void add_row_values_of(const RowRun<partial>& run, const RunWeights<1
     }
 }
 
-template <int VD, bool partial>
-KVC_DEVICE void add_row_values(const RowRun<partial>& run, const RunWeights<1>& weights, WarpState<VD>* state) {
+template <int VD, class Bytes, bool partial>
+KVC_DEVICE void add_row_values(const RowRun<Bytes, partial>& run, const RunWeights<1>& weights, WarpState<VD>* state) {
     constexpr int fours = VD / 64 * 4, twos = VD % 64 / 32 * 2;
     KVC_UNROLL
     for (int c = 0; c < fours; c += 4) {

@@ -129,8 +129,7 @@ float shuffle_xor(float x, int mask, const Site& site) { return shuffle(x, lane(
 
 uintptr_t shuffle_address(uintptr_t p, int from, const Site& site) {
     static_assert(sizeof(uintptr_t) == 8);
-    const LaneWords words =
-        Machine::current().collective({{uint32_t(p), uint32_t(p >> 32), uint32_t(from)}}, exchange_addresses, site);
+    const LaneWords words = Machine::current().collective({{uint32_t(p), uint32_t(p >> 32), uint32_t(from)}}, exchange_addresses, site);
     return uintptr_t{words.w[1]} << 32 | words.w[0];
 }
 
@@ -162,9 +161,10 @@ void bulk_copy(std::byte* shared, const std::byte* global, int bytes, CopyBarrie
 }
 
 void wait(CopyBarrier* barrier, uint32_t parity, const Site& site) {
-    if ((barrier->phases & 1) == parity) {
-        Machine::current().finish_copies(barrier, site);
-        barrier->phases++;
+    while ((barrier->phases & 1) == parity) {
+        if (Machine::current().finish_copies(barrier, site)) {
+            barrier->phases++;
+        }
     }
 }
 

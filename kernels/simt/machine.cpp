@@ -77,6 +77,7 @@ void Machine::run_block(int threads, const std::function<void()>& kernel) {
         t.fiber->start(kernel);
         t.waits_for = nullptr;
         t.shared_used = 0;
+        t.paused = false;
     }
     while (fault_.empty() && run_turn()) {
     }
@@ -90,21 +91,26 @@ bool Machine::run_turn() {
     if (order_ == LaneOrder::random) {
         shuffle_turns();
     }
-    bool ran = false;
+    bool resumed = false, went_on = false;
     for (const int i : turns_) {
         Thread& t = threads_[size_t(i)];
         if (t.fiber->done() || (t.waits_for && t.waits_for->rounds == t.round)) {
             continue;
         }
         t.waits_for = nullptr;
+        t.paused = false;
         running_ = i;
-        ran = true;
+        resumed = true;
         t.fiber->resume();
         if (!fault_.empty()) {
             return false;
         }
+        went_on |= !t.paused;
     }
-    return ran;
+    if (resumed && !went_on) {
+        write_fault("thread ", running_, " waits for copies that nobody starts", pause_site_);
+    }
+    return went_on;
 }
 
 // Fisher-Yates with a generator of our own, so that a seed names the same order everywhere (xorshift64*).
@@ -172,7 +178,8 @@ void* Machine::shared(size_t bytes, size_t alignment, const Site& site) {
 
 // Ends where the vector ends, up to the alignment.
 std::byte* Machine::dynamic_shared() const {
-    const uintptr_t base = (reinterpret_cast<uintptr_t>(dynamic_shared_.data()) + shared_alignment - 1) & ~uintptr_t{shared_alignment - 1};
+    const uintptr_t base =
+        (reinterpret_cast<uintptr_t>(dynamic_shared_.data()) + shared_alignment - 1) & ~uintptr_t{shared_alignment - 1};
     return reinterpret_cast<std::byte*>(base);
 }
 
@@ -193,17 +200,26 @@ void Machine::start_copy(std::byte* shared, const std::byte* from, int bytes, co
     copies_[barrier].started.push_back({shared, from, bytes});
 }
 
-void Machine::finish_copies(const void* barrier, const Site& site) {
+bool Machine::finish_copies(const void* barrier, const Site& site) {
     Copies& copies = copies_[barrier];
     int bytes = 0;
     for (const Copy& copy : copies.started) {
-        std::memcpy(copy.to, copy.from, size_t(copy.bytes));
         bytes += copy.bytes;
     }
-    if (bytes == 0 || bytes != copies.expected) {
-        fault("a wait ends never: of the bytes that the barrier expects this many were copied: ", bytes, "", site);
+    if (bytes > copies.expected) {
+        fault("more bytes were copied than a barrier expects: ", bytes, "", site);
+    }
+    if (bytes == 0 || bytes < copies.expected) {
+        pause_site_ = site;
+        threads_[size_t(running_)].paused = true;
+        threads_[size_t(running_)].fiber->suspend();
+        return false;
+    }
+    for (const Copy& copy : copies.started) {
+        std::memcpy(copy.to, copy.from, size_t(copy.bytes));
     }
     copies = {};
+    return true;
 }
 
 void Machine::write_fault(const char* before, int64_t number, const char* after, const Site& site) {

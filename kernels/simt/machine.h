@@ -24,7 +24,7 @@ struct Fault : std::runtime_error {
 enum class LaneOrder { forward, reverse, random };
 
 constexpr int warp_lanes = 32;
-constexpr int shared_limit = 48 * 1024;          // static shared memory of a block on every architecture
+constexpr int shared_limit = 48 * 1024;           // static shared memory of a block on every architecture
 constexpr int dynamic_shared_limit = 227 * 1024;  // of a block on sm_90
 
 // The words that a lane brings to a warp's operation and takes from it.
@@ -64,7 +64,8 @@ public:
     // Bulk copies: started ones leave NaN in their place until a lane waits at their barrier.
     void expect_copies(const void* barrier, int bytes, const Site& site);
     void start_copy(std::byte* shared, const std::byte* from, int bytes, const void* barrier, const Site& site);
-    void finish_copies(const void* barrier, const Site& site);
+    // Brings them if all have been started; otherwise the thread gives up its turn, and its caller asks again.
+    bool finish_copies(const void* barrier, const Site& site);
     // before, number, after: one sentence. No strings, because the frames of a fiber that is forgotten are never left.
     [[noreturn]] void fault(const char* before, int64_t number, const char* after, const Site& site);
 
@@ -84,6 +85,7 @@ private:
         const Gathering* waits_for = nullptr;
         uint64_t round = 0;  // continues when the gathering has passed it
         size_t shared_used = 0;
+        bool paused = false;  // waits for copies that another thread has still to start
     };
 
     struct Copy {
@@ -117,6 +119,7 @@ private:
     std::vector<std::byte> shared_;
     std::vector<std::byte> dynamic_shared_;
     std::map<const void*, Copies> copies_;
+    Site pause_site_;  // of the last thread that paused
     bool bulk_copies_ = true;
     std::string fault_;
 };

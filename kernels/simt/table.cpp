@@ -104,6 +104,8 @@ void finish(const FinishParams& params) {
 
 void set_lane_order(LaneOrder order, uint64_t seed) { stream = std::make_unique<Machine>(order, seed); }
 
+void set_bulk_copies(bool there) { stream->set_bulk_copies(there); }
+
 const KernelTable* cuda_table() {
     static constexpr KernelTable table = {
         .name = "cuda-simt",

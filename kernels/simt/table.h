@@ -11,4 +11,7 @@ const KernelTable* cuda_table();
 // In which order the calling thread's launches run the threads of a block from now on.
 void set_lane_order(LaneOrder order, uint64_t seed = 1);
 
+// Whether they find bulk copies into shared memory (sm_90 and later; so it is at first) or go the way of earlier architectures.
+void set_bulk_copies(bool there);
+
 }  // namespace kvc::simt

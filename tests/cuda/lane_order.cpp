@@ -11,8 +11,10 @@ using kvc::simt::LaneOrder;
 namespace {
 
 // Everything that store, quantize, attend and finish write for one head.
-std::vector<std::byte> bytes_of(const std::string& codec, int dim, bool prompt_class, LaneOrder order, uint64_t seed) {
+std::vector<std::byte> bytes_of(const std::string& codec, int dim, bool prompt_class, LaneOrder order, uint64_t seed,
+                                bool bulk_copies = true) {
     kvc::simt::set_lane_order(order, seed);
+    kvc::simt::set_bulk_copies(bulk_copies);
     Head head(*kvc::simt::cuda_table(), codec, dim, dim, 4);
     head.set_live(1, 0xf0ffffffffffff7fu);
     const bool lossless = head.format().lossless;
@@ -55,6 +57,16 @@ TEST_CASE("lane order: forward, reverse and random orders write the same bytes")
                 INFO("seed ", seed);
                 CHECK(bytes_of(codec, dim, prompt_class, LaneOrder::random, seed) == forward);
             }
+        }
+    }
+}
+
+TEST_CASE("lane order: architectures with and without bulk copies write the same bytes") {
+    for (const char* codec : {"int4", "fp16"}) {
+        for (const int dim : {80, 128}) {
+            INFO(std::string(codec), " ", dim);
+            const std::vector<std::byte> with = bytes_of(codec, dim, false, LaneOrder::random, 5);
+            CHECK(bytes_of(codec, dim, false, LaneOrder::random, 5, false) == with);
         }
     }
 }
