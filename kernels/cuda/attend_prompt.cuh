@@ -142,7 +142,7 @@ attend_prompt(PromptArgs args) {
     });
     const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);
     if (!warp.idle()) {
-        write_rows(item, warp.facts, args.coded_rows ? 1.0f : coded_unit, state);
+        write_rows(item, warp.facts, args.coded_rows() ? 1.0f : coded_unit, state);
     }
 }
 

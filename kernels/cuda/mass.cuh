@@ -85,9 +85,9 @@ mass_prompt(PromptArgs args, const MassItem* items) {
 // ---- decode class ----
 
 // One warp at work on eight rows.
-template <int KD, int VD, bool capped>
+template <int KD, int VD, PageKind kind>
 struct WarpMass {
-    WarpAttend<KD, VD, capped> attend;
+    WarpAttend<KD, VD, kind> attend;
     float lse[2];  // of the rows whose scores this lane has
 };
 
@@ -105,16 +105,16 @@ KVC_DEVICE void add_decode_mass(const float (&x)[tiles][4], const float (&lse)[2
     }
 }
 
-template <int KD, int VD, bool capped>
-KVC_DEVICE void mass_coded_page(const Page& page, const WarpMass<KD, VD, capped>& warp, int64_t* counters) {
+template <int KD, int VD, PageKind kind>
+KVC_DEVICE void mass_coded_page(const Page& page, const WarpMass<KD, VD, kind>& warp, int64_t* counters) {
     float x[4][4];
-    coded_scores<KD, VD>(simt::GlobalBytes{page.record}, warp.attend.query, x);
+    coded_scores<kind, KD, VD>(simt::GlobalBytes{page.record}, warp.attend.query, x);
     finish_scores(warp.attend, sees_all<4>(warp.attend, page.tokens), page.tokens, x);
     add_decode_mass(x, warp.lse, counters);
 }
 
-template <bool partial, int KD, int VD, bool capped>
-KVC_DEVICE void mass_row_page(const std::byte* record, uint64_t present, const RunTokens& page, const WarpMass<KD, VD, capped>& warp,
+template <bool partial, int KD, int VD, PageKind kind>
+KVC_DEVICE void mass_row_page(const std::byte* record, uint64_t present, const RunTokens& page, const WarpMass<KD, VD, kind>& warp,
                               int64_t* counters) {
     KVC_NO_UNROLL
     for (int start = 0; start < page_tokens && present >> start != 0; start += 16) {
@@ -127,24 +127,24 @@ KVC_DEVICE void mass_row_page(const std::byte* record, uint64_t present, const R
     }
 }
 
-template <int KD, int VD, bool capped, PageKind kind>
-KVC_DEVICE void mass_coded(const MassItem& mass, const WarpMass<KD, VD, capped>& warp) {
+template <int KD, int VD, PageKind kind>
+KVC_DEVICE void mass_coded(const MassItem& mass, const WarpMass<KD, VD, kind>& warp) {
     const AttendItem& item = mass.item;
     for (int64_t e = first_entry_of_warp(item.coded_position); e < item.n_coded; e += warps) {
         const Page page = find_page(warp.attend, item.coded, e, item.coded_position, warp.attend.args.code_bytes);
         if (!page.record) {
             continue;
         }
-        if constexpr (kind == PageKind::int4) {
-            mass_coded_page(page, warp, mass.coded + page_tokens * e);
-        } else {
+        if constexpr (holds_rows<kind>) {
             mass_row_page<false>(page.record, all_live, page.tokens, warp, mass.coded + page_tokens * e);
+        } else {
+            mass_coded_page(page, warp, mass.coded + page_tokens * e);
         }
     }
 }
 
-template <int KD, int VD, bool capped>
-KVC_DEVICE void mass_rows(const MassItem& mass, const WarpMass<KD, VD, capped>& warp) {
+template <int KD, int VD, PageKind kind>
+KVC_DEVICE void mass_rows(const MassItem& mass, const WarpMass<KD, VD, kind>& warp) {
     const AttendItem& item = mass.item;
     for (int64_t e = first_entry_of_warp(item.window_position); e < item.n_window; e += warps) {
         const Page page = find_page(warp.attend, item.window, e, item.window_position, warp.attend.args.window_bytes);
@@ -161,7 +161,7 @@ KVC_DEVICE void mass_rows(const MassItem& mass, const WarpMass<KD, VD, capped>& 
     }
 }
 
-template <int KD, int VD, PageKind kind, bool capped>
+template <int KD, int VD, PageKind kind>
 KVC_KERNEL(threads, 2)
 mass_decode(AttendArgs args, const MassItem* items) {
     const MassItem& mass = items[simt::block_y()];
@@ -171,11 +171,11 @@ mass_decode(AttendArgs args, const MassItem* items) {
         return;
     }
     const int row = first_row + 2 * (simt::lane() % 4);
-    WarpMass<KD, VD, capped> warp{
+    WarpMass<KD, VD, kind> warp{
         {args, item, first_row, sight_of(args, item, first_row), sight_of(args, item, first_row + tile_rows - 1), {}, {}},
         {lse_of_row(args, mass, row), lse_of_row(args, mass, row + 1)}};
     load_queries(args, item, first_row, &warp.attend.query);
-    mass_coded<KD, VD, capped, kind>(mass, warp);
+    mass_coded(mass, warp);
     mass_rows(mass, warp);
 }
 

@@ -8,9 +8,10 @@ namespace kvc::cuda {
 // What a launch of a prompt kernel reads beyond AttendArgs.
 struct PromptArgs {
     AttendArgs attend;
-    CodedOffsets offsets;
-    bool coded_rows;  // code records are rows of 16 bits
+    CodedForm form;
     int sink_capacity;
+
+    KVC_DEVICE bool coded_rows() const { return form.k_bits == 16; }
 };
 
 // One page: sinks, codes or rows.
@@ -81,7 +82,7 @@ KVC_DEVICE PromptPage find_prompt_page(const PromptArgs& args, const AttendItem&
     PromptPage page{nullptr,
                     {first, nullptr, entry->live},
                     all_live,
-                    window || args.coded_rows ? page_tokens : 0,
+                    window || args.coded_rows() ? page_tokens : 0,
                     mass ? (window ? mass->window : mass->coded) + page_tokens * e : nullptr};
     if (entry->side) {
         page.tokens.positions = reinterpret_cast<const PageSide*>(record_address(args.attend, entry->side, side_bytes))->positions;
@@ -99,7 +100,7 @@ KVC_DEVICE void fill_keys(const PromptArgs& args, const PromptPage& page, std::b
     if (page.capacity > 0) {
         fill_row_keys<KD>(page.record, page.present, tile);
     } else {
-        fill_coded_keys<KD>(page.record, args.offsets, tile);
+        fill_coded_keys<KD>(page.record, args.form, tile);
     }
 }
 
@@ -108,9 +109,10 @@ constexpr uint32_t halves_of_one = 0x3c003c00u, halves_of_half = 0x38003800u;
 template <int KD, int VD>
 KVC_DEVICE void fill_values(const PromptArgs& args, const PromptPage& page, std::byte* tile) {
     if (page.capacity > 0) {
-        fill_row_values<VD>(page.record + page.capacity * KD * 2, page.present, args.coded_rows ? halves_of_one : halves_of_half, tile);
+        fill_row_values<VD>(page.record + page.capacity * KD * 2, page.present, args.coded_rows() ? halves_of_one : halves_of_half,
+                            tile);
     } else {
-        fill_coded_values<VD>(page.record, args.offsets, tile);
+        fill_coded_values<VD>(page.record, args.form, tile);
     }
 }
 

@@ -62,7 +62,7 @@ KVC_DEVICE void load_query_rows(const AttendArgs& args, const AttendItem& item, 
         for (int half = 0; half < 2; half++) {
             const int row = 16 * m + 8 * half;
             float x[KD / 16][4];
-            const int lift = lift_of(load_row_of_lane<KD>(args, item, first_row + row, x));
+            const int lift = lift_to(14, load_row_of_lane<KD>(args, item, first_row + row, x));
             const float lifted = power_of_two(lift);
             if (simt::lane() % 4 == 0) {
                 const int at = row + simt::lane() / 4;

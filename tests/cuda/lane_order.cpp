@@ -20,12 +20,8 @@ std::vector<std::byte> bytes_of(const std::string& codec, int dim, bool prompt_c
     const bool lossless = head.format().lossless;
     const int64_t n = head.sinks() + 200;
     const auto item = head.item_of(n, lossless ? 0 : 2);
-    const Ask ask{.tokens = 15,
-                  .group = 5,
-                  .first_position = n - 15,
-                  .prompt_class = prompt_class,
-                  .soft_cap = 20.0f,
-                  .sliding_window = 180};
+    const Ask ask{
+        .tokens = 15, .group = 5, .first_position = n - 15, .prompt_class = prompt_class, .soft_cap = 20.0f, .sliding_window = 180};
     const std::vector<float> q = gaussian(size_t(ask.tokens * ask.group * dim), 5);
     const Answer answer = attend(head, *item, ask, q);
     check_answer(head, *item, ask, q, answer);
@@ -48,8 +44,11 @@ std::vector<std::byte> bytes_of(const std::string& codec, int dim, bool prompt_c
 }  // namespace
 
 TEST_CASE("lane order: forward, reverse and random orders write the same bytes") {
-    for (const char* codec : {"int4", "fp16"}) {
+    for (const char* codec : {"int8", "int4", "k3v2", "int2", "kivi4", "fp16", "bf16"}) {
         for (const auto& [dim, prompt_class] : {std::pair{64, false}, {112, false}, {64, true}, {112, true}}) {
+            if (!fits(codec, dim, dim)) {
+                continue;
+            }
             INFO(std::string(codec), " ", dim, " prompt ", prompt_class);
             const std::vector<std::byte> forward = bytes_of(codec, dim, prompt_class, LaneOrder::forward, 1);
             CHECK(bytes_of(codec, dim, prompt_class, LaneOrder::reverse, 1) == forward);
