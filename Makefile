@@ -34,8 +34,8 @@ debug: ## the same without optimization
 	@$(SETUP) build test
 	$(call configure_and_build,debug)
 
-cuda: ## the CUDA kernels by nvcc, for all architectures; no GPU is needed
-	@$(SETUP) build cuda
+cuda: ## the CUDA kernels by nvcc, and the programs that test and time them on a GPU; none is needed to build
+	@$(SETUP) build test cuda
 	$(call configure_and_build,cuda)
 
 gates: cuda ## what the machine code of the CUDA kernels costs, within its budgets; one line a kernel

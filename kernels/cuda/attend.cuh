@@ -59,7 +59,7 @@ KVC_DEVICE void attend_rows(const RowRun<Bytes, partial>& rows, bool all_seen, c
 
 // The sixteen tokens of a page from `start` on.
 KVC_DEVICE RunTokens run_of_page(const RunTokens& page, int start) {
-    return {page.first + start, page.positions ? page.positions + start : nullptr, page.live >> start};
+    return {page.first + start, page.positions, page.live >> start, start};
 }
 
 // A page of rows, or sinks, of which those in `present` are surely written. Sixteen tokens at a time: few registers and little code,
@@ -163,40 +163,47 @@ KVC_DEVICE void attend_piece(const Bytes& keys, const Bytes& values, bool whole,
     }
 }
 
+// Up to 32 pages of a warp from first_entry on, as many on their way as the ring holds.
+struct PageRun {
+    int64_t first_entry;
+    WarpPages pages;
+    PageWalk fill;  // what the ring takes next
+};
+
 template <int KD, int VD, PageKind kind>
-KVC_DEVICE void attend_pages(const WarpPages& pages, int64_t first_entry, PageRing* ring, WarpAttend<KD, VD, kind>* warp) {
-    const AttendItem& item = warp->item;
-    PageWalk fill{pages.there}, walk{pages.there};
-    for (int i = 0; i < ring->slots() && fill.left; i++) {
-        fill_ring<kind, KD, VD>(warp->args, pages, &fill, ring);
+KVC_DEVICE PageRun start_pages(int64_t first_entry, const WarpAttend<KD, VD, kind>& warp, PageRing* ring) {
+    PageRun run{first_entry, find_pages(warp, first_entry), {}};
+    run.fill.left = run.pages.there;
+    for (int i = 0; i < ring->slots() && run.fill.left; i++) {
+        fill_ring<kind, KD, VD>(warp.args, run.pages, &run.fill, ring);
     }
+    return run;
+}
+
+template <int KD, int VD, PageKind kind>
+KVC_DEVICE void attend_pages(PageRun run, PageRing* ring, WarpAttend<KD, VD, kind>* warp) {
+    const AttendItem& item = warp->item;
     KVC_NO_UNROLL
-    for (; walk.left; walk.next(ring_pieces<kind>)) {
-        const bool whole = pages.whole >> walk.page() & 1;
+    for (PageWalk walk{run.pages.there}; walk.left; walk.next(ring_pieces<kind>)) {
+        const bool whole = run.pages.whole >> walk.page() & 1;
         RunTokens tokens = {};
         if (!whole) {
-            tokens = find_page(*warp, item.coded, first_entry + warps * walk.page(), item.coded_position, warp->args.code_bytes).tokens;
+            const int64_t e = run.first_entry + warps * walk.page();
+            tokens = find_page(*warp, item.coded, e, item.coded_position, warp->args.code_bytes).tokens;
         }
         if (simt::has_bulk_copies()) {
             const simt::SharedBytes bytes = ring->wait();
             attend_piece(bytes, bytes.plus(16 * KD * 2), whole, tokens, walk.piece, warp);
             ring->release();
-            if (fill.left) {
-                fill_ring<kind, KD, VD>(warp->args, pages, &fill, ring);
+            if (run.fill.left) {
+                fill_ring<kind, KD, VD>(warp->args, run.pages, &run.fill, ring);
             }
         } else {
-            const std::byte* const record = simt::shuffle(pages.record, walk.page());
+            const std::byte* const record = simt::shuffle(run.pages.record, walk.page());
             attend_piece(simt::GlobalBytes{record + walk.piece * 16 * KD * 2},
-                         simt::GlobalBytes{record + page_tokens * KD * 2 + walk.piece * 16 * VD * 2}, whole, tokens, walk.piece, warp);
+                               simt::GlobalBytes{record + page_tokens * KD * 2 + walk.piece * 16 * VD * 2}, whole, tokens, walk.piece,
+                               warp);
         }
-    }
-}
-
-template <int KD, int VD, PageKind kind>
-KVC_DEVICE void attend_coded(PageRing* ring, WarpAttend<KD, VD, kind>* warp) {
-    const AttendItem& item = warp->item;
-    for (int64_t e = first_entry_of_warp(item.coded_position); e < item.n_coded; e += 32 * warps) {
-        attend_pages(find_pages(*warp, e), e, ring, warp);
     }
 }
 
@@ -269,27 +276,38 @@ KVC_DEVICE void leave_state(const WarpState<VD>& state, Merge<VD>* merge) {
     }
 }
 
+// Each warp writes the rows of its number, of its number plus `warps`, and so on.
 template <int VD>
 KVC_DEVICE void write_states(const AttendArgs& args, const AttendItem& item, int first_row, const Merge<VD>& merge) {
-    for (int i = simt::thread(); i < tile_rows * (VD + 2); i += threads) {
-        const int row = i / (VD + 2), channel = i % (VD + 2);
-        const int64_t token = (first_row + row) / args.group, head = (first_row + row) % args.group;
+    for (int row = simt::warp(); row < tile_rows; row += warps) {
+        const int group = int(args.group), token = (first_row + row) / group, head = (first_row + row) % group;
         if (token >= item.tokens) {
-            continue;
+            return;
         }
         float most = merge.most[0][row];
         KVC_UNROLL
         for (int w = 1; w < warps; w++) {
             most = larger_or_nan(most, merge.most[w][row]);
         }
-        float sum = 0.0f;
+        float factor[warps], sum = 0.0f;
         KVC_UNROLL
         for (int w = 0; w < warps; w++) {
-            const float factor = merge.most[w][row] == -simt::infinity() ? 0.0f : simt::exp2(merge.most[w][row] - most);
-            sum += factor * (channel < VD ? merge.o[w][row][channel] : merge.sum[w][row]);
+            factor[w] = merge.most[w][row] == -simt::infinity() ? 0.0f : simt::exp2(merge.most[w][row] - most);
+            sum += factor[w] * merge.sum[w][row];
         }
         float* const state = item.state + (token * item.state_token_stride + head) * (VD + 2);
-        state[channel] = channel == VD ? most * ln_2 : sum;
+        KVC_UNROLL
+        for (int channel = simt::lane(); channel < VD; channel += 32) {
+            float o = 0.0f;
+            KVC_UNROLL
+            for (int w = 0; w < warps; w++) {
+                o += factor[w] * merge.o[w][row][channel];
+            }
+            state[channel] = o;
+        }
+        if (simt::lane() < 2) {
+            state[VD + simt::lane()] = simt::lane() == 0 ? most * ln_2 : sum;
+        }
     }
 }
 
@@ -311,10 +329,18 @@ attend_decode(AttendArgs args, int64_t sink_capacity, RingShape ring_shape) {
     PageRing ring(ring_shape, shared);
     WarpAttend<KD, VD, kind> warp{
         args, item, first_row, sight_of(args, item, first_row), sight_of(args, item, first_row + tile_rows - 1), {}, {}};
+    // The first pages are on their way before anything else is waited for.
+    PageRun run = start_pages(first_entry_of_warp(item.coded_position), warp, &ring);
     load_queries(args, item, first_row, &warp.query);
     reset(&warp.state);
     attend_sinks(sink_capacity, &warp);
-    attend_coded(&ring, &warp);
+    for (;;) {
+        attend_pages(run, &ring, &warp);
+        if (run.first_entry + 32 * warps >= item.n_coded) {
+            break;
+        }
+        run = start_pages(run.first_entry + 32 * warps, warp, &ring);
+    }
     attend_window(&warp);
     // The warps' results take the place of their rings.
     simt::sync_block();

@@ -85,7 +85,7 @@ KVC_DEVICE float load_row(const void* q, int64_t start, float (&x)[KD / 16][4]) 
 template <int KD>
 KVC_DEVICE float load_row_of_lane(const AttendArgs& args, const AttendItem& item, int first_row, float (&x)[KD / 16][4]) {
     const int row = first_row + simt::lane() / 4;
-    const int64_t token = row / args.group, head = row % args.group;
+    const int group = int(args.group), token = row / group, head = row % group;
     const int64_t start = token * args.q_token_stride + head * args.q_head_stride;
     float largest = 0.0f;
     if (token >= item.tokens) {

@@ -62,16 +62,19 @@ struct Sight {
     int64_t low, high;
 };
 KVC_DEVICE Sight sight_of(const AttendArgs& args, const AttendItem& item, int row) {
-    const int64_t last = item.tokens - 1, token = row / args.group;
+    const int64_t last = item.tokens - 1, token = row / int(args.group);
     const int64_t at = item.first_position + (token < last ? token : last);
     return {args.sliding_window > at ? INT64_MIN : at - args.sliding_window + 1, at + args.causal_offset};
 }
 
-// A run's tokens: at first + t, or where a list says; of those, the live ones.
+// A run's tokens: at first + t, or where a list says; of those, the live ones. The list is its page's, in which the run begins at
+// `start`: a pointer that either moved on or stayed nullptr came out of nvcc 13.0.88 as code that read the register pair before it was
+// zero (docs/design/cuda.md, 4).
 struct RunTokens {
     int64_t first;
     const int64_t* positions;  // or nullptr
     uint64_t live;
+    int start = 0;
 };
 
 template <int tiles>
@@ -84,7 +87,7 @@ KVC_DEVICE void mask_scores(const AttendArgs& args, const AttendItem& item, int 
             KVC_UNROLL
             for (int upper = 0; upper < 2; upper++) {
                 const int token = 16 * t + simt::lane() / 4 + 8 * upper;
-                const int64_t at = run.positions ? run.positions[token] : run.first + token;
+                const int64_t at = run.positions ? run.positions[run.start + token] : run.first + token;
                 const bool seen = (run.live >> token & 1) && at >= sight.low && at <= sight.high;
                 float& score = x[t][2 * upper + column];
                 score = seen ? score : -simt::infinity();

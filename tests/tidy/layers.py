@@ -13,6 +13,8 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*["<]([^">]+)[">]', re.MULTILIN
 def layer_of(path):
     """"core/store/arena.h" -> "core/store"; "kernels/cpu/avx2.cpp" -> "kernels"."""
     parts = path.split("/")
+    if parts[:2] == ["bench", "gpu"]:
+        return "bench/gpu"
     return "/".join(parts[:2]) if parts[0] == "core" else parts[0]
 
 
@@ -37,8 +39,9 @@ def may_include(layer, other):
         return other == "kvc.h" or other.startswith("core/")
     if layer == "examples":
         return other == "kvc.h"
-    # Tests may reach everything; other programs and bindings stand on the header and the core, never on a kernel.
-    return layer == "tests" or other != "kernels"
+    # Tests may reach everything, and bench/gpu times kernels one by one; other programs and bindings stand on the header and the core,
+    # never on a kernel.
+    return layer in ("tests", "bench/gpu") or other != "kernels"
 
 
 def check_include_order(tree):

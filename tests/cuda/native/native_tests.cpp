@@ -1,6 +1,7 @@
 // kvc_cuda_native_tests: the kernel tests of all tables over the CUDA kernels on a GPU.
-//     kvc_cuda_native_tests [--every N] [doctest's options]
+//     kvc_cuda_native_tests [--every N] [--managed] [doctest's options]
 // Exits with 77 where there is no GPU. --every: every n-th combination of the largest grids, for slow tools; see grid_stride().
+// --managed: the tests' memory is managed instead of pinned.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <cstdio>
 #include <cstdlib>
@@ -35,15 +36,20 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "no GPU: %s\n", cudaGetErrorString(error));
         return no_device;
     }
-    if (argc > 2 && std::strcmp(argv[1], "--every") == 0) {
-        every = std::atoi(argv[2]);
-        if (every < 1) {
-            std::fprintf(stderr, "--every %s: expected a number from 1 on\n", argv[2]);
-            return EXIT_FAILURE;
+    kvc_test::PoolMemory memory = kvc_test::PoolMemory::pinned;
+    for (int i = 1; i < argc; ++i) {
+        if (std::strcmp(argv[i], "--managed") == 0) {
+            memory = kvc_test::PoolMemory::managed;
+        } else if (std::strcmp(argv[i], "--every") == 0) {
+            every = i + 1 < argc ? std::atoi(argv[i + 1]) : 0;
         }
     }
-    if (!kvc_test::open_pool(pool_bytes)) {
-        std::fprintf(stderr, "no %zu bytes of pinned memory\n", pool_bytes);
+    if (every < 1) {
+        std::fprintf(stderr, "--every: expected a number from 1 on\n");
+        return EXIT_FAILURE;
+    }
+    if (!kvc_test::open_pool(pool_bytes, memory)) {
+        std::fprintf(stderr, "no %zu bytes of memory that the host and the GPU share\n", pool_bytes);
         return EXIT_FAILURE;
     }
     std::printf("%s, compute capability %d.%d\n", device.name, device.major, device.minor);

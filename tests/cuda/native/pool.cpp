@@ -17,11 +17,14 @@ constexpr int page_shift = 16, size_classes = 48, least_class = 5;
 // one size, and a larger block begins with a page, so an address tells the size of its block.
 class Pool {
 public:
-    bool open(size_t bytes) {
+    bool open(size_t bytes, PoolMemory kind) {
         void* memory = nullptr;
         pages_ = bytes >> page_shift;
         class_of_page_ = static_cast<uint8_t*>(std::calloc(pages_, 1));
-        if (!class_of_page_ || cudaHostAlloc(&memory, pages_ << page_shift, cudaHostAllocMapped) != cudaSuccess) {
+        const size_t size = pages_ << page_shift;
+        const cudaError_t error =
+            kind == PoolMemory::pinned ? cudaHostAlloc(&memory, size, cudaHostAllocMapped) : cudaMallocManaged(&memory, size);
+        if (!class_of_page_ || error != cudaSuccess) {
             return false;
         }
         begin_ = static_cast<std::byte*>(memory);
@@ -81,9 +84,9 @@ private:
 constinit Pool pool;
 
 void* allocate(size_t bytes, size_t alignment) {
-    void* const p = pool.is_open()        ? pool.take(bytes, alignment)
-                    : alignment <= 16     ? std::malloc(bytes)
-                                          : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    void* const p = pool.is_open()    ? pool.take(bytes, alignment)
+                    : alignment <= 16 ? std::malloc(bytes)
+                                      : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
     if (!p) {
         throw std::bad_alloc();
     }
@@ -101,7 +104,7 @@ void release(void* p) {
 
 }  // namespace
 
-bool open_pool(size_t bytes) { return pool.open(bytes); }
+bool open_pool(size_t bytes, PoolMemory memory) { return pool.open(bytes, memory); }
 
 bool in_pool(const void* address) { return pool.holds(address); }
 

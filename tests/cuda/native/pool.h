@@ -5,8 +5,10 @@
 
 namespace kvc_test {
 
-// Pinned and mapped memory of the current device; false if there is none to be had.
-bool open_pool(size_t bytes);
+enum class PoolMemory { pinned, managed };  // in the host's memory, mapped for the device; or moved by the driver as it is used
+
+// False if there is no such memory to be had.
+bool open_pool(size_t bytes, PoolMemory memory);
 
 bool in_pool(const void* address);
 

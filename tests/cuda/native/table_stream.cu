@@ -1,11 +1,10 @@
 // The GPU's side of kernels/simt/table_stream.h.
-#include "kernels/simt/table_stream.h"
-
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 
 #include "kernels/simt/machine.h"
+#include "kernels/simt/table_stream.h"
 #include "tests/cuda/native/pool.h"
 
 namespace kvc::simt {

@@ -1,0 +1,35 @@
+// What the benchmarks launch. Every address in the arguments is the device's, formats apart.
+#pragma once
+#include "core/backend/kernel_table.h"
+
+namespace kvc_bench {
+
+// nullptr, or why there are no kernels for the format.
+const char* no_kernels_for(const kvc::LayerFormat& format);
+
+// One decode step of one layer: attention of all items, then one row of output for each query head.
+struct DecodeCall {
+    kvc::AttendParams params;
+    const kvc::AttendItem* items = nullptr;
+    int n_items = 0;
+    const kvc::FinishParams* rows = nullptr;
+    int64_t n_rows = 0;
+};
+void launch_attend(const DecodeCall& call);
+void launch_finish(const DecodeCall& call);
+
+void launch_store(const kvc::StoreParams& params, unsigned long long* first_bad);
+
+struct PageJob {
+    const std::byte* window;
+    std::byte* codes;
+};
+void launch_quantize(const kvc::LayerFormat& format, const PageJob* jobs, int n_jobs);
+
+// Reads all bytes (a multiple of 128 * threads of a block) and writes next to nothing.
+void launch_read(const std::byte* bytes, int64_t n, int blocks, uint32_t* out);
+
+// A code record on the host to numbers in the stored basis, [64][dim].
+void read_codes(const kvc::LayerFormat& format, const std::byte* record, float* k, float* v);
+
+}  // namespace kvc_bench

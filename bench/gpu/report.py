@@ -1,0 +1,131 @@
+"""The table of goals: what was measured, what the peer reached in the same run, and what is unmeasured."""
+
+import time
+
+# Goals on one H100, of one layer with 8 kv heads, head dim 128, GQA 4; the peer is FlashInfer at its best. (case, codec, us, ratio to
+# the peer's fp16, ratio to its fp8, share of the read bandwidth); None: no goal.
+GOALS = [
+    ("batch16-32k-gqa4", "int4", 206, 3.2, 1.65, 0.92),
+    ("batch16-32k-gqa4", "int2", 125, 5.0, 2.6, 0.85),
+    ("batch16-32k-gqa4", "int8", None, 1.75, None, None),
+    ("batch16-32k-gqa4", "fp16", None, 1.0, None, None),
+    ("batch1-32k", "int4", 22, None, None, None),
+    ("batch1-128k", "int4", 60, None, None, None),
+    ("batch1-1m", "int2", 245, None, None, None),
+]
+APPEND_GOAL = ("batch16-32k-gqa4", "int4", 0.03)  # of a decode step
+
+
+def find(results, kind, case, codec):
+    for r in results:
+        if r["kind"] == kind and r["case"] == case and r["codec"] == codec and r.get("us", r.get("step_us")) is not None:
+            return r
+    return None
+
+
+def cell(value, form="{:.2f}"):
+    return "unmeasured" if value is None else form.format(value)
+
+
+def judged(goal, value, at_most):
+    if goal is None:
+        return "-"
+    if value is None:
+        return "unmeasured"
+    return "reached" if (value <= goal if at_most else value >= goal) else "MISSED"
+
+
+def goal_rows(kvc, peer, timed):
+    """goal, measured, verdict for each goal; with timed False everything is unmeasured."""
+    for case, codec, us, fp16_ratio, fp8_ratio, share in GOALS:
+        mine = find(kvc, "decode", case, codec) if timed else None
+        mine = mine if mine and mine["correct"] else None
+        what = f"decode {codec}, {case}"
+        if us is not None:
+            value = mine and mine["us"]
+            yield f"{what}: time", f"<= {us} us", cell(value, "{:.1f} us"), judged(us, value, True)
+        for name, goal in (("fp16", fp16_ratio), ("fp8", fp8_ratio)):
+            other = find(peer, "peer", case, name) if timed else None
+            if goal is not None:
+                value = other["us"] / mine["us"] if mine and other else None
+                yield f"{what}: times FlashInfer {name}", f">= {goal:g} x", cell(value, "{:.2f} x"), judged(goal, value, False)
+        if share is not None:
+            value = mine and mine["share_of_read"]
+            yield f"{what}: share of read bandwidth", f">= {100 * share:.0f} %", cell(value and 100 * value, "{:.1f} %"), judged(share, value, False)
+    case, codec, goal = APPEND_GOAL
+    mine, append = (find(kvc, kind, case, codec) if timed else None for kind in ("decode", "append"))
+    value = append["step_us"] / mine["us"] if mine and append else None
+    yield (f"append {codec}, {case}: of a decode step", f"<= {100 * goal:.0f} %", cell(value and 100 * value, "{:.1f} %"),
+           judged(goal, value, True))
+
+
+def table(header, rows):
+    return ["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *("| " + " | ".join(row) + " |" for row in rows)]
+
+
+def decode_rows(kvc, peer):
+    for r in kvc:
+        if r["kind"] != "decode":
+            continue
+        other = find(peer, "peer", r["case"], "fp16")
+        yield [r["case"], r["codec"], f"{r['us']:,.1f}", f"{r['us_low']:,.1f}-{r['us_high']:,.1f}", f"{r['attend_us']:,.1f}",
+               str(r["split_tokens"]), f"{r['bytes_per_second'] * 1e-9:,.0f}", f"{100 * r['share_of_read']:.1f} %",
+               f"{r['bytes_per_element']:.3f}", cell(other and other["us"] / r["us"], "{:.2f} x"), f"{r['out_error']:.1e}",
+               "yes" if r["correct"] else "WRONG"]
+
+
+def peer_rows(peer):
+    for r in peer:
+        if r.get("us") is None:
+            yield [r["case"], r["codec"], "unmeasured", "", "", ""]
+        else:
+            yield [r["case"], r["codec"], f"{r['us']:,.1f}", f"{r['us_low']:,.1f}-{r['us_high']:,.1f}",
+                   f"{r['bytes_per_second'] * 1e-9:,.0f}", f"{r['variant']}, {r['timing']}"]
+
+
+def append_rows(kvc):
+    for r in kvc:
+        if r["kind"] == "append":
+            yield [r["case"], r["codec"], str(r["pages"]), f"{r['quantize_us']:,.1f}", f"{r['store_us']:,.1f}", f"{r['step_us']:,.1f}"]
+
+
+def markdown(title_lines, kvc, peer, outcomes):
+    machine = next((r for r in kvc if r["kind"] == "machine"), None)
+    timed = bool(machine and machine["timed"])
+    lines = ["# The CUDA kernels on a GPU" if timed else "# The CUDA kernels: no time of a GPU", "", *[f"- {line}" for line in title_lines]]
+    if machine:
+        lines.append(f"- {machine['device']}, {machine['multiprocessors']} multiprocessors; driver API {machine['driver']}, runtime {machine['runtime']}")
+    if timed:
+        lines.append(f"- measured here: reads {machine['read_bytes_per_second'] * 1e-9:,.0f} GB/s (the share below is of this), copies "
+                     f"{machine['copy_bytes_per_second'] * 1e-9:,.0f} GB/s, read and written bytes together")
+    lines += [f"- peer: {peer[0]['peer']}" if peer else "- peer: FlashInfer was not there, so no ratio is known", ""]
+    lines += table(["step", "result", "seconds"], [[o["name"], o["state"], f"{o['seconds']:.0f}"] for o in outcomes])
+    lines += ["", "Goals:", "", *table(["goal", "wanted", "measured", ""], goal_rows(kvc, peer, timed)), ""]
+    if timed:
+        lines += ["Decode, a step of one layer (attention and finish; median, extremes, attention alone), us:", "",
+                  *table(["case", "codec", "us", "extremes", "attention", "split", "GB/s", "of read", "B/element", "x FlashInfer fp16", "error", "correct"],
+                         decode_rows(kvc, peer)), "",
+                  "FlashInfer, its best variant, us:", "", *table(["case", "type", "us", "extremes", "GB/s", "variant"], peer_rows(peer)), "",
+                  "Appending a token of each sequence to one layer, us:", "",
+                  *table(["case", "codec", "pages", "quantize all pages", "store", "a step"], append_rows(kvc)), ""]
+    elif not machine:
+        lines += ["Nothing was measured.", ""]
+    else:
+        checked = [r for r in kvc if r["kind"] == "decode"]
+        lines += [f"The kernels ran on the emulator: {sum(r['correct'] for r in checked)} of {len(checked)} results were right. Times were not measured.", ""]
+    for r in kvc:
+        if r["kind"] == "skipped":
+            lines.append(f"- not measured: {r['codec']}, {r['case']}: {r['reason']}")
+    lines += ["", "bench/gpu/README.md says how it was measured.", ""]
+    return "\n".join(lines)
+
+
+def date():
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def file_stem(machine):
+    """2026-11-27-h100-80gb-hbm3, say."""
+    name = machine["device"] if machine else "no-device"
+    kept = "".join(c if c.isalnum() else "-" for c in name.lower().replace("nvidia", "")).strip("-")
+    return f"{date()}-{kept}"
