@@ -52,14 +52,11 @@ target_compile_definitions(kvc_objects PUBLIC ${KVC_SIMD_DEFINES} PRIVATE KVC_VE
 target_link_libraries(kvc_objects PUBLIC kvc_flags)
 
 # A device of another kind takes the place of this stand-in: in kvc the CUDA backend, in tests the objects of the emulated one.
-set(KVC_NO_DEVICE kernels/cuda/no_device.cpp)
+set(KVC_NO_DEVICE kernels/none/device.cpp)
 add_library(kvc_static STATIC ${KVC_NO_DEVICE})
 target_link_libraries(kvc_static PUBLIC kvc_objects)
 
-include(cuda)  # may add objects, and then sets KVC_HAS_DEVICE
-if(NOT KVC_HAS_DEVICE)
-  target_sources(kvc_objects PRIVATE kernels/none/device.cpp)
-endif()
+include(cuda)  # may add kvc_cuda
 
 if(NOT KVC_CAPI_SOURCES)
   return()

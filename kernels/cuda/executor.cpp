@@ -4,77 +4,25 @@
 #include <cstring>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/job_tables.h"
 #include "kernels/cuda/launch.cuh"
 
 namespace kvc::cuda {
 namespace {
-
-constexpr int64_t grid_limit = 65535;  // blocks of a launch in y, which are jobs here
-
-// Calls launch(first, n) for runs of jobs that may share a launch.
-template <class Alike, class Launch>
-void for_each_run(int64_t n_jobs, const Alike& alike, const Launch& launch) {
-    for (int64_t first = 0, end = 0; first < n_jobs; first = end) {
-        while (end < n_jobs && end - first < grid_limit && alike(first, end)) {
-            end++;
-        }
-        launch(first, end - first);
-    }
-}
 
 bool stored_alike(const StoreParams& a, const StoreParams& b) {
     return a.format == b.format && a.dtype == b.dtype && a.k_stride == b.k_stride && a.v_stride == b.v_stride &&
            a.saturate == b.saturate;
 }
 
-template <class T>
-int64_t bytes_of(int64_t n) {
-    return n * int64_t(sizeof(T));
-}
-
 int64_t element_bytes(Dtype dtype) { return dtype == Dtype::f32 ? 4 : 2; }
 
-// Tables one behind the other in an upload, at multiples of 16, and where each will lie on the device.
-class Tables {
-public:
-    explicit Tables(const UploadRing::Piece& piece) : piece_(piece) {}
-
-    template <class T>
-    const T* add(const T* from, int64_t n) {
-        if (n == 0) {
-            return nullptr;
-        }
-        std::memcpy(piece_.host + used_, from, size_t(bytes_of<T>(n)));
-        const auto* const at = reinterpret_cast<const T*>(piece_.device + used_);
-        used_ += round_up(bytes_of<T>(n), 16);
-        return at;
-    }
-    // To be filled in place.
-    template <class T>
-    T* reserve(int64_t n, const T** device) {
-        T* const host = reinterpret_cast<T*>(piece_.host + used_);
-        *device = reinterpret_cast<const T*>(piece_.device + used_);
-        used_ += round_up(bytes_of<T>(n), 16);
-        return host;
-    }
-
-private:
-    UploadRing::Piece piece_;
-    int64_t used_ = 0;
-};
-
 int64_t table_bytes(std::span<const AttendItem> items) {
-    int64_t bytes = 0;
+    int64_t bytes = round_up(bytes_of<AttendItem>(int64_t(items.size())), 16);
     for (const AttendItem& item : items) {
-        bytes += bytes_of<AttendItem>(1) + bytes_of<PageEntry>(item.n_coded + item.n_window) +
-                 round_up(bytes_of<TokenCount>(item.n_counts), 16);
+        bytes += item_bytes(item);
     }
-    return round_up(bytes, 16);
-}
-static_assert(sizeof(PageEntry) == 16 && sizeof(TokenCount) % 16 == 0);
-
-const char* unsupported_item(const AttendParams& params, const AttendItem& item) {
-    return params.rope ? "keys stored before RoPE" : item.n_counts > 0 ? "tokens that others joined" : nullptr;
+    return bytes;
 }
 
 }  // namespace
@@ -88,17 +36,13 @@ CudaExecutor::CudaExecutor(std::shared_ptr<CudaDevice> device, Stream stream, bo
       bad_(std::move(bad)) {
     deliveries_.reserve(4);
     groups_.reserve(64);
-    group_ends_.reserve(64);
 }
 
 CudaExecutor::~CudaExecutor() { device_->end(*this); }
 
-Status CudaExecutor::settle(Status status) {
-    if (!status.ok()) {
-        deliveries_.clear();
-        delivery_bytes_ = 0;
-    }
-    return status;
+void CudaExecutor::start() {
+    deliveries_.clear();
+    delivery_bytes_ = 0;
 }
 
 Status CudaExecutor::upload(const UploadRing::Piece& piece) {
@@ -113,20 +57,16 @@ Result<const void*> CudaExecutor::input(const void* buffer, int64_t bytes) {
         return buffer;
     }
     const Selection selection(device_->ordinal());
-    const auto stage = [&]() -> Result<const void*> {
-        KVC_TRY(device_->order(*this));
-        UploadRing& ring = workspace_->inputs;
-        const Result<UploadRing::Piece> piece = ring.take(bytes);
-        if (!piece.ok()) {
-            return piece.status();
-        }
-        std::memcpy(piece->host, buffer, size_t(bytes));
-        KVC_TRY(ring.send(*piece, stream_));
-        KVC_TRY(ring.mark(stream_));
-        return piece->device;
-    };
-    const Result<const void*> staged = stage();
-    return staged.ok() ? staged : Result<const void*>(settle(staged.status()));
+    KVC_TRY(device_->order(*this));
+    UploadRing& ring = workspace_->inputs;
+    const Result<UploadRing::Piece> piece = ring.take(bytes);
+    if (!piece.ok()) {
+        return piece.status();
+    }
+    std::memcpy(piece->host, buffer, size_t(bytes));
+    KVC_TRY(ring.send(*piece, stream_));
+    KVC_TRY(ring.mark(stream_));
+    return piece->device;
 }
 
 Result<void*> CudaExecutor::output(void* buffer, int64_t bytes) {
@@ -135,7 +75,7 @@ Result<void*> CudaExecutor::output(void* buffer, int64_t bytes) {
     }
     const int64_t size = round_up(bytes, 256);
     if (delivery_bytes_ + size > workspace_->outputs.bytes()) {
-        return settle(fail(Code::internal, "CUDA: ", bytes, " bytes of output, which begin was not told of"));
+        return fail(Code::internal, "CUDA: ", bytes, " bytes of output, which begin was not told of");
     }
     deliveries_.push_back({buffer, delivery_bytes_, bytes, 0, 0, 0, 0, 0, 0});
     delivery_bytes_ += size;
@@ -190,15 +130,16 @@ Status CudaExecutor::deliver() {
     }
     const Selection selection(device_->ordinal());
     const Status status = take_deliveries();
-    deliveries_.clear();
-    delivery_bytes_ = 0;
+    start();
     return status;
 }
 
 // ---- jobs ----
 
-Result<BadToken> CudaExecutor::store(std::span<const StoreParams> jobs) {
-    KVC_TRY(settle(queue_stores(jobs)));
+Result<BadToken> CudaExecutor::append(std::span<const StoreParams> stores, std::span<const QuantizeParams> codes,
+                                      std::span<const AppendGroup>) {
+    KVC_TRY(queue_stores(stores));
+    KVC_TRY(queue_codes(codes));
     return BadToken{};
 }
 
@@ -227,16 +168,11 @@ Status CudaExecutor::queue_stores(std::span<const StoreParams> jobs) {
     const auto* const table = reinterpret_cast<const StoreJob*>(piece->device);
     const auto alike = [&](int64_t a, int64_t b) { return stored_alike(jobs[size_t(a)], jobs[size_t(b)]); };
     for_each_run(int64_t(jobs.size()), alike, [&](int64_t first, int64_t n) {
-        int64_t most = 0;
-        for (int64_t i = first; i < first + n; i++) {
-            most = std::max(most, jobs[size_t(i)].tokens);
-        }
-        launch_store(jobs[size_t(first)], table + first, int(n), most, stream_);
+        const auto run = jobs.subspan(size_t(first), size_t(n));
+        launch_store(run[0], table + first, int(n), most_tokens(run), stream_);
     });
     return runtime::launched();
 }
-
-Status CudaExecutor::quantize(std::span<const QuantizeParams> jobs) { return settle(queue_codes(jobs)); }
 
 Status CudaExecutor::queue_codes(std::span<const QuantizeParams> jobs) {
     if (jobs.empty()) {
@@ -260,18 +196,16 @@ Status CudaExecutor::queue_codes(std::span<const QuantizeParams> jobs) {
     return runtime::launched();
 }
 
+// Items of one launch share their params and their class.
 Status CudaExecutor::attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) {
-    return settle(queue_items(params, items));
-}
-
-Status CudaExecutor::queue_items(std::span<const AttendParams* const> params, std::span<const AttendItem> items) {
     groups_.clear();
     for (size_t i = 0; i < items.size(); i++) {
         if (const char* const reason = unsupported_item(*params[i], items[i])) {
             return fail(Code::unsupported, "CUDA: no kernels for ", reason);
         }
-        if (std::find(groups_.begin(), groups_.end(), params[i]) == groups_.end()) {
-            groups_.push_back(params[i]);
+        const Group group = {params[i], items[i].prompt_class};
+        if (std::find(groups_.begin(), groups_.end(), group) == groups_.end()) {
+            groups_.push_back(group);
         }
     }
     if (items.empty()) {
@@ -286,47 +220,32 @@ Status CudaExecutor::queue_items(std::span<const AttendParams* const> params, st
     // Items of one group follow each other in the upload, whatever their order was.
     Tables tables(*piece);
     const AttendItem* device_items = nullptr;
-    AttendItem* item = tables.reserve(int64_t(items.size()), &device_items);
-    const AttendItem* const first_item = item;
-    group_ends_.clear();
-    for (const AttendParams* const group : groups_) {
+    AttendItem* const first_item = tables.reserve(int64_t(items.size()), &device_items);
+    AttendItem* item = first_item;
+    for (Group& group : groups_) {
         for (size_t i = 0; i < items.size(); i++) {
-            if (params[i] != group) {
-                continue;
+            if (params[i] == group.params && items[i].prompt_class == group.prompt_class) {
+                *item++ = tables.rewrite(items[i]);
             }
-            *item = items[i];
-            item->coded = tables.add(items[i].coded, items[i].n_coded);
-            item->window = tables.add(items[i].window, items[i].n_window);
-            item->counts = tables.add(items[i].counts, items[i].n_counts);
-            item++;
         }
-        group_ends_.push_back(item - first_item);
+        group.end = item - first_item;
     }
     KVC_TRY(upload(*piece));
-    for (size_t g = 0; g < groups_.size(); g++) {
-        AttendParams group = *groups_[g];
-        group.arena = {workspace_->slabs()};
-        const int64_t start = g == 0 ? 0 : group_ends_[g - 1];
-        for_each_run(
-            group_ends_[g] - start, [](int64_t, int64_t) { return true; },
-            [&](int64_t first, int64_t n) {
-                int64_t most = 0;
-                for (int64_t i = start + first; i < start + first + n; i++) {
-                    most = std::max(most, first_item[i].tokens);
-                }
-                launch_attend(group, device_items + start + first, int(n), most * group.group, stream_);
-            });
+    int64_t start = 0;
+    for (const Group& group : groups_) {
+        AttendParams common = *group.params;
+        common.arena = {workspace_->slabs()};
+        const auto launch = group.prompt_class ? launch_prompt : launch_attend;
+        for_each_run(group.end - start, all_alike, [&](int64_t first, int64_t n) {
+            const std::span<const AttendItem> run(first_item + start + first, size_t(n));
+            launch(common, device_items + start + first, int(n), most_tokens(run) * common.group, stream_);
+        });
+        start = group.end;
     }
     return runtime::launched();
 }
 
-Status CudaExecutor::mass(std::span<const AttendParams* const>, std::span<const MassItem> items) {
-    return items.empty() ? Status{} : settle(fail(Code::unsupported, "CUDA: no kernels for attention mass"));
-}
-
-Status CudaExecutor::finish(const FinishCall& call, std::span<const FinishTile> tiles) { return settle(queue_rows(call, tiles)); }
-
-Status CudaExecutor::queue_rows(const FinishCall& call, std::span<const FinishTile> tiles) {
+Status CudaExecutor::finish(const FinishCall& call, std::span<const FinishTile> tiles) {
     if (tiles.empty()) {
         return {};
     }
@@ -343,15 +262,9 @@ Status CudaExecutor::queue_rows(const FinishCall& call, std::span<const FinishTi
     FinishCall device_call = call;
     device_call.sink_logits = tables.add(call.sink_logits, n_logits);
     KVC_TRY(upload(*piece));
-    for_each_run(
-        int64_t(tiles.size()), [](int64_t, int64_t) { return true; },
-        [&](int64_t first, int64_t n) {
-            int64_t most = 0;
-            for (int64_t i = first; i < first + n; i++) {
-                most = std::max(most, tiles[size_t(i)].tokens);
-            }
-            launch_finish(device_call, device_tiles + first, int(n), most, stream_);
-        });
+    for_each_run(int64_t(tiles.size()), all_alike, [&](int64_t first, int64_t n) {
+        launch_finish(device_call, device_tiles + first, int(n), most_tokens(tiles.subspan(size_t(first), size_t(n))), stream_);
+    });
     note_rows(call, tiles);
     return runtime::launched();
 }

@@ -19,12 +19,14 @@ public:
                  std::unique_ptr<BadTokens> bad);
     ~CudaExecutor() override;
 
+    void start() override;
     Result<const void*> input(const void* buffer, int64_t bytes) override;
     Result<void*> output(void* buffer, int64_t bytes) override;
     Status deliver() override;
     BadToken rehearse(std::span<const StoreParams>) override { return {}; }  // the device finds out late
-    Result<BadToken> store(std::span<const StoreParams> jobs) override;
-    Status quantize(std::span<const QuantizeParams> jobs) override;
+    // Groups do not matter: a stream runs one launch behind the other.
+    Result<BadToken> append(std::span<const StoreParams> stores, std::span<const QuantizeParams> codes,
+                            std::span<const AppendGroup> groups) override;
     Status attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) override;
     Status mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) override;
     Status finish(const FinishCall& call, std::span<const FinishTile> tiles) override;
@@ -42,15 +44,20 @@ private:
         int64_t token_stride, head_stride, heads;  // bytes
     };
 
+    // Items that may share a launch, and where they end in the upload.
+    struct Group {
+        const AttendParams* params;
+        bool prompt_class;
+        int64_t end = 0;
+        bool operator==(const Group& other) const { return params == other.params && prompt_class == other.prompt_class; }
+    };
+
     Status queue_stores(std::span<const StoreParams> jobs);
     Status queue_codes(std::span<const QuantizeParams> jobs);
-    Status queue_items(std::span<const AttendParams* const> params, std::span<const AttendItem> items);
-    Status queue_rows(const FinishCall& call, std::span<const FinishTile> tiles);
     Status upload(const UploadRing::Piece& piece);
     Status take_deliveries();
     void note_rows(const FinishCall& call, std::span<const FinishTile> tiles);
-    // What a call that failed was to deliver is not delivered by the next.
-    Status settle(Status status);
+    Status add_mass(std::span<const AttendParams* const> params, std::span<const MassItem> items, int64_t counters);
 
     const std::shared_ptr<CudaDevice> device_;
     const Stream stream_;
@@ -59,8 +66,7 @@ private:
     std::unique_ptr<BadTokens> bad_;
     std::vector<Delivery> deliveries_;
     int64_t delivery_bytes_ = 0;
-    std::vector<const AttendParams*> groups_;  // params of a call, each once
-    std::vector<int64_t> group_ends_;          // of their items in the upload
+    std::vector<Group> groups_;
 
     // Kept by the device, under its lock.
     uint64_t seen_order_ = 0;  // the last of the device's own operations that the stream waits for

@@ -13,6 +13,8 @@ constexpr int64_t least_ring = 64 * 1024;
 // What an upload holds besides the tables that begin was told of: sink logits, gaps between tables.
 constexpr int64_t upload_slack = 16 * 1024;
 
+constexpr int64_t most_mass = int64_t{16} << 20;
+
 int64_t next_power(int64_t bytes) {
     int64_t power = 4096;
     while (power < bytes) {
@@ -35,16 +37,20 @@ WorkspaceSizes WorkspaceSizes::of(const DeviceStep& s) {
     sizes.lse = s.lse_floats * int64_t(sizeof(float));
     sizes.states = s.state_floats * int64_t(sizeof(float));
     sizes.slabs = s.slab_count * int64_t(sizeof(std::byte*));
+    if (s.lse_floats > 0) {
+        sizes.mass = std::min(most_mass, (s.entries + s.items) * page_tokens * int64_t(sizeof(int64_t)));
+    }
     return sizes;
 }
 
 bool WorkspaceSizes::covers(const WorkspaceSizes& other) const {
     return uploads >= other.uploads && inputs >= other.inputs && outputs >= other.outputs && lse >= other.lse &&
-           states >= other.states && slabs >= other.slabs;
+           states >= other.states && slabs >= other.slabs && mass >= other.mass;
 }
 
 WorkspaceSizes WorkspaceSizes::rounded() const {
-    return {next_power(uploads), next_power(inputs), next_power(outputs), next_power(lse), next_power(states), next_power(slabs)};
+    return {next_power(uploads), next_power(inputs), next_power(outputs), next_power(lse),
+            next_power(states),  next_power(slabs),  next_power(mass)};
 }
 
 Status Workspace::create(const WorkspaceSizes& sizes) {
@@ -58,6 +64,8 @@ Status Workspace::create(const WorkspaceSizes& sizes) {
     KVC_TRY(lse.allocate("log-sum-exps", sizes.lse));
     KVC_TRY(outputs.allocate("outputs", sizes.outputs));
     KVC_TRY(delivery.allocate("outputs (pinned memory of the host)", sizes.outputs));
+    KVC_TRY(mass.allocate("attention mass", sizes.mass));
+    KVC_TRY(mass_delivery.allocate("attention mass (pinned memory of the host)", sizes.mass));
     return slabs_.allocate("the table of slabs", sizes.slabs);
 }
 

@@ -312,6 +312,7 @@ kvc::Status Rig::begin(void* stream) {
 }
 
 kvc::Status Rig::append() {
+    executor_->start();
     const void* const from[2] = {shape_.device_buffers ? static_cast<const void*>(buffers_[0]) : k_.data(),
                                  shape_.device_buffers ? static_cast<const void*>(buffers_[1]) : v_.data()};
     const kvc::Result<const void*> k = executor_->input(from[0], bytes_of(k_));
@@ -323,15 +324,19 @@ kvc::Status Rig::append() {
         return v.status();
     }
     const Bases bases = {there_, static_cast<const std::byte*>(*k), static_cast<const std::byte*>(*v), nullptr, nullptr};
-    const kvc::Result<kvc::BadToken> bad = executor_->store(stores(bases));
+    const std::vector<kvc::StoreParams> store_jobs = stores(bases);
+    const std::vector<kvc::QuantizeParams> code_jobs = codes(bases);
+    const kvc::AppendGroup all = {0, int64_t(store_jobs.size()), 0, int64_t(code_jobs.size())};
+    const kvc::Result<kvc::BadToken> bad = executor_->append(store_jobs, code_jobs, {&all, 1});
     if (!bad.ok()) {
         return bad.status();
     }
     CHECK(bad->job == -1);
-    return executor_->quantize(codes(bases));
+    return {};
 }
 
 kvc::Status Rig::attend() {
+    executor_->start();
     const bool there = shape_.device_buffers;
     const kvc::Result<const void*> q = executor_->input(there ? static_cast<const void*>(buffers_[2]) : q_.data(), bytes_of(q_));
     if (!q.ok()) {
