@@ -15,7 +15,7 @@ struct BadStore {
 };
 
 struct DeviceStep {
-    void* stream = nullptr;       // the caller's (a CUstream); nullptr: the device's own
+    void* stream = nullptr;       // the caller's, as the device's own interface names it; nullptr: one of the device's
     bool device_buffers = false;  // k, v, q, out and lse lie in device memory
     // Slabs 0 .. slab_count - 1 of the arena, addresses in device memory in an array of the host's. Only those that are named here are
     // used by the step; entries never change once they are there, and slab 0 is nullptr.
@@ -67,7 +67,8 @@ public:
     virtual Result<std::unique_ptr<DeviceExecutor>> begin(const DeviceStep& step) = 0;
 };
 
-// Devices of the kind that this build has; the error says why there are none. kernels/cuda defines both, or a stand-in.
+// Devices of the kind that this build has; the error says why there are none. A backend that is linked in defines both,
+// or kernels/none does.
 Result<int64_t> device_count();
 Result<std::shared_ptr<Device>> open_device(int64_t ordinal);
 
