@@ -252,7 +252,7 @@ void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
         for (size_t t = 0; t < page_tokens; t++)
             side->positions[t] = page.tokens[std::min(t, page.tokens.size() - 1)].position;
         const uint64_t live = page.tokens.size() == page_tokens ? all_live : (uint64_t{1} << page.tokens.size()) - 1;
-        head.coded[eviction.repack.sources[i]] = {page.record, page.side, live};
+        head.coded[page.entry] = {page.record, page.side, live};
     }
     report->tokens_repacked += eviction.repack.tokens;
     const LayerFormat& format = cache_.layers_[eviction.layer].rung(eviction.repack.rung);
