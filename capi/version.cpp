@@ -56,6 +56,9 @@ const char* kvc_build_info(void) {
 #else
            "gcc " __VERSION__
 #endif
+#if defined(KVC_CPU_AVX512VNNI)
+           ", avx512vnni"
+#endif
 #if defined(KVC_CPU_AVX512)
            ", avx512"
 #endif
