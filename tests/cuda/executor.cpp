@@ -49,6 +49,15 @@ void run_stream(Rig& rig, std::initializer_list<int64_t> steps, void* stream = n
 
 }  // namespace
 
+namespace kvc_test {
+
+const Witness& witness() {
+    static const Witness table = {*kvc::simt::cuda_table(), 0};
+    return table;
+}
+
+}  // namespace kvc_test
+
 TEST_CASE("executor: equals the table job by job, with buffers of the host and of the device, in any order of work and lanes") {
     for (const char* codec : {"int4", "fp16"}) {
         for (const bool device_buffers : {false, true}) {
