@@ -9,8 +9,6 @@ namespace kvc_test {
 namespace {
 
 constexpr uint32_t slab_records = 3;  // so that a few pages need several slabs
-constexpr int64_t splits = 2;
-constexpr float nobody_writes = -12345.0f;
 
 std::byte* allocate_host(int64_t bytes) {
     auto* const block = static_cast<std::byte*>(::operator new(size_t(bytes), std::align_val_t{256}));
@@ -19,30 +17,6 @@ std::byte* allocate_host(int64_t bytes) {
 }
 
 void release_host(std::byte* block) { ::operator delete(block, std::align_val_t{256}); }
-
-template <class T>
-int64_t bytes_of(const std::vector<T>& values) {
-    return int64_t(values.size() * sizeof(T));
-}
-
-template <class T>
-const std::byte* base_of(const std::vector<T>& values) {
-    return reinterpret_cast<const std::byte*>(values.data());
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-// Gaps are the same number on both sides and add nothing.
-double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
-    double error = 0, energy = 0;
-    for (size_t i = 0; i < a.size(); i++) {
-        error += (double(a[i]) - double(b[i])) * (double(a[i]) - double(b[i]));
-        energy += b[i] == nobody_writes ? 0 : double(b[i]) * double(b[i]);
-    }
-    return std::sqrt(error / energy);
-}
 
 }  // namespace
 
@@ -193,6 +167,7 @@ std::vector<kvc::AttendItem> Rig::items(const Bases& bases) const {
             first.q = bases.q + row * shape_.k_dim * int64_t(sizeof(float));
             first.tokens = tokens_;
             first.first_position = length_;
+            first.prompt_class = shape_.prompt_class && tokens_ > 1;
             first.state = reinterpret_cast<float*>(bases.states) + row * row_floats;
             first.state_token_stride = q_heads();
             kvc::AttendItem second = first;
@@ -233,9 +208,33 @@ kvc::AttendParams Rig::params(const Bases& bases) const {
             INT64_MAX,       0};
 }
 
-kvc::FinishCall Rig::finish_call(void* out, float* lse) const {
+kvc::FinishCall Rig::finish_call(void* out, float* lse, float* full_lse) const {
     return {&format_, q_heads(), sink_logits_.empty() ? nullptr : sink_logits_.data(), kvc::Dtype::f32, out, out_stride(), shape_.v_dim,
-            lse,      nullptr};
+            lse,      full_lse};
+}
+
+std::vector<kvc::MassItem> Rig::mass_items(const Bases& bases, const float* full_lse, std::vector<int64_t>* counters) const {
+    std::vector<kvc::MassItem> all;
+    std::vector<int64_t> first;
+    int64_t n = 0;
+    for (const kvc::AttendItem& item : items(bases)) {
+        kvc::MassItem mass = {};
+        mass.item = item;
+        const int64_t row = int64_t(all.size()) / splits / shape_.heads * tokens_;
+        mass.lse = full_lse + row * q_heads() + int64_t(all.size()) / splits % shape_.heads * shape_.group;
+        mass.lse_token_stride = q_heads();
+        mass.counters = int64_t(all.size()) / splits;
+        first.push_back(n);
+        n += item.sink_tokens + page_tokens * (item.n_coded + item.n_window);
+        all.push_back(mass);
+    }
+    counters->assign(size_t(n + 1), 0);
+    for (size_t i = 0; i < all.size(); i++) {
+        all[i].sinks = counters->data() + first[i];
+        all[i].coded = all[i].sinks + all[i].item.sink_tokens;
+        all[i].window = all[i].coded + page_tokens * all[i].item.n_coded;
+    }
+    return all;
 }
 
 // ---- the host's side: one call of the table for each job ----
@@ -264,163 +263,10 @@ void Rig::run_on_host() {
                           nullptr});
         }
     }
-}
-
-// ---- the device's side ----
-
-void Rig::release_buffers() {
-    for (std::byte*& buffer : buffers_) {
-        if (buffer) {
-            device_->release(buffer);
+    if (shape_.mass) {
+        for (const kvc::MassItem& mass : mass_items(bases, host_lse_.data(), &host_mass_)) {
+            table.mass(params(bases), mass, scratch.get());
         }
-        buffer = nullptr;
-    }
-}
-
-kvc::Status Rig::allocate_buffers() {
-    release_buffers();
-    const std::vector<float>* const values[5] = {&k_, &v_, &q_, &out_, &lse_};
-    for (size_t i = 0; i < 5; i++) {
-        buffers_[i] = device_->allocate(bytes_of(*values[i]));
-        if (!buffers_[i]) {
-            return kvc::fail(kvc::Code::no_memory, "no device memory");
-        }
-        KVC_TRY(device_->write(buffers_[i], base_of(*values[i]), bytes_of(*values[i])));
-    }
-    return {};
-}
-
-void Rig::spoil(int64_t sequence, int64_t token, int64_t head) {
-    k_[size_t(((sequence * tokens_ + token) * shape_.heads + head) * shape_.k_dim + 3)] = NAN;
-}
-
-kvc::Status Rig::begin(void* stream) {
-    if (shape_.device_buffers) {
-        KVC_TRY(allocate_buffers());
-    }
-    int64_t entries = 0;
-    for (const Tables& head : tables_) {
-        entries += int64_t(head.coded.size() + head.window.size());
-    }
-    kvc::DeviceStep step;
-    step.stream = stream;
-    step.device_buffers = shape_.device_buffers;
-    step.slabs = there_.slabs().data();
-    step.slab_count = int64_t(there_.slabs().size());
-    step.store_jobs = int64_t(stores_.size());
-    step.quantize_jobs = int64_t(codes_.size());
-    step.items = splits * shape_.sequences * shape_.heads;
-    step.entries = entries;
-    step.tiles = shape_.sequences;
-    step.state_floats = splits * split_floats();
-    step.in_bytes = std::max(bytes_of(k_) + bytes_of(v_), bytes_of(q_)) + 512;
-    step.out_bytes = bytes_of(out_) + bytes_of(lse_) + 512;
-    kvc::Result<std::unique_ptr<kvc::DeviceExecutor>> executor = device_->begin(step);
-    if (!executor.ok()) {
-        return executor.status();
-    }
-    executor_ = std::move(*executor);
-    return {};
-}
-
-kvc::Status Rig::append() {
-    executor_->start();
-    const void* const from[2] = {shape_.device_buffers ? static_cast<const void*>(buffers_[0]) : k_.data(),
-                                 shape_.device_buffers ? static_cast<const void*>(buffers_[1]) : v_.data()};
-    const kvc::Result<const void*> k = executor_->input(from[0], bytes_of(k_));
-    if (!k.ok()) {
-        return k.status();
-    }
-    const kvc::Result<const void*> v = executor_->input(from[1], bytes_of(v_));
-    if (!v.ok()) {
-        return v.status();
-    }
-    const Bases bases = {there_, static_cast<const std::byte*>(*k), static_cast<const std::byte*>(*v), nullptr, nullptr};
-    const std::vector<kvc::StoreParams> store_jobs = stores(bases);
-    const std::vector<kvc::QuantizeParams> code_jobs = codes(bases);
-    const kvc::AppendGroup all = {0, int64_t(store_jobs.size()), 0, int64_t(code_jobs.size())};
-    const kvc::Result<kvc::BadToken> bad = executor_->append(store_jobs, code_jobs, {&all, 1});
-    if (!bad.ok()) {
-        return bad.status();
-    }
-    CHECK(bad->job == -1);
-    return {};
-}
-
-kvc::Status Rig::attend() {
-    executor_->start();
-    const bool there = shape_.device_buffers;
-    const kvc::Result<const void*> q = executor_->input(there ? static_cast<const void*>(buffers_[2]) : q_.data(), bytes_of(q_));
-    if (!q.ok()) {
-        return q.status();
-    }
-    const kvc::Result<void*> out = executor_->output(there ? static_cast<void*>(buffers_[3]) : out_.data(), bytes_of(out_));
-    if (!out.ok()) {
-        return out.status();
-    }
-    const kvc::Result<void*> lse = executor_->output(there ? static_cast<void*>(buffers_[4]) : lse_.data(), bytes_of(lse_));
-    if (!lse.ok()) {
-        return lse.status();
-    }
-    const Bases bases = {there_, nullptr, nullptr, static_cast<const std::byte*>(*q),
-                         reinterpret_cast<std::byte*>(executor_->states())};
-    const kvc::AttendParams common = params(bases);
-    const std::vector<kvc::AttendItem> all = items(bases);
-    const std::vector<const kvc::AttendParams*> params(all.size(), &common);
-    KVC_TRY(executor_->attend(params, all));
-    KVC_TRY(executor_->finish(finish_call(*out, static_cast<float*>(*lse)), tiles(bases)));
-    return executor_->deliver();
-}
-
-kvc::Status Rig::run(void* stream) {
-    KVC_TRY(begin(stream));
-    KVC_TRY(append());
-    KVC_TRY(attend());
-    end();
-    return {};
-}
-
-kvc::Status Rig::fetch() {
-    if (!shape_.device_buffers) {
-        return {};
-    }
-    KVC_TRY(device_->read(buffers_[3], reinterpret_cast<std::byte*>(out_.data()), bytes_of(out_)));
-    return device_->read(buffers_[4], reinterpret_cast<std::byte*>(lse_.data()), bytes_of(lse_));
-}
-
-void Rig::check_outputs() {
-    if (witness().tolerance == 0) {
-        CHECK(same_bits(out_, host_out_));
-        CHECK(same_bits(lse_, host_lse_));
-    } else {
-        CHECK(relative_error(out_, host_out_) <= witness().tolerance);
-        CHECK(relative_error(lse_, host_lse_) <= witness().tolerance);
-    }
-    for (int64_t row = 0; row < rows(); row++) {
-        for (int64_t i = q_heads() * shape_.v_dim; i < out_stride() && row + 1 < rows(); i++) {
-            CHECK(out_[size_t(row * out_stride() + i)] == nobody_writes);
-        }
-    }
-    CHECK(std::isfinite(out_[0]));
-    CHECK(out_[0] != nobody_writes);
-}
-
-// Slots that nobody wrote hold the NaN of new memory on the host's side, and anything on the device's.
-void Rig::check_records() {
-    const KernelTable& there = device_->records();
-    for (const Kept& record : all_) {
-        std::vector<std::byte> copy(static_cast<size_t>(record.bytes));
-        REQUIRE(device_->read(there_.at(record.id, record.bytes), copy.data(), record.bytes).ok());
-        std::vector<float> k[2], v[2];
-        for (int side = 0; side < 2; side++) {
-            k[side].assign(size_t(page_tokens * shape_.k_dim), 0.0f);
-            v[side].assign(size_t(page_tokens * shape_.v_dim), 0.0f);
-        }
-        witness().table.read(format_, record.form, host_.at(record.id, record.bytes), k[0].data(), v[0].data());
-        there.read(format_, record.form, copy.data(), k[1].data(), v[1].data());
-        const auto same = [](float a, float b) { return std::isnan(a) || a == b; };
-        REQUIRE(std::equal(k[0].begin(), k[0].end(), k[1].begin(), same));
-        REQUIRE(std::equal(v[0].begin(), v[0].end(), v[1].begin(), same));
     }
 }
 

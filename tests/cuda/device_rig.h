@@ -10,6 +10,19 @@
 
 namespace kvc_test {
 
+constexpr int64_t splits = 2;
+constexpr float nobody_writes = -12345.0f;  // what outputs hold before
+
+template <class T>
+int64_t bytes_of(const std::vector<T>& values) {
+    return int64_t(values.size() * sizeof(T));
+}
+
+template <class T>
+const std::byte* base_of(const std::vector<T>& values) {
+    return reinterpret_cast<const std::byte*>(values.data());
+}
+
 struct RigShape {
     std::string codec = "int4";
     int k_dim = 64, v_dim = 64;
@@ -18,6 +31,8 @@ struct RigShape {
     float soft_cap = 0;
     int64_t gap = 0;  // numbers between the rows of out, which nobody may write
     bool sink_logits = false;
+    bool prompt_class = false;  // of steps of several tokens
+    bool mass = false;
 };
 
 // What a program compares the device with.
@@ -98,7 +113,9 @@ private:
     std::vector<kvc::AttendItem> items(const Bases& bases) const;
     std::vector<kvc::FinishTile> tiles(const Bases& bases) const;
     kvc::AttendParams params(const Bases& bases) const;
-    kvc::FinishCall finish_call(void* out, float* lse) const;
+    kvc::FinishCall finish_call(void* out, float* lse, float* full_lse) const;
+    // The items once more, with counters of their own that begin at 0.
+    std::vector<kvc::MassItem> mass_items(const Bases& bases, const float* full_lse, std::vector<int64_t>* counters) const;
     void run_on_host();
     kvc::Status allocate_buffers();
     void release_buffers();
@@ -131,6 +148,7 @@ private:
     std::vector<float> k_, v_, q_;  // [rows][heads][dim], sequence by sequence
     std::vector<float> sink_logits_;
     std::vector<float> host_out_, host_lse_, out_, lse_;
+    std::vector<int64_t> host_mass_, mass_;
     std::vector<Job> stores_;
     std::vector<std::pair<RecordId, RecordId>> codes_;  // window and code records
     std::unique_ptr<kvc::DeviceExecutor> executor_;

@@ -80,6 +80,17 @@ TEST_CASE("executor: head dims of keys and values differ, rows of out lie apart,
     }
 }
 
+TEST_CASE("executor: prompt-class items and attention mass, counters included") {
+    for (const char* codec : {"int4", "kivi2", "bf16"}) {
+        for (const uint64_t seed : {0, 9}) {
+            INFO(std::string(codec), ", seed ", seed);
+            const Order order(seed);
+            Rig rig(open(), {.codec = codec, .device_buffers = seed == 9, .prompt_class = true, .mass = true});
+            run_stream(rig, {60, 64, 64, 1});
+        }
+    }
+}
+
 TEST_CASE("executor: a hundred steps lap the rings, and allocate nothing once they have begun") {
     const Order order(11);
     Rig rig(open(), {.codec = "fp16", .sequences = 8, .heads = 8, .group = 1});
