@@ -4,7 +4,7 @@
 # nvcc: what CMAKE_CUDA_COMPILER or CUDACXX names, in PATH, where toolkits are installed or, with ON, what set-up unpacks into the clone
 # (cmake/setup.sh cuda).
 set(KVC_NVCC "")
-if(NOT KVC_CUDA STREQUAL "OFF" AND NOT CMAKE_CROSSCOMPILING)
+if(KVC_CUDA MATCHES "^(AUTO|ON)$" AND NOT CMAKE_CROSSCOMPILING)
   if(CMAKE_CUDA_COMPILER)
     set(KVC_NVCC "${CMAKE_CUDA_COMPILER}")
   elseif(DEFINED ENV{CUDACXX})
