@@ -37,11 +37,18 @@ KVC_DEVICE WarpPrompt prompt_warp(const PromptArgs& args, const AttendItem& item
 }
 
 // The warp's part of a block's rows, in shared memory.
-template <int KD, int VD, int tiles>
+template <int KD, int VD, int tiles, bool turned>
 KVC_DEVICE void load_prompt_rows(const PromptArgs& args, const AttendItem& item, std::byte* shared) {
     using Shared = PromptShared<KD, VD, tiles>;
     const int row = 16 * tiles * simt::warp();
-    load_query_rows<KD, tiles>(args.attend, item, Shared::rows * simt::block_x() + row,
+    const auto load = [&](int first_row, float(&x)[KD / 16][4]) {
+        if constexpr (turned) {
+            return load_turned_row<KD>(args.attend, args.rope, item, first_row, x);
+        } else {
+            return load_row_of_lane<KD>(args.attend, item, first_row, x);
+        }
+    };
+    load_query_rows<KD, tiles>(args.attend, item, Shared::rows * simt::block_x() + row, load,
                                shared + Shared::queries + query_offset<KD>(simt::warp() * tiles, 0, 0),
                                reinterpret_cast<RowFacts*>(shared + Shared::facts) + row);
 }
@@ -103,15 +110,19 @@ KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& i
 }
 
 // Keys, and what counts add, in the block's shared memory. By all threads, which then synchronize.
-template <int KD>
+template <int KD, bool turned>
 KVC_DEVICE void fill_prompt_keys(const PromptArgs& args, const AttendItem& item, const PromptPage& page, std::byte* keys, float* bias) {
     fill_keys<KD>(args, page, keys);
+    if constexpr (turned) {
+        simt::sync_block();
+        turn_key_tile<KD>(args.rope, page.tokens, page.sinks ? 0 : item.rope_gap, keys);
+    }
     if (item.n_counts > 0) {
         fill_bias(item, page.tokens, bias);
     }
 }
 
-template <int KD, int VD, int tiles>
+template <int KD, int VD, int tiles, bool turned>
 KVC_KERNEL(threads, 2)
 attend_prompt(PromptArgs args) {
     using Shared = PromptShared<KD, VD, tiles>;
@@ -121,13 +132,13 @@ attend_prompt(PromptArgs args) {
     if (Shared::rows * simt::block_x() >= item.tokens * args.attend.group) {
         return;
     }
-    load_prompt_rows<KD, VD, tiles>(args, item, shared);
+    load_prompt_rows<KD, VD, tiles, turned>(args, item, shared);
     RowsState<VD, tiles> state;
     reset(&state);
     PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
     const RowFacts* const facts = reinterpret_cast<const RowFacts*>(shared + Shared::facts);
     for_each_prompt_page(args, item, nullptr, facts, Shared::rows, list, [&](const PromptPage& page) {
-        fill_prompt_keys<KD>(args, item, page, shared + Shared::keys, bias);
+        fill_prompt_keys<KD, turned>(args, item, page, shared + Shared::keys, bias);
         fill_values<KD, VD>(args, page, shared + Shared::values);
         simt::sync_block();
         const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);

@@ -4,15 +4,13 @@
 namespace kvc::cuda {
 namespace {
 
-constexpr int prompt_tiles = 2;
-
-template <int KD>
+template <int KD, int tiles, bool turned>
 void launch_prompt_dim(const LayerFormat& f, const PromptArgs& args, const MassItem* items, int n_items, int64_t rows,
                        simt::Stream stream) {
-    using Shared = PromptShared<KD, 0, prompt_tiles>;
+    using Shared = PromptShared<KD, 0, tiles>;
     if (f.k_dim == KD) {
         const simt::Grid grid{int(ceil_div(rows, Shared::rows)), n_items, threads, Shared::bytes};
-        simt::launch(mass_prompt<KD, prompt_tiles>, grid, stream, args, items);
+        simt::launch(mass_prompt<KD, tiles, turned>, grid, stream, args, items);
     }
 }
 
@@ -21,10 +19,17 @@ void launch_prompt_dim(const LayerFormat& f, const PromptArgs& args, const MassI
 void launch_mass(const AttendParams& p, const MassItem* items, int n_items, int64_t rows, bool prompt_class, simt::Stream stream) {
     const LayerFormat& f = *p.format;
     const PageKind kind = *kind_of(f);
-    // The same kernels' logits as attend's (launch_prompt).
+    // The logits of the same kernels as attend's (launch_prompt).
+    if (p.rope) {
+        const PromptArgs args = prompt_args(p, nullptr);
+#define KVC_CUDA_LAUNCH_DIM(KD) launch_prompt_dim<KD, 1, true>(f, args, items, n_items, rows, stream);
+        KVC_CUDA_KEY_DIMS(KVC_CUDA_LAUNCH_DIM)
+#undef KVC_CUDA_LAUNCH_DIM
+        return;
+    }
     if (prompt_class && kind != PageKind::bf16_rows) {
         const PromptArgs args = prompt_args(p, nullptr);
-#define KVC_CUDA_LAUNCH_DIM(KD) launch_prompt_dim<KD>(f, args, items, n_items, rows, stream);
+#define KVC_CUDA_LAUNCH_DIM(KD) launch_prompt_dim<KD, 2, false>(f, args, items, n_items, rows, stream);
         KVC_CUDA_KEY_DIMS(KVC_CUDA_LAUNCH_DIM)
 #undef KVC_CUDA_LAUNCH_DIM
         return;

@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/cuda/counts.cuh"
 #include "kernels/cuda/prompt_rows.cuh"
+#include "kernels/cuda/turn.cuh"
 
 namespace kvc::cuda {
 
@@ -10,6 +11,7 @@ struct PromptArgs {
     AttendArgs attend;
     CodedForm form;
     int sink_capacity;
+    Rope rope;  // of kernels that turn keys
 
     KVC_DEVICE bool coded_rows() const { return form.k_bits == 16; }
 };
@@ -18,8 +20,9 @@ struct PromptArgs {
 struct PromptPage {
     const std::byte* record;  // nullptr: dropped, or out of sight of all rows of the block
     RunTokens tokens;
-    uint64_t present;   // of rows: what was written
-    int capacity;       // of rows: how many the record has room for; 0: the record holds codes
+    uint64_t present;  // of rows: what was written
+    int capacity;      // of rows: how many the record has room for; 0: the record holds codes
+    bool sinks;
     int64_t* counters;  // of the tokens' mass, or nullptr
 };
 
@@ -55,6 +58,7 @@ KVC_DEVICE PromptPage sinks_page(const PromptArgs& args, const AttendItem& item,
             {item.sinks_position, nullptr, live},
             present,
             args.sink_capacity,
+            true,
             mass ? mass->sinks : nullptr};
 }
 
@@ -79,11 +83,9 @@ KVC_DEVICE PromptPage find_prompt_page(const PromptArgs& args, const AttendItem&
     if (entry->record == 0 || entry->live == 0 || !seen) {
         return {};
     }
-    PromptPage page{nullptr,
-                    {first, nullptr, entry->live},
-                    all_live,
-                    window || args.coded_rows() ? page_tokens : 0,
-                    mass ? (window ? mass->window : mass->coded) + page_tokens * e : nullptr};
+    PromptPage page{nullptr,  {first, nullptr, entry->live},
+                    all_live, window || args.coded_rows() ? page_tokens : 0,
+                    false,    mass ? (window ? mass->window : mass->coded) + page_tokens * e : nullptr};
     if (entry->side) {
         page.tokens.positions = reinterpret_cast<const PageSide*>(record_address(args.attend, entry->side, side_bytes))->positions;
     }

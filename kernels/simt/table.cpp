@@ -77,11 +77,10 @@ void pack(const LayerFormat& f, const CanonicalPart& k, const CanonicalPart& v, 
 
 void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
     require(*params.format);
-    if (params.rope) {
-        throw Fault("cuda: keys stored before RoPE");
-    }
     const int64_t rows = item.tokens * params.group;
-    if (item.prompt_class) {
+    if (params.rope) {
+        cuda::launch_turned(params, &item, 1, rows, stream.get());
+    } else if (item.prompt_class) {
         cuda::launch_prompt(params, &item, 1, rows, stream.get());
     } else {
         cuda::launch_attend(params, &item, 1, rows, stream.get());
@@ -90,9 +89,6 @@ void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
 
 void mass(const AttendParams& params, const MassItem& mass, std::byte*) {
     require(*params.format);
-    if (params.rope) {
-        throw Fault("cuda: keys stored before RoPE");
-    }
     cuda::launch_mass(params, &mass, 1, mass.item.tokens * params.group, mass.item.prompt_class, stream.get());
 }
 
@@ -119,6 +115,7 @@ const KernelTable* cuda_table() {
         .attend = attend,
         .mass = mass,
         .finish = finish,
+        .rotates_keys = true,
         .unsupported = unsupported,
     };
     return &table;
