@@ -4,6 +4,7 @@
 // sequence, so that no bit depends on what else the item or the batch holds, and merge in a fixed order.
 #pragma once
 #include "kernels/cuda/coded_page.cuh"
+#include "kernels/cuda/counts.cuh"
 #include "kernels/cuda/page_ring.cuh"
 #include "kernels/cuda/row_page.cuh"
 
@@ -20,11 +21,25 @@ struct WarpAttend {
     WarpState<VD> state;
 };
 
-// Whether every row sees all tokens of a run.
+// Whether every row sees all tokens of a run, and each stands for itself.
 template <int tiles, int KD, int VD, PageKind kind>
 KVC_DEVICE bool sees_all(const WarpAttend<KD, VD, kind>& warp, const RunTokens& run) {
     constexpr uint64_t all = all_live >> (page_tokens - 16 * tiles);
-    return (run.live & all) == all && !run.positions && run.first >= warp.last.low && run.first + 16 * tiles - 1 <= warp.first.high;
+    return (run.live & all) == all && !run.positions && run.first >= warp.last.low && run.first + 16 * tiles - 1 <= warp.first.high &&
+           !has_counts(warp.item, run.first, run.first + 16 * tiles - 1);
+}
+
+// Tokens that others joined weigh more.
+template <int tiles>
+KVC_DEVICE void add_log_counts(const AttendItem& item, const RunTokens& run, float (&x)[tiles][4]) {
+    KVC_UNROLL
+    for (int t = 0; t < 2 * tiles; t++) {
+        const int token = 8 * t + simt::lane() / 4;
+        const int64_t at = run.positions && (run.live >> token & 1) ? run.positions[token] : run.first + token;
+        const float more = log_count_at(item, at) * log2_e;
+        x[t / 2][t % 2 * 2] += more;
+        x[t / 2][t % 2 * 2 + 1] += more;
+    }
 }
 
 template <int KD, int VD, PageKind kind, int tiles>
@@ -33,6 +48,9 @@ KVC_DEVICE void finish_scores(const WarpAttend<KD, VD, kind>& warp, bool all_see
         cap_scores(warp.args.soft_cap, x);
     }
     if (!all_seen) {
+        if (warp.item.n_counts > 0) {
+            add_log_counts(warp.item, run, x);
+        }
         mask_scores(warp.args, warp.item, warp.first_row, run, x);
     }
 }

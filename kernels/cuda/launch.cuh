@@ -10,8 +10,8 @@ void launch_attend(const AttendParams& params, const AttendItem* items, int n_it
 // The same for items of the prompt class, which share no launch with others.
 void launch_prompt(const AttendParams& params, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream);
 
-// Items of either class with params.rope, whose frequencies are in the device's memory.
-void launch_turned(const AttendParams& params, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream);
+// Items of either class with params.rope, whose frequencies are in the device's memory; and of the prompt class in bf16.
+void launch_general(const AttendParams& params, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream);
 
 // Rows [rows][dim] of queries, copied and turned by -gap * frequency, in double as on the host.
 struct TurnJob {

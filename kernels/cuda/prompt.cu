@@ -31,13 +31,8 @@ void launch_dims(const LayerFormat& f, const PromptArgs& args, int64_t rows, int
 
 void launch_prompt(const AttendParams& p, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream) {
     const LayerFormat& f = *p.format;
-    if (p.rope) {
-        launch_turned(p, items, n_items, rows, stream);
-        return;
-    }
-    if (kind_of(f) == PageKind::bf16_rows) {
-        // Its numbers do not fit fp16: eight rows at a time, as the other class.
-        launch_attend(p, items, n_items, rows, stream);
+    if (p.rope || f.bf16_window) {
+        launch_general(p, items, n_items, rows, stream);
         return;
     }
     const PromptArgs args = prompt_args(p, items);

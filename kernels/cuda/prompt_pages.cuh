@@ -11,7 +11,9 @@ struct PromptArgs {
     AttendArgs attend;
     CodedForm form;
     int sink_capacity;
-    Rope rope;  // of kernels that turn keys
+    // Of the general kernels alone:
+    bool bf16;  // rows are bf16
+    Rope rope;  // dims 0: nothing turns
 
     KVC_DEVICE bool coded_rows() const { return form.k_bits == 16; }
 };
@@ -38,7 +40,8 @@ struct PromptShared {
     static constexpr int facts = queries + rows * KD * 2;
     static constexpr int pages = facts + rows * int(sizeof(RowFacts));
     static constexpr int bias = pages + listed_pages * int(sizeof(PromptPage));
-    static constexpr int bytes = bias + page_tokens * int(sizeof(float));
+    static constexpr int lifts = bias + page_tokens * int(sizeof(float));
+    static constexpr int bytes = lifts + 2 * warps * int(sizeof(float));
 };
 
 struct BlockSight {
@@ -107,6 +110,10 @@ KVC_DEVICE void fill_keys(const PromptArgs& args, const PromptPage& page, std::b
 }
 
 constexpr uint32_t halves_of_one = 0x3c003c00u, halves_of_half = 0x38003800u;
+
+// What a number 1 in a tile of keys stands for. Values of coded formats are in units of coded_unit, whatever the page.
+KVC_DEVICE float key_unit(const PromptPage& page) { return page.capacity > 0 ? 1.0f : coded_unit; }
+KVC_DEVICE float value_unit(const PromptArgs& args) { return args.coded_rows() ? 1.0f : coded_unit; }
 
 template <int KD, int VD>
 KVC_DEVICE void fill_values(const PromptArgs& args, const PromptPage& page, std::byte* tile) {

@@ -206,8 +206,9 @@ KVC_DEVICE void weigh_page(const float (&x)[tiles][8][4], PageWeights<tiles>* we
     }
 }
 
-template <int VD, int tiles>
-KVC_DEVICE void add_page_values(const std::byte* values, const PageWeights<tiles>& weights, RowsState<VD, tiles>* state) {
+// values: the lane's place in the tile; scaled: times the unit of the page's values.
+template <bool scaled, int VD, int tiles>
+KVC_DEVICE void add_page_values(const std::byte* values, float unit, const PageWeights<tiles>& weights, RowsState<VD, tiles>* state) {
     KVC_UNROLL
     for (int c = 0; c < VD / 16; c++) {
         // A page's sum of its own: tensor cores cut off where they add to a large number, which must not add up over a context.
@@ -227,7 +228,8 @@ KVC_DEVICE void add_page_values(const std::byte* values, const PageWeights<tiles
             KVC_UNROLL
             for (int i = 0; i < 8; i++) {
                 float& o = state->o[m][2 * c + i / 4][i % 4];
-                o = simt::fma(o, weights.shrink[m][i % 4 / 2], acc[m][i / 4][i % 4]);
+                const float sum = acc[m][i / 4][i % 4];
+                o = simt::fma(o, weights.shrink[m][i % 4 / 2], scaled ? sum * unit : sum);
             }
         }
     }

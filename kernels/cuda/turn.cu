@@ -1,30 +1,38 @@
-// Keys before RoPE: explicit dequantization in both classes, in the manner of the prompt kernel.
-#include "kernels/cuda/attend_prompt.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/prompt_launch.cuh"
 #include "kernels/cuda/turn.cuh"
 
 namespace kvc::cuda {
 namespace {
 
-template <int KD, int VD>
-void launch_dims(const LayerFormat& f, const PromptArgs& args, int64_t rows, int n_items, simt::Stream stream) {
-    using Shared = PromptShared<KD, VD, 1>;
-    if (f.k_dim == KD && f.v_dim == VD) {
-        const simt::Grid grid{int(ceil_div(rows, Shared::rows)), n_items, threads, Shared::bytes};
-        simt::launch(attend_prompt<KD, VD, 1, true>, grid, stream, args);
+struct TurnArgs {
+    Rope rope;  // frequencies in the device's memory
+    Dtype dtype;
+    int64_t stride, out_stride;  // elements
+    int dim;
+    const TurnJob* jobs;  // one for each blockIdx.y
+};
+
+// One warp a row.
+KVC_KERNEL(threads, 1) turn_rows(TurnArgs args) {
+    const TurnJob& job = args.jobs[simt::block_y()];
+    const int64_t row = int64_t{simt::block_x()} * warps + simt::warp();
+    if (row >= job.rows) {
+        return;
+    }
+    const std::byte* const q = static_cast<const std::byte*>(job.q) + row * args.stride * (args.dtype == Dtype::f32 ? 4 : 2);
+    for (int c = simt::lane(); c < args.dim; c += 32) {
+        const TurnPair pair = pair_of(args.rope, c);
+        double x = load_any(args.dtype, q, c);
+        if (pair.frequency >= 0) {
+            const Angle angle = angle_of(-double(job.gap) * args.rope.frequencies[pair.frequency]);
+            const double other = load_any(args.dtype, q, pair.other);
+            x = simt::fma(x, angle.cosine, pair.second ? other * angle.sine : -(other * angle.sine));
+        }
+        job.out[row * args.out_stride + c] = float(x);
     }
 }
 
 }  // namespace
-
-void launch_turned(const AttendParams& p, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream) {
-    const LayerFormat& f = *p.format;
-    const PromptArgs args = prompt_args(p, items);
-#define KVC_CUDA_LAUNCH_DIMS(KD, VD) launch_dims<KD, VD>(f, args, rows, n_items, stream);
-    KVC_CUDA_HEAD_DIMS(KVC_CUDA_LAUNCH_DIMS)
-#undef KVC_CUDA_LAUNCH_DIMS
-}
 
 void launch_turn_queries(const Rope& rope, Dtype dtype, int64_t stride, int dim, int64_t out_stride, const TurnJob* jobs, int n_jobs,
                          int64_t most_rows, simt::Stream stream) {

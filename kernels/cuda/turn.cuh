@@ -3,7 +3,6 @@
 // An angle is position * frequency, rounded to double as on the host; its sine and cosine are good to a few units of 2^-50 for angles
 // up to 2^53, because the reduction carries pi / 2 in two parts. Everything behind that is f32.
 #pragma once
-#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/page_tile.cuh"
 #include "kernels/cuda/softmax.cuh"
 
@@ -137,36 +136,6 @@ KVC_DEVICE void turn_key_tile(const Rope& rope, const RunTokens& tokens, int64_t
             *at_a = simt::float_to_half(simt::fma(x, cosine, -(y * sine)));
             *at_b = simt::float_to_half(simt::fma(x, sine, y * cosine));
         }
-    }
-}
-
-// ---- queries by one angle ----
-
-struct TurnArgs {
-    Rope rope;  // frequencies in the device's memory
-    Dtype dtype;
-    int64_t stride, out_stride;  // elements
-    int dim;
-    const TurnJob* jobs;  // one for each blockIdx.y
-};
-
-// One warp a row.
-KVC_KERNEL(threads, 1) turn_rows(TurnArgs args) {
-    const TurnJob& job = args.jobs[simt::block_y()];
-    const int64_t row = int64_t{simt::block_x()} * warps + simt::warp();
-    if (row >= job.rows) {
-        return;
-    }
-    const std::byte* const q = static_cast<const std::byte*>(job.q) + row * args.stride * (args.dtype == Dtype::f32 ? 4 : 2);
-    for (int c = simt::lane(); c < args.dim; c += 32) {
-        const TurnPair pair = pair_of(args.rope, c);
-        double x = load_any(args.dtype, q, c);
-        if (pair.frequency >= 0) {
-            const Angle angle = angle_of(-double(job.gap) * args.rope.frequencies[pair.frequency]);
-            const double other = load_any(args.dtype, q, pair.other);
-            x = simt::fma(x, angle.cosine, pair.second ? other * angle.sine : -(other * angle.sine));
-        }
-        job.out[row * args.out_stride + c] = float(x);
     }
 }
 

@@ -79,7 +79,7 @@ void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
     require(*params.format);
     const int64_t rows = item.tokens * params.group;
     if (params.rope) {
-        cuda::launch_turned(params, &item, 1, rows, stream.get());
+        cuda::launch_general(params, &item, 1, rows, stream.get());
     } else if (item.prompt_class) {
         cuda::launch_prompt(params, &item, 1, rows, stream.get());
     } else {
@@ -116,6 +116,7 @@ const KernelTable* cuda_table() {
         .mass = mass,
         .finish = finish,
         .rotates_keys = true,
+        .weighs_counts = true,
         .unsupported = unsupported,
     };
     return &table;
