@@ -49,7 +49,7 @@ KVC_DEVICE void add_prompt_mass(const float (&x)[tiles][8][4], const float (&lse
     }
 }
 
-template <int KD, int tiles>
+template <int KD, int tiles, bool general>
 KVC_KERNEL(threads, 2)
 mass_prompt(PromptArgs args, const MassItem* items) {
     using Shared = PromptShared<KD, 0, tiles>;
@@ -60,7 +60,8 @@ mass_prompt(PromptArgs args, const MassItem* items) {
         return;
     }
     float* const bias = reinterpret_cast<float*>(shared + Shared::bias);
-    load_prompt_rows<KD, 0, tiles>(args, item, shared);
+    float* const lifts = reinterpret_cast<float*>(shared + Shared::lifts);
+    load_prompt_rows<KD, 0, tiles, general>(args, item, shared);
     const int first_row = Shared::rows * simt::block_x() + 16 * tiles * simt::warp();
     float lse[tiles][2];
     KVC_UNROLL
@@ -70,14 +71,14 @@ mass_prompt(PromptArgs args, const MassItem* items) {
     PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
     const RowFacts* const facts = reinterpret_cast<const RowFacts*>(shared + Shared::facts);
     for_each_prompt_page(args, item, &mass, facts, Shared::rows, list, [&](const PromptPage& page) {
-        fill_prompt_keys<KD>(args, item, page, shared + Shared::keys, bias);
+        const float unit = fill_prompt_keys<KD, general>(args, item, page, shared + Shared::keys, bias, lifts);
         simt::sync_block();
         const WarpPrompt warp = prompt_warp<KD, 0, tiles>(args, item, shared);
         if (sees_nothing<tiles>(warp, page.tokens)) {
             return;
         }
         float x[tiles][8][4];
-        prompt_logits<KD>(warp, page, shared + Shared::keys + tile_offset(0, 0, warp.lane), bias, x);
+        prompt_logits<KD>(warp, page, shared + Shared::keys + tile_offset(0, 0, warp.lane), unit, bias, x);
         add_prompt_mass(x, lse, page.counters);
     });
 }
