@@ -5,6 +5,30 @@
 #include "kernels/cuda/store.cuh"
 
 namespace kvc::cuda {
+namespace {
+
+float gaussian_step(CodeType type) {
+    switch (type) {
+#define KVC_CODE_TYPE(name, bits, high, step) \
+    case CodeType::name:                      \
+        return step;
+#include "core/codec/code_types.def"
+#undef KVC_CODE_TYPE
+    default:
+        return 0.0f;
+    }
+}
+
+PartGrid grid_of(const Codec& codec, int dim) {
+    const int levels = 1 << bits_of(codec.type);
+    const bool least_squares = codec.fit == Fit::least_squares;
+    const int groups = codec.axis == Axis::token && codec.group ? dim / codec.group : 1;
+    return {bits_of(codec.type),       dim,        float(levels - 1), float(codec.symmetric ? levels / 2 - 1 : levels - 1),
+            middle_of(codec),          codec.clip, codec.symmetric,   least_squares,
+            gaussian_step(codec.type), groups};
+}
+
+}  // namespace
 
 void launch_store(const StoreParams& p, unsigned long long* first_bad, simt::Stream stream) {
     const LayerFormat& f = *p.format;
@@ -16,12 +40,14 @@ void launch_store(const StoreParams& p, unsigned long long* first_bad, simt::Str
                          p.dtype,
                          p.tokens,
                          p.saturate,
+                         f.bf16_window,
                          first_bad};
     simt::launch(store_tokens, int(ceil_div(p.tokens, warps)), 1, threads, stream, args);
 }
 
 void launch_quantize(const LayerFormat& f, const QuantizeJob* jobs, int n_jobs, simt::Stream stream) {
-    simt::launch(quantize_page, n_jobs, 1, threads, stream, jobs, f.k_dim, f.v_dim, f.k, f.v);
+    const QuantizeArgs args{jobs, grid_of(f.codec.k, f.k_dim), grid_of(f.codec.v, f.v_dim), f.k, f.v, !f.codec.k.m8};
+    simt::launch(quantize_page, n_jobs, 1, threads, stream, args);
 }
 
 void launch_finish(const LayerFormat& f, const FinishParams* rows, int64_t n_rows, simt::Stream stream) {

@@ -1,17 +1,14 @@
-// Pages of 4-bit keys (a scale and zero point for 32 tokens of each channel, 8 bits under a super-scale) and 4-bit values (a scale for
-// each token): scores and weighted values straight from the codes, without dequantizing.
+// Coded pages: scores and weighted values straight from the codes, without dequantizing.
 //
-// A code in bits 0..3 or 4..7 of a half is, read as fp16, the subnormal number code * 2^-24 or code * 2^-20, which tensor cores
-// multiply exactly: one AND makes two operands. Scales fold into the other operand: the keys' into the queries, for each half of the
-// page; the values' into the weights. Zero points are one more product, summed apart, since all tokens of a half share them.
-// Reads CodeRecord::end bytes a page; bound by the issue of instructions (counted by `make gates`).
+// A code in the lowest ten bits of a half is, read as fp16, the subnormal number code * 2^-24 * 2^place, which tensor cores multiply
+// exactly: one AND makes two operands. Where a code lies depends on its token alone (layout.cuh), so the factor 2^place is taken out of
+// the token's logit and out of its weight. Scales fold into the other operand: the keys' into the queries, for each half of the page; the
+// values' into the weights. Zero points are one more product, summed apart, since all tokens of a half share them.
+// Reads the record once; bound by the issue of instructions (counted by `make gates`).
 #pragma once
 #include "kernels/cuda/softmax.cuh"
 
 namespace kvc::cuda {
-
-constexpr uint32_t lower_codes = 0x000f000fu;
-constexpr uint32_t upper_codes = 0x00f000f0u;
 
 // Four bytes as two words of two fp16 subnormals each.
 struct WideBytes {
@@ -19,37 +16,150 @@ struct WideBytes {
 };
 KVC_DEVICE WideBytes widen(uint32_t bytes) { return {simt::permute_bytes(bytes, 0, 0x4140), simt::permute_bytes(bytes, 0, 0x4342)}; }
 
-// acc += codes (16 rows, 16 columns of one word a lane) * b; the upper rows count 16-fold.
-KVC_DEVICE void multiply_codes(float (&acc)[4], uint32_t word, uint32_t b0, uint32_t b1) {
-    const uint32_t right = word >> 8;
-    simt::mma(acc, word & lower_codes, word & upper_codes, right & lower_codes, right & upper_codes, b0, b1);
+// ---- codes ----
+
+// Reads a lane's words of a part's fragments, from the first on.
+template <int bits, int dim, class Bytes>
+struct FragmentReader {
+    static constexpr bool has_narrow = bits == 3 || (bits == 2 && dim / 16 % 2 == 1);
+    static constexpr int wide_bytes = bits == 3 ? 8 : 16, narrow_bytes = bits == 3 ? 4 : 8;
+
+    Bytes wide, narrow;  // from where the lane's loads of either width are a constant away
+    uint32_t next[2] = {};
+
+    KVC_DEVICE FragmentReader(const Bytes& record, int codes)
+        : wide(record.plus(codes + simt::lane() * wide_bytes)),
+          narrow(has_narrow ? record.plus(codes + simt::lane() * narrow_bytes) : wide) {}
+
+    KVC_DEVICE void read(int fragment, uint32_t (&words)[bits]) {
+        const int at = code_offset(bits, dim, fragment, 0, 0);
+        if constexpr (bits == 2) {
+            if ((fragment | 1) == dim / 16) {
+                take(narrow.load_64(at), words);
+            } else if (fragment % 2 == 0) {
+                const simt::Words4 two = wide.load_128(at);
+                words[0] = two.w[0], words[1] = two.w[1];
+                next[0] = two.w[2], next[1] = two.w[3];
+            } else {
+                words[0] = next[0], words[1] = next[1];
+            }
+        } else if constexpr (bits == 3) {
+            take(wide.load_64(at), words);
+            words[2] = narrow.load_32(code_offset(bits, dim, fragment, 0, 2));
+        } else {
+            KVC_UNROLL
+            for (int i = 0; i < bits / 4; i++) {
+                const simt::Words4 four = wide.load_128(at + 512 * i);
+                KVC_UNROLL
+                for (int w = 0; w < 4; w++) {
+                    words[4 * i + w] = four.w[w];
+                }
+            }
+        }
+    }
+
+    static KVC_DEVICE void take(const simt::Words2& two, uint32_t (&words)[bits]) { words[0] = two.w[0], words[1] = two.w[1]; }
+};
+
+// The operands of one product: those of token classes 2 t and 2 t + 1.
+struct TileCodes {
+    uint32_t of[2][2];  // [class][member]
+};
+
+KVC_HOST_DEVICE constexpr uint32_t in_both_halves(uint32_t bits) { return bits * 0x10001u; }
+
+template <int bits>
+KVC_DEVICE TileCodes tile_codes(const uint32_t (&words)[bits], int t) {
+    TileCodes codes;
+    KVC_UNROLL
+    for (int half = 0; half < 2; half++) {
+        const int token_class = 2 * t + half;
+        // The class's first member; its second lies behind it in the same word, except for the last two classes of three bits.
+        const CodePlace place = code_place(bits, token_class, 0, 0);
+        const uint32_t word = words[place.word], mask = in_both_halves(((1u << bits) - 1) << class_shift(bits, token_class));
+        codes.of[half][0] = word & mask;
+        if (bits == 8) {
+            codes.of[half][1] = simt::permute_bytes(word, 0, 0x4341);
+        } else if (bits != 3) {
+            codes.of[half][1] = word >> 8 & mask;
+        } else if (token_class < 6) {
+            codes.of[half][1] = word >> 9 & mask;
+        } else if (token_class == 6) {
+            codes.of[half][1] = words[1] & mask;
+        } else {
+            codes.of[half][1] = (words[0] >> 9 & in_both_halves(1u << 6)) | (words[1] >> 8 & in_both_halves(1u << 7)) |
+                                (words[bits - 1] >> 7 & in_both_halves(1u << 8));
+        }
+    }
+    return codes;
 }
 
-template <int KD, int VD, class Bytes>
-KVC_DEVICE void coded_scores(const Bytes& record, const QueryTile<KD>& query, float (&x)[4][4]) {
-    using Record = CodeRecord<KD, VD>;
-    const Bytes at_lane = record.plus(code_offset(0, simt::lane(), 0));
-    const Bytes at_quad = record.plus(key_meta_offset(0, simt::lane() % 4, 0, false, 0));
-    // Rows 0..7 of this product are token tile 0, rows 8..15 tile 1.
-    float zero[4] = {query.zero_base[0], query.zero_base[1], query.zero_base[0], query.zero_base[1]};
+// acc += keys * b: tokens are rows.
+KVC_DEVICE void multiply_keys(float (&acc)[4], const TileCodes& codes, uint32_t b0, uint32_t b1) {
+    simt::mma(acc, codes.of[0][0], codes.of[1][0], codes.of[0][1], codes.of[1][1], b0, b1);
+}
+// acc += values * b: tokens are the contraction.
+KVC_DEVICE void multiply_values(float (&acc)[4], const TileCodes& codes, uint32_t b0, uint32_t b1) {
+    simt::mma(acc, codes.of[0][0], codes.of[0][1], codes.of[1][0], codes.of[1][1], b0, b1);
+}
+
+// 2^-class_shift, as a number and as two halves.
+KVC_DEVICE float class_unit(int bits, int token_class) { return 1.0f / float(1 << class_shift(bits, token_class)); }
+KVC_DEVICE uint32_t class_unit_halves(int bits, int token_class) {
+    return in_both_halves(uint32_t(15 - class_shift(bits, token_class)) << 10);
+}
+
+// ---- keys ----
+
+// Logits of the tokens of half `tile` of the page: scores times the slope, less what the token's place adds, and the zero points' part.
+template <int bits>
+KVC_DEVICE void finish_tile(int tile, int column, float slope, float offset, float (&x)[4][4]) {
+    KVC_UNROLL
+    for (int i = 0; i < 4; i++) {
+        const int t = 2 * tile + i / 2, half = i % 2;
+        float& score = x[t][2 * half + column];
+        score = simt::fma(score, slope * class_unit(bits, 2 * t + half), offset);
+    }
+}
+
+KVC_DEVICE void clear(float (&x)[4][4]) {
     KVC_UNROLL
     for (int t = 0; t < 4; t++) {
         x[t][0] = x[t][1] = x[t][2] = x[t][3] = 0.0f;
     }
+}
+
+// Adds the products of a fragment with the queries times the scales of its channels, those of the page's two halves.
+template <int bits>
+KVC_DEVICE void add_key_fragment(const uint32_t (&words)[bits], const uint32_t (&q)[2], const WideBytes (&scales)[2],
+                                 float (&x)[4][4]) {
+    KVC_UNROLL
+    for (int tile = 0; tile < 2; tile++) {
+        const uint32_t b0 = simt::multiply_halves(q[0], scales[tile].low), b1 = simt::multiply_halves(q[1], scales[tile].high);
+        multiply_keys(x[2 * tile], tile_codes<bits>(words, 2 * tile), b0, b1);
+        multiply_keys(x[2 * tile + 1], tile_codes<bits>(words, 2 * tile + 1), b0, b1);
+    }
+}
+
+// Keys with scales and zero points of 8 bits.
+template <PageKind kind, int KD, int VD, class Bytes>
+KVC_DEVICE void scores_of_pairs(const Bytes& record, const QueryTile<KD, kind>& query, float (&x)[4][4]) {
+    using Record = CodeRecord<kind, KD, VD>;
+    constexpr int bits = Record::k_bits;
+    FragmentReader<bits, KD, Bytes> reader(record, Record::k_codes);
+    const Bytes at_quad = record.plus(key_meta_offset(0, simt::lane() % 4, 0, false, 0));
+    // Rows 0..7 of this product are token tile 0, rows 8..15 tile 1.
+    float zero[4] = {query.zero_base[0], query.zero_base[1], query.zero_base[0], query.zero_base[1]};
+    clear(x);
     KVC_UNROLL
     for (int k = 0; k < KD / 16; k++) {
-        const uint32_t q0 = query.q[k][0], q1 = query.q[k][1];
         const simt::Words4 meta = at_quad.load_128(Record::k_meta + key_meta_offset(k, 0, 0, false, 0));
-        const simt::Words4 codes = at_lane.load_128(Record::k_codes + code_offset(k, 0, 0));
+        uint32_t words[bits];
+        reader.read(k, words);
         const WideBytes zero0 = widen(meta.w[2]), zero1 = widen(meta.w[3]);
-        simt::mma(zero, zero0.low, zero1.low, zero0.high, zero1.high, q0, q1);
-        KVC_UNROLL
-        for (int tile = 0; tile < 2; tile++) {
-            const WideBytes scale = widen(meta.w[tile]);
-            const uint32_t b0 = simt::multiply_halves(q0, scale.low), b1 = simt::multiply_halves(q1, scale.high);
-            multiply_codes(x[2 * tile], codes.w[2 * tile], b0, b1);
-            multiply_codes(x[2 * tile + 1], codes.w[2 * tile + 1], b0, b1);
-        }
+        simt::mma(zero, zero0.low, zero1.low, zero0.high, zero1.high, query.q[k][0], query.q[k][1]);
+        const WideBytes scales[2] = {widen(meta.w[0]), widen(meta.w[1])};
+        add_key_fragment<bits>(words, query.q[k], scales, x);
     }
     const simt::Words2 super = record.load_64(Record::k_super);
     KVC_UNROLL
@@ -57,70 +167,181 @@ KVC_DEVICE void coded_scores(const Bytes& record, const QueryTile<KD>& query, fl
         const float scale = simt::half_to_float(super.w[tile] & 0xffff), zero_scale = simt::half_to_float(super.w[tile] >> 16);
         KVC_UNROLL
         for (int column = 0; column < 2; column++) {
-            const float slope = query.to_log2[column] * scale;
-            const float offset = query.to_log2[column] * 0x1p-24f * zero_scale * zero[2 * tile + column];
-            KVC_UNROLL
-            for (int t = 2 * tile; t < 2 * tile + 2; t++) {
-                x[t][column] = simt::fma(x[t][column], slope, offset);
-                x[t][2 + column] = simt::fma(x[t][2 + column], slope * 0x1p-4f, offset);
-            }
+            const float offset = query.to_log2[column] * code_unit * zero_scale * zero[2 * tile + column];
+            finish_tile<bits>(tile, column, query.to_log2[column] * scale, offset, x);
         }
     }
 }
 
-template <int KD, int VD, class Bytes>
-KVC_DEVICE void load_value_scales(const Bytes& record, uint32_t (&scales)[4][2]) {
-    const Bytes at = record.plus(CodeRecord<KD, VD>::v_meta + value_scale_offset(2 * (simt::lane() % 4)));
+// Keys with scales and zero points in fp16.
+template <PageKind kind, int KD, int VD, class Bytes>
+KVC_DEVICE void scores_of_groups(const Bytes& record, const QueryTile<KD, kind>& query, float (&x)[4][4]) {
+    using Record = CodeRecord<kind, KD, VD>;
+    constexpr int bits = Record::k_bits;
+    FragmentReader<bits, KD, Bytes> reader(record, Record::k_codes);
+    const Bytes at_quad = record.plus(key_half_offset(0, simt::lane() % 4, 0, false, 0));
+    float zero[4] = {};
+    clear(x);
     KVC_UNROLL
-    for (int half = 0; half < 2; half++) {
-        const simt::Words4 words = at.load_128(16 * half);
+    for (int k = 0; k < KD / 16; k++) {
+        const simt::Words4 scale = at_quad.load_128(Record::k_meta + key_half_offset(k, 0, 0, false, 0));
+        const simt::Words4 point = at_quad.load_128(Record::k_meta + key_half_offset(k, 0, 0, true, 0));
+        uint32_t words[bits];
+        reader.read(k, words);
+        simt::mma(zero, point.w[0], point.w[2], point.w[1], point.w[3], query.q[k][0], query.q[k][1]);
+        const WideBytes scales[2] = {{scale.w[0], scale.w[1]}, {scale.w[2], scale.w[3]}};
+        add_key_fragment<bits>(words, query.q[k], scales, x);
+    }
+    KVC_UNROLL
+    for (int tile = 0; tile < 2; tile++) {
         KVC_UNROLL
-        for (int i = 0; i < 4; i++) {
-            scales[2 * half + i / 2][i % 2] = words.w[i];
+        for (int column = 0; column < 2; column++) {
+            const float offset = query.to_log2[column] * code_unit * zero[2 * tile + column];
+            finish_tile<bits>(tile, column, query.to_log2[column], offset, x);
         }
     }
+}
+
+template <PageKind kind, int KD, int VD, class Bytes>
+KVC_DEVICE void coded_scores(const Bytes& record, const QueryTile<KD, kind>& query, float (&x)[4][4]) {
+    if constexpr (coding<kind>.grouped) {
+        scores_of_groups<kind, KD, VD>(record, query, x);
+    } else {
+        scores_of_pairs<kind, KD, VD>(record, query, x);
+    }
+}
+
+// ---- values ----
+
+// One number for each token, fp16: of the lane's, tokens 16 t + 2 quad + {0, 1}, and + {8, 9}.
+struct TokenHalves {
+    uint32_t of[4][2];
+};
+
+template <class Bytes>
+KVC_DEVICE TokenHalves load_token_halves(const Bytes& at_quad, int offset) {
+    TokenHalves halves;
+    KVC_UNROLL
+    for (int i = 0; i < 2; i++) {
+        const simt::Words4 words = at_quad.load_128(offset + 16 * i);
+        KVC_UNROLL
+        for (int j = 0; j < 4; j++) {
+            halves.of[2 * i + j / 2][j % 2] = words.w[j];
+        }
+    }
+    return halves;
+}
+
+// From where a lane's scales in the first group, or those of all channels, are a constant away.
+template <PageKind kind, int KD, int VD>
+KVC_DEVICE int value_meta_of_lane() {
+    return CodeRecord<kind, KD, VD>::v_meta + value_scale_offset(2 * (simt::lane() % 4));
+}
+
+// The scales that tell how large weights may be: of tokens, all of them; of groups, those of one group, and each row of lanes has another.
+template <PageKind kind, int KD, int VD, class Bytes>
+KVC_DEVICE TokenHalves load_value_scales(const Bytes& record) {
+    const int group = coding<kind>.grouped ? simt::lane() / 4 % (VD / group_size) : 0;
+    return load_token_halves(record.plus(value_meta_of_lane<kind, KD, VD>() + group * value_group_bytes), 0);
 }
 
 // The room that weights may take up beside these scales: a bit tells scales of 2 and more.
-KVC_DEVICE float room_beside(const uint32_t (&scales)[4][2]) {
+KVC_DEVICE float room_beside(const TokenHalves& scales) {
     uint32_t all = 0;
     KVC_UNROLL
     for (int i = 0; i < 8; i++) {
-        all |= scales[i / 2][i % 2];
+        all |= scales.of[i / 2][i % 2];
     }
     return simt::any((all & 0x40004000u) != 0) ? headroom_large_scales : headroom;
 }
 
-template <int KD, int VD, class Bytes>
-KVC_DEVICE void add_coded_values(const Bytes& record, const uint32_t (&scales)[4][2], const RunWeights<4>& weights,
-                                 WarpState<VD>* state) {
-    using Record = CodeRecord<KD, VD>;
-    // The middle of the codes, 8, out of every product: as the upper rows hold it, 16-fold, it is a whole number of units.
-    constexpr uint32_t minus_middle = (0x8000u | 128) * 0x10001u;
-    const Bytes at_lane = record.plus(code_offset(0, simt::lane(), 0));
+// Weights times scales, less what the places of the codes add.
+template <int bits>
+KVC_DEVICE void scale_weights(const RunWeights<4>& weights, const TokenHalves& scales, uint32_t (&b)[4][2]) {
+    KVC_UNROLL
+    for (int i = 0; i < 8; i++) {
+        uint32_t& product = b[i / 2][i % 2];
+        product = simt::multiply_halves(weights.p[i / 2][i % 2], scales.of[i / 2][i % 2]);
+        if (class_shift(bits, i) > 0) {
+            product = simt::multiply_halves(product, class_unit_halves(bits, i));
+        }
+    }
+}
+
+// Adds the page's part of one fragment of channels, `start` for codes of 0. The part is summed apart, so that what cancels in it is as
+// large as one page, not as the whole context.
+template <int bits, class Reader>
+KVC_DEVICE void add_value_fragment(Reader* reader, int c, const uint32_t (&b)[4][2], const float (&start)[2], const float (&shrink)[2],
+                                   float (&o)[4]) {
+    uint32_t words[bits];
+    reader->read(c, words);
+    float acc[4] = {start[0], start[1], start[0], start[1]};
+    KVC_UNROLL
+    for (int t = 0; t < 4; t++) {
+        multiply_values(acc, tile_codes<bits>(words, t), b[t][0], b[t][1]);
+    }
+    KVC_UNROLL
+    for (int i = 0; i < 4; i++) {
+        o[i] = simt::fma(o[i], shrink[i % 2], acc[i]);
+    }
+}
+
+// Values with a scale for each token.
+template <PageKind kind, int KD, int VD, class Bytes>
+KVC_DEVICE void add_values_of_tokens(const Bytes& record, int twice_middle, const TokenHalves& scales, const RunWeights<4>& weights,
+                                     WarpState<VD>* state) {
+    using Record = CodeRecord<kind, KD, VD>;
+    constexpr int bits = Record::v_bits;
+    FragmentReader<bits, VD, Bytes> reader(record, Record::v_codes);
     uint32_t b[4][2];
+    scale_weights<bits>(weights, scales, b);
+    // The middle of the codes out of every product, twice and then halved: the middle of least squares lies between two codes.
     float middle[4] = {};
     KVC_UNROLL
     for (int t = 0; t < 4; t++) {
-        b[t][0] = simt::multiply_halves(weights.p[t][0], scales[t][0]);
-        b[t][1] = simt::multiply_halves(weights.p[t][1], scales[t][1]);
-        simt::mma(middle, 0, minus_middle, 0, minus_middle, b[t][0], b[t][1]);
+        const uint32_t lower = in_both_halves(0x8000u | uint32_t(twice_middle) << class_shift(bits, 2 * t));
+        const uint32_t upper = in_both_halves(0x8000u | uint32_t(twice_middle) << class_shift(bits, 2 * t + 1));
+        simt::mma(middle, lower, lower, upper, upper, b[t][0], b[t][1]);
     }
-    middle[0] = middle[2] * 0x1p-4f;
-    middle[1] = middle[3] * 0x1p-4f;
+    const float start[2] = {middle[0] * 0.5f, middle[1] * 0.5f};
     KVC_UNROLL
     for (int c = 0; c < VD / 16; c++) {
-        const simt::Words4 codes = at_lane.load_128(Record::v_codes + code_offset(c, 0, 0));
-        // A page's sum of its own, so that what cancels in it is as large as one page, not as the whole context.
-        float acc[4] = {middle[0], middle[1], middle[2], middle[3]};
+        add_value_fragment<bits>(&reader, c, b, start, weights.shrink, state->o[c]);
+    }
+}
+
+// Values with a scale and a zero point for 32 channels of each token.
+template <PageKind kind, int KD, int VD, class Bytes>
+KVC_DEVICE void add_values_of_groups(const Bytes& record, const RunWeights<4>& weights, WarpState<VD>* state) {
+    using Record = CodeRecord<kind, KD, VD>;
+    constexpr int bits = Record::v_bits;
+    FragmentReader<bits, VD, Bytes> reader(record, Record::v_codes);
+    const Bytes at_quad = record.plus(value_meta_of_lane<kind, KD, VD>());
+    KVC_UNROLL
+    for (int g = 0; g < VD / group_size; g++) {
+        uint32_t b[4][2];
+        scale_weights<bits>(weights, load_token_halves(at_quad, g * value_group_bytes), b);
+        const TokenHalves zeros = load_token_halves(at_quad, Record::v_zeros - Record::v_meta + g * value_group_bytes);
+        float zero[4] = {};
         KVC_UNROLL
         for (int t = 0; t < 4; t++) {
-            multiply_codes(acc, codes.w[t], b[t][0], b[t][1]);
+            simt::mma(zero, zeros.of[t][0], zeros.of[t][0], zeros.of[t][1], zeros.of[t][1], weights.p[t][0], weights.p[t][1]);
         }
+        const float start[2] = {zero[0] * code_unit, zero[1] * code_unit};
         KVC_UNROLL
-        for (int i = 0; i < 4; i++) {
-            state->o[c][i] = simt::fma(state->o[c][i], weights.shrink[i % 2], acc[i]);
+        for (int c = 2 * g; c < 2 * g + 2; c++) {
+            add_value_fragment<bits>(&reader, c, b, start, weights.shrink, state->o[c]);
         }
+    }
+}
+
+template <PageKind kind, int KD, int VD, class Bytes>
+KVC_DEVICE void add_coded_values(const Bytes& record, int twice_middle, const TokenHalves& scales, const RunWeights<4>& weights,
+                                 WarpState<VD>* state) {
+    if constexpr (coding<kind>.grouped) {
+        add_values_of_groups<kind, KD, VD>(record, weights, state);
+    } else {
+        add_values_of_tokens<kind, KD, VD>(record, twice_middle, scales, weights, state);
     }
 }
 

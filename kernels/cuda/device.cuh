@@ -1,5 +1,6 @@
 // The device side of simt.cuh: PTX and CUDA built-ins, one function each. kernels/simt/host.h is the other side, function by function.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -48,6 +49,17 @@ KVC_DEVICE void atomic_min(unsigned long long* at, unsigned long long x) { atomi
 KVC_DEVICE void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
     float d[4];
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+        : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
+    c[0] = d[0];
+    c[1] = d[1];
+    c[2] = d[2];
+    c[3] = d[3];
+}
+// The same of bf16 numbers.
+KVC_DEVICE void mma_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+    float d[4];
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
         : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
     c[0] = d[0];
@@ -202,6 +214,12 @@ KVC_DEVICE uint32_t pack_halves(float low, float high) {
     const __half2 h = __floats2half2_rn(low, high);
     return *reinterpret_cast<const uint32_t*>(&h);
 }
+// Two bf16 numbers, rounded half to even.
+KVC_DEVICE uint32_t pack_bfloats(float low, float high) {
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
 KVC_DEVICE uint32_t multiply_halves(uint32_t a, uint32_t b) {
     uint32_t r;
     asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
@@ -220,6 +238,7 @@ KVC_DEVICE float reciprocal(float x) {
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+KVC_DEVICE float square_root(float x) { return __fsqrt_rn(x); }
 KVC_DEVICE float log(float x) { return logf(x); }
 KVC_DEVICE float infinity() { return __uint_as_float(0x7f800000u); }
 

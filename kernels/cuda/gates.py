@@ -19,8 +19,45 @@ LANES = 32
 PAGE = 64
 
 # docs/design/cuda.md says where these come from.
-INT4_INSTRUCTIONS_MAX = 1.80  # at head dim 128
-INT4_REGISTERS_MAX = 168      # up to head dim 128: three blocks of 128 threads on a multiprocessor
+INSTRUCTIONS_MAX = {"int4": 1.80, "int2": 1.65}  # an element, at head dim 128
+REGISTERS_MAX = 168  # coded pages up to head dim 128: three blocks of 128 threads on a multiprocessor
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of pages, as kernels/cuda/page_kind.h lists it."""
+    name: str
+    k_bits: int
+    v_bits: int
+    grouped: bool
+
+    @property
+    def coded(self):
+        return self.k_bits < 16
+
+    @property
+    def tokens_of_turn(self):
+        """Tokens that one turn of the main loop takes."""
+        return PAGE if self.coded else 16
+
+    def products_of_turn(self, k_dim, v_dim):
+        """Tensor-core products that a turn must take: what a path with fewer leaves out, it does not compute."""
+        if not self.coded:
+            return (k_dim + v_dim) // 16 * (2 if self.name == "bf16_rows" else 1)
+        # Of a fragment of keys four for the codes and one for the zero points; of values four, and four for the middle of the codes, or
+        # for the zero points of each group of 32 channels.
+        return k_dim // 16 * (4 + 1) + v_dim // 16 * 4 + 4 * (v_dim // 32 if self.grouped else 1)
+
+
+def read_kinds():
+    """The kinds in the order of their numbers."""
+    header = (Path(__file__).parent / "page_kind.h").read_text(encoding="utf-8")
+    found = re.findall(r"X\((\w+), (\d), (\d), (true|false)\)", header)
+    kinds = [Kind(name, int(k), int(v), grouped == "true") for name, k, v, grouped in found]
+    return kinds + [Kind("rows", 16, 16, False), Kind("bf16_rows", 16, 16, False)]
+
+
+KINDS = read_kinds()
 
 
 @dataclass(frozen=True)
@@ -90,18 +127,6 @@ def main_loop(instructions):
     return max(loops, key=lambda loop: (loop[0], -loop[1]))
 
 
-def tokens_of_turn(kind):
-    """Tokens that one turn of the main loop takes."""
-    return PAGE if kind == "int4" else 16
-
-
-def products_of_turn(kind, k_dim, v_dim):
-    """Tensor-core products that a turn must take: what a path with fewer leaves out, it does not compute."""
-    if kind == "int4":
-        return k_dim // 16 * (4 + 1) + v_dim // 16 * 4 + 4
-    return (k_dim + v_dim) // 16
-
-
 def run(command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -122,32 +147,32 @@ def plain_name(mangled):
     return rest[:int(length)]
 
 
-def describe_attend(match, instructions):
+def describe_attend(kind, k_dim, v_dim, instructions):
     """(description, problems) of an instantiation of the attend kernel."""
-    k_dim, v_dim, kind = int(match[1]), int(match[2]), ("int4", "rows")[int(match[3])]
     products, count = main_loop(instructions)
-    per_element = count / (tokens_of_turn(kind) * (k_dim + v_dim) / LANES)
+    per_element = count / (kind.tokens_of_turn * (k_dim + v_dim) / LANES)
     problems = []
-    if products != products_of_turn(kind, k_dim, v_dim):
-        problems.append(f"{products} products in the main loop instead of {products_of_turn(kind, k_dim, v_dim)}")
-    if kind == "int4" and (k_dim, v_dim) == (128, 128) and per_element > INT4_INSTRUCTIONS_MAX:
-        problems.append(f"over {INT4_INSTRUCTIONS_MAX:.2f} instructions an element")
-    capped = "_capped" if match[4] == "1" else ""
-    layout = "bits=4 page=64 group=32" if kind == "int4" else "bits=16 page=64"
-    return f"kernel=attend_decode{capped} {{arch}} {layout} k_dim={k_dim} v_dim={v_dim} instr_per_elem={per_element:.2f}", problems
+    if products != kind.products_of_turn(k_dim, v_dim):
+        problems.append(f"{products} products in the main loop instead of {kind.products_of_turn(k_dim, v_dim)}")
+    limit = INSTRUCTIONS_MAX.get(kind.name)
+    if limit and (k_dim, v_dim) == (128, 128) and per_element > limit:
+        problems.append(f"over {limit:.2f} instructions an element")
+    return (f"kernel=attend_decode {{arch}} kind={kind.name} bits={kind.k_bits}/{kind.v_bits} page={PAGE} "
+            f"k_dim={k_dim} v_dim={v_dim} instr_per_elem={per_element:.2f}"), problems
 
 
 def check_kernel(name, instructions, arch, registers, local):
     """(line, problems) of one kernel."""
     spilled = spills(instructions) + local
     problems = [f"{spilled} spills"] if spilled else []
-    attend = re.search(r"attend_decodeILi(\d+)ELi(\d+)ELNS0_8PageKindE(\d)ELb([01])E", name)
+    attend = re.search(r"attend_decodeILi(\d+)ELi(\d+)ELNS0_8PageKindE(\d+)EE", name)
     text = f"kernel={plain_name(name)} {{arch}}"
     if attend:
-        text, more = describe_attend(attend, instructions)
+        k_dim, v_dim, kind = int(attend[1]), int(attend[2]), KINDS[int(attend[3])]
+        text, more = describe_attend(kind, k_dim, v_dim, instructions)
         problems += more
-        if attend[3] == "0" and int(attend[1]) <= 128 and registers > INT4_REGISTERS_MAX:
-            problems.append(f"over {INT4_REGISTERS_MAX} registers")
+        if kind.coded and k_dim <= 128 and registers > REGISTERS_MAX:
+            problems.append(f"over {REGISTERS_MAX} registers")
     return f"{text.format(arch=f'arch={arch}')} regs={registers} spills={spilled}", problems
 
 

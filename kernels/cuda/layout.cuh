@@ -1,8 +1,8 @@
 // Where tokens, channels and metadata lie in this backend's records; kernels and host code read them from here alone.
 //
 // 16-bit records (window, sinks) are rows: keys [tokens][k_dim], then values [tokens][v_dim].
-// Code records are in the order in which the lanes of a warp feed mma.m16n8k16, with keys and values as its A operand, so that one
-// 16-byte load of a lane is four fragments and no lane ever needs another's bytes. docs/design/cuda.md draws it.
+// Code records are in the order in which the lanes of a warp feed mma.m16n8k16, with keys and values as its A operand, so that no lane
+// ever needs another's bytes. docs/design/cuda.md draws it.
 //
 // Channels are dealt to lanes so that rows and fragments agree: a lane's 16 bytes of a fp16 row are channels that follow each other.
 #pragma once
@@ -22,39 +22,104 @@ KVC_HOST_DEVICE constexpr int key_channel(int dim, int k, int quad, int e) {
 }
 
 // Values, channels as rows of the product: fragment c, row = lane / 4 of 8, upper = 1 for row + 8.
-// Channels come in runs of 64, then 32, then 16, of which a lane row takes 8, 4 or 2 that follow each other.
-KVC_HOST_DEVICE constexpr int value_run(int dim, int c) {
-    return c < dim / 64 * 4 ? 4 : c - dim / 64 * 4 < dim % 64 / 32 * 2 ? 2 : 1;  // fragments in the run of c
+// Channels come in runs of 64, then 32, then 16, of which a lane row takes 8, 4 or 2 that follow each other. Where values are coded in
+// groups of 32 channels, whose scales the rows of a fragment must share, runs are not wider: widest is their fragments, 4 or 2.
+KVC_HOST_DEVICE constexpr int value_fours(int dim, int widest) { return widest == 4 ? dim / 64 * 4 : 0; }  // fragments in runs of four
+KVC_HOST_DEVICE constexpr int value_twos(int dim, int widest) { return (dim / 16 - value_fours(dim, widest)) / 2 * 2; }
+KVC_HOST_DEVICE constexpr int value_run(int dim, int c, int widest) {  // fragments in the run of c
+    const int fours = value_fours(dim, widest);
+    return c < fours ? 4 : c < fours + value_twos(dim, widest) ? 2 : 1;
 }
-KVC_HOST_DEVICE constexpr int value_run_start(int dim, int c) {
-    const int fours = dim / 64 * 4;
-    return c < fours ? c / 4 * 4 : value_run(dim, c) == 2 ? fours : c;
+KVC_HOST_DEVICE constexpr int value_run_start(int dim, int c, int widest) {
+    return c / value_run(dim, c, widest) * value_run(dim, c, widest);
 }
-KVC_HOST_DEVICE constexpr int value_channel(int dim, int c, int row, int upper) {
-    const int start = value_run_start(dim, c), run = value_run(dim, c);
+KVC_HOST_DEVICE constexpr int value_channel(int dim, int c, int row, int upper, int widest = 4) {
+    const int start = value_run_start(dim, c, widest), run = value_run(dim, c, widest);
     return 16 * start + 2 * run * row + 2 * (c - start) + upper;
 }
+KVC_HOST_DEVICE constexpr int widest_run(bool grouped) { return grouped ? 2 : 4; }
 
-// ---- code records of 4-bit keys per channel (groups of 32 tokens, m8) and 4-bit values per token ----
+// ---- codes ----
+//
+// A fragment is 16 channels of a page's 64 tokens: four products of 16 tokens, of which a lane has four operand words of two codes each. Of
+// tile t and half h (of the tile's tokens), token class 2 t + h, a lane holds the members m = 0, 1 and of each the elements i = 0, 1:
+//     keys:   token 16 t + 8 h + lane / 4,              channel key_channel(.., lane % 4, 2 m + i)
+//     values: token 16 t + 8 h + 2 (lane % 4) + i,      channel value_channel(.., lane / 4, m)
+// That is 32 codes, in as many words as a code has bits. Element i of an operand lies in half i of a word, at a place which all lanes
+// share, so that one AND, for some after a shift, makes an operand: fp16 subnormals code * 2^-24 * 2^class_shift.
 
-// Codes of keys: word t (16 tokens) of the 16 bytes of (fragment k, lane). Token 16 t + row + 8 upper, row = lane / 4, and element e
-// lie in the nibble given here. One AND (after a shift by 8 for the higher elements) leaves two codes in a word as fp16 numbers:
-// the subnormals code * 2^-24, or code * 2^-20 for the upper row. See attend_coded.cuh.
-KVC_HOST_DEVICE constexpr int nibble_shift(int upper, int e) { return 16 * (e & 1) + 8 * (e / 2) + 4 * upper; }
-KVC_HOST_DEVICE constexpr int code_offset(int fragment, int lane, int t) { return (fragment * 32 + lane) * 16 + t * 4; }
+struct CodePlace {
+    int word, bit;
+    bool spread;  // bit n of the code lies in word n, at `bit`; otherwise at bit + n of the one word
+};
 
-// Metadata of keys: 16 bytes of (fragment k, quad): scales of token tile 0, of tile 1, zero points of tile 0, of tile 1, a byte for
-// each element e. Zero points are stored plus 128.
+KVC_HOST_DEVICE constexpr CodePlace code_place(int bits, int token_class, int member, int element) {
+    const int half = 16 * element;
+    switch (bits) {
+    case 8:
+        return {token_class, half + 8 * member, false};
+    case 4:
+        return {token_class / 2, half + 8 * member + 4 * (token_class % 2), false};
+    case 2:
+        return {token_class / 4, half + 8 * member + 2 * (token_class % 4), false};
+    default:  // 3: five codes in a half, and in its highest bit, word by word, the bits of a sixteenth
+        if (token_class < 6) {
+            return {token_class / 2, half + 9 * member + 3 * (token_class % 2), false};
+        }
+        return token_class == 6 ? CodePlace{member, half + 6, false}
+               : member == 0    ? CodePlace{2, half + 6, false}
+                                : CodePlace{0, half + 15, true};
+    }
+}
+
+// By how many bits the codes of a token class are too high as they leave the AND.
+KVC_HOST_DEVICE constexpr int class_shift(int bits, int token_class) {
+    return bits == 8         ? 0
+           : bits == 4       ? 4 * (token_class % 2)
+           : bits == 2       ? 2 * (token_class % 4)
+           : token_class < 6 ? 3 * (token_class % 2)
+                             : 6;
+}
+
+KVC_HOST_DEVICE constexpr int fragment_bytes(int bits) { return bits * 128; }
+
+// Byte offset, from the part's codes, of word w of a lane. Lanes' words lie side by side in arrays for loads of 16, 8 and 4 bytes: 8 bits
+// two loads of 16, 4 bits one, 3 bits one of 8 and one of 4, 2 bits one of 16 for two fragments, of 8 for a last odd one.
+KVC_HOST_DEVICE constexpr int code_offset(int bits, int dim, int fragment, int lane, int w) {
+    const int start = fragment * fragment_bytes(bits);
+    switch (bits) {
+    case 8:
+        return start + (w / 4 * 32 + lane) * 16 + w % 4 * 4;
+    case 4:
+        return start + lane * 16 + w * 4;
+    case 3:
+        return w < 2 ? start + lane * 8 + w * 4 : start + 256 + lane * 4;
+    default:
+        return (fragment | 1) < dim / 16 ? fragment / 2 * 512 + lane * 16 + fragment % 2 * 8 + w * 4 : start + lane * 8 + w * 4;
+    }
+}
+
+// ---- metadata ----
+
+// Keys, 8 bits: 16 bytes of (fragment k, quad): scales of token tile 0, of tile 1, zero points of tile 0, of tile 1, a byte for each
+// element e. Zero points are stored plus 128.
 KVC_HOST_DEVICE constexpr int key_meta_offset(int k, int quad, int tile, bool zero, int e) {
     return (k * 4 + quad) * 16 + (zero ? 8 : 0) + tile * 4 + e;
 }
 constexpr int zero_point_bias = 128;
 
-// Scales of values, fp16: 32 bytes of a quad; tokens 16 t + 2 quad + {0, 1, 8, 9}.
+// Keys, fp16: 32 bytes of (fragment k, quad) in the same order.
+KVC_HOST_DEVICE constexpr int key_half_offset(int k, int quad, int tile, bool zero, int e) {
+    return 2 * key_meta_offset(k, quad, tile, zero, e);
+}
+
+// Scales of values, fp16: 32 bytes of a quad; tokens 16 t + 2 quad + {0, 1, 8, 9}. Groups of channels follow each other, 128 bytes each,
+// all scales before all zero points.
 KVC_HOST_DEVICE constexpr int value_scale_offset(int token) {
     const int t = token / 16, quad = token % 8 / 2, upper = token % 16 / 8;
     return quad * 32 + t * 8 + upper * 4 + (token & 1) * 2;
 }
+constexpr int value_group_bytes = page_tokens * 2;
 // Super pairs of keys: fp16 scale and zero of each token tile.
 KVC_HOST_DEVICE constexpr int super_offset(int tile, bool zero) { return tile * 4 + (zero ? 2 : 0); }
 

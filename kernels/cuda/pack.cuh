@@ -7,82 +7,138 @@
 
 namespace kvc::cuda {
 
-// Calls visit(byte offset from the part's codes, shift in the byte, token, channel) for every code of keys or values.
-template <bool keys, class Visit>
-void for_each_code(int dim, const Visit& visit) {
-    for (int fragment = 0; fragment < dim / 16; fragment++) {
-        for (int lane = 0; lane < 32; lane++) {
-            for (int i = 0; i < 32; i++) {
-                const int t = i / 8, upper = i / 4 % 2, e = i % 4;
-                const int shift = nibble_shift(upper, e);
-                // Of the product's rows and columns, tokens are the rows for keys and the columns for values.
-                const int token = keys ? 16 * t + lane / 4 + 8 * upper : 16 * t + 2 * (lane % 4) + e % 2 + 8 * (e / 2);
-                const int channel = keys ? key_channel(dim, fragment, lane % 4, e) : value_channel(dim, fragment, lane / 4, upper);
-                visit(code_offset(fragment, lane, t) + shift / 8, shift % 8, token, channel);
-            }
+// One part's codes, as for_each_code needs to know them.
+struct CodeShape {
+    int bits, dim;
+    bool keys, grouped;
+};
+
+// A bit of a code: byte offset from the part's codes, and which bit of that byte.
+struct BitPlace {
+    int byte, bit;
+};
+inline BitPlace bit_place(const CodeShape& shape, int fragment, int lane, const CodePlace& place, int n) {
+    const int bit = place.spread ? place.bit : place.bit + n;
+    return {code_offset(shape.bits, shape.dim, fragment, lane, place.spread ? n : place.word) + bit / 8, bit % 8};
+}
+
+// Calls visit(token, channel, bit_of) for every code; bit_of(n) is the place of its bit n.
+template <class Visit>
+void for_each_code(const CodeShape& shape, const Visit& visit) {
+    for (int fragment = 0; fragment < shape.dim / 16; fragment++) {
+        for (int i = 0; i < 32 * 32; i++) {
+            const int lane = i / 32, token_class = i / 4 % 8, member = i / 2 % 2, element = i % 2;
+            const int first = 16 * (token_class / 2) + 8 * (token_class % 2), row = lane / 4, quad = lane % 4;
+            const int token = first + (shape.keys ? row : 2 * quad + element);
+            const int channel = shape.keys ? key_channel(shape.dim, fragment, quad, 2 * member + element)
+                                           : value_channel(shape.dim, fragment, row, member, widest_run(shape.grouped));
+            const CodePlace place = code_place(shape.bits, token_class, member, element);
+            visit(token, channel, [&](int n) { return bit_place(shape, fragment, lane, place, n); });
         }
     }
 }
 
-template <bool keys>
-void pack_codes(int dim, const CanonicalPart& part, std::byte* out) {
-    std::memset(out, 0, size_t(dim) * page_tokens / 2);
-    for_each_code<keys>(
-        dim, [&](int byte, int shift, int token, int channel) { out[byte] |= std::byte(part.codes[token * dim + channel] << shift); });
+inline void pack_codes(const CodeShape& shape, const CanonicalPart& part, std::byte* out) {
+    std::memset(out, 0, size_t(shape.dim * page_tokens / 8 * shape.bits));
+    for_each_code(shape, [&](int token, int channel, const auto& bit_of) {
+        const int code = part.codes[token * shape.dim + channel];
+        for (int n = 0; n < shape.bits; n++) {
+            const BitPlace at = bit_of(n);
+            out[at.byte] |= std::byte((code >> n & 1) << at.bit);
+        }
+    });
 }
 
-template <bool keys>
-void unpack_codes(int dim, const std::byte* codes, CanonicalPart* out) {
-    for_each_code<keys>(dim, [&](int byte, int shift, int token, int channel) {
-        out->codes[token * dim + channel] = uint8_t(uint8_t(codes[byte]) >> shift & 15);
+inline void unpack_codes(const CodeShape& shape, const std::byte* codes, CanonicalPart* out) {
+    for_each_code(shape, [&](int token, int channel, const auto& bit_of) {
+        int code = 0;
+        for (int n = 0; n < shape.bits; n++) {
+            const BitPlace at = bit_of(n);
+            code |= (int(codes[at.byte]) >> at.bit & 1) << n;
+        }
+        out->codes[token * shape.dim + channel] = uint8_t(code);
     });
 }
 
 // Calls visit(byte offset from the keys' metadata, of the scale; of the zero point, index in the canonical order).
 template <class Visit>
-void for_each_key_scale(int dim, const Visit& visit) {
-    for (int i = 0; i < dim; i++) {
-        const int k = i / 16, quad = i / 4 % 4, e = i % 4;
-        for (int tile = 0; tile < 2; tile++) {
-            visit(key_meta_offset(k, quad, tile, false, e), key_meta_offset(k, quad, tile, true, e),
-                  tile * dim + key_channel(dim, k, quad, e));
-        }
+void for_each_key_scale(int dim, bool grouped, const Visit& visit) {
+    const auto offset = grouped ? key_half_offset : key_meta_offset;
+    for (int i = 0; i < 2 * dim; i++) {
+        const int tile = i / dim, k = i % dim / 16, quad = i / 4 % 4, e = i % 4;
+        visit(offset(k, quad, tile, false, e), offset(k, quad, tile, true, e), tile * dim + key_channel(dim, k, quad, e));
     }
 }
 
 inline void copy_16(const void* from, void* to) { std::memcpy(to, from, 2); }
 
-inline void pack_record(const LayerFormat& f, const CanonicalPart& k, const CanonicalPart& v, std::byte* record) {
-    pack_codes<true>(f.k_dim, k, record + f.k.codes);
-    pack_codes<false>(f.v_dim, v, record + f.v.codes);
-    for_each_key_scale(f.k_dim, [&](int scale, int zero, int index) {
-        record[f.k.meta + scale] = std::byte(k.scales[index]);
-        record[f.k.meta + zero] = std::byte(uint8_t(k.zeros[index] + zero_point_bias));
-    });
-    for (int tile = 0; tile < 2; tile++) {
-        copy_16(&k.super_scale[tile], record + f.k.super + super_offset(tile, false));
-        copy_16(&k.super_zero[tile], record + f.k.super + super_offset(tile, true));
-    }
-    for (int token = 0; token < page_tokens; token++) {
-        copy_16(&v.scales[token], record + f.v.meta + value_scale_offset(token));
+// Calls visit(byte offset from the values' metadata, canonical index) for every scale; zero points lie `zeros` bytes behind.
+template <class Visit>
+void for_each_value_scale(int groups, const Visit& visit) {
+    for (int i = 0; i < groups * page_tokens; i++) {
+        visit(i / page_tokens * value_group_bytes + value_scale_offset(i % page_tokens), i);
     }
 }
 
-inline void unpack_record(const LayerFormat& f, const std::byte* record, CanonicalPart* k, CanonicalPart* v) {
-    unpack_codes<true>(f.k_dim, record + f.k.codes, k);
-    unpack_codes<false>(f.v_dim, record + f.v.codes, v);
-    for_each_key_scale(f.k_dim, [&](int scale, int zero, int index) {
-        k->scales[index] = uint16_t(record[f.k.meta + scale]);
-        k->zeros[index] = uint8_t(int(record[f.k.meta + zero]) - zero_point_bias);
+// The groups of a token's channels.
+inline int value_groups(const LayerFormat& f) { return f.codec.v.group ? f.v_dim / f.codec.v.group : 1; }
+
+inline CodeShape key_shape(const LayerFormat& f) { return {bits_of(f.codec.k.type), f.k_dim, true, !f.codec.k.m8}; }
+inline CodeShape value_shape(const LayerFormat& f) { return {bits_of(f.codec.v.type), f.v_dim, false, !f.codec.k.m8}; }
+
+inline void pack_record(const LayerFormat& f, const CanonicalPart& k, const CanonicalPart& v, std::byte* record) {
+    const bool grouped = !f.codec.k.m8;
+    pack_codes(key_shape(f), k, record + f.k.codes);
+    pack_codes(value_shape(f), v, record + f.v.codes);
+    std::byte* const keys = record + f.k.meta;
+    for_each_key_scale(f.k_dim, grouped, [&](int scale, int zero, int index) {
+        if (grouped) {
+            copy_16(&k.scales[index], keys + scale);
+            copy_16(&k.zeros[index], keys + zero);
+        } else {
+            keys[scale] = std::byte(k.scales[index]);
+            keys[zero] = std::byte(uint8_t(k.zeros[index] + zero_point_bias));
+        }
     });
-    for (int tile = 0; tile < 2; tile++) {
+    for (int tile = 0; tile < 2 && !grouped; tile++) {
+        copy_16(&k.super_scale[tile], record + f.k.super + super_offset(tile, false));
+        copy_16(&k.super_zero[tile], record + f.k.super + super_offset(tile, true));
+    }
+    const int groups = value_groups(f);
+    for_each_value_scale(groups, [&](int at, int index) {
+        copy_16(&v.scales[index], record + f.v.meta + at);
+        if (grouped) {
+            copy_16(&v.zeros[index], record + f.v.meta + groups * value_group_bytes + at);
+        }
+    });
+}
+
+inline void unpack_record(const LayerFormat& f, const std::byte* record, CanonicalPart* k, CanonicalPart* v) {
+    const bool grouped = !f.codec.k.m8;
+    unpack_codes(key_shape(f), record + f.k.codes, k);
+    unpack_codes(value_shape(f), record + f.v.codes, v);
+    const std::byte* const keys = record + f.k.meta;
+    for_each_key_scale(f.k_dim, grouped, [&](int scale, int zero, int index) {
+        if (grouped) {
+            copy_16(keys + scale, &k->scales[index]);
+            copy_16(keys + zero, &k->zeros[index]);
+        } else {
+            k->scales[index] = uint16_t(keys[scale]);
+            k->zeros[index] = uint8_t(int(keys[zero]) - zero_point_bias);
+        }
+    });
+    for (int tile = 0; tile < 2 && !grouped; tile++) {
         copy_16(record + f.k.super + super_offset(tile, false), &k->super_scale[tile]);
         copy_16(record + f.k.super + super_offset(tile, true), &k->super_zero[tile]);
     }
-    for (int token = 0; token < page_tokens; token++) {
-        copy_16(record + f.v.meta + value_scale_offset(token), &v->scales[token]);
-        v->zeros[token] = 0;
-    }
+    const int groups = value_groups(f);
+    for_each_value_scale(groups, [&](int at, int index) {
+        copy_16(record + f.v.meta + at, &v->scales[index]);
+        v->zeros[index] = 0;
+        if (grouped) {
+            copy_16(record + f.v.meta + groups * value_group_bytes + at, &v->zeros[index]);
+        }
+    });
 }
 
 }  // namespace kvc::cuda

@@ -14,6 +14,7 @@ struct AttendArgs {
     int64_t group;
     float scale, soft_cap;
     int64_t sliding_window, causal_offset;
+    int v_twice_middle;       // of values without zero points: twice the code of 0
     const AttendItem* items;  // one for each blockIdx.y
 };
 
@@ -37,13 +38,29 @@ KVC_DEVICE float power_of_two(int n) { return simt::float_of_bits(uint32_t(n + 1
 constexpr float log2_e = 1.44269504f;
 constexpr float ln_2 = 0.693147181f;
 
-// Scores of 4-bit keys come out of the tensor cores in units of 2^-48 (fp16 subnormals times fp16 subnormals).
-constexpr int score_unit_log2 = -48;
-constexpr float score_unit = 0x1p-48f;
+// Codes are multiplied as fp16 subnormals, in this unit.
+constexpr float code_unit = 0x1p-24f;
 
-template <int KD>
+// Scores leave the tensor cores in units of this power of two. 8-bit scales are subnormals, too; those in fp16 are numbers as they are.
+template <PageKind kind>
+constexpr int score_unit_log2 = holds_rows<kind>       ? 0
+                                : coding<kind>.grouped ? -24
+                                                       : -48;
+template <PageKind kind>
+constexpr float score_unit = holds_rows<kind>       ? 1.0f
+                             : coding<kind>.grouped ? code_unit
+                                                    : code_unit * code_unit;
+
+// Queries are lifted by a power of two, so that the largest number of a row is at least 2^this and below its double. Times an 8-bit scale
+// it stays a normal fp16 number; times one in fp16 it may not exceed 65504. bf16 has room anyway.
+template <PageKind kind>
+constexpr int query_lift_log2 = kind == PageKind::bf16_rows || coding<kind>.grouped ? -1 : 14;
+
+template <int KD, PageKind kind>
 struct QueryTile {
-    uint32_t q[KD / 16][2];  // the row of lane / 4, times a power of two that brings its largest number to 2^14 .. 2^15
+    static constexpr bool in_two = kind == PageKind::bf16_rows;  // as a sum of two bf16 numbers
+    uint32_t q[KD / 16][2];                                      // the row of lane / 4, lifted; fp16, or bf16
+    uint32_t q_rest[in_two ? KD / 16 : 1][2];                    // what bf16 leaves over
     // Of the two rows whose scores this lane accumulates, 2 * quad and 2 * quad + 1:
     float to_log2[2];    // from scores in their unit to logits over ln 2
     float zero_base[2];  // takes the bias of the stored zero points out of their product
@@ -68,7 +85,7 @@ KVC_DEVICE float load_row(const void* q, int64_t start, float (&x)[KD / 16][4]) 
 template <int KD>
 KVC_DEVICE float load_row_of_lane(const AttendArgs& args, const AttendItem& item, int first_row, float (&x)[KD / 16][4]) {
     const int row = first_row + simt::lane() / 4;
-    const int64_t token = row / args.group, head = row % args.group;
+    const int group = int(args.group), token = row / group, head = row % group;
     const int64_t start = token * args.q_token_stride + head * args.q_head_stride;
     float largest = 0.0f;
     if (token >= item.tokens) {
@@ -87,31 +104,55 @@ KVC_DEVICE float load_row_of_lane(const AttendArgs& args, const AttendItem& item
     return simt::maximum(largest, simt::shuffle_xor(largest, 2));
 }
 
-template <int KD>
-KVC_DEVICE void load_queries(const AttendArgs& args, const AttendItem& item, int first_row, QueryTile<KD>* tile) {
-    float x[KD / 16][4];
-    const float largest = load_row_of_lane<KD>(args, item, first_row, x);
-    // Rows of numbers beyond 2^75 become infinite here; no softmax can tell their logits apart.
-    int lift = 14 + 127 - int(simt::bits_of_float(largest) >> 23);
-    lift = lift < -60 ? -60 : lift > 100 ? 100 : lift;
-    const float lifted = power_of_two(lift);
-    KVC_UNROLL
-    for (int k = 0; k < KD / 16; k++) {
-        tile->q[k][0] = simt::pack_halves(x[k][0] * lifted, x[k][1] * lifted);
-        tile->q[k][1] = simt::pack_halves(x[k][2] * lifted, x[k][3] * lifted);
-    }
-    const float to_log2 = args.scale * log2_e * power_of_two(-score_unit_log2 - lift);
-    // -128 * 2^-24, two of them: summed over the row as the products with stored zero points are.
+// Two numbers as the sum of two pairs of bf16: 16 bits of each.
+struct SplitPair {
+    uint32_t whole, rest;
+};
+KVC_DEVICE SplitPair split_bfloats(float low, float high) {
+    const uint32_t whole = simt::pack_bfloats(low, high);
+    return {whole, simt::pack_bfloats(low - simt::float_of_bits(whole << 16), high - simt::float_of_bits(whole & 0xffff0000u))};
+}
+
+// Minus the bias of stored zero points, 128 * 2^-24, times q: summed over the row as the products with zero points are.
+template <int KD, PageKind kind>
+KVC_DEVICE void sum_zero_base(QueryTile<KD, kind>* tile) {
     constexpr uint32_t minus_bias = (0x8000u | zero_point_bias) * 0x10001u;
     float base[4] = {};
     KVC_UNROLL
     for (int k = 0; k < KD / 16; k++) {
         simt::mma(base, minus_bias, minus_bias, minus_bias, minus_bias, tile->q[k][0], tile->q[k][1]);
     }
+    tile->zero_base[0] = base[0];
+    tile->zero_base[1] = base[1];
+}
+
+template <int KD, PageKind kind>
+KVC_DEVICE void load_queries(const AttendArgs& args, const AttendItem& item, int first_row, QueryTile<KD, kind>* tile) {
+    float x[KD / 16][4];
+    const float largest = load_row_of_lane<KD>(args, item, first_row, x);
+    // Rows of numbers beyond 2^75 may become infinite here; no softmax can tell their logits apart.
+    int lift = query_lift_log2<kind> + 127 - int(simt::bits_of_float(largest) >> 23);
+    lift = lift < -60 ? -60 : lift > 100 ? 100 : lift;
+    const float lifted = power_of_two(lift);
     KVC_UNROLL
-    for (int column = 0; column < 2; column++) {
-        tile->to_log2[column] = simt::shuffle(to_log2, 4 * (2 * (simt::lane() % 4) + column));
-        tile->zero_base[column] = base[column];
+    for (int k = 0; k < KD / 16; k++) {
+        KVC_UNROLL
+        for (int i = 0; i < 2; i++) {
+            const float low = x[k][2 * i] * lifted, high = x[k][2 * i + 1] * lifted;
+            if constexpr (QueryTile<KD, kind>::in_two) {
+                const SplitPair pair = split_bfloats(low, high);
+                tile->q[k][i] = pair.whole;
+                tile->q_rest[k][i] = pair.rest;
+            } else {
+                tile->q[k][i] = simt::pack_halves(low, high);
+            }
+        }
+    }
+    const float to_log2 = args.scale * log2_e * power_of_two(-score_unit_log2<kind> - lift);
+    tile->to_log2[0] = simt::shuffle(to_log2, 4 * (2 * (simt::lane() % 4)));
+    tile->to_log2[1] = simt::shuffle(to_log2, 4 * (2 * (simt::lane() % 4) + 1));
+    if constexpr (!holds_rows<kind> && !coding<kind>.grouped) {
+        sum_zero_base(tile);
     }
 }
 

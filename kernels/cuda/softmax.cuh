@@ -9,12 +9,13 @@ namespace kvc::cuda {
 constexpr float nothing_yet = -1e30f;  // a finite floor: the difference of two such is 0, not NaN
 
 // Weights are 2^(x - reference), at most 2^headroom, so that small ones stay clear of fp16's subnormals. What they are multiplied by in
-// fp16 is then at most 2 (headroom_large_scales: at most 65504 / 7).
+// fp16 is then at most 2 (headroom_large_scales: at most 65504). bf16 has room anyway.
 constexpr float headroom = 14.0f;
-constexpr float headroom_large_scales = 2.0f;
+constexpr float headroom_large_scales = 0.0f;
+constexpr float headroom_bf16 = 0.0f;
 
-// Outputs are kept in the unit in which 4-bit codes leave the tensor cores: 2^-24, and 2^-20 for the upper rows of a fragment.
-constexpr float output_unit = 0x1p-24f, output_unit_upper = 0x1p-20f;
+// Outputs are kept in the unit in which codes leave the tensor cores.
+constexpr float output_unit = code_unit;
 
 KVC_DEVICE float larger_or_nan(float a, float b) { return b > a || b != b ? b : a; }
 
@@ -61,16 +62,19 @@ struct Sight {
     int64_t low, high;
 };
 KVC_DEVICE Sight sight_of(const AttendArgs& args, const AttendItem& item, int row) {
-    const int64_t last = item.tokens - 1, token = row / args.group;
+    const int64_t last = item.tokens - 1, token = row / int(args.group);
     const int64_t at = item.first_position + (token < last ? token : last);
     return {args.sliding_window > at ? INT64_MIN : at - args.sliding_window + 1, at + args.causal_offset};
 }
 
-// A run's tokens: at first + t, or where a list says; of those, the live ones.
+// A run's tokens: at first + t, or where a list says; of those, the live ones. The list is its page's, in which the run begins at
+// `start`: a pointer that either moved on or stayed nullptr came out of nvcc 13.0.88 as code that read the register pair before it was
+// zero (docs/design/cuda.md, 4).
 struct RunTokens {
     int64_t first;
     const int64_t* positions;  // or nullptr
     uint64_t live;
+    int start = 0;
 };
 
 template <int tiles>
@@ -83,7 +87,7 @@ KVC_DEVICE void mask_scores(const AttendArgs& args, const AttendItem& item, int 
             KVC_UNROLL
             for (int upper = 0; upper < 2; upper++) {
                 const int token = 16 * t + simt::lane() / 4 + 8 * upper;
-                const int64_t at = run.positions ? run.positions[token] : run.first + token;
+                const int64_t at = run.positions ? run.positions[run.start + token] : run.first + token;
                 const bool seen = (run.live >> token & 1) && at >= sight.low && at <= sight.high;
                 float& score = x[t][2 * upper + column];
                 score = seen ? score : -simt::infinity();
@@ -93,15 +97,29 @@ KVC_DEVICE void mask_scores(const AttendArgs& args, const AttendItem& item, int 
 }
 
 // What a run multiplies with its values, and by how much the outputs before it shrink.
-template <int tiles>
+template <int tiles, bool in_two = false>
 struct RunWeights {
-    uint32_t p[tiles][2];  // B operand: tokens 16 t + 2 quad + {0, 1} and + {8, 9} of query row lane / 4
+    uint32_t p[tiles][2];                    // B operand: tokens 16 t + 2 quad + {0, 1} and + {8, 9} of query row lane / 4
+    uint32_t p_rest[in_two ? tiles : 1][2];  // with p in bf16, what that leaves over
     float shrink[2];
 };
 
-template <int VD, int tiles>
-KVC_DEVICE RunWeights<tiles> weigh_run(float room, const float (&x)[tiles][4], WarpState<VD>* state) {
-    RunWeights<tiles> weights;
+// The weights of two queries for the tokens of one row of lanes, into the B operand: rows of the scores are tokens, columns queries; the
+// second product contracts over tokens.
+template <bool in_two, int tiles>
+KVC_DEVICE void pack_weights(float p0, float p1, int t, int half, RunWeights<tiles, in_two>* weights) {
+    if constexpr (in_two) {
+        const SplitPair pair = split_bfloats(p0, p1);
+        weights->p[t][half] = simt::transpose_8x8(pair.whole);
+        weights->p_rest[t][half] = simt::transpose_8x8(pair.rest);
+    } else {
+        weights->p[t][half] = simt::transpose_8x8(simt::pack_halves(p0, p1));
+    }
+}
+
+template <bool in_two = false, int VD, int tiles>
+KVC_DEVICE RunWeights<tiles, in_two> weigh_run(float room, const float (&x)[tiles][4], WarpState<VD>* state) {
+    RunWeights<tiles, in_two> weights;
     float sum[2];
     KVC_UNROLL
     for (int column = 0; column < 2; column++) {
@@ -128,9 +146,8 @@ KVC_DEVICE RunWeights<tiles> weigh_run(float room, const float (&x)[tiles][4], W
             p[i] = simt::exp2(x[t][i] - state->reference[i % 2]);
             sum[i % 2] += p[i];
         }
-        // Rows of the scores are tokens, columns queries; the second product contracts over tokens.
-        weights.p[t][0] = simt::transpose_8x8(simt::pack_halves(p[0], p[1]));
-        weights.p[t][1] = simt::transpose_8x8(simt::pack_halves(p[2], p[3]));
+        pack_weights(p[0], p[1], t, 0, &weights);
+        pack_weights(p[2], p[3], t, 1, &weights);
     }
     state->sum[0] = sum[0];
     state->sum[1] = sum[1];

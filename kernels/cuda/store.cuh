@@ -21,6 +21,7 @@ struct StoreArgs {
     Dtype dtype;
     int64_t tokens;
     bool saturate;
+    bool bf16;                      // what is stored; otherwise fp16
     unsigned long long* first_bad;  // the least index of a token that cannot be stored; unchanged if all can
 };
 
@@ -44,11 +45,13 @@ KVC_DEVICE bool warp_within(const SharedRow& row, int dim, float limit, bool str
     return !simt::any(!lane_within(row, dim, limit, strict));
 }
 
-// Rounds one row into its 16 bits; false, for all lanes, if it holds a number that fp16 cannot. The range is checked after rotation.
-KVC_DEVICE bool store_row(const StorePart& part, Dtype dtype, int64_t token, bool saturate, SharedRow* row) {
-    constexpr float largest_float = 0x1.fffffep127f, largest_half = 65504.0f, rounds_to_infinity = 65520.0f;
+// Rounds one row into its 16 bits; false, for all lanes, if it holds a number that they cannot. The range is checked after rotation.
+KVC_DEVICE bool store_row(const StorePart& part, const StoreArgs& args, int64_t token, SharedRow* row) {
+    constexpr float largest_float = 0x1.fffffep127f;
+    const float largest = args.bf16 ? 0x1.fep127f : 65504.0f;
+    const float rounds_to_infinity = args.bf16 ? 0x1.ffp127f : 65520.0f;
     for (int i = simt::lane(); i < part.dim; i += 32) {
-        row->x[i] = load_number_of(part.x, dtype, token * part.stride + i);
+        row->x[i] = load_number_of(part.x, args.dtype, token * part.stride + i);
     }
     simt::sync_warp();
     if (!warp_within(*row, part.dim, largest_float, false)) {
@@ -59,15 +62,15 @@ KVC_DEVICE bool store_row(const StorePart& part, Dtype dtype, int64_t token, boo
     }
     // Sums of the rotation may be infinite, but never NaN unless two infinities meet.
     const bool clamp =
-        saturate && !warp_within(*row, part.dim, largest_half, false) && warp_within(*row, part.dim, simt::infinity(), false);
+        args.saturate && !warp_within(*row, part.dim, largest, false) && warp_within(*row, part.dim, simt::infinity(), false);
     if (!clamp && !warp_within(*row, part.dim, rounds_to_infinity, true)) {
         return false;
     }
     auto* const out = reinterpret_cast<uint16_t*>(part.rows) + token * part.dim;
     for (int i = simt::lane(); i < part.dim; i += 32) {
         const float x = row->x[i];
-        const float stored = !clamp ? x : x > largest_half ? largest_half : x < -largest_half ? -largest_half : x;
-        out[i] = simt::float_to_half(stored);
+        const float stored = !clamp ? x : x > largest ? largest : x < -largest ? -largest : x;
+        out[i] = args.bf16 ? uint16_t(simt::pack_bfloats(stored, 0.0f)) : simt::float_to_half(stored);
     }
     simt::sync_warp();
     return true;
@@ -83,8 +86,7 @@ KVC_KERNEL(threads, 1) store_tokens(StoreArgs args) {
         return;
     }
     SharedRow* const row = &shared.row[simt::warp()];
-    const bool stored =
-        store_row(args.k, args.dtype, token, args.saturate, row) && store_row(args.v, args.dtype, token, args.saturate, row);
+    const bool stored = store_row(args.k, args, token, row) && store_row(args.v, args, token, row);
     if (!stored && simt::lane() == 0) {
         simt::atomic_min(args.first_bad, static_cast<unsigned long long>(token));
     }

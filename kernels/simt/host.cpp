@@ -18,15 +18,21 @@ const float* half_table() {
     return table.data();
 }
 
-// Fragments of m16n8k16: lane = 4 * row + quad holds two neighbouring halves a word.
+float number_of_half(uint32_t bits) {
+    static const float* const half = half_table();
+    return half[bits];
+}
+float number_of_bfloat(uint32_t bits) { return float_of_bits(bits << 16); }
+
+// Fragments of m16n8k16: lane = 4 * row + quad holds two neighbouring numbers of 16 bits a word.
+template <float (*number_of)(uint32_t bits)>
 void multiply_tiles(WarpWords& words) {
-    const float* const half = half_table();
     float a[16][16], b[16][8];
     for (size_t lane = 0; lane < warp_lanes; lane++) {
         const size_t g = lane / 4, q = lane % 4;
         const auto& w = words[lane].w;
         for (size_t e = 0; e < 2; e++) {
-            const auto number = [&](size_t i) { return half[w[i] >> (16 * e) & 0xffff]; };
+            const auto number = [&](size_t i) { return number_of(w[i] >> (16 * e) & 0xffff); };
             for (size_t r = 0; r < 4; r++) {
                 a[g + 8 * (r % 2)][2 * q + e + 8 * (r / 2)] = number(r);
             }
@@ -135,12 +141,27 @@ uintptr_t shuffle_address(uintptr_t p, int from, const Site& site) {
 
 uint32_t ballot(bool p, const Site& site) { return Machine::current().collective({{p ? 1u : 0u}}, combine_ballot, site).w[0]; }
 
-void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const Site& site) {
-    const LaneWords in{{a0, a1, a2, a3, b0, b1, bits_of_float(c[0]), bits_of_float(c[1]), bits_of_float(c[2]), bits_of_float(c[3])}};
-    const LaneWords out = Machine::current().collective(in, multiply_tiles, site);
+namespace {
+
+void multiply(float (&c)[4], const std::array<uint32_t, 6>& ab, Machine::Operation operation, const Site& site) {
+    LaneWords in{};
+    for (size_t i = 0; i < 10; i++) {
+        in.w[i] = i < 6 ? ab[i] : bits_of_float(c[i - 6]);
+    }
+    const LaneWords out = Machine::current().collective(in, operation, site);
     for (size_t i = 0; i < 4; i++) {
         c[i] = float_of_bits(out.w[6 + i]);
     }
+}
+
+}  // namespace
+
+void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const Site& site) {
+    multiply(c, {a0, a1, a2, a3, b0, b1}, multiply_tiles<number_of_half>, site);
+}
+
+void mma_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const Site& site) {
+    multiply(c, {a0, a1, a2, a3, b0, b1}, multiply_tiles<number_of_bfloat>, site);
 }
 
 uint32_t transpose_8x8(uint32_t x, const Site& site) { return Machine::current().collective({{x}}, transpose_tile, site).w[0]; }

@@ -55,6 +55,8 @@ inline void atomic_min(unsigned long long* at, unsigned long long x) { *at = x <
 
 void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1,
          const Site& site = Site::current());
+void mma_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1,
+              const Site& site = Site::current());
 uint32_t transpose_8x8(uint32_t x, const Site& site = Site::current());
 
 // ---- memory: what a GPU traps on, an address that is no multiple of the access, is a fault ----
@@ -112,6 +114,7 @@ inline float float_of_bits(uint32_t x) { return std::bit_cast<float>(x); }
 inline float half_to_float(uint32_t bits) { return f32_from_f16(uint16_t(bits)); }
 inline uint16_t float_to_half(float x) { return f16_from_f32(x); }
 inline uint32_t pack_halves(float low, float high) { return uint32_t(f16_from_f32(high)) << 16 | f16_from_f32(low); }
+inline uint32_t pack_bfloats(float low, float high) { return uint32_t(bf16_from_f32(high)) << 16 | bf16_from_f32(low); }
 inline uint32_t multiply_halves(uint32_t a, uint32_t b) {
     return pack_halves(half_to_float(a & 0xffff) * half_to_float(b & 0xffff), half_to_float(a >> 16) * half_to_float(b >> 16));
 }
@@ -124,6 +127,7 @@ inline float exp2(float x) {
     return y < 0x1p-126f ? 0.0f : y;
 }
 inline float reciprocal(float x) { return 1.0f / x; }
+inline float square_root(float x) { return std::sqrt(x); }
 inline float log(float x) { return std::log(x); }
 inline float infinity() { return std::numeric_limits<float>::infinity(); }
 

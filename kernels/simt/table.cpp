@@ -41,9 +41,10 @@ void quantize(const QuantizeParams& params) {
     finish_launches();
 }
 
-void read_rows(const std::byte* rows, int64_t n, float* out) {
+void read_rows(bool bf16, const std::byte* rows, int64_t n, float* out) {
+    const auto* const numbers = reinterpret_cast<const uint16_t*>(rows);
     for (int64_t i = 0; out && i < n; i++) {
-        out[i] = f32_from_f16(reinterpret_cast<const uint16_t*>(rows)[i]);
+        out[i] = bf16 ? f32_from_bf16(numbers[i]) : f32_from_f16(numbers[i]);
     }
 }
 
@@ -61,8 +62,8 @@ void read(const LayerFormat& f, KernelTable::Form form, const std::byte* record,
         return;
     }
     const int64_t tokens = form == KernelTable::Form::sinks ? f.codec.sinks : page_tokens;
-    read_rows(record, tokens * f.k_dim, k);
-    read_rows(record + tokens * f.k_dim * 2, tokens * f.v_dim, v);
+    read_rows(f.bf16_window, record, tokens * f.k_dim, k);
+    read_rows(f.bf16_window, record + tokens * f.k_dim * 2, tokens * f.v_dim, v);
 }
 
 void unpack(const LayerFormat& f, const std::byte* record, CanonicalPart* k, CanonicalPart* v) {

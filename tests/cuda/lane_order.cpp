@@ -42,8 +42,11 @@ std::vector<std::byte> bytes_of(const std::string& codec, int dim, LaneOrder ord
 }  // namespace
 
 TEST_CASE("lane order: forward, reverse and random orders write the same bytes") {
-    for (const char* codec : {"int4", "fp16"}) {
+    for (const char* codec : {"int8", "int4", "k3v2", "int2", "kivi4", "fp16", "bf16"}) {
         for (const int dim : {64, 112}) {
+            if (!fits(codec, dim, dim)) {
+                continue;
+            }
             INFO(std::string(codec), " ", dim);
             const std::vector<std::byte> forward = bytes_of(codec, dim, LaneOrder::forward, 1);
             CHECK(bytes_of(codec, dim, LaneOrder::reverse, 1) == forward);
@@ -56,8 +59,11 @@ TEST_CASE("lane order: forward, reverse and random orders write the same bytes")
 }
 
 TEST_CASE("lane order: architectures with and without bulk copies write the same bytes") {
-    for (const char* codec : {"int4", "fp16"}) {
+    for (const char* codec : {"int8", "int4", "int3", "int2", "kivi2", "fp16", "bf16"}) {
         for (const int dim : {80, 128}) {
+            if (!fits(codec, dim, dim)) {
+                continue;
+            }
             INFO(std::string(codec), " ", dim);
             const std::vector<std::byte> with = bytes_of(codec, dim, LaneOrder::random, 5);
             CHECK(bytes_of(codec, dim, LaneOrder::random, 5, false) == with);

@@ -7,20 +7,21 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels" / "cuda"))
 import gates
 
-ATTEND = "_ZN3kvc4cuda13attend_decodeILi128ELi128ELNS0_8PageKindE0ELb0EEEvNS0_10AttendArgsEl"
+def attend(kind):
+    return f"_ZN3kvc4cuda13attend_decodeILi128ELi128ELNS0_8PageKindE{[k.name for k in gates.KINDS].index(kind)}EEEvNS0_10AttendArgsEl"
 
 
-def code(*lines):
+def code(*lines, kind="int4"):
     """One instruction of 16 bytes for each line, as cuobjdump prints them."""
     text = "".join(f"        /*{16 * i:04x}*/    {line} ;   /* 0x0 */\n" for i, line in enumerate(lines))
-    return next(gates.parse_functions(f"\n\t\tFunction : {ATTEND}\n{text}"))
+    return next(gates.parse_functions(f"\n\t\tFunction : {attend(kind)}\n{text}"))
 
 
-def loop(products, others):
+def loop(products, others, kind="int4"):
     """A loop of that many instructions, with a cold block of ten that a branch goes around."""
     body = ["HMMA.16816.F32 R0, R4, R8, R0"] * products + ["FADD R0, R0, R1"] * (others - 2)
     after = 16 * (len(body) + 1 + 10)
-    return code(*body, f"@!P0 BRA {after:#x}", *["FSEL R0, R0, R1, P2"] * 10, "@P1 BRA 0x0", "EXIT")
+    return code(*body, f"@!P0 BRA {after:#x}", *["FSEL R0, R0, R1, P2"] * 10, "@P1 BRA 0x0", "EXIT", kind=kind)
 
 
 class Gates(unittest.TestCase):
@@ -31,12 +32,30 @@ class Gates(unittest.TestCase):
     def test_within_budget_has_no_problem(self):
         line, problems = gates.check_kernel(*loop(76, 700), "sm_90a", 160, 0)
         self.assertEqual([], problems)
-        self.assertIn("kernel=attend_decode arch=sm_90a bits=4 page=64 group=32 k_dim=128 v_dim=128 instr_per_elem=1.52 regs=160 spills=0",
+        self.assertIn("kernel=attend_decode arch=sm_90a kind=int4 bits=4/4 page=64 k_dim=128 v_dim=128 instr_per_elem=1.52 regs=160 spills=0",
                       line)
 
     def test_too_many_instructions(self):
         _, problems = gates.check_kernel(*loop(76, 900), "sm_90a", 160, 0)
         self.assertEqual(["over 1.80 instructions an element"], problems)
+
+    def test_each_kind_has_its_own_budget(self):
+        _, problems = gates.check_kernel(*loop(76, 800, kind="int2"), "sm_90a", 160, 0)
+        self.assertEqual(["over 1.65 instructions an element"], problems)
+        _, problems = gates.check_kernel(*loop(76, 1800, kind="int8"), "sm_90a", 169, 0)
+        self.assertEqual(["over 168 registers"], problems)
+
+    def test_products_of_groups_and_of_rows(self):
+        for kind, products in (("int3", 76), ("kivi4", 88), ("rows", 16), ("bf16_rows", 32)):
+            line, problems = gates.check_kernel(*loop(products, 500, kind=kind), "sm_90a", 160, 0)
+            self.assertEqual([], problems)
+            self.assertIn(f"kind={kind} ", line)
+            _, problems = gates.check_kernel(*loop(products - 1, 500, kind=kind), "sm_90a", 160, 0)
+            self.assertEqual([f"{products - 1} products in the main loop instead of {products}"], problems)
+
+    def test_kinds_are_those_of_the_kernels(self):
+        self.assertEqual(["int8", "int4", "int3", "k3v2", "int2", "k8v4", "k4v2", "kivi4", "kivi2", "rows", "bf16_rows"],
+                         [kind.name for kind in gates.KINDS])
 
     def test_too_few_products_are_a_loop_that_does_not_do_its_work(self):
         _, problems = gates.check_kernel(*loop(75, 700), "sm_90a", 160, 0)

@@ -56,7 +56,8 @@ RecordId Records::add(int64_t bytes) {
     return RecordId(memory_.size() - 1) << kvc::record_index_bits;
 }
 
-Head::Head(const KernelTable& table, const std::string& codec, int k_dim, int v_dim, int pages, unsigned seed)
+Head::Head(const KernelTable& table, const std::string& codec, int k_dim, int v_dim, int pages, unsigned seed, float k_size,
+           float v_size)
     : table_(table),
       format_(format_of(codec, k_dim, v_dim)),
       live_(size_t(pages), kvc::all_live),
@@ -64,10 +65,10 @@ Head::Head(const KernelTable& table, const std::string& codec, int k_dim, int v_
       side_(size_t(pages), 0),
       positions_(size_t(pages)) {
     const size_t tokens = size_t(sinks() + int64_t{pages} * page_tokens);
-    k_ = gaussian(tokens * size_t(k_dim), seed);
-    v_ = gaussian(tokens * size_t(v_dim), seed + 1);
+    k_ = gaussian(tokens * size_t(k_dim), seed, k_size);
+    v_ = gaussian(tokens * size_t(v_dim), seed + 1, v_size);
     for (size_t i = 0; i < k_.size(); ++i) {
-        k_[i] += i % size_t(k_dim) % 11 == 5 ? 4.0f : 0.0f;  // some channels have a mean, as keys do
+        k_[i] += i % size_t(k_dim) % 11 == 5 ? 4.0f * k_size : 0.0f;  // some channels have a mean, as keys do
     }
     for (int page = 0; page < pages; ++page) {
         full_.push_back(window_record(page, page_tokens));

@@ -63,8 +63,10 @@ void give_counts(Item* item, unsigned seed);
 
 class Head {
 public:
-    // `pages` full pages behind the sinks, each in both forms; all tokens in the stored basis exactly as store wrote them.
-    Head(const KernelTable& table, const std::string& codec, int k_dim, int v_dim, int pages, unsigned seed = 1);
+    // `pages` full pages behind the sinks, each in both forms; all tokens in the stored basis exactly as store wrote them. Numbers are
+    // of a standard deviation of k_size and v_size.
+    Head(const KernelTable& table, const std::string& codec, int k_dim, int v_dim, int pages, unsigned seed = 1, float k_size = 1.0f,
+         float v_size = 1.0f);
 
     // Sinks, the pages first_coded .. coded - 1 as codes, the tokens behind them up to length n as window. The slots above n are
     // NaN. The item's query fields are left to the caller. Position of token 0: first_position().

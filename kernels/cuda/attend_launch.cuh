@@ -1,0 +1,64 @@
+// From the head dims of a format to an instantiation of the attend kernel. Each kind of pages is a translation unit of its own
+// (attend_int4.cu and so on), because they take long to compile.
+#pragma once
+#include "kernels/cuda/attend.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace kvc::cuda {
+
+struct AttendLaunch {
+    const LayerFormat& format;
+    AttendArgs args;
+    int blocks, items;
+    simt::Stream stream;
+};
+
+constexpr int shared_of_multiprocessor = 227 * 1024, shared_of_runtime = 1024;  // sm_90; the latter in each block
+
+// As many slots as fit beside the other blocks, but two in any case, so that one is on its way while the other is read.
+inline RingShape shape_ring(int slot_bytes, int resident) {
+    const auto slots_of = [&](int blocks) {
+        const RingShape none;
+        return (shared_of_multiprocessor / blocks - shared_of_runtime - none.barrier_bytes()) / (warps * slot_bytes);
+    };
+    const int slots = slots_of(resident) >= 2 ? slots_of(resident) : slots_of(1) >= 2 ? 2 : 1;
+    return {slots < ring_slots_max ? slots : ring_slots_max, slot_bytes};
+}
+
+template <PageKind kind, int KD, int VD>
+void launch_dims(const AttendLaunch& launch) {
+    if constexpr (is_instantiated(kind, KD, VD)) {
+        const LayerFormat& f = launch.format;
+        if (f.k_dim == KD && f.v_dim == VD) {
+            const auto kernel = attend_decode<KD, VD, kind>;
+            RingShape ring;
+            if (simt::compiled_with_bulk_copies(kernel, launch.stream)) {
+                ring = shape_ring(is_rows(kind) ? 16 * (KD + VD) * 2 : int(f.code_bytes), resident_blocks<kind, KD>);
+            }
+            const int shared = ring.bytes() > int(sizeof(Merge<VD>)) ? ring.bytes() : int(sizeof(Merge<VD>));
+            const simt::Grid grid{launch.blocks, launch.items, threads, shared};
+            simt::launch(kernel, grid, launch.stream, launch.args, f.codec.sinks, ring);
+        }
+    }
+}
+
+// Every kind's is in its own unit.
+template <PageKind kind>
+void launch_kind(const AttendLaunch& launch);
+#define KVC_CUDA_DECLARE_LAUNCH(name, k_bits, v_bits, grouped) \
+    template <>                                                \
+    void launch_kind<PageKind::name>(const AttendLaunch& launch);
+KVC_CUDA_CODED_KINDS(KVC_CUDA_DECLARE_LAUNCH)
+KVC_CUDA_DECLARE_LAUNCH(rows, 16, 16, false)
+KVC_CUDA_DECLARE_LAUNCH(bf16_rows, 16, 16, false)
+#undef KVC_CUDA_DECLARE_LAUNCH
+
+#define KVC_CUDA_LAUNCH_DIMS(KD, VD) launch_dims<kind, KD, VD>(launch);
+#define KVC_CUDA_DEFINE_LAUNCH(name)                               \
+    template <>                                                    \
+    void launch_kind<PageKind::name>(const AttendLaunch& launch) { \
+        constexpr PageKind kind = PageKind::name;                  \
+        KVC_CUDA_HEAD_DIMS(KVC_CUDA_LAUNCH_DIMS)                   \
+    }
+
+}  // namespace kvc::cuda
