@@ -43,6 +43,11 @@ class Goals(unittest.TestCase):
         found = verdicts([decode("int4", 100.0, correct=False)], [peer("fp16", 660.0)])
         self.assertEqual({v for goal, v in found.items() if "int4" in goal}, {("unmeasured", "unmeasured")})
 
+    def test_times_are_goals_of_one_card(self):
+        found = verdicts([{**MACHINE, "device": "NVIDIA H200"}, decode("int4", 150.0)], [peer("fp16", 500.0)])
+        self.assertEqual(found[f"decode int4, {MAIN}: time"], ("150.0 us", "a goal of the H100"))
+        self.assertEqual(found[f"decode int4, {MAIN}: times FlashInfer fp16"], ("3.33 x", "reached"))
+
     def test_without_a_peer_there_is_no_ratio(self):
         found = verdicts([decode("int4", 200.0)], [])
         self.assertEqual(found[f"decode int4, {MAIN}: time"][1], "reached")
