@@ -25,6 +25,12 @@ struct Words4 {
 KVC_DEVICE int thread() { return int(threadIdx.x); }
 KVC_DEVICE int lane() { return int(threadIdx.x & 31); }
 KVC_DEVICE int warp() { return int(threadIdx.x >> 5); }
+// The thread's number, read anew: what is computed from it is computed again in every turn of a loop and occupies no registers meanwhile.
+KVC_DEVICE int thread_anew() {
+    int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
 KVC_DEVICE int block_x() { return int(blockIdx.x); }
 KVC_DEVICE int block_y() { return int(blockIdx.y); }
 
@@ -41,6 +47,10 @@ KVC_DEVICE T* shuffle(T* p, int lane) {
 }
 // Bit i: what lane i brings.
 KVC_DEVICE uint32_t ballot(bool p) { return __ballot_sync(0xffffffffu, p); }
+KVC_DEVICE long long shuffle_xor(long long x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+KVC_DEVICE void atomic_add(int64_t* at, int64_t x) {
+    atomicAdd(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(x));
+}
 // Keeps the least of what all threads bring; the value before it is not needed.
 KVC_DEVICE void atomic_min(unsigned long long* at, unsigned long long x) { atomicMin(at, x); }
 
@@ -227,6 +237,10 @@ KVC_DEVICE uint32_t multiply_halves(uint32_t a, uint32_t b) {
 }
 
 KVC_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+// A product that no later addition is fused with.
+KVC_DEVICE float multiply(float a, float b) { return __fmul_rn(a, b); }
+// Half to even; below 2^31.
+KVC_DEVICE int round_to_int(float x) { return __float2int_rn(x); }
 KVC_DEVICE float maximum(float a, float b) { return fmaxf(a, b); }
 KVC_DEVICE float exp2(float x) {
     float y;

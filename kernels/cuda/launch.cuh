@@ -7,6 +7,11 @@ namespace kvc::cuda {
 
 // A launch's worth of items; all share params. rows: the largest tokens * group of an item.
 void launch_attend(const AttendParams& params, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream);
+// The same for items of the prompt class, which share no launch with others.
+void launch_prompt(const AttendParams& params, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream);
+
+// Adds the mass of items of one class to their counters.
+void launch_mass(const AttendParams& params, const MassItem* items, int n_items, int64_t rows, bool prompt_class, simt::Stream stream);
 
 // first_bad takes the least index of a token that cannot be stored.
 void launch_store(const StoreParams& params, unsigned long long* first_bad, simt::Stream stream);

@@ -126,13 +126,18 @@ KVC_DEVICE void sum_zero_base(QueryTile<KD, kind>* tile) {
     tile->zero_base[1] = base[1];
 }
 
+// The power of two that brings the largest number of a row to 2^log2 or more, and below its double.
+// Rows of numbers beyond 2^75 may become infinite; no softmax can tell their logits apart.
+KVC_DEVICE int lift_to(int log2, float largest) {
+    const int lift = log2 + 127 - int(simt::bits_of_float(largest) >> 23);
+    return lift < -60 ? -60 : lift > 100 ? 100 : lift;
+}
+
 template <int KD, PageKind kind>
 KVC_DEVICE void load_queries(const AttendArgs& args, const AttendItem& item, int first_row, QueryTile<KD, kind>* tile) {
     float x[KD / 16][4];
     const float largest = load_row_of_lane<KD>(args, item, first_row, x);
-    // Rows of numbers beyond 2^75 may become infinite here; no softmax can tell their logits apart.
-    int lift = query_lift_log2<kind> + 127 - int(simt::bits_of_float(largest) >> 23);
-    lift = lift < -60 ? -60 : lift > 100 ? 100 : lift;
+    const int lift = lift_to(query_lift_log2<kind>, largest);
     const float lifted = power_of_two(lift);
     KVC_UNROLL
     for (int k = 0; k < KD / 16; k++) {

@@ -27,6 +27,7 @@ struct Words4 {
 inline int thread() { return Machine::current().thread(); }
 inline int lane() { return thread() % warp_lanes; }
 inline int warp() { return thread() / warp_lanes; }
+inline int thread_anew() { return thread(); }
 inline int block_x() { return Machine::current().block_x(); }
 inline int block_y() { return Machine::current().block_y(); }
 
@@ -48,6 +49,10 @@ T* shuffle(T* p, int from, const Site& site = Site::current()) {
     return reinterpret_cast<T*>(shuffle_address(reinterpret_cast<uintptr_t>(p), from, site));
 }
 uint32_t ballot(bool p, const Site& site = Site::current());
+inline long long shuffle_xor(long long x, int mask, const Site& site = Site::current()) {
+    return static_cast<long long>(shuffle_address(uintptr_t(x), lane() ^ mask, site));
+}
+inline void atomic_add(int64_t* at, int64_t x) { *at += x; }
 // Only one fiber runs at a time, so every access is atomic.
 inline void atomic_min(unsigned long long* at, unsigned long long x) { *at = x < *at ? x : *at; }
 
@@ -120,6 +125,8 @@ inline uint32_t multiply_halves(uint32_t a, uint32_t b) {
 }
 
 inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
+inline float multiply(float a, float b) { return a * b; }
+inline int round_to_int(float x) { return int(std::nearbyint(x)); }
 inline float maximum(float a, float b) { return std::fmax(a, b); }
 // As ex2.approx.ftz: subnormal results are zero.
 inline float exp2(float x) {

@@ -87,7 +87,23 @@ void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
     }
     require_readable({params.arena.slabs, item.q, item.coded, item.window, item.state});
     const auto job = std::make_unique<AttendItem>(item);
-    cuda::launch_attend(params, job.get(), 1, item.tokens * params.group, table_stream());
+    const int64_t rows = item.tokens * params.group;
+    if (item.prompt_class) {
+        cuda::launch_prompt(params, job.get(), 1, rows, table_stream());
+    } else {
+        cuda::launch_attend(params, job.get(), 1, rows, table_stream());
+    }
+    finish_launches();
+}
+
+void mass(const AttendParams& params, const MassItem& mass, std::byte*) {
+    require(*params.format);
+    if (params.rope) {
+        throw Fault("cuda: keys stored before RoPE");
+    }
+    require_readable({params.arena.slabs, mass.item.q, mass.item.coded, mass.item.window, mass.lse, mass.sinks, mass.coded, mass.window});
+    const auto job = std::make_unique<MassItem>(mass);
+    cuda::launch_mass(params, job.get(), 1, mass.item.tokens * params.group, mass.item.prompt_class, table_stream());
     finish_launches();
 }
 
@@ -111,7 +127,7 @@ const KernelTable* cuda_table() {
         .unpack = unpack,
         .pack = pack,
         .attend = attend,
-        .mass = nullptr,
+        .mass = mass,
         .finish = finish,
         .unsupported = unsupported,
     };

@@ -11,7 +11,8 @@ using kvc::simt::LaneOrder;
 namespace {
 
 // Everything that store, quantize, attend and finish write for one head.
-std::vector<std::byte> bytes_of(const std::string& codec, int dim, LaneOrder order, uint64_t seed, bool bulk_copies = true) {
+std::vector<std::byte> bytes_of(const std::string& codec, int dim, bool prompt_class, LaneOrder order, uint64_t seed,
+                                bool bulk_copies = true) {
     kvc::simt::set_lane_order(order, seed);
     kvc::simt::set_bulk_copies(bulk_copies);
     Head head(*kvc::simt::cuda_table(), codec, dim, dim, 4);
@@ -19,7 +20,8 @@ std::vector<std::byte> bytes_of(const std::string& codec, int dim, LaneOrder ord
     const bool lossless = head.format().lossless;
     const int64_t n = head.sinks() + 200;
     const auto item = head.item_of(n, lossless ? 0 : 2);
-    const Ask ask{.tokens = 3, .group = 5, .first_position = n - 3, .soft_cap = 20.0f, .sliding_window = 180};
+    const Ask ask{
+        .tokens = 15, .group = 5, .first_position = n - 15, .prompt_class = prompt_class, .soft_cap = 20.0f, .sliding_window = 180};
     const std::vector<float> q = gaussian(size_t(ask.tokens * ask.group * dim), 5);
     const Answer answer = attend(head, *item, ask, q);
     check_answer(head, *item, ask, q, answer);
@@ -43,16 +45,16 @@ std::vector<std::byte> bytes_of(const std::string& codec, int dim, LaneOrder ord
 
 TEST_CASE("lane order: forward, reverse and random orders write the same bytes") {
     for (const char* codec : {"int8", "int4", "k3v2", "int2", "kivi4", "fp16", "bf16"}) {
-        for (const int dim : {64, 112}) {
+        for (const auto& [dim, prompt_class] : {std::pair{64, false}, {112, false}, {64, true}, {112, true}}) {
             if (!fits(codec, dim, dim)) {
                 continue;
             }
-            INFO(std::string(codec), " ", dim);
-            const std::vector<std::byte> forward = bytes_of(codec, dim, LaneOrder::forward, 1);
-            CHECK(bytes_of(codec, dim, LaneOrder::reverse, 1) == forward);
+            INFO(std::string(codec), " ", dim, " prompt ", prompt_class);
+            const std::vector<std::byte> forward = bytes_of(codec, dim, prompt_class, LaneOrder::forward, 1);
+            CHECK(bytes_of(codec, dim, prompt_class, LaneOrder::reverse, 1) == forward);
             for (const uint64_t seed : {3, 1001, 77777}) {
                 INFO("seed ", seed);
-                CHECK(bytes_of(codec, dim, LaneOrder::random, seed) == forward);
+                CHECK(bytes_of(codec, dim, prompt_class, LaneOrder::random, seed) == forward);
             }
         }
     }
@@ -65,8 +67,8 @@ TEST_CASE("lane order: architectures with and without bulk copies write the same
                 continue;
             }
             INFO(std::string(codec), " ", dim);
-            const std::vector<std::byte> with = bytes_of(codec, dim, LaneOrder::random, 5);
-            CHECK(bytes_of(codec, dim, LaneOrder::random, 5, false) == with);
+            const std::vector<std::byte> with = bytes_of(codec, dim, false, LaneOrder::random, 5);
+            CHECK(bytes_of(codec, dim, false, LaneOrder::random, 5, false) == with);
         }
     }
 }

@@ -1,0 +1,149 @@
+// Attention of the prompt class: up to 64 positions times the query heads of a group, all of which see a page in the same form.
+//
+// A block takes 64 or 128 of an item's rows (blockIdx.x), and dequantizes each page once for all of them (page_tile.cuh); its warps
+// own 16 or 32 rows each, for the whole item: scores, running softmax and outputs never leave the warp's registers (the loop of
+// FlashAttention-2, arXiv 2307.08691, over coded pages). All rows walk the pages in the same order, and a page that a row does not see
+// changes none of its bits; so they depend neither on the other rows of the block, nor on how many rows it takes.
+// Bound by tensor cores from about 64 rows on; below, by the dequantization of a page.
+#pragma once
+#include "kernels/cuda/prompt_pages.cuh"
+
+namespace kvc::cuda {
+
+// One warp at work on 16 * tiles rows. Made anew for every page, so that it occupies no registers in between.
+struct WarpPrompt {
+    const PromptArgs& args;
+    const AttendItem& item;
+    int lane;
+    int first_row;
+    const std::byte* queries;
+    const RowFacts* facts;
+
+    // The item has no such rows.
+    KVC_DEVICE bool idle() const { return facts[0].state < 0; }
+};
+
+template <int KD, int VD, int tiles>
+KVC_DEVICE WarpPrompt prompt_warp(const PromptArgs& args, const AttendItem& item, const std::byte* shared) {
+    using Shared = PromptShared<KD, VD, tiles>;
+    const Filler self = Filler::self();
+    const int row = 16 * tiles * self.warp;
+    return {args,
+            item,
+            self.lane,
+            Shared::rows * simt::block_x() + row,
+            shared + Shared::queries + query_offset<KD>(self.warp * tiles, 0, self.lane),
+            reinterpret_cast<const RowFacts*>(shared + Shared::facts) + row};
+}
+
+// The warp's part of a block's rows, in shared memory.
+template <int KD, int VD, int tiles>
+KVC_DEVICE void load_prompt_rows(const PromptArgs& args, const AttendItem& item, std::byte* shared) {
+    using Shared = PromptShared<KD, VD, tiles>;
+    const int row = 16 * tiles * simt::warp();
+    load_query_rows<KD, tiles>(args.attend, item, Shared::rows * simt::block_x() + row,
+                               shared + Shared::queries + query_offset<KD>(simt::warp() * tiles, 0, 0),
+                               reinterpret_cast<RowFacts*>(shared + Shared::facts) + row);
+}
+
+template <int tiles>
+KVC_DEVICE bool sees_nothing(const WarpPrompt& warp, const RunTokens& run) {
+    return warp.idle() || (!run.positions && (run.first > warp.facts[16 * tiles - 1].sight.high ||
+                                              run.first + page_tokens - 1 < warp.facts[0].sight.low));
+}
+
+// Whether all rows of the warp see all tokens of a page.
+template <int tiles>
+KVC_DEVICE bool sees_all(const WarpPrompt& warp, const RunTokens& run) {
+    return run.live == all_live && !run.positions && run.first >= warp.facts[16 * tiles - 1].sight.low &&
+           run.first + page_tokens - 1 <= warp.facts[0].sight.high;
+}
+
+// Logits over ln 2 of a page whose keys lie in the tile; -infinity where nothing is seen.
+template <int KD, int tiles>
+KVC_DEVICE void prompt_logits(const WarpPrompt& warp, const PromptPage& page, const std::byte* keys, const float* bias,
+                              float (&x)[tiles][8][4]) {
+    page_scores<KD, tiles>(warp.lane, warp.queries, keys, warp.facts, page.capacity > 0 ? 1.0f : coded_unit, x);
+    const AttendArgs& args = warp.args.attend;
+    if (args.soft_cap > 0.0f) {
+        KVC_UNROLL
+        for (int m = 0; m < tiles; m++) {
+            cap_scores(args.soft_cap, x[m]);
+        }
+    }
+    if (warp.item.n_counts > 0) {
+        add_bias(warp.lane, bias, x);
+    }
+    if (!sees_all<tiles>(warp, page.tokens)) {
+        mask_page(warp.lane, warp.facts, page.tokens, x);
+    }
+}
+
+// facts: of the block's rows, which need not be written yet.
+// Calls visit(page) for the pages of the item that some row of the block sees, in order, with the block in step before and after.
+template <class Visit>
+KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& item, const MassItem* mass, const RowFacts* facts,
+                                     int rows, PromptPage* list, const Visit& visit) {
+    const int n = int(pages_of(item));
+    for (int start = 0; start < n; start += listed_pages) {
+        const int here = n - start < listed_pages ? n - start : listed_pages;
+        simt::sync_block();
+        if (const int i = simt::thread_anew(); i < here) {
+            list[i] = find_prompt_page(args, item, mass, {facts[0].sight, facts[rows - 1].sight}, start + i);
+        }
+        simt::sync_block();
+        KVC_NO_UNROLL
+        for (int i = 0; i < here; i++) {
+            if (list[i].record) {
+                visit(list[i]);
+                simt::sync_block();
+            }
+        }
+    }
+}
+
+// Keys, and what counts add, in the block's shared memory. By all threads, which then synchronize.
+template <int KD>
+KVC_DEVICE void fill_prompt_keys(const PromptArgs& args, const AttendItem& item, const PromptPage& page, std::byte* keys, float* bias) {
+    fill_keys<KD>(args, page, keys);
+    if (item.n_counts > 0) {
+        fill_bias(item, page.tokens, bias);
+    }
+}
+
+template <int KD, int VD, int tiles>
+KVC_KERNEL(threads, 2)
+attend_prompt(PromptArgs args) {
+    using Shared = PromptShared<KD, VD, tiles>;
+    std::byte* const shared = simt::dynamic_shared();
+    float* const bias = reinterpret_cast<float*>(shared + Shared::bias);
+    const AttendItem& item = args.attend.items[simt::block_y()];
+    if (Shared::rows * simt::block_x() >= item.tokens * args.attend.group) {
+        return;
+    }
+    load_prompt_rows<KD, VD, tiles>(args, item, shared);
+    RowsState<VD, tiles> state;
+    reset(&state);
+    PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
+    const RowFacts* const facts = reinterpret_cast<const RowFacts*>(shared + Shared::facts);
+    for_each_prompt_page(args, item, nullptr, facts, Shared::rows, list, [&](const PromptPage& page) {
+        fill_prompt_keys<KD>(args, item, page, shared + Shared::keys, bias);
+        fill_values<KD, VD>(args, page, shared + Shared::values);
+        simt::sync_block();
+        const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);
+        if (sees_nothing<tiles>(warp, page.tokens)) {
+            return;
+        }
+        float x[tiles][8][4];
+        PageWeights<tiles> weights;
+        prompt_logits<KD>(warp, page, shared + Shared::keys + tile_offset(0, 0, warp.lane), bias, x);
+        weigh_page(x, &weights, &state);
+        add_page_values(shared + Shared::values + tile_offset(0, 0, warp.lane), weights, &state);
+    });
+    const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);
+    if (!warp.idle()) {
+        write_rows(item, warp.facts, args.coded_rows() ? 1.0f : coded_unit, state);
+    }
+}
+
+}  // namespace kvc::cuda

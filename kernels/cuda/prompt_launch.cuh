@@ -1,0 +1,39 @@
+// What launchers share: from a backend's parameters to what a launch reads.
+#pragma once
+#include "kernels/cuda/prompt_pages.cuh"
+#include "kernels/cuda/supported.h"
+
+// The widths of keys in KVC_CUDA_HEAD_DIMS.
+#define KVC_CUDA_KEY_DIMS(X) X(64) X(80) X(96) X(112) X(128) X(192) X(256)
+
+namespace kvc::cuda {
+
+inline AttendArgs attend_args(const AttendParams& p, const AttendItem* items) {
+    const LayerFormat& f = *p.format;
+    return {p.arena.slabs,
+            f.code_bytes,
+            f.window_bytes,
+            f.sink_bytes,
+            p.q_dtype,
+            p.q_token_stride,
+            p.q_head_stride,
+            p.group,
+            p.scale,
+            p.soft_cap,
+            p.sliding_window,
+            p.causal_offset,
+            int(2 * middle_of(f.codec.v)),
+            items};
+}
+
+inline PromptArgs prompt_args(const AttendParams& p, const AttendItem* items) {
+    const LayerFormat& f = *p.format;
+    const PageCoding coding = coding_of(*kind_of(f));
+    const int v_zeros = int(f.v.meta) + f.v_dim / group_size * value_group_bytes;
+    return {attend_args(p, items),
+            {coding.k_bits, coding.v_bits, coding.grouped, int(2 * middle_of(f.codec.v)), int(f.k.codes), int(f.k.meta), int(f.k.super),
+             int(f.v.codes), int(f.v.meta), v_zeros},
+            int(f.codec.sinks)};
+}
+
+}  // namespace kvc::cuda
