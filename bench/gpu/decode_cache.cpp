@@ -43,7 +43,7 @@ int64_t pattern_of(kvc::RecordId record) { return record % pattern_pages; }
 
 DecodeCache::DecodeCache(const kvc::LayerFormat& format, const Shape& shape, int64_t l2_bytes, int64_t layers_at_least)
     : format_(format), shape_(shape) {
-    const int64_t behind_sinks = shape.context - format.codec.sinks;
+    const int64_t behind_sinks = shape.context - shape.new_tokens - format.codec.sinks;
     coded_pages_ = std::max(int64_t{0}, behind_sinks - format.codec.window) / page_tokens;
     layers_ = std::max(layers_at_least, (l2_times * l2_bytes + bytes_read() - 1) / bytes_read());
     make_patterns();

@@ -37,11 +37,20 @@ static_assert(sizeof(PageJob) == sizeof(kvc::cuda::QuantizeJob));
 
 const char* no_kernels_for(const kvc::LayerFormat& format) { return kvc::cuda::unsupported(format); }
 
-void launch_attend(const DecodeCall& call) {
-    kvc::cuda::launch_attend(call.params, call.items, call.n_items, call.params.group, device_stream());
+void launch_attend(const StepCall& call) {
+    const int64_t rows = call.tokens * call.params.group;
+    if (call.tokens > 1) {
+        kvc::cuda::launch_prompt(call.params, call.items, call.n_items, rows, device_stream());
+    } else {
+        kvc::cuda::launch_attend(call.params, call.items, call.n_items, rows, device_stream());
+    }
 }
 
-void launch_finish(const DecodeCall& call) { kvc::cuda::launch_finish(*call.params.format, call.rows, call.n_rows, device_stream()); }
+void launch_finish(const StepCall& call) { kvc::cuda::launch_finish(*call.params.format, call.rows, call.n_rows, device_stream()); }
+
+void launch_mass(const StepCall& call, const kvc::MassItem* items) {
+    kvc::cuda::launch_mass(call.params, items, call.n_items, call.tokens * call.params.group, call.tokens > 1, device_stream());
+}
 
 void launch_store(const kvc::StoreParams& params, unsigned long long* first_bad) {
     kvc::cuda::launch_store(params, first_bad, device_stream());

@@ -7,16 +7,20 @@ namespace kvc_bench {
 // nullptr, or why there are no kernels for the format.
 const char* no_kernels_for(const kvc::LayerFormat& format);
 
-// One decode step of one layer: attention of all items, then one row of output for each query head.
-struct DecodeCall {
+// One step of one layer: attention of all items, then one row of output for each query head of each token.
+struct StepCall {
     kvc::AttendParams params;
     const kvc::AttendItem* items = nullptr;
     int n_items = 0;
     const kvc::FinishParams* rows = nullptr;
     int64_t n_rows = 0;
+    int64_t tokens = 1;  // of an item; all items are of the prompt class if there are more
 };
-void launch_attend(const DecodeCall& call);
-void launch_finish(const DecodeCall& call);
+void launch_attend(const StepCall& call);
+void launch_finish(const StepCall& call);
+
+// Sums the probabilities of a decode step: items [n], with the log-sum-exps that finish wrote.
+void launch_mass(const StepCall& call, const kvc::MassItem* items);
 
 void launch_store(const kvc::StoreParams& params, unsigned long long* first_bad);
 
