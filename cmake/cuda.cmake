@@ -1,22 +1,45 @@
-# The CUDA backend, with the language for all folders that have sources for nvcc. KVC_CUDA (AUTO, ON, OFF) says whether;
-# kernels/cuda/CMakeLists.txt compiles the kernels, kernels/simt/CMakeLists.txt builds the same kernels for the CPU, for tests.
+# The CUDA backend. KVC_CUDA: ON needs a toolkit, AUTO uses one that is there, OFF leaves all of it out, the emulator included.
+# kernels/cuda builds kvc_cuda (the kernels by nvcc and their host side), kernels/simt the same sources for the CPU, for tests.
 
-if(KVC_CUDA STREQUAL "ON")
-  # The toolkit that set-up unpacks into the clone (cmake/setup.sh cuda), unless CMAKE_CUDA_COMPILER or CUDACXX names another.
-  file(GLOB nvcc "${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/cu13/bin/nvcc")
-  if(nvcc AND NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
-    set(CMAKE_CUDA_COMPILER "${nvcc}")
-    # CMake tries the compiler by linking a program; nvcc looks in lib64, and the packages have lib.
-    cmake_path(GET nvcc PARENT_PATH folder)
-    set(ENV{LIBRARY_PATH} "${folder}/../lib:$ENV{LIBRARY_PATH}")
+# nvcc: what CMAKE_CUDA_COMPILER or CUDACXX names, in PATH, where toolkits are installed, or what set-up unpacks into the clone
+# (cmake/setup.sh cuda).
+set(KVC_NVCC "")
+if(NOT KVC_CUDA STREQUAL "OFF" AND NOT CMAKE_CROSSCOMPILING)
+  if(CMAKE_CUDA_COMPILER)
+    set(KVC_NVCC "${CMAKE_CUDA_COMPILER}")
+  elseif(DEFINED ENV{CUDACXX})
+    set(KVC_NVCC "$ENV{CUDACXX}")
+  else()
+    file(GLOB nvcc_of_setup "${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/cu13/bin")
+    find_program(KVC_NVCC_FOUND nvcc HINTS ENV CUDA_PATH PATHS /usr/local/cuda/bin ${nvcc_of_setup} PATH_SUFFIXES bin)
+    mark_as_advanced(KVC_NVCC_FOUND)
+    if(KVC_NVCC_FOUND)
+      set(KVC_NVCC "${KVC_NVCC_FOUND}")
+    endif()
   endif()
-  set(KVC_CUDA_ARCHS "80-real;90a-real" CACHE STRING "Architectures that the CUDA kernels are compiled for")
+endif()
+if(KVC_CUDA STREQUAL "ON" AND NOT KVC_NVCC)
+  message(FATAL_ERROR "KVC_CUDA=ON: no nvcc in PATH, /usr/local/cuda or .venv (cmake/setup.sh cuda), and CUDACXX names none; "
+                      "or this target processor has no CUDA backend")
+endif()
+if(KVC_CUDA STREQUAL "AUTO" AND KVC_SANITIZE)
+  set(KVC_NVCC "")  # sanitizers see nothing of what nvcc compiles
+endif()
+
+if(KVC_NVCC)
+  set(CMAKE_CUDA_COMPILER "${KVC_NVCC}")
+  # CMake tries the compiler by linking a program; nvcc looks in lib64, and the packages of set-up have lib.
+  cmake_path(GET KVC_NVCC PARENT_PATH folder)
+  set(ENV{LIBRARY_PATH} "${folder}/../lib:$ENV{LIBRARY_PATH}")
+  set(KVC_CUDA_ARCHS "80-real;86-real;89-real;90a-real;100-real;120" CACHE STRING
+      "Architectures that the CUDA kernels are compiled for; one without -real is in the library as PTX, too, for later ones")
   set(CMAKE_CUDA_ARCHITECTURES "${KVC_CUDA_ARCHS}")
   enable_language(CUDA)
   if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know yet how to ask nvcc for C++20
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
     set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
   endif()
+  message(STATUS "kvc: CUDA kernels by ${KVC_NVCC} for ${KVC_CUDA_ARCHS}")
 
   # kvc_flags is for C++: a host compiler that nvcc calls sees generated code.
   set(KVC_NVCC_FLAGS -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-ffp-contract=off)
@@ -35,13 +58,9 @@ if(KVC_CUDA STREQUAL "ON")
   endfunction()
 endif()
 
-if(NOT KVC_CUDA STREQUAL "OFF" AND NOT CMAKE_CROSSCOMPILING
-   AND EXISTS "${PROJECT_SOURCE_DIR}/kernels/cuda/CMakeLists.txt")
+if(KVC_NVCC)
   add_subdirectory("${PROJECT_SOURCE_DIR}/kernels/cuda" kernels/cuda)
-elseif(KVC_CUDA STREQUAL "ON")
-  message(FATAL_ERROR "KVC_CUDA=ON: this source tree or this target processor has no CUDA backend")
 endif()
-
-if(KVC_TESTS AND NOT KVC_CUDA STREQUAL "OFF" AND EXISTS "${PROJECT_SOURCE_DIR}/kernels/simt/CMakeLists.txt")
+if(KVC_TESTS AND NOT KVC_CUDA STREQUAL "OFF")
   add_subdirectory("${PROJECT_SOURCE_DIR}/kernels/simt" kernels/simt)
 endif()

@@ -51,10 +51,12 @@ target_include_directories(kvc_objects PUBLIC "${PROJECT_SOURCE_DIR}")
 target_compile_definitions(kvc_objects PUBLIC ${KVC_SIMD_DEFINES} PRIVATE KVC_VERSION="${PROJECT_VERSION}")
 target_link_libraries(kvc_objects PUBLIC kvc_flags)
 
-add_library(kvc_static STATIC)
+# A device of another kind takes the place of this stand-in: in kvc the CUDA backend, in tests the objects of the emulated one.
+set(KVC_NO_DEVICE kernels/none/device.cpp)
+add_library(kvc_static STATIC ${KVC_NO_DEVICE})
 target_link_libraries(kvc_static PUBLIC kvc_objects)
 
-include(cuda)  # may add objects
+include(cuda)  # may add kvc_cuda
 
 if(NOT KVC_CAPI_SOURCES)
   return()
@@ -63,6 +65,11 @@ endif()
 add_library(kvc SHARED)
 add_library(kvc::kvc ALIAS kvc)
 target_link_libraries(kvc PRIVATE kvc_objects)
+if(TARGET kvc_cuda)
+  target_link_libraries(kvc PRIVATE kvc_cuda)
+else()
+  target_sources(kvc PRIVATE ${KVC_NO_DEVICE})
+endif()
 target_include_directories(kvc INTERFACE $<BUILD_INTERFACE:${KVC_PUBLIC_INCLUDE}>)
 set_target_properties(kvc PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${KVC_ABI_MAJOR}
                                      LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}")

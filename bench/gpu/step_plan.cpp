@@ -27,7 +27,7 @@ StepPlan::StepPlan(const DecodeCache& cache, const std::vector<uint16_t>& q, int
         counters_ = Memory(cache.layers() * cache.shape().batch * cache.shape().kv_heads * counters_of_head() * 8);
     }
     add_items();
-    add_rows();
+    add_tiles();
 }
 
 float StepPlan::scale() const { return float(1.0 / std::sqrt(double(cache_.format().k_dim))); }
@@ -50,9 +50,11 @@ StepCall StepPlan::call(int64_t layer) const {
         {&cache_.format(), cache_.arena(), kvc::Dtype::f16, s.group * s.kv_heads * dim, dim, s.group, scale(), 0.0f, INT64_MAX, 0}};
     call.items = items_.as<kvc::AttendItem>() + layer * n_items;
     call.n_items = int(n_items);
-    call.rows = rows_.as<kvc::FinishParams>();
-    call.n_rows = rows();
     call.tokens = tile_tokens_;
+    const int64_t v_dim = cache_.format().v_dim;
+    call.finish = {&cache_.format(), heads(), nullptr, kvc::Dtype::f16, out_.data(), heads() * v_dim, v_dim, lse_.as<float>(), nullptr};
+    call.tiles = tile_list_.as<kvc::FinishTile>();
+    call.n_tiles = int(s.batch * tiles_);
     return call;
 }
 
@@ -61,8 +63,8 @@ const kvc::MassItem* StepPlan::mass_items(int64_t layer) const {
 }
 
 float* StepPlan::states_of(const Place& p) const {
-    const int64_t list = (p.sequence * tiles_ + p.tile) * cache_.shape().kv_heads + p.kv_head;
-    return states_.as<float>() + (list * splits_ + p.split) * states_of_item();
+    const int64_t split = (p.sequence * tiles_ + p.tile) * splits_ + p.split;
+    return states_.as<float>() + split * states_of_split() + int64_t{p.kv_head} * cache_.shape().group * state_row();
 }
 
 // Sinks belong to the first split, the window to the last.
@@ -89,7 +91,7 @@ kvc::AttendItem StepPlan::item_of(const Place& p) const {
         item.n_window = cache_.window_pages();
     }
     item.state = states_of(p);
-    item.state_token_stride = s.group;
+    item.state_token_stride = heads();
     return item;
 }
 
@@ -126,17 +128,13 @@ void StepPlan::add_items() {
     mass_items_ = on_device(mass_items);
 }
 
-void StepPlan::add_rows() {
-    const Shape& s = cache_.shape();
-    std::vector<kvc::FinishParams> rows;
-    for (int64_t row = 0; row < this->rows(); row++) {
-        const int64_t list = row / s.group, token = list / s.kv_heads % tokens();
-        const Place place{0, list / s.kv_heads / tokens(), token / tile_tokens_, int(list % s.kv_heads), 0};
-        const float* const states = states_of(place) + (token % tile_tokens_ * s.group + row % s.group) * state_row();
-        rows.push_back({nullptr, states, splits_, states_of_item(), nullptr, kvc::Dtype::f16,
-                        out_.as<uint16_t>() + row * cache_.format().v_dim, lse_.as<float>() + row, nullptr});
+void StepPlan::add_tiles() {
+    std::vector<kvc::FinishTile> tiles;
+    for (int64_t tile = 0; tile < cache_.shape().batch * tiles_; tile++) {
+        const Place place{0, tile / tiles_, tile % tiles_, 0, 0};
+        tiles.push_back({states_of(place), tile_tokens_, splits_, states_of_split(), tile * tile_tokens_});
     }
-    rows_ = on_device(rows);
+    tile_list_ = on_device(tiles);
 }
 
 }  // namespace kvc_bench

@@ -32,17 +32,19 @@ private:
         int64_t split;
     };
     int64_t state_row() const { return cache_.format().v_dim + 2; }
-    int64_t states_of_item() const { return tile_tokens_ * cache_.shape().group * state_row(); }
+    int64_t heads() const { return int64_t{cache_.shape().kv_heads} * cache_.shape().group; }
+    int64_t states_of_split() const { return tile_tokens_ * heads() * state_row(); }
     int64_t row_of(int64_t sequence, int64_t token, int kv_head) const;
+    // [batch][tiles][splits][tokens of a tile][query heads][v_dim + 2].
     float* states_of(const Place& place) const;
     kvc::AttendItem item_of(const Place& place) const;
     kvc::MassItem mass_item_of(const Place& place) const;
     void add_items();
-    void add_rows();
+    void add_tiles();
 
     const DecodeCache& cache_;
     int64_t tile_tokens_, tiles_, splits_, split_pages_;
-    Memory q_, states_, out_, lse_, counters_{0}, items_{0}, mass_items_{0}, rows_{0};
+    Memory q_, states_, out_, lse_, counters_{0}, items_{0}, mass_items_{0}, tile_list_{0};
 };
 
 }  // namespace kvc_bench

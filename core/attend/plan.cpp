@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/attend/positions.h"
+#include "core/base/capacity.h"
 
 namespace kvc {
 namespace {
@@ -33,17 +34,16 @@ int64_t split_count(int64_t first_page, int64_t pages, bool prompt_class, const 
 }
 
 int64_t AttendScratch::bytes() const {
-    return int64_t(tiles.capacity() * sizeof(QueryTile) + items.capacity() * sizeof(AttendItem) +
-                   (item_sequence.capacity() + item_head.capacity() + item_entry.capacity()) * sizeof(int64_t) +
-                   (states.capacity() + lse.capacity() + turned_q.capacity()) * sizeof(float) + item_turned.capacity() +
-                   item_rung.capacity() + rung_tables.capacity() * sizeof(PageEntry) + rung_offset.capacity() * sizeof(int64_t));
+    return capacity_bytes(tiles) + capacity_bytes(items) + capacity_bytes(params) + capacity_bytes(item_entry) +
+           capacity_bytes(finish) + capacity_bytes(mass_items) + capacity_bytes(mass_params) + capacity_bytes(rung_tables) +
+           capacity_bytes(rung_offset) + capacity_bytes(turned_q) + capacity_bytes(states) + capacity_bytes(lse);
 }
 
 // A tile ends after 64 positions, where the form of a page or the first page changes (each once in 64 positions), where the class
 // changes, and where an observation window begins or ends.
 int64_t tiles_bound(const StepSequence& part) {
     const int64_t observed = part.observation.period == 0 ? 0 : 2 * (part.count / part.observation.period + 1);
-    return 3 * ceil_div(part.count, page_tokens) + 3 + observed;
+    return std::min(part.count, 3 * ceil_div(part.count, page_tokens) + 3 + observed);
 }
 
 void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, size_t layer, bool strict, const SplitRule& split,
@@ -131,7 +131,7 @@ void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPage
             item.n_counts = int64_t(head_pages.counts.size());
             const int64_t range = split / query.rungs, rung = turned ? 0 : split % query.rungs;
             item.q = query.q + row * query.q_token_bytes + head * query.group * query.q_head_bytes;
-            if (turned) item.q = scratch.turned_q.data() + (row * q_heads + head * query.group) * query.k_dim;
+            if (turned) item.q = query.turned_q + (row * q_heads + head * query.group) * query.k_dim;
             item.sinks = split == sinks_split ? head_pages.sinks : 0;
             item.rope_gap = query.subtract_gap ? gap_behind_sinks(pages, size_t(head), rule, sequence.length, tile.first_kept) : 0;
             const int64_t split_low = tile.prompt_class ? 0 : (tile.first_split + range) * split_pages;
@@ -151,10 +151,7 @@ void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPage
             item.window_position = sequence.first_position + rule.page_start(window.first_page);
             item.state = states + tile.state_offset + (split * tile.count * q_heads + head * query.group) * (query.v_dim + 2);
             scratch.items.push_back(item);
-            scratch.item_sequence.push_back(tile.b);
-            scratch.item_head.push_back(head);
-            scratch.item_turned.push_back(turned);
-            scratch.item_rung.push_back(uint8_t(rung));
+            scratch.params.push_back(turned ? query.turned_params : query.params + rung);
             scratch.item_entry.push_back(coded.entries ? coded.entries - table : 0);
         }
     }

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "core/backend/kernel_table.h"
+#include "core/backend/executor.h"
 #include "core/store/sequence.h"
 
 namespace kvc {
@@ -47,6 +47,7 @@ struct QueryTile {
     bool prompt_class = false;
     int64_t splits = 1;
     int64_t state_offset = 0;  // floats, into the round's states
+    int64_t first_item = 0;    // of the round's items: head h's splits are items first_item + h * splits and on
 
     int64_t state_floats(int64_t q_heads, int64_t v_dim) const { return splits * count * q_heads * (v_dim + 2); }
 };
@@ -55,16 +56,17 @@ struct QueryTile {
 struct AttendScratch {
     std::vector<QueryTile> tiles;
     std::vector<AttendItem> items;
-    std::vector<int64_t> item_sequence, item_head;  // of each item
-    std::vector<uint8_t> item_turned;               // 1: its queries are turned_q
-    std::vector<uint8_t> item_rung;                 // the form of its coded pages
-    std::vector<int64_t> item_entry;                // of the head's coded pages, the first in the item
+    std::vector<const AttendParams*> params;  // of each item
+    std::vector<int64_t> item_entry;          // of the head's coded pages, the first in the item
+    std::vector<FinishTile> finish;
+    std::vector<MassItem> mass_items;
+    std::vector<const AttendParams*> mass_params;
     // Of layers with a ladder: per sequence, kv head and rung the head's coded pages, those of other rungs left out.
     std::vector<PageEntry> rung_tables;
     std::vector<int64_t> rung_offset;  // of each sequence
     std::vector<float> turned_q;       // [tokens][q_heads][k_dim], for in-cache positions
-    std::vector<float> states;
-    std::vector<float> lse;  // [tokens][q_heads], for mass
+    std::vector<float> states;         // of kernels that run on the host
+    std::vector<float> lse;            // [tokens][q_heads], for mass; likewise
 
     int64_t bytes() const;
 };
@@ -96,6 +98,9 @@ struct LayerQuery {
     // of keys before RoPE the kernel subtracts it (subtract_gap).
     bool turn_sinks, subtract_gap;
     int64_t rungs;
+    const AttendParams* params;         // of each rung
+    const AttendParams* turned_params;  // of items whose queries are turned_q
+    const float* turned_q;              // where kernels find AttendScratch::turned_q
 };
 
 // The items of one tile, for all kv heads and splits; states is the round's buffer.

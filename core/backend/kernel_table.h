@@ -58,6 +58,9 @@ struct StoreParams {
     bool sinks;
     int64_t first_slot;
     bool saturate;  // clamp instead of refusing what is beyond the 16-bit type
+
+    // Of the caller's, for a backend that finds bad tokens late: whose tokens these are, and the first one's number among them.
+    int64_t tag = 0, first_token = 0;
 };
 
 // ---- quantize: a full 16-bit record into a code record ----
@@ -143,6 +146,9 @@ struct MassItem {
     int64_t* sinks;   // [sink_tokens]
     int64_t* coded;   // [n_coded][64]
     int64_t* window;  // [n_window][64]
+    // Which (sequence, kv head) the counters are of. Items of one follow each other and no two of them are to run at once; from 0 on,
+    // ascending, without gaps.
+    int64_t counters = 0;
 };
 
 struct KernelTable {
@@ -163,7 +169,9 @@ struct KernelTable {
     void (*finish)(const FinishParams& params);
     bool rotates_keys = false;   // attend and mass honour AttendParams::rope
     bool weighs_counts = false;  // attend and mass honour AttendItem::counts
-    // nullptr, or why the table has no kernels for a format; a table without the function takes every format. mass may be nullptr.
+    bool sums_mass = true;       // there are kernels for mass, in the table or on the device
+    // nullptr, or why the table has no kernels for a format; a table without the function takes every format. mass may be nullptr
+    // where sums_mass is false.
     const char* (*unsupported)(const LayerFormat& format) = nullptr;
 };
 

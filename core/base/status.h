@@ -23,6 +23,7 @@ enum class Code : int32_t {
     internal = 10,
     corrupt = 11,
     io = 12,
+    device = 13,
 };
 
 struct [[nodiscard]] Status {

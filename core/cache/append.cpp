@@ -1,7 +1,5 @@
 // Append: one layer's new keys and values into their slots, then the codes of every page that falls behind the window.
 #include <algorithm>
-#include <atomic>
-#include <climits>
 
 #include "core/base/half.h"
 #include "core/cache/buffer.h"
@@ -9,6 +7,7 @@
 #include "core/cache/step.h"
 
 namespace kvc {
+
 // Hands the staging to this layer: its records go into the tables where begin left gaps.
 void Step::place_staging(size_t layer) {
     Staging& staging = staging_[staging_of_[layer]];
@@ -34,14 +33,9 @@ bool Step::staging_lost(size_t layer) const {
     return std::any_of(needs.begin(), needs.end(), staged) && staging_[staging_of_[layer]].owner != int64_t(layer);
 }
 
-// Writes the new tokens of one (sequence, kv head), or with `rehearsal` only tries to, into that memory; -1, or the first token that
-// cannot be stored.
-int64_t Step::store_tokens(size_t layer, const StepSequence& part, size_t head, const void* k, const void* v, std::byte* rehearsal) {
+// A job for each 16-bit record that a (sequence, kv head) has new tokens for, and one for each page that they push out of the window.
+void Step::plan_append(size_t layer, const void* k, const void* v) {
     const Layer& shape = cache_.layers_[layer];
-    const Sequence& sequence = *part.sequence;
-    const LayerPages& pages = sequence.layers[layer];
-    const HeadPages& tables = pages.heads[head];
-    const ArenaView arena = cache_.arena_->view();
     const BufferLayout k_layout = dense(options_.k, shape.kv_heads, shape.format.k_dim);
     const BufferLayout v_layout = dense(options_.v, shape.kv_heads, shape.format.v_dim);
     const int64_t unit = bytes_of(k_layout.dtype);
@@ -51,37 +45,52 @@ int64_t Step::store_tokens(size_t layer, const StepSequence& part, size_t head, 
     store.k_stride = k_layout.token_stride;
     store.v_stride = v_layout.token_stride;
     store.saturate = cache_.saturate_;
-    const int64_t end = sequence.length + part.count;
-    for (int64_t index = sequence.length; index < end; index += store.tokens) {
-        store.sinks = index < shape.rule.sinks;
-        if (store.sinks) {
-            store.record = arena.at(tables.sinks, shape.format.sink_bytes);
-            store.first_slot = index;
-            store.tokens = std::min(end, shape.rule.sinks) - index;
-        } else {
-            const int64_t page = shape.rule.page_of(index);
-            store.record = arena.at(tables.window[size_t(page - pages.state.first_window)].record, shape.format.window_bytes);
-            store.first_slot = index - shape.rule.page_start(page);
-            store.tokens = std::min<int64_t>(page_tokens - store.first_slot, end - index);
+    append_.stores.clear();
+    append_.codes.clear();
+    append_.groups.clear();
+    for (size_t b = 0; b < sequences_.size(); b++) {
+        const StepSequence& part = sequences_[b];
+        if (part.count == 0) continue;
+        store.tag = first_tag_ + int64_t(b);
+        LayerPages& pages = part.sequence->layers[layer];
+        for (size_t h = 0; h < pages.heads.size(); h++) {
+            AppendGroup group = {int64_t(append_.stores.size()), 0, int64_t(append_.codes.size()), 0};
+            store.k =
+                static_cast<const std::byte*>(k) + (part.first_row * k_layout.token_stride + int64_t(h) * k_layout.head_stride) * unit;
+            store.v =
+                static_cast<const std::byte*>(v) + (part.first_row * v_layout.token_stride + int64_t(h) * v_layout.head_stride) * unit;
+            plan_stores(shape, part, pages, pages.heads[h], store);
+            plan_codes(shape, part, pages, pages.heads[h]);
+            group.stores = int64_t(append_.stores.size()) - group.first_store;
+            group.codes = int64_t(append_.codes.size()) - group.first_code;
+            append_.groups.push_back(group);
         }
-        if (rehearsal) store.record = rehearsal;
-        const int64_t row = part.first_row + index - sequence.length;
-        store.k = static_cast<const std::byte*>(k) + (row * k_layout.token_stride + int64_t(head) * k_layout.head_stride) * unit;
-        store.v = static_cast<const std::byte*>(v) + (row * v_layout.token_stride + int64_t(head) * v_layout.head_stride) * unit;
-        const int64_t bad = cache_.kernels_->store(store);
-        if (bad >= 0) return index - sequence.length + bad;
     }
-    return -1;
 }
 
-// Codes of the pages that the step's last token leaves behind the window.
-void Step::quantize_pages(size_t layer, size_t b, size_t head) {
-    const Layer& shape = cache_.layers_[layer];
-    const Sequence& sequence = *sequences_[b].sequence;
-    LayerPages& pages = sequences_[b].sequence->layers[layer];
-    HeadPages& tables = pages.heads[head];
+// k and v of `store` are those of the head's first new token.
+void Step::plan_stores(const Layer& shape, const StepSequence& part, const LayerPages& pages, const HeadPages& tables,
+                       StoreParams store) {
     const ArenaView arena = cache_.arena_->view();
-    const int64_t coded_end = settle(shape.rule, pages.state, sequence.length + sequences_[b].count).coded_end;
+    const int64_t unit = bytes_of(store.dtype), length = part.sequence->length, end = length + part.count;
+    for (int64_t index = length; index < end; index += store.tokens) {
+        store.sinks = index < shape.rule.sinks;
+        const int64_t page = store.sinks ? 0 : shape.rule.page_of(index);
+        store.first_slot = store.sinks ? index : index - shape.rule.page_start(page);
+        store.tokens = std::min(end - index, store.sinks ? shape.rule.sinks - index : page_tokens - store.first_slot);
+        store.first_token = index - length;
+        store.record = store.sinks ? arena.at(tables.sinks, shape.format.sink_bytes)
+                                   : arena.at(tables.window[size_t(page - pages.state.first_window)].record, shape.format.window_bytes);
+        append_.stores.push_back(store);
+        store.k = static_cast<const std::byte*>(store.k) + store.tokens * store.k_stride * unit;
+        store.v = static_cast<const std::byte*>(store.v) + store.tokens * store.v_stride * unit;
+    }
+}
+
+// Pages that the step's last token leaves behind the window.
+void Step::plan_codes(const Layer& shape, const StepSequence& part, const LayerPages& pages, HeadPages& tables) {
+    const ArenaView arena = cache_.arena_->view();
+    const int64_t coded_end = settle(shape.rule, pages.state, part.sequence->length + part.count).coded_end;
     for (int64_t page = pages.state.coded_end; page < coded_end; page++) {
         const PageEntry& window = tables.window[size_t(page - pages.state.first_window)];
         const size_t e = size_t(page - pages.state.first_coded);
@@ -91,37 +100,22 @@ void Step::quantize_pages(size_t layer, size_t b, size_t head) {
             continue;
         }
         tables.coded[e].live = window.live;
-        QuantizeParams params = {};
-        params.format = &shape.format;
-        params.window = arena.at(window.record, shape.format.window_bytes);
-        params.codes = arena.at(tables.coded[e].record, shape.format.code_bytes);
-        cache_.kernels_->quantize(params);
-        cache_.counters_.pages_quantized++;
+        append_.codes.push_back({&shape.format, arena.at(window.record, shape.format.window_bytes),
+                                 arena.at(tables.coded[e].record, shape.format.code_bytes)});
     }
 }
 
-Status Step::run_append(size_t layer, const void* k, const void* v, bool rehearse) {
-    const int64_t heads = cache_.layers_[layer].kv_heads;
-    std::atomic<int64_t> first_bad{LLONG_MAX};  // row * heads + head: the same one whichever thread finds it
-    auto job = [&](int64_t i, std::byte* scratch) {
-        const size_t b = size_t(i / heads), head = size_t(i % heads);
-        if (sequences_[b].count == 0) return;
-        const int64_t bad = store_tokens(layer, sequences_[b], head, k, v, rehearse ? scratch : nullptr);
-        if (bad < 0) {
-            if (!rehearse) quantize_pages(layer, b, head);
-            return;
-        }
-        const int64_t found = (sequences_[b].first_row + bad) * heads + int64_t(head);
-        for (int64_t seen = first_bad; found < seen && !first_bad.compare_exchange_weak(seen, found);) {
-        }
-    };
-    cache_.pool_->run(int64_t(sequences_.size()) * heads, scratch_, job);
-    if (first_bad == LLONG_MAX) return {};
-    const LayerFormat& format = cache_.layers_[layer].format;
-    const int64_t token = first_bad / heads, head = first_bad % heads;
+Status Step::refuse_token(size_t layer, const BadToken& bad, const void* k, const void* v) const {
+    const Layer& shape = cache_.layers_[layer];
+    const LayerFormat& format = shape.format;
+    const StoreParams& store = append_.stores[size_t(bad.job)];
+    const auto holds = [&](const AppendGroup& group) { return bad.job < group.first_store + group.stores; };
+    const auto group = std::find_if(append_.groups.begin(), append_.groups.end(), holds);
+    const int64_t heads = shape.kv_heads, head = (group - append_.groups.begin()) % heads;
+    const int64_t token = sequences_[size_t(store.tag - first_tag_)].first_row + bad.token + store.first_token;
+    const BufferLayout k_layout = dense(options_.k, heads, format.k_dim), v_layout = dense(options_.v, heads, format.v_dim);
     return fail(Code::nonfinite, "append: layer ", int64_t(layer), ", token ", token, " of the step, kv head ", head, ": keys reach ",
-                reach_of_row(k, token, head, format.k_dim, dense(options_.k, heads, format.k_dim)), ", values ",
-                reach_of_row(v, token, head, format.v_dim, dense(options_.v, heads, format.v_dim)),
+                reach_of_row(k, token, head, format.k_dim, k_layout), ", values ", reach_of_row(v, token, head, format.v_dim, v_layout),
                 "; 16 bits hold finite numbers up to ", double(format.bf16_window ? bf16_max : f16_max),
                 format.codec.k.rotate || format.codec.v.rotate ? ", after rotation too" : "", " (saturate = 1 clamps finite ones)");
 }
@@ -129,6 +123,7 @@ Status Step::run_append(size_t layer, const void* k, const void* v, bool rehears
 Status Step::append(int64_t layer, const void* k, int64_t k_bytes, const void* v, int64_t v_bytes) {
     std::lock_guard call(mutex_);
     KVC_TRY(check_open("append"));
+    KVC_TRY(cache_.arena_->fault());
     if (layer < 0 || layer >= int64_t(layers_.size())) {
         return fail(Code::argument, "append: layer ", layer, " is out of range (layers = ", int64_t(layers_.size()), ")");
     }
@@ -138,12 +133,31 @@ Status Step::append(int64_t layer, const void* k, int64_t k_bytes, const void* v
     const int64_t k_dim = shape.format.k_dim, v_dim = shape.format.v_dim;
     KVC_TRY(check_buffer("append: k", k, k_bytes, tokens_, shape.kv_heads, k_dim, dense(options_.k, shape.kv_heads, k_dim)));
     KVC_TRY(check_buffer("append: v", v, v_bytes, tokens_, shape.kv_heads, v_dim, dense(options_.v, shape.kv_heads, v_dim)));
-    // Taking the staging over destroys what another layer left there: that must not happen in a call that fails.
-    const Staging& staging = staging_[staging_of_[size_t(layer)]];
-    if (!staging.records.empty() && staging.owner != -1 && staging.owner != layer) KVC_TRY(run_append(size_t(layer), k, v, true));
-    place_staging(size_t(layer));
-    KVC_TRY(run_append(size_t(layer), k, v, false));
+    KVC_TRY(noted(run_append(size_t(layer), k, v)));
     state.appended = true;
+    return {};
+}
+
+Status Step::run_append(size_t layer, const void* k, const void* v) {
+    const Layer& shape = cache_.layers_[layer];
+    const int64_t heads = shape.kv_heads, k_dim = shape.format.k_dim, v_dim = shape.format.v_dim;
+    executor_->start();
+    const Result<const void*> keys = bring(k, heads, k_dim, dense(options_.k, heads, k_dim));
+    const Result<const void*> values = bring(v, heads, v_dim, dense(options_.v, heads, v_dim));
+    if (!keys.ok()) return keys.status();
+    if (!values.ok()) return values.status();
+    // Taking the staging over destroys what another layer left there: that must not happen in a call that fails.
+    const Staging& staging = staging_[staging_of_[layer]];
+    if (!staging.records.empty() && staging.owner != -1 && staging.owner != int64_t(layer)) {
+        plan_append(layer, *keys, *values);
+        if (const BadToken bad = executor_->rehearse(append_.stores); bad.job >= 0) return refuse_token(layer, bad, k, v);
+    }
+    place_staging(layer);
+    plan_append(layer, *keys, *values);
+    const Result<BadToken> bad = executor_->append(append_.stores, append_.codes, append_.groups);
+    if (!bad.ok()) return bad.status();
+    if (bad->job >= 0) return refuse_token(layer, *bad, k, v);
+    cache_.counters_.pages_quantized += int64_t(append_.codes.size());
     return {};
 }
 

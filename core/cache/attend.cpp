@@ -17,13 +17,8 @@ struct Step::AttendCall {
     std::array<AttendParams, rung_limit> params;  // of each rung
     AttendParams turned_params;                   // of items whose queries are turned_q
     LayerQuery query;
-    BufferLayout out;
-    const float* sink_logits;  // [q_heads] or nullptr
+    FinishCall finish;
 };
-
-const AttendParams& Step::params_of(const AttendCall& call, size_t item) const {
-    return attend_.item_turned[item] ? call.turned_params : call.params[attend_.item_rung[item]];
-}
 
 // The coded pages of a layer with a ladder, sorted by their forms: kernels read one form at a time.
 void Step::sort_rungs(const AttendCall& call) {
@@ -43,27 +38,22 @@ void Step::sort_rungs(const AttendCall& call) {
     }
 }
 
-void Step::attend_round(const AttendCall& call, std::span<const QueryTile> tiles) {
+Status Step::attend_round(const AttendCall& call, std::span<QueryTile> tiles) {
     attend_.items.clear();
-    attend_.item_sequence.clear();
-    attend_.item_head.clear();
-    attend_.item_turned.clear();
-    attend_.item_rung.clear();
+    attend_.params.clear();
     attend_.item_entry.clear();
-    for (const QueryTile& tile : tiles) {
+    for (QueryTile& tile : tiles) {
         const StepSequence& part = sequences_[size_t(tile.b)];
-        plan_items(tile, part, part.sequence->layers[call.layer], call.query, attend_.states.data(), attend_);
+        tile.first_item = int64_t(attend_.items.size());
+        plan_items(tile, part, part.sequence->layers[call.layer], call.query, states_, attend_);
     }
-    auto job = [&](int64_t i, std::byte* scratch) {
-        cache_.kernels_->attend(params_of(call, size_t(i)), attend_.items[size_t(i)], scratch);
-    };
-    cache_.pool_->run(int64_t(attend_.items.size()), scratch_, job);
-    finish_rows(call, tiles);
-    if (options_.accumulate) add_mass(call);
+    KVC_TRY(executor_->attend(attend_.params, attend_.items));
+    KVC_TRY(finish_rows(call, tiles));
+    return options_.accumulate ? add_mass(call, tiles) : Status{};
 }
 
 // In-cache positions of keys after RoPE: the queries that meet the sinks, turned back by each tile's and head's gap.
-void Step::turn_sink_queries(const AttendCall& call, const Rope& rope) {
+Status Step::turn_sink_queries(AttendCall& call, const Rope& rope) {
     const int64_t k_dim = call.shape.format.k_dim, group = call.shape.group(), q_heads = call.shape.q_heads;
     for (const QueryTile& tile : attend_.tiles) {
         const StepSequence& part = sequences_[size_t(tile.b)];
@@ -71,66 +61,68 @@ void Step::turn_sink_queries(const AttendCall& call, const Rope& rope) {
         const int64_t row = part.first_row + tile.first - part.sequence->length;
         for (int64_t h = 0; h < q_heads; h++) {
             const int64_t gap = gap_behind_sinks(pages, size_t(h / group), call.shape.rule, part.sequence->length, tile.first_kept);
-            const std::byte* q = call.query.q + row * call.query.q_token_bytes + h * call.query.q_head_bytes;
+            const std::byte* q =
+                static_cast<const std::byte*>(call.request.q) + row * call.query.q_token_bytes + h * call.query.q_head_bytes;
             turn_queries(rope, gap, q, call.params[0].q_dtype, call.params[0].q_token_stride, tile.count, k_dim,
                          attend_.turned_q.data() + (row * q_heads + h) * k_dim, q_heads * k_dim);
         }
     }
+    const Result<const void*> turned = executor_->input(attend_.turned_q.data(), tokens_ * q_heads * k_dim * int64_t(sizeof(float)));
+    if (!turned.ok()) return turned.status();
+    call.query.turned_q = static_cast<const float*>(*turned);
+    return {};
 }
 
 // Merges the splits of each row and writes it to the caller's buffer.
-void Step::finish_rows(const AttendCall& call, std::span<const QueryTile> tiles) {
-    const int64_t q_heads = call.shape.q_heads;
+Status Step::finish_rows(const AttendCall& call, std::span<const QueryTile> tiles) {
     const int64_t row_floats = call.shape.format.v_dim + 2;
-    const int64_t unit = bytes_of(call.out.dtype);
-    auto job = [&](int64_t i, std::byte*) {
-        const QueryTile& tile = tiles[size_t(i)];
+    attend_.finish.clear();
+    for (const QueryTile& tile : tiles) {
         const StepSequence& part = sequences_[size_t(tile.b)];
-        FinishParams finish = {};
-        finish.format = &call.shape.format;
-        finish.splits = tile.splits;
-        finish.split_stride = tile.count * q_heads * row_floats;
-        finish.out_dtype = call.out.dtype;
-        for (int64_t t = 0; t < tile.count; t++) {
-            const int64_t row = part.first_row + tile.first + t - part.sequence->length;
-            for (int64_t h = 0; h < q_heads; h++) {
-                finish.states = attend_.states.data() + tile.state_offset + (t * q_heads + h) * row_floats;
-                finish.sink_logit = call.sink_logits ? call.sink_logits + h : nullptr;
-                finish.out =
-                    static_cast<std::byte*>(call.request.out) + (row * call.out.token_stride + h * call.out.head_stride) * unit;
-                finish.out_lse = call.request.out_lse ? call.request.out_lse + row * q_heads + h : nullptr;
-                finish.out_full_lse = options_.accumulate ? attend_.lse.data() + row * q_heads + h : nullptr;
-                cache_.kernels_->finish(finish);
-            }
-        }
-    };
-    cache_.pool_->run(int64_t(tiles.size()), scratch_, job);
+        attend_.finish.push_back({states_ + tile.state_offset, tile.count, tile.splits, tile.count * call.shape.q_heads * row_floats,
+                                  part.first_row + tile.first - part.sequence->length});
+    }
+    return executor_->finish(call.finish, attend_.finish);
 }
 
-// A second pass over the keys of the round, one job per (sequence, kv head) so that no two threads share a counter.
-void Step::add_mass(const AttendCall& call) {
-    const int64_t kv_heads = call.shape.kv_heads, q_heads = call.shape.q_heads;
-    auto job = [&](int64_t i, std::byte* scratch) {
-        const StepSequence& part = sequences_[size_t(i / kv_heads)];
-        const LayerPages& pages = part.sequence->layers[call.layer];
-        const HeadPages& head = pages.heads[size_t(i % kv_heads)];
-        HeadMass& mass = layers_[call.layer].mass[size_t(i)];
-        for (size_t j = 0; j < attend_.items.size(); j++) {
-            if (attend_.item_sequence[j] != i / kv_heads || attend_.item_head[j] != i % kv_heads) continue;
-            MassItem item = {};
-            item.item = attend_.items[j];
-            const int64_t index = item.item.first_position - part.sequence->first_position;
-            if (!part.observation.counts(index)) continue;
-            const int64_t first = index - part.sequence->length;
-            item.lse = attend_.lse.data() + (part.first_row + first) * q_heads + i % kv_heads * call.shape.group();
-            item.lse_token_stride = q_heads;
-            item.sinks = mass.sinks.data();
-            item.coded = item.item.n_coded ? mass.coded.data() + attend_.item_entry[j] * page_tokens : nullptr;
-            item.window = item.item.n_window ? mass.window.data() + (item.item.window - head.window.data()) * page_tokens : nullptr;
-            cache_.kernels_->mass(params_of(call, j), item, scratch);
+// The items of one tile and kv head once more, with the counters of their pages.
+void Step::plan_mass(const AttendCall& call, const QueryTile& tile, size_t head, int64_t counters) {
+    const StepSequence& part = sequences_[size_t(tile.b)];
+    const HeadPages& pages = part.sequence->layers[call.layer].heads[head];
+    HeadMass& mass = layers_[call.layer].mass[size_t(tile.b * call.shape.kv_heads) + head];
+    const int64_t row = part.first_row + tile.first - part.sequence->length;
+    for (int64_t split = 0; split < tile.splits; split++) {
+        const size_t j = size_t(tile.first_item + int64_t(head) * tile.splits + split);
+        MassItem item = {};
+        item.item = attend_.items[j];
+        item.lse = lse_ + row * call.shape.q_heads + int64_t(head) * call.shape.group();
+        item.lse_token_stride = call.shape.q_heads;
+        item.sinks = mass.sinks.data();
+        item.coded = item.item.n_coded ? mass.coded.data() + attend_.item_entry[j] * page_tokens : nullptr;
+        item.window = item.item.n_window ? mass.window.data() + (item.item.window - pages.window.data()) * page_tokens : nullptr;
+        item.counters = counters;
+        attend_.mass_items.push_back(item);
+        attend_.mass_params.push_back(attend_.params[j]);
+    }
+}
+
+// A second pass over the keys of the round.
+Status Step::add_mass(const AttendCall& call, std::span<const QueryTile> tiles) {
+    attend_.mass_items.clear();
+    attend_.mass_params.clear();
+    int64_t counters = 0;
+    for (size_t first = 0, end = 0; first < tiles.size(); first = end) {
+        const auto other = [&](const QueryTile& tile) { return tile.b != tiles[first].b; };
+        end = size_t(std::find_if(tiles.begin() + std::ptrdiff_t(first), tiles.end(), other) - tiles.begin());
+        for (size_t head = 0; head < size_t(call.shape.kv_heads); head++) {
+            const size_t before = attend_.mass_items.size();
+            for (const QueryTile& tile : tiles.subspan(first, end - first)) {
+                if (tile.observed) plan_mass(call, tile, head, counters);
+            }
+            if (attend_.mass_items.size() > before) counters++;
         }
-    };
-    cache_.pool_->run(int64_t(sequences_.size()) * kv_heads, scratch_, job);
+    }
+    return executor_->mass(attend_.mass_params, attend_.mass_items);
 }
 
 namespace {
@@ -164,6 +156,7 @@ int64_t sliding_window_of(const Layer& shape, const AttendRequest& request) {
 Status Step::attend(int64_t layer, const AttendRequest& request) {
     std::lock_guard lock(mutex_);
     KVC_TRY(check_open("attend"));
+    KVC_TRY(cache_.arena_->fault());
     if (layer < 0 || layer >= int64_t(layers_.size())) {
         return fail(Code::argument, "attend: layer ", layer, " is out of range (layers = ", int64_t(layers_.size()), ")");
     }
@@ -174,33 +167,24 @@ Status Step::attend(int64_t layer, const AttendRequest& request) {
         return fail(Code::order, "attend: layer ", layer, "'s tokens left the staging when layer ",
                     staging_[staging_of_[size_t(layer)]].owner, " was appended");
     }
-    const int64_t k_dim = shape.format.k_dim, group = shape.group();
-    const BufferLayout q = dense(options_.q, shape.q_heads, k_dim);
-    const std::vector<float>& logits = cache_.sink_logits_[size_t(layer)];
-    AttendCall call = {size_t(layer),
-                       shape,
-                       request,
-                       {},
-                       {},
-                       {},
-                       dense(options_.out, shape.q_heads, shape.format.v_dim),
-                       logits.empty() || request.partial ? nullptr : logits.data()};
-    const float scale = request.scale == 0 ? 1.0f / std::sqrt(float(k_dim)) : request.scale;
-    const int64_t sliding = sliding_window_of(shape, request);
-    const RopeConfig& turning = cache_.rope_;
-    const Rope rope = {shape.rope_frequencies.data(), int(shape.rope_frequencies.size() * 2), turning.interleaved};
-    const bool turn_sinks = turning.in_cache && !turning.keys_before;
+    return noted(run_attend(size_t(layer), request));
+}
+
+// Parameters of each rung's items, and of those whose queries are turned_q.
+void Step::set_params(AttendCall& call, const BufferLayout& q, const Rope& rope, int64_t sliding) const {
+    const Layer& shape = call.shape;
+    const int64_t k_dim = shape.format.k_dim;
     call.params[0] = {&shape.format,
                       cache_.arena_->view(),
                       q.dtype,
                       q.token_stride,
                       q.head_stride,
-                      group,
-                      scale,
-                      request.soft_cap,
+                      shape.group(),
+                      call.request.scale == 0 ? 1.0f / std::sqrt(float(k_dim)) : call.request.scale,
+                      call.request.soft_cap,
                       sliding,
-                      request.causal_offset,
-                      turning.keys_before ? &rope : nullptr};
+                      call.request.causal_offset,
+                      cache_.rope_.keys_before ? &rope : nullptr};
     for (int64_t r = 1; r < shape.rungs(); r++) {
         call.params[size_t(r)] = call.params[0];
         call.params[size_t(r)].format = &shape.rung(r);
@@ -209,41 +193,98 @@ Status Step::attend(int64_t layer, const AttendRequest& request) {
     call.turned_params.q_dtype = Dtype::f32;
     call.turned_params.q_head_stride = k_dim;
     call.turned_params.q_token_stride = k_dim * shape.q_heads;
+}
+
+Status Step::run_attend(size_t layer, const AttendRequest& request) {
+    const Layer& shape = cache_.layers_[layer];
+    const BufferLayout q = dense(options_.q, shape.q_heads, shape.format.k_dim);
+    BufferLayout out_layout = dense(options_.out, shape.q_heads, shape.format.v_dim);
+    const std::vector<float>& logits = cache_.sink_logits_[layer];
+    executor_->start();
+    const Result<const void*> queries = bring(request.q, shape.q_heads, shape.format.k_dim, q);
+    if (!queries.ok()) return queries.status();
+    const bool gathers = gathers_out(layer);
+    if (gathers) out_layout = dense({options_.out.dtype}, shape.q_heads, shape.format.v_dim);
+    const Result<void*> out = executor_->output(gathers ? out_rows_.data() : request.out,
+                                                reach_of_buffer(tokens_, shape.q_heads, shape.format.v_dim, out_layout).value());
+    if (!out.ok()) return out.status();
+    const int64_t lse_bytes = tokens_ * shape.q_heads * int64_t(sizeof(float));
+    const Result<void*> out_lse = request.out_lse ? executor_->output(request.out_lse, lse_bytes) : Result<void*>(nullptr);
+    if (!out_lse.ok()) return out_lse.status();
+    AttendCall call = {layer, shape, request, {}, {}, {}, {}};
+    const int64_t sliding = sliding_window_of(shape, request);
+    const RopeConfig& turning = cache_.rope_;
+    const Rope rope = {shape.rope_frequencies.data(), int(shape.rope_frequencies.size() * 2), turning.interleaved};
+    const bool turn_sinks = turning.in_cache && !turning.keys_before;
+    set_params(call, q, rope, sliding);
     call.query = {&shape.rule,
                   shape.kv_heads,
-                  group,
+                  shape.group(),
                   shape.format.v_dim,
                   sliding,
-                  k_dim,
-                  static_cast<const std::byte*>(request.q),
+                  shape.format.k_dim,
+                  static_cast<const std::byte*>(*queries),
                   q.token_stride * bytes_of(q.dtype),
                   q.head_stride * bytes_of(q.dtype),
                   turn_sinks,
                   turning.keys_before && turning.in_cache,
-                  shape.rungs()};
+                  shape.rungs(),
+                  call.params.data(),
+                  &call.turned_params,
+                  nullptr};
+    call.finish = {&shape.format,
+                   shape.q_heads,
+                   logits.empty() || request.partial ? nullptr : logits.data(),
+                   out_layout.dtype,
+                   *out,
+                   out_layout.token_stride,
+                   out_layout.head_stride,
+                   static_cast<float*>(*out_lse),
+                   options_.accumulate ? lse_ : nullptr};
     if (turning.keys_before) cache_.counters_.slow_calls++;
-    plan_tiles(sequences_, shape.rule, call.layer, options_.strict, {turn_sinks, shape.rungs()}, attend_.tiles);
+    plan_tiles(sequences_, shape.rule, layer, options_.strict, {turn_sinks, shape.rungs()}, attend_.tiles);
     sort_rungs(call);
-    if (turn_sinks) turn_sink_queries(call, rope);
-    run_rounds(call);
-    if (cache_.policy_ && cache_.policy_.policy->traits.queries) observe_queries(size_t(layer), request.q, q);
+    if (turn_sinks) KVC_TRY(turn_sink_queries(call, rope));
+    KVC_TRY(run_rounds(call));
+    if (cache_.policy_ && cache_.policy_.policy->traits.queries) observe_queries(layer, request.q, q);
+    return deliver(call, gathers);
+}
+
+// Results of a device to the caller's memory.
+Status Step::deliver(const AttendCall& call, bool gathered) {
+    KVC_TRY(executor_->deliver());
+    if (!cache_.device_ || options_.device_buffers) return {};
+    cache_.counters_.synchronizations++;
+    const Layer& shape = call.shape;
+    const int64_t v_dim = shape.format.v_dim, unit = bytes_of(options_.out.dtype);
+    cache_.counters_.bytes_staged += tokens_ * shape.q_heads * (v_dim * unit + (call.request.out_lse ? int64_t(sizeof(float)) : 0));
+    if (!gathered) return {};
+    const BufferLayout to = dense(options_.out, shape.q_heads, v_dim);
+    const std::byte* row = out_rows_.data();
+    for (int64_t t = 0; t < tokens_; t++) {
+        for (int64_t h = 0; h < shape.q_heads; h++, row += v_dim * unit) {
+            std::byte* const at = static_cast<std::byte*>(call.request.out) + (t * to.token_stride + h * to.head_stride) * unit;
+            std::copy_n(row, v_dim * unit, at);
+        }
+    }
     return {};
 }
 
 // As many tiles at a time as the states hold.
-void Step::run_rounds(const AttendCall& call) {
+Status Step::run_rounds(const AttendCall& call) {
     const Layer& shape = call.shape;
     const std::span<QueryTile> tiles(attend_.tiles);
     for (size_t first = 0, end = 0; first < tiles.size(); first = end) {
         int64_t floats = 0;
         for (end = first; end < tiles.size(); end++) {
             const int64_t more = tiles[end].state_floats(shape.q_heads, shape.format.v_dim);
-            if (end > first && floats + more > int64_t(attend_.states.size())) break;
+            if (end > first && floats + more > state_floats_) break;
             tiles[end].state_offset = floats;
             floats += more;
         }
-        attend_round(call, tiles.subspan(first, end - first));
+        KVC_TRY(attend_round(call, tiles.subspan(first, end - first)));
     }
+    return {};
 }
 
 }  // namespace kvc

@@ -86,6 +86,7 @@ Result<int64_t> Cache::step_limit(int64_t id) const {
 
 Status Cache::settle_overdue(Sequence& sequence) {
     if (!sequence.overdue) return {};
+    KVC_TRY(settle());
     EvictRequest request;
     request.by_policy = true;
     const Result<EvictReport> report = run_eviction(sequence, request);

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "core/base/half.h"
-#include "core/base/size.h"
 
 namespace kvc {
 
@@ -16,12 +15,21 @@ BufferLayout dense(BufferLayout layout, int64_t heads, int64_t dim) {
     return layout;
 }
 
+Size reach_of_buffer(int64_t tokens, int64_t heads, int64_t dim, const BufferLayout& layout) {
+    if (tokens == 0) return 0;
+    const Size elements = Size(tokens - 1) * Size(layout.token_stride) + Size(heads - 1) * Size(layout.head_stride) + Size(dim);
+    return elements * Size(bytes_of(layout.dtype));
+}
+
+bool is_dense(const BufferLayout& layout, int64_t heads, int64_t dim) {
+    return layout.head_stride == dim && layout.token_stride == heads * dim;
+}
+
 Status check_buffer(const char* what, const void* data, int64_t bytes, int64_t tokens, int64_t heads, int64_t dim,
                     const BufferLayout& layout) {
     if (tokens == 0) return {};
     if (!data) return fail(Code::argument, what, " is NULL");
-    const Size elements = Size(tokens - 1) * Size(layout.token_stride) + Size(heads - 1) * Size(layout.head_stride) + Size(dim);
-    const Size needed = elements * Size(bytes_of(layout.dtype));
+    const Size needed = reach_of_buffer(tokens, heads, dim, layout);
     if (!needed.valid()) return fail(Code::argument, what, ": negative strides, or strides beyond 2^63 bytes");
     if (bytes < needed.value()) {
         return fail(Code::argument, what, " has ", bytes, " bytes, ", tokens, " tokens of this layer need ", needed.value());

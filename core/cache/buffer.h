@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/backend/kernel_table.h"
+#include "core/base/size.h"
 #include "core/base/status.h"
 
 namespace kvc {
@@ -16,6 +17,9 @@ struct BufferLayout {
 int64_t bytes_of(Dtype dtype);
 // The layout with its strides filled in.
 BufferLayout dense(BufferLayout layout, int64_t heads, int64_t dim);
+// From the first to the last element that the (filled in) strides name; of 0 tokens none.
+Size reach_of_buffer(int64_t tokens, int64_t heads, int64_t dim, const BufferLayout& layout);
+bool is_dense(const BufferLayout& layout, int64_t heads, int64_t dim);
 // Checks that the buffer reaches the last element that the (filled in) strides name.
 Status check_buffer(const char* what, const void* data, int64_t bytes, int64_t tokens, int64_t heads, int64_t dim,
                     const BufferLayout& layout);

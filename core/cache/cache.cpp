@@ -33,6 +33,7 @@ Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
     cache->layers_ = std::move(parts->layers);
     cache->has_ages_ = has_ages(cache->layers_);
     cache->kernels_ = parts->kernels;
+    cache->device_ = config.device;
     cache->arena_ = std::move(*arena);
     cache->saturate_ = config.saturate;
     cache->rope_ = config.rope;
@@ -48,7 +49,7 @@ Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
                                    cache->arena_->class_of(format.code_bytes)});
         // Kernels want so much per thread; append rehearses into a 16-bit record.
         cache->thread_scratch_bytes_ = std::max(cache->thread_scratch_bytes_, format.window_bytes);
-        for (int64_t r = 0; r < layer.rungs(); r++) {
+        for (int64_t r = 0; r < layer.rungs() && !cache->device_; r++) {
             const int64_t kernel_bytes = cache->kernels_->scratch_bytes(layer.rung(r), layer.group(), page_tokens);
             cache->thread_scratch_bytes_ = std::max(cache->thread_scratch_bytes_, kernel_bytes);
         }
@@ -60,6 +61,12 @@ Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
 Cache::~Cache() = default;
 
 Result<Cache::Exclusive> Cache::exclusive() const {
+    Result<Exclusive> lock = exclusive_for_release();
+    if (lock.ok()) KVC_TRY(arena_->fault());
+    return lock;
+}
+
+Result<Cache::Exclusive> Cache::exclusive_for_release() const {
     if (getpid() == owner_process_) return Exclusive(state_);
     Exclusive lock(state_, std::try_to_lock);
     if (lock.owns_lock()) return lock;
@@ -86,12 +93,20 @@ Sequence* Cache::find(int64_t id) const {
 Result<Sequence*> Cache::require(int64_t id) const {
     Sequence* sequence = find(id);
     if (!sequence) return fail(Code::handle, "sequence ", id, " does not exist in this cache");
+    if (sequence->bad_from < sequence->length) return bad_token(id, *sequence);
     return sequence;
 }
 
 Result<Sequence*> Cache::require_idle(int64_t id) const {
-    Result<Sequence*> sequence = require(id);
-    if (sequence.ok() && (*sequence)->in_step) return fail(Code::busy, "sequence ", id, " belongs to an open step");
+    Result<Sequence*> sequence = require_present(id);
+    if (sequence.ok() && (*sequence)->bad_from < (*sequence)->length) return bad_token(id, **sequence);
+    return sequence;
+}
+
+Result<Sequence*> Cache::require_present(int64_t id) const {
+    Sequence* sequence = find(id);
+    if (!sequence) return fail(Code::handle, "sequence ", id, " does not exist in this cache");
+    if (sequence->in_step) return fail(Code::busy, "sequence ", id, " belongs to an open step");
     return sequence;
 }
 
@@ -204,9 +219,9 @@ Result<int64_t> Cache::create_sequence(int64_t first_position, int64_t prompt_le
 }
 
 Status Cache::destroy_sequence(int64_t id) {
-    Result<Exclusive> lock = exclusive();
+    Result<Exclusive> lock = exclusive_for_release();
     if (!lock.ok()) return lock.status();
-    Result<Sequence*> sequence = require_idle(id);
+    Result<Sequence*> sequence = require_present(id);
     if (!sequence.ok()) return sequence.status();
     release_records(**sequence);
     const uint32_t slot = uint32_t(id & ((int64_t{1} << slot_bits) - 1));

@@ -66,6 +66,7 @@ struct CacheStats {
     int64_t record_bytes = 0, sink_bytes = 0, window_bytes = 0, code_bytes = 0, side_bytes = 0;
     int64_t table_bytes = 0, scratch_bytes = 0, sequences = 0;
     int64_t tokens_appended = 0, tokens_evicted = 0, pages_quantized = 0, tokens_requantized = 0, slow_calls = 0, tokens_merged = 0;
+    int64_t synchronizations = 0, bytes_staged = 0;
 };
 
 struct SequenceStats {
@@ -148,6 +149,9 @@ public:
     // New sequences from it, in its order; all of them or none.
     Result<std::vector<int64_t>> import_snapshot(SnapshotDraft draft);
 
+    // Waits for the device; what it found wrong shows from now on.
+    Status synchronize();
+
     Result<CacheStats> stats() const;
     Result<SequenceStats> sequence_stats(int64_t id) const;
 
@@ -167,7 +171,7 @@ private:
     };
     struct Counters {
         std::atomic<int64_t> tokens_appended{0}, tokens_evicted{0}, pages_quantized{0}, tokens_requantized{0}, slow_calls{0};
-        std::atomic<int64_t> tokens_merged{0};
+        std::atomic<int64_t> tokens_merged{0}, synchronizations{0}, bytes_staged{0};
     };
     using Exclusive = std::unique_lock<std::shared_mutex>;
     using Shared = std::shared_lock<std::shared_mutex>;
@@ -175,6 +179,8 @@ private:
     Cache() = default;
     // The lock; in a forked child `forked` instead of waiting for a thread that does not exist there.
     Result<Exclusive> exclusive() const;
+    // The same once the device has failed, when all others answer that: for calls that only give back.
+    Result<Exclusive> exclusive_for_release() const;
     Result<Shared> shared() const;
 
     Result<std::unique_ptr<Step>> open_step(std::span<const int64_t> ids, std::span<const int64_t> counts,
@@ -182,8 +188,19 @@ private:
                                             std::vector<int64_t>* needs);
     int64_t id_of(uint32_t slot) const;
     Sequence* find(int64_t id) const;
-    Result<Sequence*> require(int64_t id) const;       // handle error if there is none
-    Result<Sequence*> require_idle(int64_t id) const;  // busy error if it is in a step
+    Result<Sequence*> require(int64_t id) const;          // handle error if there is none
+    Result<Sequence*> require_idle(int64_t id) const;     // busy error if it is in a step
+    Result<Sequence*> require_present(int64_t id) const;  // likewise, but it may hold a bad token
+
+    // What a device has yet to say (settle.cpp). Under the exclusive lock: waits for the device if there are stores that it may still
+    // find fault with.
+    Status settle() const;
+    Status synchronize_device() const;
+    // A shared lock under which nothing waits to be settled.
+    Result<Shared> shared_and_settled() const;
+    // Settles what is known of a sequence's newest tokens.
+    void settle_sequence(Sequence& sequence) const;
+    Status bad_token(int64_t id, const Sequence& sequence) const;
     Status check_layer_head(int64_t layer, int64_t head) const;
     // An empty sequence that is in no table yet.
     Result<std::unique_ptr<Sequence>> make_sequence(int64_t first_position, int64_t prompt_length) const;
@@ -293,6 +310,7 @@ private:
     PolicySpec policy_;
     bool has_ages_ = false;  // some layer's pages step down by age
     int64_t context_tokens_ = 0;
+    std::shared_ptr<Device> device_;  // nullptr: the host's memory and threads
     std::unique_ptr<Arena> arena_;
     std::unique_ptr<ThreadPool, ThreadPool::Release> pool_;
     int64_t thread_scratch_bytes_ = 0;
@@ -305,7 +323,12 @@ private:
     int64_t live_sequences_ = 0;
     int64_t open_steps_ = 0;
     std::atomic<int64_t> step_scratch_bytes_{0};
-    Counters counters_;
+    mutable Counters counters_;
+
+    // Of a device: tags for stores, how many published ones it has not answered for, and its answers that wait for a commit.
+    int64_t next_tag_ = 1;
+    mutable int64_t unsettled_ = 0;
+    mutable std::vector<BadStore> bad_stores_;
 
     PrefixIndex prefixes_;
     std::unordered_map<RecordId, int64_t> prefix_records_;  // how many ownerships of a record are entries'

@@ -68,7 +68,7 @@ void Step::publish_mass(size_t layer, size_t b, int64_t length) {
             add(int64_t(t), added.sinks[t]);
         const auto add_pages = [&](const std::vector<PageEntry>& table, int64_t first_page, const std::vector<int64_t>& mass) {
             for (size_t e = 0; e < table.size(); e++) {
-                const PageSide* side = table[e].side ? reinterpret_cast<const PageSide*>(cache_.arena_->data(table[e].side)) : nullptr;
+                const PageSide* side = table[e].side ? &cache_.arena_->side(table[e].side) : nullptr;
                 for (int64_t t = 0; t < page_tokens; t++) {
                     const int64_t implicit = rule.page_start(first_page + int64_t(e)) + t;
                     add(side ? side->positions[t] - sequence.first_position : implicit, mass[e * page_tokens + size_t(t)]);
@@ -80,9 +80,18 @@ void Step::publish_mass(size_t layer, size_t b, int64_t length) {
     }
 }
 
+// What the device has found wrong by now is known; what it may still find is noted. begin reserved the room.
+void Step::publish_unsettled(size_t b, int64_t count) {
+    Sequence& sequence = *sequences_[b].sequence;
+    sequence.unsettled.push_back({first_tag_ + int64_t(b), sequence.length, count});
+    cache_.settle_sequence(sequence);
+    cache_.unsettled_++;
+}
+
 Status Step::commit(std::span<const int64_t> accepted) {
     std::lock_guard call(mutex_);
     KVC_TRY(check_open("step_commit"));
+    KVC_TRY(cache_.arena_->fault());
     if (!accepted.empty() && accepted.size() != sequences_.size()) {
         return fail(Code::argument, "commit: ", int64_t(accepted.size()), " accepted counts for ", int64_t(sequences_.size()),
                     " sequences");
@@ -103,6 +112,7 @@ Status Step::commit(std::span<const int64_t> accepted) {
     }
     Result<Cache::Exclusive> lock = cache_.exclusive();
     if (!lock.ok()) return lock.status();
+    if (options_.accumulate) KVC_TRY(cache_.synchronize_device());  // mass comes with it
     for (size_t b = 0; b < sequences_.size(); b++) {
         Sequence& sequence = *sequences_[b].sequence;
         const int64_t count = accepted.empty() ? sequences_[b].count : accepted[b];
@@ -113,6 +123,7 @@ Status Step::commit(std::span<const int64_t> accepted) {
             if (count > 0) publish_layer(i, b, length);
         }
         if (count == 0) continue;
+        if (cache_.device_) publish_unsettled(b, count);
         sequence.length = length;
         cache_.counters_.tokens_appended += count;
         if (options_.accumulate) sequence.mass_queries = sequences_[b].queries_before() + count;

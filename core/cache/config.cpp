@@ -180,6 +180,14 @@ Status check_kernels(const KernelTable& table, const RopeConfig& rope, const std
 
 // A table that lacks something is refused by name and never replaced by another one unasked: its speed is what the caller counts on.
 Result<const KernelTable*> choose_kernels(const CacheConfig& config, const std::vector<Layer>& layers) {
+    if (config.device) {
+        const KernelTable& table = config.device->records();
+        if (!config.target.empty() && config.target != table.name) {
+            return fail(Code::unsupported, "target \"", config.target, "\" does not run on the device, whose kernels are ", table.name);
+        }
+        KVC_TRY(check_kernels(table, config.rope, layers));
+        return &table;
+    }
     std::string names, serving;
     Status refused;
     for (int i = 0; i < kernel_table_count(); i++) {

@@ -1,10 +1,11 @@
 // What a cache is made of, checked once: every layer's shapes, record format and page rule.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "core/backend/kernel_table.h"
+#include "core/backend/device.h"
 #include "core/codec/format.h"
 #include "core/codec/ladder.h"
 #include "core/policy/spec.h"
@@ -43,6 +44,7 @@ struct CacheConfig {
     void* arena_block = nullptr;
     bool arena_growth = false;
     SlabSource slab_source;
+    std::shared_ptr<Device> device;  // nullptr: the host
 };
 
 // One layer, ready for use.

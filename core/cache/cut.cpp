@@ -77,7 +77,7 @@ RecordId Cache::own(RecordId source, int size_class, bool take) {
         return source;
     }
     const RecordId id = arena_->allocate(size_class);
-    if (id) std::copy_n(arena_->data(source), arena_->record_bytes(size_class), arena_->data(id));
+    if (id) arena_->copy(source, id);
     return id;
 }
 
@@ -103,11 +103,12 @@ bool Cache::cut_page(size_t layer, const Sequence& sequence, const PageEntry& so
     // Decode what lives below the cut into its own slots; dead slots hold zeros. Host memory first: no record is lost if it is refused.
     std::vector<float> k(size_t(page_tokens * format.k_dim)), v(size_t(page_tokens * format.v_dim));
     std::vector<float> page_k(k.size()), page_v(v.size());
+    std::vector<std::byte> room(size_t(source.record ? bytes_of_record(source.record) : 0)), window(size_t(format.window_bytes));
     out->record = arena_->allocate(window_class);
     if (!out->record) return false;
     if (source.record) {
-        kernels_->read(format_of(layer, KernelTable::Form::codes, source.record), KernelTable::Form::codes, arena_->data(source.record),
-                       k.data(), v.data());
+        kernels_->read(format_of(layer, KernelTable::Form::codes, source.record), KernelTable::Form::codes,
+                       arena_->fetch(source.record, room), k.data(), v.data());
     }
     uint64_t live = 0;
     for (int64_t t = 0; t < page_tokens && source.record; t++) {
@@ -121,10 +122,10 @@ bool Cache::cut_page(size_t layer, const Sequence& sequence, const PageEntry& so
         if (format.codec.v.rotate) rotate(v_row, format.v_dim);
         live |= uint64_t{1} << slot;
     }
-    StoreParams store = {
-        &format, page_k.data(), page_v.data(), Dtype::f32, format.k_dim, format.v_dim, page_tokens, arena_->data(out->record), false,
-        0,       true};
+    StoreParams store = {&format,     page_k.data(), page_v.data(), Dtype::f32, format.k_dim, format.v_dim,
+                         page_tokens, window.data(), false,         0,          true};
     kernels_->store(store);
+    arena_->put(out->record, window.data());
     out->live = live | free_slots;
     return true;
 }
@@ -257,6 +258,7 @@ std::unique_ptr<Sequence> Cache::cut(const Sequence& source, int64_t length, boo
 Result<int64_t> Cache::fork(int64_t id, int64_t position, bool allow_inexact) {
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
+    KVC_TRY(settle());
     Result<Sequence*> source = require_idle(id);
     if (!source.ok()) return source.status();
     KVC_TRY(check_position(position));
@@ -281,10 +283,12 @@ Result<int64_t> Cache::fork(int64_t id, int64_t position, bool allow_inexact) {
 Status Cache::truncate(int64_t id, int64_t position, bool allow_inexact) {
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
-    Result<Sequence*> sequence = require_idle(id);
+    KVC_TRY(settle());
+    Result<Sequence*> sequence = require_present(id);
     if (!sequence.ok()) return sequence.status();
     KVC_TRY(check_position(position));
     const int64_t length = position - (*sequence)->first_position;
+    if (length > (*sequence)->bad_from) return bad_token(id, **sequence);
     KVC_TRY(check_cut(**sequence, length, allow_inexact));
     if (length == (*sequence)->length) return {};
     std::unique_ptr<Sequence> rest = cut_making_room(**sequence, length, true, nullptr);

@@ -247,10 +247,11 @@ void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
     }
     for (size_t i = 0; i < eviction.repack.pages.size(); i++) {
         const RepackedPage& page = eviction.repack.pages[i];
-        std::copy(page.bytes.begin(), page.bytes.end(), arena.data(page.record));
-        PageSide* side = reinterpret_cast<PageSide*>(arena.data(page.side));
+        arena.put(page.record, page.bytes.data());
+        PageSide side;
         for (size_t t = 0; t < page_tokens; t++)
-            side->positions[t] = page.tokens[std::min(t, page.tokens.size() - 1)].position;
+            side.positions[t] = page.tokens[std::min(t, page.tokens.size() - 1)].position;
+        arena.put_side(page.side, side);
         const uint64_t live = page.tokens.size() == page_tokens ? all_live : (uint64_t{1} << page.tokens.size()) - 1;
         head.coded[eviction.repack.sources[i]] = {page.record, page.side, live};
     }
@@ -345,6 +346,7 @@ Result<EvictReport> Cache::run_eviction(Sequence& sequence, const EvictRequest& 
 Result<EvictReport> Cache::evict(int64_t id, const EvictRequest& request) {
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
+    KVC_TRY(settle());
     Result<Sequence*> sequence = require_idle(id);
     if (!sequence.ok()) return sequence.status();
     EvictRequest asked = request;
@@ -359,6 +361,7 @@ Result<EvictReport> Cache::evict(int64_t id, const EvictRequest& request) {
 Result<EvictReport> Cache::merge(int64_t id, const EvictRequest& request) {
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
+    KVC_TRY(settle());
     Result<Sequence*> sequence = require_idle(id);
     if (!sequence.ok()) return sequence.status();
     return run_eviction(**sequence, request);

@@ -160,7 +160,8 @@ Status Evictor::plan_counts(HeadEviction* eviction, const Tokens& tokens, const 
 PageRewrite Evictor::rewrite_rows(const HeadEviction& eviction, std::span<const FoldedToken> folded, size_t first) const {
     const LayerFormat& format = cache_.layers_[eviction.layer].format;
     PageRewrite rewrite = {folded[first].form, folded[first].entry, {}};
-    const std::byte* const record = cache_.arena_->data(record_of(eviction, rewrite));
+    std::vector<std::byte> room;
+    const std::byte* const record = cache_.arena_->fetch(record_of(eviction, rewrite), room);
     rewrite.bytes.assign(record, record + cache_.bytes_of_record(record_of(eviction, rewrite)));
     for (size_t i = first; i < folded.size(); i++) {
         const FoldedToken& token = folded[i];
@@ -221,7 +222,7 @@ void Evictor::apply_rewrites(HeadEviction& eviction, EvictReport* report) {
     Arena& arena = *cache_.arena_;
     for (PageRewrite& rewrite : eviction.rewrites) {
         RecordId& held = record_of(eviction, rewrite);
-        std::copy(rewrite.bytes.begin(), rewrite.bytes.end(), arena.data(rewrite.record));
+        arena.put(rewrite.record, rewrite.bytes.data());
         arena.release(held);
         held = rewrite.record;
     }

@@ -21,6 +21,8 @@ Status check_arena_options(const CacheConfig& config) {
     if (config.arena_sequences != 0 && !by_tokens) {
         return fail(Code::argument, "arena_sequences ", config.arena_sequences, " goes with arena_tokens only, which is 0");
     }
+    if (config.device && config.slab_source.allocate)
+        return fail(Code::argument, "allocate gives memory of the host, and this cache lies in a device's (arena_block may lie there)");
     if (!config.arena_block) return {};
     if (!by_bytes) return fail(Code::argument, "arena_block needs its size in arena_bytes, which is 0");
     if (config.arena_growth) return fail(Code::argument, "arena_block with arena_growth 1: a block of the caller's cannot grow");
@@ -44,6 +46,7 @@ Result<ArenaOptions> make_arena(const CacheConfig& config, const CacheParts& par
     ArenaOptions options;
     options.growth = config.arena_growth;
     options.source = config.slab_source;
+    options.device = config.device.get();
     options.block = config.arena_block;
     options.bytes = config.arena_bytes;
     if (config.arena_tokens != 0) {
@@ -81,6 +84,10 @@ Result<CacheParts> check_parts(const CacheConfig& config, ArenaSize size) {
     for (size_t i = 0; i < parts.layers.size() && parts.policy.merges(); i++) {
         if (parts.layers[i].policy_acts && parts.policy.merge.acts_on(int64_t(i)))
             KVC_TRY(check_merging(parts.policy.merge, *parts.kernels, config.rope, parts.layers[i], int64_t(i)));
+    }
+    if (parts.policy && parts.policy.policy->traits.mass != MassUse::none && !parts.kernels->sums_mass) {
+        return fail(Code::unsupported, "policy ", parts.policy.policy->name, ": target ", parts.kernels->name,
+                    " has no kernels for attention mass");
     }
     KVC_TRY(check_budgets(parts.policy, parts.layers, config.context_tokens));
     Result<ArenaOptions> arena = make_arena(config, parts, size);

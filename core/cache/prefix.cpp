@@ -94,6 +94,7 @@ bool Cache::drop_to_budget(PrefixEntry* newest, PrefixEntry* replaced) {
 Status Cache::publish_prefix(int64_t id, const PrefixKey& key, const PublishOptions& options) {
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
+    KVC_TRY(settle());
     Result<Sequence*> source = require_idle(id);
     if (!source.ok()) return source.status();
     const int64_t n = int64_t(key.tokens.size()), floor = floor_of(**source), first = (*source)->first_position;

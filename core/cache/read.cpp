@@ -7,7 +7,7 @@ namespace kvc {
 
 int64_t Cache::token_index(const Sequence& sequence, const PageEntry& entry, int64_t page_start, int64_t slot) const {
     if (!entry.side) return page_start + slot;
-    return reinterpret_cast<const PageSide*>(arena_->data(entry.side))->positions[slot] - sequence.first_position;
+    return arena_->side(entry.side).positions[slot] - sequence.first_position;
 }
 
 std::vector<Cache::LiveToken> Cache::live_tokens(const Sequence& sequence, size_t layer, size_t head) const {
@@ -62,6 +62,7 @@ void Cache::read_rows(size_t layer, Part part, std::span<const LiveToken> tokens
     const LayerFormat& format = layers_[layer].format;
     const int64_t dim = part == Part::keys ? format.k_dim : format.v_dim;
     std::vector<float> page(size_t(page_tokens * dim));
+    std::vector<std::byte> room;
     RecordId held = 0;
     const bool rotated = part == Part::keys ? format.codec.k.rotate : format.codec.v.rotate;
     for (const LiveToken& token : tokens) {
@@ -69,7 +70,7 @@ void Cache::read_rows(size_t layer, Part part, std::span<const LiveToken> tokens
             held = token.record;
             float* const k = part == Part::keys ? page.data() : nullptr;
             float* const v = part == Part::values ? page.data() : nullptr;
-            kernels_->read(format_of(layer, token.form, held), token.form, arena_->data(held), k, v);
+            kernels_->read(format_of(layer, token.form, held), token.form, arena_->fetch(held, room), k, v);
         }
         std::copy_n(&page[size_t(token.slot * dim)], dim, out);
         if (rotated) rotate(out, int(dim));
@@ -79,7 +80,7 @@ void Cache::read_rows(size_t layer, Part part, std::span<const LiveToken> tokens
 
 Status Cache::read(int64_t id, int64_t layer, int64_t head, Part part, int64_t first, std::span<float> out) const {
     KVC_TRY(check_layer_head(layer, head));
-    Result<Shared> lock = shared();
+    Result<Shared> lock = shared_and_settled();
     if (!lock.ok()) return lock.status();
     // An open step writes beside the committed tokens of a page, which kernels read whole.
     Result<Sequence*> sequence = require_idle(id);
@@ -92,7 +93,7 @@ Status Cache::read(int64_t id, int64_t layer, int64_t head, Part part, int64_t f
         return fail(Code::range, "read: ", n, " tokens from ", first, " on, of ", int64_t(tokens.size()), " live ones");
     }
     read_rows(size_t(layer), part, std::span(tokens).subspan(size_t(first), size_t(n)), out.data());
-    return {};
+    return arena_->fault();
 }
 
 Result<int64_t> Cache::read_codes(int64_t id, int64_t layer, int64_t head, Part part, std::span<uint8_t> out) const {
@@ -100,7 +101,7 @@ Result<int64_t> Cache::read_codes(int64_t id, int64_t layer, int64_t head, Part 
     const LayerFormat& format = layers_[size_t(layer)].format;
     const Codec& codec = part == Part::keys ? format.codec.k : format.codec.v;
     if (is_16_bit(codec.type)) return fail(Code::unsupported, "read_codes: this part is kept in 16 bits and has no codes");
-    Result<Shared> lock = shared();
+    Result<Shared> lock = shared_and_settled();
     if (!lock.ok()) return lock.status();
     Result<Sequence*> sequence = require_idle(id);
     if (!sequence.ok()) return sequence.status();
@@ -118,16 +119,19 @@ Result<int64_t> Cache::read_codes(int64_t id, int64_t layer, int64_t head, Part 
     if (int64_t(out.size()) < needed)
         return fail(Code::argument, "read_codes: ", int64_t(out.size()), " bytes, ", needed, " are needed");
     auto k = std::make_unique<CanonicalPart>(), v = std::make_unique<CanonicalPart>();
+    std::vector<std::byte> room;
     for (size_t i = 0; i < records.size(); i++) {
-        kernels_->unpack(format_of(size_t(layer), KernelTable::Form::codes, records[i]), arena_->data(records[i]), k.get(), v.get());
+        kernels_->unpack(format_of(size_t(layer), KernelTable::Form::codes, records[i]), arena_->fetch(records[i], room), k.get(),
+                         v.get());
         std::copy_n((part == Part::keys ? k : v)->codes, page_codes, &out[i * size_t(page_codes)]);
     }
+    KVC_TRY(arena_->fault());
     return int64_t(records.size()) * page_tokens;
 }
 
 Result<std::vector<int64_t>> Cache::read_mass(int64_t id, int64_t layer, int64_t head) const {
     KVC_TRY(check_layer_head(layer, head));
-    Result<Shared> lock = shared();
+    Result<Shared> lock = shared_and_settled();
     if (!lock.ok()) return lock.status();
     Result<Sequence*> sequence = require(id);
     if (!sequence.ok()) return sequence.status();

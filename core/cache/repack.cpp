@@ -24,7 +24,8 @@ std::unique_ptr<DecodedPage> decode(const RepackInput& input, size_t entry, int6
     auto page = std::make_unique<DecodedPage>();
     page->k.resize(size_t(page_tokens * format.k_dim));
     page->v.resize(size_t(page_tokens * format.v_dim));
-    const std::byte* record = input.arena.data(input.coded[entry].record);
+    std::vector<std::byte> room;
+    const std::byte* record = input.arena.fetch(input.coded[entry].record, room);
     input.kernels.read(format, KernelTable::Form::codes, record, page->k.data(), page->v.data());
     if (!format.lossless) input.kernels.unpack(format, record, &page->k_codes, &page->v_codes);
     if (input.rung_of(entry) != rung) page->new_k = page->new_v = all_live;
@@ -152,7 +153,7 @@ void fill_repack(const RepackInput& input, RepackPlan* plan) {
     for (size_t e : plan->sources) {
         const PageEntry& entry = input.coded[e];
         sources[e] = decode(input, e, plan->rung);
-        const PageSide* side = entry.side ? reinterpret_cast<const PageSide*>(input.arena.data(entry.side)) : nullptr;
+        const PageSide* side = entry.side ? &input.arena.side(entry.side) : nullptr;
         for (int slot = 0; slot < page_tokens; slot++) {
             if (!(input.live[e] >> slot & 1)) continue;
             tokens.push_back({e, slot, side ? side->positions[slot] : input.first_position + int64_t(e) * page_tokens + slot});

@@ -104,7 +104,9 @@ void SnapshotWriter::write_head(const Sequence& sequence, size_t layer, const He
 }
 
 void SnapshotWriter::write_sequence(const Sequence& sequence, ByteWriter& out) {
-    const auto& [first_position, length, prompt_end, floor, mass_queries, context, in_step, overdue, layers] = sequence;
+    // Sequences are settled before they are written, and bad ones refused.
+    const auto& [first_position, length, prompt_end, floor, mass_queries, context, in_step, overdue, bad_from, unsettled, layers] =
+        sequence;
     for (const int64_t number : {first_position, length, prompt_end, floor, mass_queries, context})
         out.put(uint64_t(number));
     out.put(uint32_t(overdue));
@@ -133,8 +135,11 @@ void SnapshotWriter::write_pages(ByteWriter& out) {
         return;
     }
     RecordCoder coder(*cache_.kernels_, cache_.layers_);
-    for (const Mentioned& record : records_)
-        coder.write(cache_.layers_[record.layer].rung(record.rung), record.form, cache_.arena_->data(record.id), record.tokens, out);
+    std::vector<std::byte> room;
+    for (const Mentioned& record : records_) {
+        const std::byte* const bytes = cache_.arena_->fetch(record.id, room);
+        coder.write(cache_.layers_[record.layer].rung(record.rung), record.form, bytes, record.tokens, out);
+    }
 }
 
 int64_t SnapshotWriter::write(std::byte* memory, int64_t total) {
@@ -174,7 +179,7 @@ Result<std::vector<Sequence*>> Cache::sequences_to_export(std::span<const int64_
 }
 
 Result<int64_t> Cache::export_snapshot(std::span<const int64_t> ids, bool all, const SnapshotPlace& place) const {
-    Result<Shared> lock = shared();
+    Result<Shared> lock = shared_and_settled();
     if (!lock.ok()) return lock.status();
     Result<std::vector<Sequence*>> sequences = sequences_to_export(ids, all);
     if (!sequences.ok()) return sequences.status();
@@ -183,6 +188,7 @@ Result<int64_t> Cache::export_snapshot(std::span<const int64_t> ids, bool all, c
     Result<std::byte*> memory = place(total);
     if (!memory.ok()) return memory.status();
     if (*memory) writer.write(*memory, total);
+    KVC_TRY(arena_->fault());
     return total;
 }
 

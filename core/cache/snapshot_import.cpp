@@ -1,6 +1,7 @@
 // Import: read and check all of it, take records, fill them, publish. Before the last step nothing of the cache has changed.
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "core/cache/snapshot.h"
 
@@ -225,9 +226,18 @@ void Cache::fill_drafts(SnapshotDraft& draft, std::span<const RecordId> records)
         owned[number] = true;
     };
     RecordCoder coder(*kernels_, layers_);
+    std::vector<std::byte> room;
     for (size_t i = 0; i < records.size(); i++) {
         const RecordDraft& made = draft.records[i];
-        coder.restore(layers_[made.layer].rung(made.rung), made.form, made.bytes, arena_->data(records[i]));
+        room.assign(size_t(bytes_of_record(records[i])), std::byte{0});
+        coder.restore(layers_[made.layer].rung(made.rung), made.form, made.bytes, room.data());
+        if (made.form == RecordForm::side) {
+            PageSide side;
+            std::memcpy(&side, room.data(), sizeof side);
+            arena_->put_side(records[i], side);
+        } else {
+            arena_->put(records[i], room.data());
+        }
     }
     for (const std::unique_ptr<Sequence>& sequence : draft.sequences) {
         for (LayerPages& pages : sequence->layers) {

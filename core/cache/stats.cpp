@@ -9,7 +9,7 @@ namespace kvc {
 namespace {
 
 int64_t table_bytes_of(const Sequence& sequence) {
-    int64_t bytes = int64_t(sizeof sequence) + capacity_bytes(sequence.layers);
+    int64_t bytes = int64_t(sizeof sequence) + capacity_bytes(sequence.layers) + capacity_bytes(sequence.unsettled);
     for (const LayerPages& pages : sequence.layers) {
         bytes += capacity_bytes(pages.heads);
         for (const HeadPages& head : pages.heads) {
@@ -71,6 +71,8 @@ Result<CacheStats> Cache::stats() const {
     out.tokens_requantized = counters_.tokens_requantized;
     out.tokens_merged = counters_.tokens_merged;
     out.slow_calls = counters_.slow_calls;
+    out.synchronizations = counters_.synchronizations;
+    out.bytes_staged = counters_.bytes_staged;
     return out;
 }
 

@@ -11,8 +11,6 @@ namespace kvc {
 namespace {
 
 constexpr int64_t count_limit = int64_t{1} << 40;
-// Partial results of one round of an attend; a longer step runs in several rounds.
-constexpr int64_t state_floats_target = int64_t{4} << 20;
 // Mass counts in units of 2^-30 and a query adds at most 2^30: an int64 holds this many queries.
 constexpr int64_t mass_query_limit = (int64_t{1} << 33) - 1;
 
@@ -95,6 +93,7 @@ Step::~Step() {
 }
 
 Status Step::reserve() {
+    KVC_TRY(check_device());
     layers_.resize(cache_.layers_.size());
     for (size_t i = 0; i < layers_.size(); i++) {
         for (const StepSequence& part : sequences_) {
@@ -110,8 +109,7 @@ Status Step::reserve() {
     KVC_TRY(reserve_staging());
     if (options_.accumulate) reserve_mass();
     if (cache_.policy_ && cache_.policy_.policy->traits.queries) reserve_queries();
-    reserve_scratch();
-    return {};
+    return reserve_scratch();
 }
 
 // Mass must not overflow however long a sequence lives.
@@ -254,61 +252,11 @@ void Step::reserve_mass() {
     }
 }
 
-void Step::reserve_scratch() {
-    int64_t states = 0, tile_states = 0, items = 0, tiles = 0, lse = 0, turned = 0, rung_entries = 0;
-    const bool apart = cache_.rope_.in_cache && !cache_.rope_.keys_before;
-    for (const StepSequence& part : sequences_)
-        tiles += tiles_bound(part);
-    for (size_t i = 0; i < layers_.size(); i++) {
-        const Layer& layer = cache_.layers_[i];
-        int64_t layer_states = 0, layer_items = 0, layer_entries = 0;
-        for (const StepSequence& part : sequences_) {
-            const int64_t end = part.sequence->length + part.count;
-            const std::vector<HeadPages>& heads = part.sequence->layers[i].heads;
-            // Lossless pages come to the table of codes while they are appended.
-            const int64_t coded = layer.rule.lossless ? layer.rule.pages(end) : int64_t(heads[0].coded.size());
-            if (layer.rungs() > 1) layer_entries += layer.kv_heads * layer.rungs() * coded;
-            if (part.count == 0) continue;
-            const bool prompt_only = !options_.strict && end <= part.sequence->prompt_end;
-            QueryTile tile;
-            tile.count = std::min<int64_t>(part.count, page_tokens);
-            const int64_t first_page = part.sequence->layers[i].state.first_kept_page(layer.rule, part.sequence->length);
-            tile.splits = split_count(first_page, layer.rule.pages(end), prompt_only, {apart, layer.rungs()});
-            const int64_t floats = tile.state_floats(layer.q_heads, layer.format.v_dim);
-            tile_states = std::max(tile_states, floats);
-            layer_states += ceil_div(part.count, tile.count) * floats;
-            layer_items += tiles_bound(part) * layer.kv_heads * tile.splits;
-        }
-        states = std::max(states, layer_states);
-        items = std::max(items, layer_items);
-        rung_entries = std::max(rung_entries, layer_entries);
-        lse = std::max(lse, tokens_ * layer.q_heads);
-        if (apart) turned = std::max(turned, tokens_ * layer.q_heads * layer.format.k_dim);
-    }
-    attend_.tiles.reserve(size_t(tiles));
-    attend_.items.reserve(size_t(items));
-    attend_.item_sequence.reserve(size_t(items));
-    attend_.item_head.reserve(size_t(items));
-    attend_.item_turned.reserve(size_t(items));
-    attend_.item_rung.reserve(size_t(items));
-    attend_.item_entry.reserve(size_t(items));
-    attend_.rung_tables.resize(size_t(rung_entries));
-    const auto has_rungs = [](const Layer& layer) { return layer.rungs() > 1; };
-    if (std::any_of(cache_.layers_.begin(), cache_.layers_.end(), has_rungs)) attend_.rung_offset.resize(sequences_.size());
-    attend_.turned_q.resize(size_t(turned));
-    attend_.states.resize(size_t(std::max(tile_states, std::min(states, state_floats_target))));
-    if (options_.accumulate) attend_.lse.resize(size_t(lse));
-    scratch_block_.reset(new std::byte[size_t(cache_.thread_scratch_bytes_) + 64]);
-    const uintptr_t address = reinterpret_cast<uintptr_t>(scratch_block_.get());
-    scratch_ = scratch_block_.get() + (64 - address % 64) % 64;
-    scratch_bytes_ = attend_.bytes() + cache_.thread_scratch_bytes_ + table_bytes();
-    cache_.step_scratch_bytes_ += scratch_bytes_;
-}
-
 // Heap of the step beyond its scratch.
 int64_t Step::table_bytes() const {
     int64_t bytes = int64_t(sizeof(Step)) + capacity_bytes(sequences_) + capacity_bytes(layers_) + capacity_bytes(staging_) +
-                    capacity_bytes(staging_of_);
+                    capacity_bytes(staging_of_) + capacity_bytes(append_.stores) + capacity_bytes(append_.codes) +
+                    capacity_bytes(append_.groups) + capacity_bytes(out_rows_);
     for (const LayerStep& layer : layers_) {
         bytes += capacity_bytes(layer.needs) + capacity_bytes(layer.mass) + capacity_bytes(layer.queries);
         for (const HeadMass& mass : layer.mass)
@@ -352,6 +300,7 @@ void Step::cut_reservations() {
 // Under the cache's lock: gives back what belongs to the step alone and lets the sequences go.
 void Step::close() {
     release_staging();
+    device_executor_.reset();  // before another step can take what its kernels use
     for (StepSequence& part : sequences_)
         part.sequence->in_step = false;
     cache_.step_scratch_bytes_ -= scratch_bytes_;
@@ -367,7 +316,7 @@ Status Step::check_open(const char* what) const {
 Status Step::abort() {
     std::lock_guard call(mutex_);
     KVC_TRY(check_open("step_abort"));
-    Result<Cache::Exclusive> lock = cache_.exclusive();
+    Result<Cache::Exclusive> lock = cache_.exclusive_for_release();
     if (!lock.ok()) return lock.status();
     cut_reservations();
     close();

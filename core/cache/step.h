@@ -3,9 +3,11 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "core/attend/host_executor.h"
 #include "core/attend/plan.h"
 #include "core/backend/kernel_table.h"
 #include "core/base/status.h"
@@ -15,6 +17,7 @@
 namespace kvc {
 
 class Cache;
+struct DeviceStep;
 struct Layer;
 
 struct StepOptions {
@@ -22,6 +25,8 @@ struct StepOptions {
     bool partial_commit = false;
     bool strict = false;
     bool accumulate = false;
+    bool device_buffers = false;  // k, v, q, out and lse lie in the memory of the cache's device
+    void* stream = nullptr;       // of the device's, for what the step launches; nullptr: the device's own
 };
 
 struct AttendRequest {
@@ -36,6 +41,13 @@ struct AttendRequest {
     bool partial = false;
     int64_t sliding_window = 0;  // 0: the layer's; -1: none
     int64_t causal_offset = 0;
+};
+
+// What an append works on; sized by begin.
+struct AppendScratch {
+    std::vector<StoreParams> stores;
+    std::vector<QuantizeParams> codes;
+    std::vector<AppendGroup> groups;
 };
 
 class Step {
@@ -81,7 +93,21 @@ private:
     Status reserve_sequence(size_t b);
     bool reserve_head(size_t layer, const StepNeed& need, const LayerPages& pages, HeadPages& head, int64_t length);
     Status reserve_staging();
-    void reserve_scratch();
+    Status reserve_scratch();
+    // The most that one call needs.
+    struct ScratchNeeds {
+        int64_t tiles = 0, items = 0, states = 0, tile_states = 0, lse = 0, turned = 0, rung_entries = 0, stores = 0, codes = 0,
+                groups = 0;
+        int64_t entries = 0, counts = 0;  // of all items' tables, each as often as it is named
+        void cover(const ScratchNeeds& other);
+    };
+    ScratchNeeds layer_needs(size_t layer) const;
+    Status open_executor(const ScratchNeeds& needs);
+    Status open_device(const ScratchNeeds& needs);
+    Status check_device() const;
+    Status size_buffers(DeviceStep* step);
+    Result<const void*> bring(const void* buffer, int64_t heads, int64_t dim, const BufferLayout& layout);
+    Status noted(Status status) const;
     int64_t table_bytes() const;
     Status check_policy(const StepSequence& part) const;
     void reserve_mass();
@@ -90,21 +116,27 @@ private:
     void release_staging();
 
     // append
+    Status run_append(size_t layer, const void* k, const void* v);
     void place_staging(size_t layer);
-    Status run_append(size_t layer, const void* k, const void* v, bool rehearse);
-    int64_t store_tokens(size_t layer, const StepSequence& part, size_t head, const void* k, const void* v, std::byte* rehearsal);
-    void quantize_pages(size_t layer, size_t b, size_t head);
+    void plan_append(size_t layer, const void* k, const void* v);
+    void plan_stores(const Layer& shape, const StepSequence& part, const LayerPages& pages, const HeadPages& tables, StoreParams store);
+    void plan_codes(const Layer& shape, const StepSequence& part, const LayerPages& pages, HeadPages& tables);
+    Status refuse_token(size_t layer, const BadToken& bad, const void* k, const void* v) const;
     bool staging_lost(size_t layer) const;
 
     // attend
     struct AttendCall;
-    const AttendParams& params_of(const AttendCall& call, size_t item) const;
+    Status run_attend(size_t layer, const AttendRequest& request);
+    void set_params(AttendCall& call, const BufferLayout& q, const Rope& rope, int64_t sliding) const;
     void sort_rungs(const AttendCall& call);
-    void run_rounds(const AttendCall& call);
-    void turn_sink_queries(const AttendCall& call, const Rope& rope);
-    void attend_round(const AttendCall& call, std::span<const QueryTile> tiles);
-    void finish_rows(const AttendCall& call, std::span<const QueryTile> tiles);
-    void add_mass(const AttendCall& call);
+    Status run_rounds(const AttendCall& call);
+    Status turn_sink_queries(AttendCall& call, const Rope& rope);
+    Status attend_round(const AttendCall& call, std::span<QueryTile> tiles);
+    Status finish_rows(const AttendCall& call, std::span<const QueryTile> tiles);
+    Status add_mass(const AttendCall& call, std::span<const QueryTile> tiles);
+    void plan_mass(const AttendCall& call, const QueryTile& tile, size_t head, int64_t counters);
+    bool gathers_out(size_t layer) const;
+    Status deliver(const AttendCall& call, bool gathered);
     void observe_queries(size_t layer, const void* q, const BufferLayout& layout);
 
     // commit
@@ -113,6 +145,7 @@ private:
                       int64_t length, HeadPages& head);
     void publish_mass(size_t layer, size_t b, int64_t length);
     void publish_queries(size_t layer, size_t b);
+    void publish_unsettled(size_t b, int64_t count);
     void close();
 
     Cache& cache_;
@@ -122,13 +155,22 @@ private:
     std::vector<Staging> staging_;    // layers whose 16-bit records have the same size take turns with one
     std::vector<size_t> staging_of_;  // per layer: index into staging_
     int64_t tokens_ = 0;
+    int64_t first_tag_ = 0;  // of stores: sequence b's are tagged first_tag_ + b
     int64_t scratch_bytes_ = 0;
     enum class Phase { reserving, open, ended } phase_ = Phase::reserving;
 
     std::mutex mutex_;  // calls on one step wait for each other
     std::unique_ptr<std::byte[]> scratch_block_;
     std::byte* scratch_ = nullptr;
+    AppendScratch append_;
     AttendScratch attend_;
+    std::vector<std::byte> out_rows_;  // dense rows of out on their way from a device to strides in host memory
+    std::optional<HostExecutor> host_executor_;
+    std::unique_ptr<Executor> device_executor_;
+    Executor* executor_ = nullptr;
+    float* states_ = nullptr;  // state_floats_ of them, where its kernels run
+    int64_t state_floats_ = 0;
+    float* lse_ = nullptr;  // likewise; [tokens][q_heads], if the step accumulates
 };
 
 }  // namespace kvc

@@ -148,7 +148,7 @@ void StepDown::encode(const Change& change, std::byte* out) {
     const PageEntry& entry = entry_of(change);
     const LayerFormat& to = layer.rung(change.rung);
     const int64_t from = cache_.rung_of(change.layer, entry.record);
-    const std::byte* const record = cache_.arena_->data(entry.record);
+    const std::byte* const record = cache_.arena_->fetch(entry.record, room_);
     if (from == 0 && layer.rule.lossless && entry.live == all_live) {
         cache_.kernels_->quantize({&to, record, out});
         return;
@@ -183,8 +183,12 @@ bool StepDown::acquire() {
         change.record = cache_.arena_->allocate(cache_.arena_->class_of(bytes_at(change, change.rung)));
         if (!change.record) return false;
     }
-    for (const Change& change : changes_)
-        encode(change, cache_.arena_->data(change.record));
+    std::vector<std::byte> codes;
+    for (const Change& change : changes_) {
+        codes.resize(size_t(bytes_at(change, change.rung)));
+        encode(change, codes.data());
+        cache_.arena_->put(change.record, codes.data());
+    }
     return true;
 }
 
@@ -214,7 +218,7 @@ bool StepDown::swap_in_place() {
     for (Change& change : changes_) {
         const int64_t bytes = bytes_at(change, change.rung);
         change.record = arena.allocate(arena.class_of(bytes));
-        std::copy_n(codes.data() + at, bytes, arena.data(change.record));
+        arena.put(change.record, codes.data() + at);
         entry_of(change).record = 0;  // apply() has nothing to release
         at += bytes;
     }
@@ -268,6 +272,7 @@ int64_t Cache::record_bytes(const Sequence& sequence) const {
 Result<StepDownReport> Cache::step_down(int64_t id, const StepDownRequest& request) {
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
+    KVC_TRY(settle());
     Result<Sequence*> sequence = require_idle(id);
     if (!sequence.ok()) return sequence.status();
     return run_step_down(**sequence, [&](StepDown& work) { return work.plan(request); });
@@ -275,6 +280,7 @@ Result<StepDownReport> Cache::step_down(int64_t id, const StepDownRequest& reque
 
 Status Cache::settle_ages(Sequence& sequence) {
     if (!has_ages_ || sequence.length == 0 || sequence.length % age_period != 0) return {};
+    KVC_TRY(settle());
     const auto by_age = [&](StepDown& work) -> Status {
         work.plan_ages(sequence.length);
         return {};

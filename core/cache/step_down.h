@@ -51,7 +51,7 @@ private:
     Sequence& sequence_;
     std::vector<Change> changes_;
     std::vector<float> k_, v_;  // of the page that is coded anew
-    std::vector<std::byte> window_;
+    std::vector<std::byte> window_, room_;
 };
 
 }  // namespace kvc

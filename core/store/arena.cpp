@@ -29,6 +29,9 @@ void* host_allocate(void*, int64_t bytes, int64_t alignment) {
 }
 void host_release(void*, void* block, int64_t) { std::free(block); }
 
+void* device_allocate(void* device, int64_t bytes, int64_t) { return static_cast<Device*>(device)->allocate(bytes); }
+void device_release(void* device, void* block, int64_t) { static_cast<Device*>(device)->release(static_cast<std::byte*>(block)); }
+
 constexpr int64_t record_alignment = 128;
 bool aligned(const std::byte* block) { return reinterpret_cast<uintptr_t>(block) % record_alignment == 0; }
 
@@ -60,7 +63,10 @@ int64_t arena_bytes_max(int64_t slab_bytes) { return (slab_limit - 1) * slab_byt
 Result<std::unique_ptr<Arena>> Arena::create(const ArenaOptions& options, const std::vector<int64_t>& record_sizes) {
     std::unique_ptr<Arena> arena(new Arena);
     arena->options_ = options;
-    if (!options.source.allocate) arena->options_.source = {host_allocate, host_release, nullptr};
+    if (!options.source.allocate) {
+        arena->options_.source = options.device ? SlabSource{device_allocate, device_release, options.device}
+                                                : SlabSource{host_allocate, host_release, nullptr};
+    }
     arena->slab_bytes_ = options.slab_bytes;
     for (int64_t bytes : record_sizes) {
         const auto same = [&](const SizeClass& c) { return c.record_bytes == bytes; };
@@ -77,12 +83,15 @@ Result<std::unique_ptr<Arena>> Arena::create(const ArenaOptions& options, const 
     }
     arena->slab_capacity_ = options.growth ? slab_limit : slabs + 1;
     arena->slab_data_.reset(new std::byte*[size_t(arena->slab_capacity_)]);
+    arena->slab_data_[0] = nullptr;
     arena->slab_class_.reset(new int32_t[size_t(arena->slab_capacity_)]);
     arena->slabs_.resize(1);
     arena->first_slabs_ = slabs;
     if (slabs > 0) {
         arena->block_ = options.block ? static_cast<std::byte*>(options.block) : arena->take(slabs * options.slab_bytes);
-        if (!arena->block_) return fail(Code::no_memory, "arena: the host refused ", slabs * options.slab_bytes, " bytes");
+        if (!arena->block_)
+            return fail(Code::no_memory, "arena: the ", options.device ? "device" : "host", " refused ", slabs * options.slab_bytes,
+                        " bytes");
         if (!aligned(arena->block_)) {
             return fail(Code::argument, "allocate gave a block that is not ", record_alignment, "-byte aligned; it was asked for ",
                         options.slab_bytes);
@@ -142,6 +151,7 @@ bool Arena::bind_slab(int size_class) {
     Slab& slab = slabs_[id];
     slab.free.resize(size_t(c.per_slab));
     slab.owners.assign(size_t(c.per_slab), 0);
+    slab.sides.resize(keeps_sides(c.record_bytes) ? size_t(c.per_slab) : 0);
     c.partial.reserve(slabs_.size());
     for (int64_t i = 0; i < c.per_slab; i++)
         slab.free[size_t(i)] = uint16_t(c.per_slab - 1 - i);
@@ -159,6 +169,7 @@ void Arena::prepare_binding(int size_class) {
     for (Slab& slab : slabs_) {
         slab.free.reserve(size_t(c.per_slab));
         slab.owners.reserve(size_t(c.per_slab));
+        if (keeps_sides(c.record_bytes)) slab.sides.reserve(size_t(c.per_slab));
     }
 }
 
@@ -182,7 +193,7 @@ int64_t Arena::table_bytes() const {
     int64_t bytes = (Size(slab_capacity_) * int64_t(sizeof(std::byte*) + sizeof(int32_t))).value();
     bytes += capacity_bytes(slabs_) + capacity_bytes(unbound_) + capacity_bytes(classes_);
     for (const Slab& slab : slabs_)
-        bytes += capacity_bytes(slab.free) + capacity_bytes(slab.owners);
+        bytes += capacity_bytes(slab.free) + capacity_bytes(slab.owners) + capacity_bytes(slab.sides);
     for (const SizeClass& size_class : classes_)
         bytes += capacity_bytes(size_class.partial);
     return bytes;
@@ -217,7 +228,7 @@ bool Arena::release(RecordId id) {
     if (--slab.owners[index_of(id)] > 0) return false;
 #ifndef NDEBUG
     // 0xff.. is NaN in fp16, bf16 and f32: whoever reads a record that is no longer owned shows it.
-    std::memset(data(id), 0xff, size_t(classes_[size_t(slab.size_class)].record_bytes));
+    if (!options_.device) std::memset(data(id), 0xff, size_t(classes_[size_t(slab.size_class)].record_bytes));
 #endif
     SizeClass& c = classes_[size_t(slab.size_class)];
     slab.free.push_back(uint16_t(index_of(id)));
@@ -271,7 +282,7 @@ void Arena::empty_slab(int size_class, uint32_t slab, std::unordered_map<RecordI
     for (uint32_t i = 0; i < slabs_[slab].owners.size(); i++) {
         if (slabs_[slab].owners[i] == 0) continue;
         const RecordId from = slab << record_index_bits | i, to = allocate(size_class);
-        std::memcpy(data(to), data(from), size_t(c.record_bytes));
+        copy(from, to);
         slabs_[slab_of(to)].owners[index_of(to)] = slabs_[slab].owners[i];
         c.in_use--;
         moved->at(from) = to;
@@ -279,11 +290,6 @@ void Arena::empty_slab(int size_class, uint32_t slab, std::unordered_map<RecordI
     slabs_[slab].size_class = -1;
     unbound_.push_back(slab);
     bound_slabs_--;
-}
-
-std::byte* Arena::data(RecordId id) const {
-    const Slab& slab = slabs_[slab_of(id)];
-    return slab_data_[slab_of(id)] + int64_t(index_of(id)) * classes_[size_t(slab.size_class)].record_bytes;
 }
 
 }  // namespace kvc

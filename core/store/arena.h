@@ -3,13 +3,15 @@
 // A slab is bound only when every slab of its class is full, so a class that holds at most n records at a time never has more than
 // ceil(n / records_per_slab) slabs: the planner's arithmetic is exact. Not thread-safe; the cache's lock guards it.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <unordered_map>
 #include <vector>
 
-#include "core/backend/kernel_table.h"
+#include "core/backend/device.h"
 #include "core/base/status.h"
 
 namespace kvc {
@@ -25,7 +27,8 @@ struct ArenaOptions {
     int64_t slab_bytes = 0;  // from slab_bytes_for
     void* block = nullptr;   // memory of the caller instead of the source
     bool growth = false;
-    SlabSource source;  // empty: the host's aligned allocation
+    SlabSource source;         // empty: the host's aligned allocation, or the device's
+    Device* device = nullptr;  // in whose memory slabs lie, block and source included; it outlives the arena
 };
 
 constexpr int64_t slab_bytes_max = int64_t{2} << 20;
@@ -61,9 +64,25 @@ public:
     // moved records lie now; nothing may hold their old ids or bytes. Throws std::bad_alloc before anything moved.
     std::unordered_map<RecordId, RecordId> compact();
 
+    // ---- bytes of records, wherever they lie (arena_records.cpp) ----
+
+    // Where kernels find the record. The host may look there only if there is no device.
     std::byte* data(RecordId id) const;
+    // Its bytes to read: themselves, or on a device a copy in `room`; zeros once the device has failed.
+    const std::byte* fetch(RecordId id, std::vector<std::byte>& room) const;
+    // Replaces all of its bytes.
+    void put(RecordId id, const std::byte* bytes);
+    void copy(RecordId from, RecordId to);
+    // Positions of a repacked page. The host reads them often, so on a device it keeps a copy.
+    const PageSide& side(RecordId id) const;
+    void put_side(RecordId id, const PageSide& side);
+    // Why the device failed in one of these, or in what its user noted; from then on the bytes mean nothing.
+    Status fault() const;
+    void note_fault(const Status& status) const;
+
     ArenaView view() const { return {slab_data_.get()}; }
 
+    int64_t slab_count() const { return slab_count_ + 1; }  // as the view counts them
     int64_t slab_bytes() const { return slab_bytes_; }
     int64_t total_bytes() const { return slab_count_ * slab_bytes_; }
     // What total_bytes can become at most.
@@ -85,6 +104,7 @@ private:
         int64_t partial_index = -1;  // place in the class's list of slabs with free records; -1: full or unbound
         std::vector<uint16_t> free;
         std::vector<uint32_t> owners;
+        std::vector<PageSide> sides;  // on a device, of records that have their size
     };
     struct SizeClass {
         int64_t record_bytes = 0, per_slab = 0, in_use = 0;
@@ -96,6 +116,7 @@ private:
     void add_slab(std::byte* data);
     bool grow();
     bool bind_slab(int size_class);
+    bool keeps_sides(int64_t record_bytes) const { return options_.device && record_bytes == side_bytes; }
     std::vector<uint32_t> slabs_to_empty(int size_class) const;
     void empty_slab(int size_class, uint32_t slab, std::unordered_map<RecordId, RecordId>* moved);
     void list_partial(uint32_t slab);
@@ -112,6 +133,10 @@ private:
     std::vector<Slab> slabs_;
     std::vector<uint32_t> unbound_;
     std::vector<SizeClass> classes_;
+
+    std::atomic<bool> mutable failed_{false};
+    std::mutex mutable fault_mutex_;
+    Status mutable fault_;
 };
 
 }  // namespace kvc

@@ -40,6 +40,12 @@ struct LayerPages {
     std::vector<HeadPages> heads;
 };
 
+// Tokens that a step on a device published before the device has said whether all of them could be stored.
+struct UnsettledStore {
+    int64_t tag;           // of the stores
+    int64_t first, count;  // by index
+};
+
 struct Sequence {
     int64_t first_position = 0;
     int64_t length = 0;      // committed tokens
@@ -48,7 +54,9 @@ struct Sequence {
     int64_t mass_queries = 0;
     int64_t context = 0;  // tokens that a budget in percent is a share of
     bool in_step = false;
-    bool overdue = false;  // the policy is to act before the next step
+    bool overdue = false;          // the policy is to act before the next step
+    int64_t bad_from = INT64_MAX;  // index of the first token that turned out to be none that can be stored
+    std::vector<UnsettledStore> unsettled;
     std::vector<LayerPages> layers;
 };
 

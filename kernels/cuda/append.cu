@@ -30,19 +30,19 @@ PartGrid grid_of(const Codec& codec, int dim) {
 
 }  // namespace
 
-void launch_store(const StoreParams& p, unsigned long long* first_bad, simt::Stream stream) {
+StoreJob store_job(const StoreParams& p, unsigned long long* first_bad) {
     const LayerFormat& f = *p.format;
     const int64_t capacity = p.sinks ? f.codec.sinks : page_tokens;
     std::byte* const keys = p.record + p.first_slot * f.k_dim * 2;
     std::byte* const values = p.record + (capacity * f.k_dim + p.first_slot * f.v_dim) * 2;
-    const StoreArgs args{{p.k, p.k_stride, f.k_dim, f.codec.k.rotate, keys},
-                         {p.v, p.v_stride, f.v_dim, f.codec.v.rotate, values},
-                         p.dtype,
-                         p.tokens,
-                         p.saturate,
-                         f.bf16_window,
-                         first_bad};
-    simt::launch(store_tokens, int(ceil_div(p.tokens, warps)), 1, threads, stream, args);
+    return {p.k, p.v, keys, values, p.tokens, p.first_token, first_bad};
+}
+
+void launch_store(const StoreParams& p, const StoreJob* jobs, int n_jobs, int64_t most_tokens, simt::Stream stream) {
+    const LayerFormat& f = *p.format;
+    const StoreArgs args{
+        {p.k_stride, f.k_dim, f.codec.k.rotate}, {p.v_stride, f.v_dim, f.codec.v.rotate}, p.dtype, p.saturate, f.bf16_window, jobs};
+    simt::launch(store_tokens, int(ceil_div(most_tokens, warps)), n_jobs, threads, stream, args);
 }
 
 void launch_quantize(const LayerFormat& f, const QuantizeJob* jobs, int n_jobs, simt::Stream stream) {
@@ -50,9 +50,11 @@ void launch_quantize(const LayerFormat& f, const QuantizeJob* jobs, int n_jobs, 
     simt::launch(quantize_page, n_jobs, 1, threads, stream, args);
 }
 
-void launch_finish(const LayerFormat& f, const FinishParams* rows, int64_t n_rows, simt::Stream stream) {
-    const FinishArgs args{rows, n_rows, f.v_dim, f.codec.v.rotate};
-    simt::launch(finish_rows, int(ceil_div(n_rows, warps)), 1, threads, stream, args);
+void launch_finish(const FinishCall& c, const FinishTile* tiles, int n_tiles, int64_t most_tokens, simt::Stream stream) {
+    const LayerFormat& f = *c.format;
+    const FinishArgs args{tiles, c.q_heads,          c.sink_logits,     f.v_dim,   f.codec.v.rotate, c.out_dtype,
+                          c.out, c.out_token_stride, c.out_head_stride, c.out_lse, c.full_lse};
+    simt::launch(finish_rows, int(ceil_div(most_tokens * c.q_heads, warps)), n_tiles, threads, stream, args);
 }
 
 }  // namespace kvc::cuda

@@ -1,6 +1,6 @@
 // From a backend's parameters to kernels: which instantiation, how many blocks. All pointers in arguments are the device's.
 #pragma once
-#include "core/backend/kernel_table.h"
+#include "core/backend/executor.h"
 #include "kernels/cuda/simt.cuh"
 
 namespace kvc::cuda {
@@ -13,8 +13,18 @@ void launch_prompt(const AttendParams& params, const AttendItem* items, int n_it
 // Adds the mass of items of one class to their counters.
 void launch_mass(const AttendParams& params, const MassItem* items, int n_items, int64_t rows, bool prompt_class, simt::Stream stream);
 
-// first_bad takes the least index of a token that cannot be stored.
-void launch_store(const StoreParams& params, unsigned long long* first_bad, simt::Stream stream);
+// Tokens of one kv head into one record; all jobs of a launch have the same format, dtype, strides and way with large numbers.
+struct StoreJob {
+    const void* k;  // [tokens] rows
+    const void* v;
+    std::byte* keys;  // the record's row of the first token
+    std::byte* values;
+    int64_t tokens, first_token;
+    unsigned long long* first_bad;  // takes the least first_token + index of a token that cannot be stored
+};
+StoreJob store_job(const StoreParams& params, unsigned long long* first_bad);
+// common: any of the jobs. most_tokens: of one job.
+void launch_store(const StoreParams& common, const StoreJob* jobs, int n_jobs, int64_t most_tokens, simt::Stream stream);
 
 struct QuantizeJob {
     const std::byte* window;
@@ -22,6 +32,7 @@ struct QuantizeJob {
 };
 void launch_quantize(const LayerFormat& format, const QuantizeJob* jobs, int n_jobs, simt::Stream stream);
 
-void launch_finish(const LayerFormat& format, const FinishParams* rows, int64_t n_rows, simt::Stream stream);
+// The pointers in call are the device's, too. most_tokens: of one tile.
+void launch_finish(const FinishCall& call, const FinishTile* tiles, int n_tiles, int64_t most_tokens, simt::Stream stream);
 
 }  // namespace kvc::cuda

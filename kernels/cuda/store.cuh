@@ -1,28 +1,26 @@
 // Tokens into a 16-bit record: to f32, rotated where the codec says so, checked, rounded. One warp a token.
 // Reads and writes each token once: bound by memory, or by the launch when there are few.
 #pragma once
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/layout.cuh"
 #include "kernels/cuda/query_tile.cuh"
 #include "kernels/cuda/rotation.cuh"
 
 namespace kvc::cuda {
 
-// One part (keys or values) of the tokens of a launch.
+// How one part (keys or values) of all jobs of a launch is stored.
 struct StorePart {
-    const void* x;  // [tokens] rows of `dim` numbers, `stride` elements apart
-    int64_t stride;
+    int64_t stride;  // of the caller's tokens, elements
     int dim;
     bool rotate;
-    std::byte* rows;  // the record's row of the first token
 };
 
 struct StoreArgs {
     StorePart k, v;
     Dtype dtype;
-    int64_t tokens;
     bool saturate;
-    bool bf16;                      // what is stored; otherwise fp16
-    unsigned long long* first_bad;  // the least index of a token that cannot be stored; unchanged if all can
+    bool bf16;             // what is stored; otherwise fp16
+    const StoreJob* jobs;  // one for each blockIdx.y
 };
 
 KVC_DEVICE float load_number_of(const void* p, Dtype dtype, int64_t i) {
@@ -45,13 +43,14 @@ KVC_DEVICE bool warp_within(const SharedRow& row, int dim, float limit, bool str
     return !simt::any(!lane_within(row, dim, limit, strict));
 }
 
-// Rounds one row into its 16 bits; false, for all lanes, if it holds a number that they cannot. The range is checked after rotation.
-KVC_DEVICE bool store_row(const StorePart& part, const StoreArgs& args, int64_t token, SharedRow* row) {
+// Rounds row `token` of x into its 16 bits; false, for all lanes, if it holds a number that they cannot. The range is checked after
+// rotation.
+KVC_DEVICE bool store_row(const StoreArgs& args, const StorePart& part, const void* x, int64_t token, std::byte* rows, SharedRow* row) {
     constexpr float largest_float = 0x1.fffffep127f;
     const float largest = args.bf16 ? 0x1.fep127f : 65504.0f;
     const float rounds_to_infinity = args.bf16 ? 0x1.ffp127f : 65520.0f;
     for (int i = simt::lane(); i < part.dim; i += 32) {
-        row->x[i] = load_number_of(part.x, args.dtype, token * part.stride + i);
+        row->x[i] = load_number_of(x, args.dtype, token * part.stride + i);
     }
     simt::sync_warp();
     if (!warp_within(*row, part.dim, largest_float, false)) {
@@ -66,14 +65,25 @@ KVC_DEVICE bool store_row(const StorePart& part, const StoreArgs& args, int64_t 
     if (!clamp && !warp_within(*row, part.dim, rounds_to_infinity, true)) {
         return false;
     }
-    auto* const out = reinterpret_cast<uint16_t*>(part.rows) + token * part.dim;
+    auto* const out = reinterpret_cast<uint16_t*>(rows) + token * part.dim;
     for (int i = simt::lane(); i < part.dim; i += 32) {
-        const float x = row->x[i];
-        const float stored = !clamp ? x : x > largest ? largest : x < -largest ? -largest : x;
+        const float number = row->x[i];
+        const float stored = !clamp ? number : number > largest ? largest : number < -largest ? -largest : number;
         out[i] = args.bf16 ? uint16_t(simt::pack_bfloats(stored, 0.0f)) : simt::float_to_half(stored);
     }
     simt::sync_warp();
     return true;
+}
+
+// Says which token it is. Its keys become NaN, so that whoever sees it before the host hears of it sees NaN and not what lay there.
+KVC_DEVICE void refuse_token(const StoreJob& job, int64_t token, int k_dim) {
+    constexpr uint16_t nan = 0x7fc0;  // of both types
+    for (int i = simt::lane(); i < k_dim; i += 32) {
+        reinterpret_cast<uint16_t*>(job.keys)[token * k_dim + i] = nan;
+    }
+    if (simt::lane() == 0) {
+        simt::atomic_min(job.first_bad, static_cast<unsigned long long>(job.first_token + token));
+    }
 }
 
 KVC_KERNEL(threads, 1) store_tokens(StoreArgs args) {
@@ -81,14 +91,15 @@ KVC_KERNEL(threads, 1) store_tokens(StoreArgs args) {
         SharedRow row[warps];
     };
     KVC_SHARED(Rows, shared);
+    const StoreJob job = args.jobs[simt::block_y()];
     const int64_t token = int64_t{simt::block_x()} * warps + simt::warp();
-    if (token >= args.tokens) {
+    if (token >= job.tokens) {
         return;
     }
     SharedRow* const row = &shared.row[simt::warp()];
-    const bool stored = store_row(args.k, args, token, row) && store_row(args.v, args, token, row);
-    if (!stored && simt::lane() == 0) {
-        simt::atomic_min(args.first_bad, static_cast<unsigned long long>(token));
+    const bool stored = store_row(args, args.k, job.k, token, job.keys, row) && store_row(args, args.v, job.v, token, job.values, row);
+    if (!stored) {
+        refuse_token(job, token, args.k.dim);
     }
 }
 

@@ -149,7 +149,8 @@ struct Grid {
 
 template <class Kernel, class... Args>
 void launch(Kernel kernel, const Grid& grid, Stream stream, const Args&... args) {
-    stream->launch(grid.blocks_x, grid.blocks_y, grid.threads, [&] { kernel(args...); }, grid.shared_bytes);
+    // By value: a stream may run it later.
+    stream->launch(grid.blocks_x, grid.blocks_y, grid.threads, [=] { kernel(args...); }, grid.shared_bytes);
 }
 
 template <class Kernel, class... Args>

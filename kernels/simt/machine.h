@@ -38,10 +38,10 @@ using Site = std::source_location;
 class Machine {
 public:
     explicit Machine(LaneOrder order = LaneOrder::forward, uint64_t seed = 1);
-    ~Machine();
+    virtual ~Machine();
 
     // Runs all blocks one after the other; throws Fault. kernel is called once for each thread.
-    void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel, int shared_bytes = 0);
+    virtual void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel, int shared_bytes = 0);
 
     // Whether kernels find bulk copies (sm_90 and later), or take the way of earlier architectures.
     void set_bulk_copies(bool there) { bulk_copies_ = there; }

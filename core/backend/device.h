@@ -1,0 +1,74 @@
+// A backend with memory of its own (a GPU). Control stays with core: page tables, reservations, decisions. Records, partial results
+// and, if a step says so, callers' buffers lie in the device's memory, which the host never dereferences.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "core/backend/executor.h"
+
+namespace kvc {
+
+// A job of an earlier store had a token that cannot be stored (what its slot holds then, kernels must survive): the job's tag, and
+// the first such token's number, first_token included.
+struct BadStore {
+    int64_t tag, token;
+};
+
+struct DeviceStep {
+    void* stream = nullptr;       // the caller's (a CUstream); nullptr: the device's own
+    bool device_buffers = false;  // k, v, q, out and lse lie in device memory
+    // Slabs 0 .. slab_count - 1 of the arena, addresses in device memory in an array of the host's. Only those that are named here are
+    // used by the step; entries never change once they are there, and slab 0 is nullptr.
+    std::byte* const* slabs = nullptr;
+    int64_t slab_count = 0;
+    // The most that one call of the step brings, so that later calls allocate nothing.
+    int64_t store_jobs = 0, quantize_jobs = 0, items = 0, tiles = 0;
+    int64_t entries = 0, counts = 0;  // of all items' tables, each as often as it is named
+    int64_t state_floats = 0, lse_floats = 0;
+    int64_t in_bytes = 0, out_bytes = 0;  // of host buffers of one call, each padded by 256
+};
+
+// It may be destroyed before what it launched has run; what that needs stays until then.
+class DeviceExecutor : public Executor {
+public:
+    // Device memory of the step, as large as DeviceStep said.
+    virtual float* states() = 0;
+    virtual float* lse() = 0;
+};
+
+// Its functions, and those of different executors, may be called by several threads at once.
+class Device {
+public:
+    virtual ~Device() = default;
+    virtual const char* name() const = 0;  // of the hardware
+
+    // The record layouts and what the host can do with copies of records: store, quantize, read, unpack, pack, unsupported. Its attend,
+    // mass and finish are nullptr.
+    virtual const KernelTable& records() const = 0;
+
+    // ---- memory ----
+    virtual std::byte* allocate(int64_t bytes) = 0;  // 256-byte aligned; nullptr: refused
+    virtual void release(std::byte* block) = 0;      // waits for what still uses the block
+    // Behind all that was launched before, by any step, and before what is launched later. write has taken `from` when it returns; read
+    // waits.
+    virtual Status write(std::byte* to, const std::byte* from, int64_t bytes) = 0;
+    virtual Status read(const std::byte* from, std::byte* to, int64_t bytes) = 0;
+    virtual Status copy(const std::byte* from, std::byte* to, int64_t bytes) = 0;
+    // Waits for everything, adds the mass of living executors to its counters, and appends what stores found since the last time. Its error
+    // is an asynchronous fault: from then on the device is lost and every call may fail. Code::device in all of these.
+    virtual Status synchronize(std::vector<BadStore>* bad) = 0;
+
+    // Memory of the host that copies to and from the device do not have to stage; nullptr: refused.
+    virtual void* allocate_pinned(int64_t bytes) = 0;
+    virtual void release_pinned(void* block) = 0;
+
+    // Kernels of the step run behind those of every executor that was destroyed before, whatever stream these used: records change hands
+    // between steps.
+    virtual Result<std::unique_ptr<DeviceExecutor>> begin(const DeviceStep& step) = 0;
+};
+
+// Devices of the kind that this build has; the error says why there are none. The backend that is linked in defines both, or a stand-in.
+Result<int64_t> device_count();
+Result<std::shared_ptr<Device>> open_device(int64_t ordinal);
+
+}  // namespace kvc

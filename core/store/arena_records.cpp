@@ -1,0 +1,69 @@
+// The bytes of an arena's records: the host's own, or in a device's memory, where they are copied from and to.
+//
+// A device that fails is noted instead of reported: whoever writes here is past the point where a call can be refused. The cache asks
+// fault() at its boundary.
+#include <algorithm>
+#include <cstring>
+
+#include "core/store/arena.h"
+
+namespace kvc {
+
+std::byte* Arena::data(RecordId id) const {
+    const Slab& slab = slabs_[slab_of(id)];
+    return slab_data_[slab_of(id)] + int64_t(index_of(id)) * classes_[size_t(slab.size_class)].record_bytes;
+}
+
+Status Arena::fault() const {
+    if (!failed_) return {};
+    std::lock_guard lock(fault_mutex_);
+    return fault_;
+}
+
+void Arena::note_fault(const Status& status) const {
+    if (status.ok()) return;
+    std::lock_guard lock(fault_mutex_);
+    if (!failed_) fault_ = status;
+    failed_ = true;
+}
+
+const std::byte* Arena::fetch(RecordId id, std::vector<std::byte>& room) const {
+    if (!options_.device) return data(id);
+    const int64_t bytes = record_bytes(class_of_record(id));
+    room.resize(size_t(bytes));
+    const Status read = failed_ ? fault() : options_.device->read(data(id), room.data(), bytes);
+    if (!read.ok()) std::fill(room.begin(), room.end(), std::byte{0});
+    note_fault(read);
+    return room.data();
+}
+
+void Arena::put(RecordId id, const std::byte* bytes) {
+    const int64_t n = record_bytes(class_of_record(id));
+    if (!options_.device) {
+        std::copy_n(bytes, n, data(id));
+    } else if (!failed_) {
+        note_fault(options_.device->write(data(id), bytes, n));
+    }
+}
+
+void Arena::copy(RecordId from, RecordId to) {
+    const int64_t n = record_bytes(class_of_record(from));
+    if (!options_.device) {
+        std::copy_n(data(from), n, data(to));
+        return;
+    }
+    if (keeps_sides(n)) slabs_[slab_of(to)].sides[index_of(to)] = slabs_[slab_of(from)].sides[index_of(from)];
+    if (!failed_) note_fault(options_.device->copy(data(from), data(to), n));
+}
+
+const PageSide& Arena::side(RecordId id) const {
+    if (options_.device) return slabs_[slab_of(id)].sides[index_of(id)];
+    return *reinterpret_cast<const PageSide*>(data(id));
+}
+
+void Arena::put_side(RecordId id, const PageSide& side) {
+    if (options_.device) slabs_[slab_of(id)].sides[index_of(id)] = side;
+    put(id, reinterpret_cast<const std::byte*>(&side));
+}
+
+}  // namespace kvc

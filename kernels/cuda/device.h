@@ -1,0 +1,88 @@
+// A CUDA device: memory, its order with steps on other streams, and the workspaces of steps.
+#pragma once
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/backend/device.h"
+#include "kernels/cuda/executor.h"
+
+namespace kvc::cuda {
+
+// Selects the device for the calling thread as long as it lives, and then what was selected before.
+class Selection {
+public:
+    explicit Selection(int ordinal);
+    ~Selection();
+    Selection(const Selection&) = delete;
+    Selection& operator=(const Selection&) = delete;
+    const Status& status() const { return status_; }
+
+private:
+    int before_, now_;
+    Status status_;
+};
+
+class CudaDevice final : public Device, public std::enable_shared_from_this<CudaDevice> {
+public:
+    static Result<std::shared_ptr<Device>> open(int ordinal);
+    ~CudaDevice() override;
+
+    const char* name() const override { return name_.c_str(); }
+    const KernelTable& records() const override;
+
+    std::byte* allocate(int64_t bytes) override;
+    void release(std::byte* block) override;
+    Status write(std::byte* to, const std::byte* from, int64_t bytes) override;
+    Status read(const std::byte* from, std::byte* to, int64_t bytes) override;
+    Status copy(const std::byte* from, std::byte* to, int64_t bytes) override;
+    Status synchronize(std::vector<BadStore>* bad) override;
+    void* allocate_pinned(int64_t bytes) override;
+    void release_pinned(void* block) override;
+    Result<std::unique_ptr<DeviceExecutor>> begin(const DeviceStep& step) override;
+
+    // ---- for executors ----
+    int ordinal() const { return ordinal_; }
+    // Before an executor queues something: its stream waits for the device's own operations so far.
+    Status order(CudaExecutor& executor);
+    // Takes back what begin gave.
+    void end(CudaExecutor& executor);
+    std::mutex& mutex() { return mutex_; }
+
+private:
+    explicit CudaDevice(int ordinal) : ordinal_(ordinal) {}
+    Status create();
+
+    // ---- all of these with the device locked ----
+    // The device's stream waits for everything that was queued so far.
+    Status gather();
+    Status gather_one(CudaExecutor& executor);
+    // What is queued from now on runs behind the device's stream as it stands.
+    Status advance();
+    Result<std::unique_ptr<Workspace>> workspace_for(const DeviceStep& step);
+    Result<std::unique_ptr<BadTokens>> bad_tokens_for(const DeviceStep& step);
+    Status collect(bool wait);
+    bool is_pinned(const void* p, int64_t bytes) const;
+    void free_released();
+
+    const int ordinal_;
+    std::string name_;
+    Stream stream_ = nullptr;  // of what no step does
+    Event order_event_ = nullptr, gather_event_ = nullptr;
+    uint64_t order_ = 0;  // counts the times that order_event_ was recorded
+    Status lost_;         // why the device cannot be used any more
+
+    std::mutex mutex_;
+    UploadRing staging_;  // of write and read
+    std::vector<CudaExecutor*> executors_;
+    std::vector<std::unique_ptr<Workspace>> idle_, outgrown_;
+    std::vector<std::unique_ptr<BadTokens>> idle_bad_, ended_bad_;  // ended ones: on their way to the host, oldest first
+    std::vector<BadStore> found_;                                   // of those that came, for the next synchronize
+    std::map<std::byte*, int64_t> blocks_;                          // and their bytes
+    std::multimap<int64_t, std::byte*> released_;                   // kernels that were queued may still read them
+    std::map<const std::byte*, int64_t> pinned_;
+};
+
+}  // namespace kvc::cuda

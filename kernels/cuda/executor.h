@@ -1,0 +1,76 @@
+// Runs a step's kernels on a stream: job tables go through pinned memory, and a call returns when it is queued.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "core/backend/device.h"
+#include "kernels/cuda/bad_tokens.h"
+#include "kernels/cuda/workspace.h"
+
+namespace kvc::cuda {
+
+class CudaDevice;
+
+class CudaExecutor final : public DeviceExecutor {
+public:
+    // What it works with comes from the device (begin), and goes back to it.
+    CudaExecutor(std::shared_ptr<CudaDevice> device, Stream stream, bool device_buffers, std::unique_ptr<Workspace> workspace,
+                 std::unique_ptr<BadTokens> bad);
+    ~CudaExecutor() override;
+
+    void start() override;
+    Result<const void*> input(const void* buffer, int64_t bytes) override;
+    Result<void*> output(void* buffer, int64_t bytes) override;
+    Status deliver() override;
+    BadToken rehearse(std::span<const StoreParams>) override { return {}; }  // the device finds out late
+    // Groups do not matter: a stream runs one launch behind the other.
+    Result<BadToken> append(std::span<const StoreParams> stores, std::span<const QuantizeParams> codes,
+                            std::span<const AppendGroup> groups) override;
+    Status attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) override;
+    Status mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) override;
+    Status finish(const FinishCall& call, std::span<const FinishTile> tiles) override;
+    float* states() override { return reinterpret_cast<float*>(workspace_->states.data()); }
+    float* lse() override { return reinterpret_cast<float*>(workspace_->lse.data()); }
+
+private:
+    friend class CudaDevice;
+
+    // An output in host memory: where its bytes lie in the staging, and which of them are the call's to write.
+    struct Delivery {
+        void* buffer;
+        int64_t offset, bytes;
+        int64_t first_row, end_row, row_bytes;     // of dense rows
+        int64_t token_stride, head_stride, heads;  // bytes
+    };
+
+    // Items that may share a launch, and where they end in the upload.
+    struct Group {
+        const AttendParams* params;
+        bool prompt_class;
+        int64_t end = 0;
+        bool operator==(const Group& other) const { return params == other.params && prompt_class == other.prompt_class; }
+    };
+
+    Status queue_stores(std::span<const StoreParams> jobs);
+    Status queue_codes(std::span<const QuantizeParams> jobs);
+    Status upload(const UploadRing::Piece& piece);
+    Status take_deliveries();
+    void note_rows(const FinishCall& call, std::span<const FinishTile> tiles);
+    Status add_mass(std::span<const AttendParams* const> params, std::span<const MassItem> items, int64_t counters);
+
+    const std::shared_ptr<CudaDevice> device_;
+    const Stream stream_;
+    const bool device_buffers_;
+    std::unique_ptr<Workspace> workspace_;
+    std::unique_ptr<BadTokens> bad_;
+    std::vector<Delivery> deliveries_;
+    int64_t delivery_bytes_ = 0;
+    std::vector<Group> groups_;
+
+    // Kept by the device, under its lock.
+    uint64_t seen_order_ = 0;  // the last of the device's own operations that the stream waits for
+    bool queued_ = false;      // something since the device last waited for this stream
+};
+
+}  // namespace kvc::cuda

@@ -1,0 +1,61 @@
+// What the host side asks of a CUDA runtime. runtime_cudart.cpp answers with the runtime's static library, kernels/simt/runtime.cpp
+// with an emulation for tests; a program links one of them.
+//
+// A call works on the device that its thread has selected. What a call queues reads its pinned memory when its stream comes to it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "core/base/status.h"
+#include "kernels/cuda/stream.h"
+
+namespace kvc::cuda {
+
+struct EventHandle;
+using Event = EventHandle*;
+
+namespace runtime {
+
+struct Properties {
+    char name[256];
+    int major, minor;  // compute capability
+};
+
+// Fails with the driver's reason where there is none: no driver, no device, a driver older than the runtime.
+Result<int> device_count();
+Result<Properties> properties(int ordinal);
+// The device that the calling thread has selected; -1 if that cannot be said.
+int selected();
+Status select(int ordinal);
+
+// At addresses that are multiples of 256. Code::no_memory: refused.
+Result<std::byte*> allocate(int64_t bytes);
+void release(std::byte* block);
+// Host memory that copies may use.
+Result<std::byte*> allocate_pinned(int64_t bytes);
+void release_pinned(std::byte* block);
+
+Status copy_in(std::byte* to, const std::byte* from_pinned, int64_t bytes, Stream stream);
+Status copy_out(std::byte* to_pinned, const std::byte* from, int64_t bytes, Stream stream);
+Status copy(std::byte* to, const std::byte* from, int64_t bytes, Stream stream);
+Status fill(std::byte* to, int value, int64_t bytes, Stream stream);
+
+// Streams of this backend do not wait for the default stream.
+Result<Stream> create_stream();
+void destroy_stream(Stream stream);  // what it still holds is done first
+Status synchronize(Stream stream);
+Status synchronize_device();
+
+// An event stands for what its stream held when it was last recorded; for one that never was, nobody waits.
+Result<Event> create_event();
+void destroy_event(Event event);
+Status record(Event event, Stream stream);
+Status wait(Stream stream, Event event);  // the stream waits, the host does not
+Status synchronize(Event event);
+Result<bool> done(Event event);
+
+// What went wrong with launches of this thread since the last call; what kernels do wrong shows when their stream is synchronized.
+Status launched();
+
+}  // namespace runtime
+}  // namespace kvc::cuda

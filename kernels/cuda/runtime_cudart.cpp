@@ -1,0 +1,138 @@
+// The runtime by NVIDIA's static library, which looks for the driver when it is first called: without one, calls fail and say so.
+#include <cstdio>
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/runtime.h"
+
+namespace kvc::cuda::runtime {
+namespace {
+
+cudaEvent_t native(Event event) { return reinterpret_cast<cudaEvent_t>(event); }
+
+Status status_of(const char* what, cudaError_t error) {
+    if (error == cudaSuccess) {
+        return {};
+    }
+    cudaGetLastError();  // an error that a call has returned is not reported by the next launch once more
+    const Code code = error == cudaErrorMemoryAllocation ? Code::no_memory : Code::device;
+    return fail(code, "CUDA: ", what, ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")");
+}
+
+Status copy_bytes(const char* what, std::byte* to, const std::byte* from, int64_t bytes, cudaMemcpyKind kind, Stream stream) {
+    return status_of(what, cudaMemcpyAsync(to, from, size_t(bytes), kind, stream));
+}
+
+}  // namespace
+
+Result<int> device_count() {
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess) {
+        cudaGetLastError();
+        return fail(Code::device, cudaGetErrorString(error));
+    }
+    return count;
+}
+
+Result<Properties> properties(int ordinal) {
+    cudaDeviceProp found;
+    KVC_TRY(status_of("properties of the device", cudaGetDeviceProperties(&found, ordinal)));
+    Properties out = {};
+    std::snprintf(out.name, sizeof out.name, "%s", found.name);
+    out.major = found.major;
+    out.minor = found.minor;
+    return out;
+}
+
+int selected() {
+    int ordinal = -1;
+    if (cudaGetDevice(&ordinal) != cudaSuccess) {
+        cudaGetLastError();
+        return -1;
+    }
+    return ordinal;
+}
+
+Status select(int ordinal) { return status_of("selecting the device", cudaSetDevice(ordinal)); }
+
+Result<std::byte*> allocate(int64_t bytes) {
+    void* block = nullptr;
+    KVC_TRY(status_of("allocation", cudaMalloc(&block, size_t(bytes))));
+    return static_cast<std::byte*>(block);
+}
+
+void release(std::byte* block) {
+    cudaFree(block);
+    cudaGetLastError();
+}
+
+Result<std::byte*> allocate_pinned(int64_t bytes) {
+    void* block = nullptr;
+    KVC_TRY(status_of("pinned allocation", cudaHostAlloc(&block, size_t(bytes), cudaHostAllocPortable)));
+    return static_cast<std::byte*>(block);
+}
+
+void release_pinned(std::byte* block) {
+    cudaFreeHost(block);
+    cudaGetLastError();
+}
+
+Status copy_in(std::byte* to, const std::byte* from_pinned, int64_t bytes, Stream stream) {
+    return copy_bytes("copy to the device", to, from_pinned, bytes, cudaMemcpyHostToDevice, stream);
+}
+
+Status copy_out(std::byte* to_pinned, const std::byte* from, int64_t bytes, Stream stream) {
+    return copy_bytes("copy from the device", to_pinned, from, bytes, cudaMemcpyDeviceToHost, stream);
+}
+
+Status copy(std::byte* to, const std::byte* from, int64_t bytes, Stream stream) {
+    return copy_bytes("copy on the device", to, from, bytes, cudaMemcpyDeviceToDevice, stream);
+}
+
+Status fill(std::byte* to, int value, int64_t bytes, Stream stream) {
+    return status_of("fill", cudaMemsetAsync(to, value, size_t(bytes), stream));
+}
+
+Result<Stream> create_stream() {
+    cudaStream_t stream = nullptr;
+    KVC_TRY(status_of("creation of a stream", cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)));
+    return stream;
+}
+
+void destroy_stream(Stream stream) {
+    cudaStreamSynchronize(stream);
+    cudaStreamDestroy(stream);
+    cudaGetLastError();
+}
+
+Status synchronize(Stream stream) { return status_of("the stream's work", cudaStreamSynchronize(stream)); }
+Status synchronize_device() { return status_of("the device's work", cudaDeviceSynchronize()); }
+
+Result<Event> create_event() {
+    cudaEvent_t event = nullptr;
+    KVC_TRY(status_of("creation of an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming)));
+    return reinterpret_cast<Event>(event);
+}
+
+void destroy_event(Event event) {
+    cudaEventDestroy(native(event));
+    cudaGetLastError();
+}
+
+Status record(Event event, Stream stream) { return status_of("an event", cudaEventRecord(native(event), stream)); }
+Status wait(Stream stream, Event event) { return status_of("an event", cudaStreamWaitEvent(stream, native(event), 0)); }
+Status synchronize(Event event) { return status_of("the work before an event", cudaEventSynchronize(native(event))); }
+
+Result<bool> done(Event event) {
+    const cudaError_t error = cudaEventQuery(native(event));
+    if (error == cudaErrorNotReady) {
+        cudaGetLastError();
+        return false;
+    }
+    KVC_TRY(status_of("an event", error));
+    return true;
+}
+
+Status launched() { return status_of("launch", cudaGetLastError()); }
+
+}  // namespace kvc::cuda::runtime

@@ -1,0 +1,95 @@
+#include "kernels/cuda/workspace.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/base/size.h"
+#include "kernels/cuda/launch.cuh"
+
+namespace kvc::cuda {
+namespace {
+
+constexpr int64_t least_ring = 64 * 1024;
+// What an upload holds besides the tables that begin was told of: sink logits, gaps between tables.
+constexpr int64_t upload_slack = 16 * 1024;
+
+constexpr int64_t most_mass = int64_t{16} << 20;
+
+int64_t next_power(int64_t bytes) {
+    int64_t power = 4096;
+    while (power < bytes) {
+        power *= 2;
+    }
+    return bytes == 0 ? 0 : power;
+}
+
+}  // namespace
+
+WorkspaceSizes WorkspaceSizes::of(const DeviceStep& s) {
+    const int64_t attend =
+        s.items * int64_t(sizeof(MassItem)) + s.entries * int64_t(sizeof(PageEntry)) + s.counts * int64_t(sizeof(TokenCount));
+    const int64_t jobs = std::max(s.store_jobs * int64_t(sizeof(StoreJob)), s.quantize_jobs * int64_t(sizeof(QuantizeJob)));
+    const int64_t finish = s.tiles * int64_t(sizeof(FinishTile));
+    WorkspaceSizes sizes;
+    sizes.uploads = std::max({attend, jobs, finish}) + upload_slack;
+    sizes.inputs = s.device_buffers ? 0 : s.in_bytes;
+    sizes.outputs = s.device_buffers ? 0 : s.out_bytes;
+    sizes.lse = s.lse_floats * int64_t(sizeof(float));
+    sizes.states = s.state_floats * int64_t(sizeof(float));
+    sizes.slabs = s.slab_count * int64_t(sizeof(std::byte*));
+    if (s.lse_floats > 0) {
+        sizes.mass = std::min(most_mass, (s.entries + s.items) * page_tokens * int64_t(sizeof(int64_t)));
+    }
+    return sizes;
+}
+
+bool WorkspaceSizes::covers(const WorkspaceSizes& other) const {
+    return uploads >= other.uploads && inputs >= other.inputs && outputs >= other.outputs && lse >= other.lse &&
+           states >= other.states && slabs >= other.slabs && mass >= other.mass;
+}
+
+WorkspaceSizes WorkspaceSizes::rounded() const {
+    return {next_power(uploads), next_power(inputs), next_power(outputs), next_power(lse),
+            next_power(states),  next_power(slabs),  next_power(mass)};
+}
+
+Status Workspace::create(const WorkspaceSizes& sizes) {
+    sizes_ = sizes;
+    // A few calls' tables, so that the host runs ahead of the device.
+    KVC_TRY(uploads.create(std::max(least_ring, 4 * sizes.uploads), true));
+    if (sizes.inputs > 0) {
+        KVC_TRY(inputs.create(std::max(least_ring, 2 * sizes.inputs), true));
+    }
+    KVC_TRY(states.allocate("partial results", sizes.states));
+    KVC_TRY(lse.allocate("log-sum-exps", sizes.lse));
+    KVC_TRY(outputs.allocate("outputs", sizes.outputs));
+    KVC_TRY(delivery.allocate("outputs (pinned memory of the host)", sizes.outputs));
+    KVC_TRY(mass.allocate("attention mass", sizes.mass));
+    KVC_TRY(mass_delivery.allocate("attention mass (pinned memory of the host)", sizes.mass));
+    return slabs_.allocate("the table of slabs", sizes.slabs);
+}
+
+Status Workspace::set_slabs(std::byte* const* slabs, int64_t count, Stream stream) {
+    const int64_t known = int64_t(known_slabs_.size()), common = std::min(known, count);
+    int64_t first = std::mismatch(slabs, slabs + common, known_slabs_.begin()).first - slabs;
+    if (first < known) {
+        known_slabs_.resize(size_t(first));
+    }
+    const int64_t most = uploads.bytes() / 4 / int64_t(sizeof(std::byte*));
+    while (first < count) {
+        const int64_t n = std::min(most, count - first), bytes = n * int64_t(sizeof(std::byte*));
+        Result<UploadRing::Piece> piece = uploads.take(bytes);
+        if (!piece.ok()) {
+            return piece.status();
+        }
+        std::memcpy(piece->host, slabs + first, size_t(bytes));
+        piece->device = slabs_.data() + first * int64_t(sizeof(std::byte*));
+        KVC_TRY(uploads.send(*piece, stream));
+        KVC_TRY(uploads.mark(stream));
+        known_slabs_.insert(known_slabs_.end(), slabs + first, slabs + first + n);
+        first += n;
+    }
+    return {};
+}
+
+}  // namespace kvc::cuda

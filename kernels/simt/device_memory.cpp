@@ -1,0 +1,84 @@
+#include "kernels/simt/device_memory.h"
+
+#include <cstring>
+#include <new>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size) (void(address), void(size))
+#define ASAN_UNPOISON_MEMORY_REGION(address, size) (void(address), void(size))
+#endif
+
+namespace kvc::simt {
+namespace {
+
+constexpr std::align_val_t alignment{256};
+
+}  // namespace
+
+DeviceMemory::~DeviceMemory() {
+    while (!blocks_.empty()) {
+        release(const_cast<std::byte*>(blocks_.begin()->first));
+    }
+    while (!pinned_.empty()) {
+        release_pinned(const_cast<std::byte*>(pinned_.begin()->first));
+    }
+}
+
+bool DeviceMemory::lies_in(const Blocks& blocks, const void* p, int64_t bytes) {
+    const auto* const first = static_cast<const std::byte*>(p);
+    auto block = blocks.upper_bound(first);
+    if (block == blocks.begin()) {
+        return false;
+    }
+    block--;
+    return bytes >= 0 && first + bytes <= block->first + block->second;
+}
+
+std::byte* DeviceMemory::add(Blocks& blocks, int64_t bytes) {
+    auto* const block = static_cast<std::byte*>(::operator new(size_t(bytes), alignment, std::nothrow));
+    if (block) {
+        std::memset(block, 0xff, size_t(bytes));
+        blocks[block] = bytes;
+    }
+    return block;
+}
+
+void DeviceMemory::remove(Blocks& blocks, std::byte* block) {
+    if (block) {
+        blocks.erase(block);
+        ::operator delete(block, alignment);
+    }
+}
+
+std::byte* DeviceMemory::allocate(int64_t bytes) {
+    std::byte* const block = add(blocks_, bytes);
+    if (block) {
+        ASAN_POISON_MEMORY_REGION(block, size_t(bytes));
+    }
+    return block;
+}
+
+void DeviceMemory::release(std::byte* block) {
+    if (block) {
+        ASAN_UNPOISON_MEMORY_REGION(block, size_t(blocks_.at(block)));
+    }
+    remove(blocks_, block);
+}
+
+std::byte* DeviceMemory::allocate_pinned(int64_t bytes) { return add(pinned_, bytes); }
+void DeviceMemory::release_pinned(std::byte* block) { remove(pinned_, block); }
+
+void DeviceMemory::unlock() const {
+    for (const auto& [block, bytes] : blocks_) {
+        ASAN_UNPOISON_MEMORY_REGION(block, size_t(bytes));
+    }
+}
+
+void DeviceMemory::lock() const {
+    for (const auto& [block, bytes] : blocks_) {
+        ASAN_POISON_MEMORY_REGION(block, size_t(bytes));
+    }
+}
+
+}  // namespace kvc::simt

@@ -1,0 +1,82 @@
+// Streams and events of the emulated device: work is queued and runs late, in any order that streams and events allow.
+#pragma once
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/simt/machine.h"
+
+namespace kvc::simt {
+
+// How often an event was recorded, and up to which time the stream has come.
+struct EventState {
+    uint64_t recorded = 0, reached = 0;
+};
+using EventPointer = std::shared_ptr<EventState>;
+
+class Schedule;
+
+// A launch is queued; Schedule runs it.
+class QueuedStream final : public Machine {
+public:
+    QueuedStream(Schedule& schedule, LaneOrder order, uint64_t seed) : Machine(order, seed), schedule_(schedule) {}
+    void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel, int shared_bytes) override;
+
+private:
+    friend class Schedule;
+    struct Operation {
+        std::function<void()> work;  // may be empty
+        EventPointer waits_for, records;
+        uint64_t time = 0;  // of the event
+    };
+    Schedule& schedule_;
+    std::deque<Operation> queue_;
+};
+
+class Schedule {
+public:
+    // Seed 0: everything runs as soon as its stream allows. Otherwise each seed is an order of its own.
+    void set_seed(uint64_t seed) { random_ = seed; }
+    void set_around(std::function<void()> before, std::function<void()> after);
+
+    QueuedStream* create(LaneOrder order, uint64_t seed);
+    void destroy(QueuedStream* stream);
+
+    void queue(QueuedStream* stream, std::function<void()> work);
+    void queue_record(QueuedStream* stream, const EventPointer& event);
+    void queue_wait(QueuedStream* stream, const EventPointer& event);
+
+    // Run what has to be run, and perhaps more, until the stream (the event, everything) is done.
+    void finish(const QueuedStream* stream);
+    void finish(const EventPointer& event);
+    void finish();
+    // Perhaps runs something.
+    void drift();
+
+    // What an operation did wrong. From then on nothing runs.
+    const std::optional<std::string>& fault() const { return fault_; }
+    void set_fault(std::string text);
+    void forget_fault() { fault_.reset(); }
+    int64_t operations() const { return operations_; }
+    // The n-th operation from now on faults; 0: none.
+    void fault_in(int64_t n) { fault_in_ = n; }
+    // Where a stream's launches go, which then come back by queue().
+    std::function<void(QueuedStream* stream, std::function<void()> work)> on_launch;
+
+private:
+    uint64_t random_below(uint64_t n);
+    bool may_run(const QueuedStream& stream) const;
+    bool run_one();
+    void run(QueuedStream& stream);
+
+    uint64_t random_ = 0;
+    int64_t operations_ = 0, fault_in_ = 0;
+    std::function<void()> before_, after_;
+    std::vector<std::unique_ptr<QueuedStream>> streams_;
+    std::optional<std::string> fault_;
+};
+
+}  // namespace kvc::simt

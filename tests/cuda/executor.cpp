@@ -1,0 +1,144 @@
+// The host side of the CUDA backend over the emulated runtime: what an executor does is, bit for bit, what the table does job by job,
+// whatever the order in which streams come to their work.
+#include <doctest/doctest.h>
+#include <string>
+
+#include "kernels/cuda/runtime.h"
+#include "kernels/simt/fake_device.h"
+#include "kernels/simt/table.h"
+#include "tests/cuda/device_rig.h"
+
+using namespace kvc_test;
+using kvc::simt::FakeDevice;
+using kvc::simt::LaneOrder;
+
+namespace {
+
+std::shared_ptr<kvc::Device> open() {
+    auto device = kvc::open_device(0);
+    REQUIRE(device.ok());
+    return *device;
+}
+
+// As long as it lives, the device works in that order.
+struct Order {
+    explicit Order(uint64_t seed, LaneOrder lanes = LaneOrder::forward) { FakeDevice::get().set_order(seed, lanes); }
+    ~Order() {
+        FakeDevice::get().heal();
+        FakeDevice::get().set_order(0);
+    }
+};
+
+kvc::cuda::Stream new_stream() {
+    const auto stream = kvc::cuda::runtime::create_stream();
+    REQUIRE(stream.ok());
+    return *stream;
+}
+
+void run_stream(Rig& rig, std::initializer_list<int64_t> steps, void* stream = nullptr) {
+    for (const int64_t tokens : steps) {
+        INFO("step of ", tokens);
+        rig.plan(tokens);
+        const kvc::Status status = rig.run(stream);
+        REQUIRE_MESSAGE(status.ok(), status.message);
+        REQUIRE(rig.fetch().ok());
+        rig.check_outputs();
+    }
+    rig.check_records();
+}
+
+}  // namespace
+
+TEST_CASE("executor: equals the table job by job, with buffers of the host and of the device, in any order of work and lanes") {
+    for (const char* codec : {"int4", "fp16"}) {
+        for (const bool device_buffers : {false, true}) {
+            for (const uint64_t seed : {0, 1, 2}) {
+                INFO(std::string(codec), device_buffers ? ", device buffers" : ", host buffers", ", seed ", seed);
+                const Order order(seed, seed == 2 ? LaneOrder::random : LaneOrder::forward);
+                Rig rig(open(), {.codec = codec, .device_buffers = device_buffers});
+                run_stream(rig, {60, 64, 64, 1, 1, 30});
+            }
+        }
+    }
+}
+
+TEST_CASE("executor: head dims of keys and values differ, rows of out lie apart, sink logits and soft caps arrive") {
+    const Order order(7);
+    for (const bool device_buffers : {false, true}) {
+        Rig rig(open(),
+                {.k_dim = 96, .heads = 1, .group = 3, .device_buffers = device_buffers, .soft_cap = 20, .gap = 5, .sink_logits = true});
+        run_stream(rig, {50, 63, 64, 1});
+    }
+}
+
+TEST_CASE("executor: a hundred steps lap the rings, and allocate nothing once they have begun") {
+    const Order order(11);
+    Rig rig(open(), {.codec = "fp16", .sequences = 8, .heads = 8, .group = 1});
+    run_stream(rig, {1, 1});
+    const FakeDevice::Counts before = FakeDevice::get().counts();
+    for (int i = 0; i < 100; i++) {
+        rig.plan(1);
+        REQUIRE(rig.run().ok());
+        rig.check_outputs();
+    }
+    CHECK(FakeDevice::get().counts().allocations - before.allocations <= 64 * 2 / 3 + 4);  // slabs of two new pages alone
+    rig.check_records();
+}
+
+TEST_CASE("executor: with device buffers nothing waits from begin to the end of a step") {
+    const Order order(3);
+    Rig rig(open(), {.device_buffers = true});
+    rig.plan(40);
+    const FakeDevice::Counts before = FakeDevice::get().counts();
+    REQUIRE(rig.run().ok());
+    CHECK(FakeDevice::get().counts().waits == before.waits);
+    REQUIRE(rig.fetch().ok());
+    rig.check_outputs();
+}
+
+TEST_CASE("executor: steps of several sequences in flight on streams of their own and the device's, three steps deep") {
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        INFO("seed ", seed);
+        const Order order(seed);
+        const auto device = open();
+        std::vector<std::unique_ptr<Rig>> rigs;
+        std::vector<kvc::cuda::Stream> streams{nullptr};
+        for (unsigned i = 0; i < 3; i++) {
+            rigs.push_back(std::make_unique<Rig>(device, RigShape{.codec = i == 1 ? "fp16" : "int4", .device_buffers = i != 2}, i + 1));
+            streams.push_back(new_stream());
+        }
+        for (size_t step = 0; step < 4; step++) {
+            for (auto& rig : rigs) {
+                rig->plan(step < 3 ? 64 : 1);
+            }
+            // Nothing waits between these calls; a sequence changes its stream from step to step.
+            for (size_t i = 0; i < rigs.size(); i++) {
+                REQUIRE(rigs[i]->begin(streams[(i + step) % streams.size()]).ok());
+            }
+            for (auto& rig : rigs) {
+                REQUIRE(rig->append().ok());
+            }
+            for (auto& rig : rigs) {
+                REQUIRE(rig->attend().ok());
+            }
+            for (auto& rig : rigs) {
+                rig->end();
+            }
+            if (step % 2 == 1) {
+                for (auto& rig : rigs) {
+                    REQUIRE(rig->fetch().ok());
+                    rig->check_outputs();
+                }
+            }
+        }
+        for (auto& rig : rigs) {
+            rig->check_records();
+        }
+        rigs.clear();
+        for (const kvc::cuda::Stream stream : streams) {
+            if (stream) {
+                kvc::cuda::runtime::destroy_stream(stream);
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+#include "tests/reference/plain_device.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/reference/plain_executor.h"
+
+namespace kvc_plain {
+namespace {
+
+constexpr int64_t memory_bytes = int64_t{8} << 30;  // of address space; pages are there once they are touched
+constexpr int64_t page_bytes = 4096;
+
+[[noreturn]] void die(const char* what) {
+    std::fprintf(stderr, "plain device: %s\n", what);
+    std::abort();
+}
+
+std::byte* map(int file, int access) {
+    void* const at = mmap(nullptr, size_t(memory_bytes), access, MAP_SHARED | MAP_NORESERVE, file, 0);
+    if (at == MAP_FAILED) die("no address space");
+    return static_cast<std::byte*>(at);
+}
+
+}  // namespace
+
+PlainDevice::PlainDevice(const kvc::KernelTable& kernels) : kernels_(kernels), records_(kernels) {
+    records_.scratch_bytes = nullptr;
+    records_.attend = nullptr;
+    records_.mass = nullptr;
+    records_.finish = nullptr;
+    const int file = memfd_create("plain device", 0);
+    if (file < 0 || ftruncate(file, memory_bytes) != 0) die("no memory");
+    far_ = map(file, PROT_NONE);
+    near_ = map(file, PROT_READ | PROT_WRITE);
+    close(file);
+}
+
+PlainDevice::~PlainDevice() {
+    munmap(far_, size_t(memory_bytes));
+    munmap(near_, size_t(memory_bytes));
+}
+
+std::uintptr_t PlainDevice::reach(std::uintptr_t address) const {
+    if (address == 0) return 0;
+    const std::uintptr_t start = reinterpret_cast<std::uintptr_t>(far_);
+    if (address < start || address >= start + std::uintptr_t(memory_bytes)) die("kernels were given an address of the host");
+    return address - start + reinterpret_cast<std::uintptr_t>(near_);
+}
+
+// First fit, whole pages, and a page between blocks.
+std::byte* PlainDevice::allocate(int64_t bytes) {
+    std::lock_guard lock(mutex_);
+    if (allowed_ == 0 || bytes <= 0 || bytes > memory_bytes || !broken_.empty()) return nullptr;
+    if (allowed_ > 0) allowed_--;
+    const int64_t needed = (bytes + page_bytes - 1) / page_bytes * page_bytes;
+    int64_t at = page_bytes;
+    for (const auto& [offset, size] : blocks_) {
+        if (offset - at >= needed + page_bytes) break;
+        at = offset + size + page_bytes;
+    }
+    if (at + needed > memory_bytes) return nullptr;
+    blocks_[at] = needed;
+    std::memset(near_ + at, 0xff, size_t(std::min<int64_t>(needed, 1 << 20)));  // NaN to whoever reads what was not written
+    return far_ + at;
+}
+
+void PlainDevice::release(std::byte* block) {
+    std::lock_guard lock(mutex_);
+    (void)wait();
+    forget(block);
+}
+
+void PlainDevice::forget(std::byte* block) {
+    std::lock_guard lock(mutex_);
+    if (blocks_.erase(block - far_) != 1) die("released what was not allocated");
+}
+
+void PlainDevice::launch(std::function<void()> work) {
+    std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(work));
+}
+
+kvc::Status PlainDevice::wait() {
+    for (; !queue_.empty(); queue_.pop_front()) {
+        if (broken_.empty()) queue_.front()();
+    }
+    return broken_.empty() ? kvc::Status{} : kvc::fail(kvc::Code::device, broken_);
+}
+
+kvc::Status PlainDevice::write(std::byte* to, const std::byte* from, int64_t bytes) {
+    launch([at = near(to), taken = std::vector<std::byte>(from, from + bytes)] { std::copy(taken.begin(), taken.end(), at); });
+    return {};
+}
+
+kvc::Status PlainDevice::read(const std::byte* from, std::byte* to, int64_t bytes) {
+    std::lock_guard lock(mutex_);
+    if (kvc::Status waited = wait(); !waited.ok()) return waited;
+    std::memcpy(to, near(from), size_t(bytes));
+    return {};
+}
+
+kvc::Status PlainDevice::copy(const std::byte* from, std::byte* to, int64_t bytes) {
+    launch([source = near(from), at = near(to), bytes] { std::memcpy(at, source, size_t(bytes)); });
+    return {};
+}
+
+kvc::Status PlainDevice::synchronize(std::vector<kvc::BadStore>* bad) {
+    std::lock_guard lock(mutex_);
+    if (kvc::Status waited = wait(); !waited.ok()) return waited;
+    bad->insert(bad->end(), bad_.begin(), bad_.end());
+    bad_.clear();
+    for (PlainExecutor* executor : executors_)
+        executor->add_mass();
+    return {};
+}
+
+void* PlainDevice::allocate_pinned(int64_t bytes) { return std::malloc(size_t(bytes)); }
+void PlainDevice::release_pinned(void* block) { std::free(block); }
+
+kvc::Result<std::unique_ptr<kvc::DeviceExecutor>> PlainDevice::begin(const kvc::DeviceStep& step) {
+    std::lock_guard lock(mutex_);
+    if (!broken_.empty()) return kvc::fail(kvc::Code::device, broken_);
+    auto executor = std::make_unique<PlainExecutor>(*this, step);
+    if (!executor->ready()) return kvc::fail(kvc::Code::no_memory, "plain device: no memory for a step");
+    return std::unique_ptr<kvc::DeviceExecutor>(std::move(executor));
+}
+
+void PlainDevice::allow_allocations(int64_t n) {
+    std::lock_guard lock(mutex_);
+    allowed_ = n;
+}
+
+void PlainDevice::break_down(const std::string& reason) {
+    std::lock_guard lock(mutex_);
+    broken_ = reason;
+}
+
+void PlainDevice::repair() {
+    std::lock_guard lock(mutex_);
+    queue_.clear();
+    broken_.clear();
+    bad_.clear();
+}
+
+int64_t PlainDevice::allocated_blocks() {
+    std::lock_guard lock(mutex_);
+    return int64_t(blocks_.size());
+}
+
+PlainDevice& plain_device(int64_t ordinal) {
+    static std::mutex mutex;
+    static auto* const devices = new std::map<int64_t, std::unique_ptr<PlainDevice>>;
+    std::lock_guard lock(mutex);
+    std::unique_ptr<PlainDevice>& device = (*devices)[ordinal];
+    if (!device) device = std::make_unique<PlainDevice>(*kvc::kernel_table(int(ordinal)));
+    return *device;
+}
+
+}  // namespace kvc_plain

@@ -1,0 +1,78 @@
+// A device for tests without one: memory that the host cannot touch, and kernels of the CPU that run late.
+//
+// Its memory is mapped twice. Addresses that it hands out are of a mapping without any access, so whoever dereferences one on the host
+// dies on the spot; kernels run over the other mapping, and an address that is not the device's where one of the device's belongs is
+// reported and ends the process. What is launched waits in a queue until somebody has to wait for it, so that nothing which a real
+// device sees later may be gone or changed by then.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/backend/device.h"
+
+namespace kvc_plain {
+
+class PlainExecutor;
+
+class PlainDevice : public kvc::Device {
+public:
+    // Kernels are those of the table.
+    explicit PlainDevice(const kvc::KernelTable& kernels);
+    ~PlainDevice() override;
+
+    const char* name() const override { return "plain memory"; }
+    const kvc::KernelTable& records() const override { return records_; }
+    std::byte* allocate(int64_t bytes) override;
+    void release(std::byte* block) override;
+    kvc::Status write(std::byte* to, const std::byte* from, int64_t bytes) override;
+    kvc::Status read(const std::byte* from, std::byte* to, int64_t bytes) override;
+    kvc::Status copy(const std::byte* from, std::byte* to, int64_t bytes) override;
+    kvc::Status synchronize(std::vector<kvc::BadStore>* bad) override;
+    void* allocate_pinned(int64_t bytes) override;
+    void release_pinned(void* block) override;
+    kvc::Result<std::unique_ptr<kvc::DeviceExecutor>> begin(const kvc::DeviceStep& step) override;
+
+    // For tests. From now on: so many more allocations succeed (-1: all); what is launched fails, and whoever waits next learns of it.
+    void allow_allocations(int64_t n);
+    void break_down(const std::string& reason);
+    void repair();
+    int64_t allocated_blocks();
+
+private:
+    friend class PlainExecutor;
+
+    // Where kernels find what lies at an address of the device.
+    template <class T>
+    T* near(T* address) const {
+        return reinterpret_cast<T*>(reach(reinterpret_cast<std::uintptr_t>(address)));
+    }
+    std::uintptr_t reach(std::uintptr_t address) const;
+    void launch(std::function<void()> work);
+    kvc::Status wait();             // under the mutex
+    void forget(std::byte* block);  // release, without waiting
+
+    const kvc::KernelTable& kernels_;
+    kvc::KernelTable records_;
+    std::byte* far_ = nullptr;   // what it hands out
+    std::byte* near_ = nullptr;  // the same bytes, to be touched
+
+    std::recursive_mutex mutex_;
+    std::map<int64_t, int64_t> blocks_;  // offset and bytes
+    std::deque<std::function<void()>> queue_;
+    std::vector<kvc::BadStore> bad_;
+    std::vector<PlainExecutor*> executors_;
+    int64_t allowed_ = -1;
+    std::string broken_;
+};
+
+// Device i has the kernels of kernel_table(i). Made at the first question and never destroyed.
+PlainDevice& plain_device(int64_t ordinal);
+
+}  // namespace kvc_plain
