@@ -92,6 +92,7 @@ typedef enum kvc_status {
     KVC_E_INTERNAL = 10,   /* a fault of kvc; please report it */
     KVC_E_CORRUPT = 11,    /* bytes that are no snapshot, or no longer one */
     KVC_E_IO = 12,         /* a file could not be read or written; the message has the system's reason */
+    KVC_E_DEVICE = 13,     /* the device failed, now or in something launched before; the cache is lost: it only answers, destroy it */
     KVC_STATUS_MAX_ = 0x7fffffff
 } kvc_status;
 
@@ -120,7 +121,12 @@ typedef enum kvc_dtype {
 } kvc_dtype;
 
 /* Where the cache lives: DLPack's device codes. */
-typedef enum kvc_device { KVC_DEVICE_DEFAULT = 0, KVC_CPU = 1, KVC_DEVICE_MAX_ = 0x7fffffff } kvc_device;
+typedef enum kvc_device {
+    KVC_DEVICE_DEFAULT = 0, /* KVC_CPU */
+    KVC_CPU = 1,
+    KVC_CUDA = 2,
+    KVC_DEVICE_MAX_ = 0x7fffffff
+} kvc_device;
 
 typedef enum kvc_part { KVC_PART_UNSET = 0, KVC_KEYS = 1, KVC_VALUES = 2, KVC_PART_MAX_ = 0x7fffffff } kvc_part;
 
@@ -146,6 +152,11 @@ KVC_API int64_t kvc_policy_format(const char* policy, char* out, int64_t out_byt
 /* Kernel targets that this machine can run, best first, such as avx2, scalar. Static; NULL out of range. */
 KVC_API int64_t kvc_target_count(void);
 KVC_API const char* kvc_target_name(int64_t index);
+/* Devices of a kind that this build and machine have. 0 with err filled in if there are none: KVC_E_UNSUPPORTED, and the message says
+ * why (no backend in this build, no driver, no hardware). KVC_CPU: 1. */
+KVC_API int64_t kvc_device_count(int32_t device, kvc_error* err);
+/* The name of one of them, with a final NUL. Returns the bytes needed; 0 with err filled in on failure. */
+KVC_API int64_t kvc_device_describe(int32_t device, int64_t ordinal, char* out, int64_t out_bytes, kvc_error* err);
 
 /* ---- Options ---- */
 
@@ -178,6 +189,7 @@ typedef struct kvc_options {
     void* allocator_context;
     char policy[128];       /* eviction policy with its budget, docs/POLICIES.md; "" = nothing is evicted */
     int64_t context_tokens; /* what a budget in percent is a share of; 0 = the prompt_length given to kvc_seq_create */
+    int64_t device_ordinal; /* which device of that kind; records lie in its memory, and so does arena_block if there is one */
 } kvc_options;
 
 /* What differs in one layer; a zero field means: as in kvc_options. sliding_window -1 = all tokens. */
@@ -298,7 +310,8 @@ typedef struct kvc_step_options {
     int32_t partial_commit; /* 1 = commit may accept a part of the tokens (speculative decoding): keeps all layers in 16 bits */
     int32_t strict;         /* 1 = decode kernels for all queries */
     int32_t accumulate;     /* 1 = attends add attention mass per token (kvc_seq_read_mass); not with partial_commit */
-    int32_t reserved;
+    int32_t buffers;        /* kvc_device: where k, v, q, out and lse lie; 0 = KVC_CPU, otherwise the device of the cache */
+    void* stream;           /* of the device's (a CUstream), which the step's work is put on; NULL = one of kvc's own */
 } kvc_step_options;
 
 KVC_API kvc_status kvc_step_options_init(kvc_step_options* options, int64_t struct_size);
@@ -316,6 +329,44 @@ KVC_API kvc_status kvc_append(kvc_step* step, int64_t layer, const void* k, int6
 KVC_API kvc_status kvc_step_commit(kvc_step* step, const int64_t* accepted, int64_t n, kvc_error* err);
 /* Ends the step as if it had never begun. */
 KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
+
+/* ---- Device ---- */
+
+/* A cache with device = KVC_CUDA keeps its records on the device, and its kernels run there; tables and decisions stay on the host.
+ *
+ * Streams    With buffers on the device, append, attend and commit put their work on the step's stream and return; k, v, q and out are
+ *            ordinary buffers of that stream. Steps that begin after others ended come after them, whatever their streams. With
+ *            buffers on the host the calls return when out is written: each attend waits, and kvc_stats.synchronizations counts it.
+ * Waits      Nothing else waits but kvc_synchronize, commits of steps that accumulate mass, and what reads records or depends on the
+ *            values of new tokens: fork, truncate, evict, merge, step-down, publish, snapshot and read-back, and a begin 1,024 steps
+ *            after the last wait. All are counted.
+ * Numbers    A token that 16 bits cannot hold (KVC_E_NONFINITE on the CPU) is found later: append and commit succeed, and once one of
+ *            the calls above has waited, the sequence answers KVC_E_NONFINITE to all but kvc_seq_truncate to that position or below and
+ *            kvc_seq_destroy. Other sequences are as they were.
+ * Faults     Asynchronous faults surface at the next call that waits as KVC_E_DEVICE, and in all calls that would change the cache
+ *            after it. */
+
+/* Waits for all that was launched for the cache; on the host it does nothing. KVC_E_DEVICE if any of it failed. */
+KVC_API kvc_status kvc_synchronize(kvc_cache* cache, kvc_error* err);
+
+/* Memory for callers that have no library of the device's own. KVC_BUFFER_PINNED is memory of the host that the device reads and writes
+ * without a copy in between. */
+typedef enum kvc_buffer_kind {
+    KVC_BUFFER_UNSET = 0,
+    KVC_BUFFER_DEVICE = 1,
+    KVC_BUFFER_PINNED = 2,
+    KVC_BUFFER_KIND_MAX_ = 0x7fffffff
+} kvc_buffer_kind;
+
+/* bytes of it, 256-byte aligned, in or for the cache's device. The caller destroys it before the cache. NULL on failure:
+ * KVC_E_NO_MEMORY, KVC_E_ARGUMENT, KVC_E_UNSUPPORTED for a cache on the host. */
+KVC_API void* kvc_buffer_create(kvc_cache* cache, int32_t kind, int64_t bytes, kvc_error* err);
+/* Waits for what still uses it. */
+KVC_API kvc_status kvc_buffer_destroy(kvc_cache* cache, int32_t kind, void* buffer, kvc_error* err);
+/* Copies between any two of device buffers (kvc_device of each side: the cache's device, or KVC_CPU for memory of the host), behind all
+ * that was launched before; to the host it waits, and is counted. */
+KVC_API kvc_status kvc_buffer_copy(kvc_cache* cache, void* to, int32_t to_device, const void* from, int32_t from_device, int64_t bytes,
+                                   kvc_error* err);
 
 /* ---- Attend ---- */
 
@@ -531,8 +582,10 @@ typedef struct kvc_stats {
     int64_t tokens_evicted;  /* since creation, per layer and head */
     int64_t pages_quantized;
     int64_t tokens_requantized;
-    int64_t slow_calls;    /* attends that dequantize pages explicitly: those over keys before RoPE */
-    int64_t tokens_merged; /* of tokens_evicted */
+    int64_t slow_calls;       /* attends that dequantize pages explicitly: those over keys before RoPE */
+    int64_t tokens_merged;    /* of tokens_evicted */
+    int64_t synchronizations; /* times that a call waited for the device */
+    int64_t bytes_staged;     /* of callers' buffers on the host, copied to the device and back */
 } kvc_stats;
 
 typedef struct kvc_seq_stats {

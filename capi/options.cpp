@@ -67,9 +67,10 @@ Status read_element(const kvc_layer* layers, int64_t index, kvc_layer* out) {
 }
 
 Status check_scalars(const kvc_options& options) {
-    if (options.device != KVC_DEVICE_DEFAULT && options.device != KVC_CPU) {
-        return fail(Code::unsupported, "device ", int64_t(options.device), ": this build serves KVC_CPU only");
-    }
+    if (options.device != KVC_DEVICE_DEFAULT && options.device != KVC_CPU && options.device != KVC_CUDA)
+        return fail(Code::argument, "device ", int64_t(options.device), " is not a kvc_device");
+    if (options.device_ordinal < 0 || (options.device != KVC_CUDA && options.device_ordinal > 0))
+        return fail(Code::argument, "device_ordinal ", options.device_ordinal, " names no device of that kind");
     const auto flag = [](const char* what, int32_t value) -> Status {
         if (value == 0 || value == 1) return {};
         return fail(Code::argument, what, " ", int64_t(value), " is neither 0 nor 1");
@@ -128,6 +129,10 @@ Result<CacheConfig> read_options(const kvc_options* given, const kvc_layer* laye
     config.arena_block = options.arena_block;
     config.arena_growth = options.arena_growth != 0;
     config.slab_source = {options.allocate, options.release, options.allocator_context};
+    if (options.device != KVC_CUDA) return config;
+    Result<std::shared_ptr<Device>> device = open_device(options.device_ordinal);
+    if (!device.ok()) return device.status();
+    config.device = std::move(*device);
     return config;
 }
 

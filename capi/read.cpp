@@ -163,10 +163,27 @@ kvc_status kvc_stats_get(const kvc_cache* cache, kvc_stats* out, kvc_error* err)
         Result<CacheStats> s = c.stats();
         if (!s.ok()) return s.status();
         const int64_t published = s->sink_bytes + s->window_bytes + s->code_bytes + s->side_bytes;
-        write_struct(kvc_stats{0, int32_t(s->open_steps), s->arena_bytes, s->bound_bytes, s->record_bytes, s->sink_bytes,
-                               s->window_bytes, s->code_bytes, s->side_bytes, s->record_bytes - published, s->table_bytes,
-                               s->scratch_bytes, s->sequences, s->tokens_appended, s->tokens_evicted, s->pages_quantized,
-                               s->tokens_requantized, s->slow_calls, s->tokens_merged},
+        write_struct(kvc_stats{0,
+                               int32_t(s->open_steps),
+                               s->arena_bytes,
+                               s->bound_bytes,
+                               s->record_bytes,
+                               s->sink_bytes,
+                               s->window_bytes,
+                               s->code_bytes,
+                               s->side_bytes,
+                               s->record_bytes - published,
+                               s->table_bytes,
+                               s->scratch_bytes,
+                               s->sequences,
+                               s->tokens_appended,
+                               s->tokens_evicted,
+                               s->pages_quantized,
+                               s->tokens_requantized,
+                               s->slow_calls,
+                               s->tokens_merged,
+                               s->synchronizations,
+                               s->bytes_staged},
                      out);
         return {};
     });

@@ -36,7 +36,10 @@ Result<StepOptions> read_step_options(const kvc_step_options* given) {
     KVC_TRY(read_flag("partial_commit", options.partial_commit, &out.partial_commit));
     KVC_TRY(read_flag("strict", options.strict, &out.strict));
     KVC_TRY(read_flag("accumulate", options.accumulate, &out.accumulate));
-    if (options.reserved != 0) return fail(Code::argument, "step_options: reserved is not 0");
+    if (options.buffers != KVC_DEVICE_DEFAULT && options.buffers != KVC_CPU && options.buffers != KVC_CUDA)
+        return fail(Code::argument, "step_options: buffers ", int64_t(options.buffers), " is not a kvc_device");
+    out.device_buffers = options.buffers == KVC_CUDA;
+    out.stream = options.stream;
     return out;
 }
 

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "capi/boundary.h"
+#include "capi/text.h"
 #include "core/backend/kernel_table.h"
 #include "core/codec/ladder.h"
 #include "core/policy/spec.h"
@@ -14,6 +15,7 @@ namespace {
 
 static_assert(int32_t(Code::internal) == KVC_E_INTERNAL && int32_t(Code::forked) == KVC_E_FORKED);
 static_assert(int32_t(Code::corrupt) == KVC_E_CORRUPT && int32_t(Code::io) == KVC_E_IO);
+static_assert(int32_t(Code::device) == KVC_E_DEVICE);
 static_assert(int32_t(Code::nonfinite) == KVC_E_NONFINITE && int32_t(Code::busy) == KVC_E_BUSY);
 static_assert(int32_t(Dtype::f16) == KVC_F16 && int32_t(Dtype::f32) == KVC_F32 && int32_t(Dtype::bf16) == KVC_BF16);
 
@@ -37,17 +39,6 @@ std::string describe_abi() {
     return text;
 }
 
-// Copies text with its NUL if there is room for all of it; the bytes needed.
-int64_t copy_text(const std::string& text, char* out, int64_t out_bytes) {
-    const int64_t needed = int64_t(text.size()) + 1;
-    if (out && out_bytes > 0) {
-        const size_t length = size_t(needed <= out_bytes ? needed - 1 : out_bytes - 1);
-        std::memcpy(out, text.data(), length);
-        out[length] = 0;
-    }
-    return needed;
-}
-
 }  // namespace
 }  // namespace kvc
 
@@ -64,6 +55,9 @@ const char* kvc_build_info(void) {
            "clang " __clang_version__
 #else
            "gcc " __VERSION__
+#endif
+#if defined(KVC_CPU_AVX512VNNI)
+           ", avx512vnni"
 #endif
 #if defined(KVC_CPU_AVX512)
            ", avx512"
@@ -102,6 +96,7 @@ const char* kvc_status_name(int32_t status) {
 #define KVC_STATUS_CASE_kvc_rope_pairs(number)
 #define KVC_STATUS_CASE_kvc_keys(number)
 #define KVC_STATUS_CASE_kvc_positions(number)
+#define KVC_STATUS_CASE_kvc_buffer_kind(number)
 #include "capi/abi.def"
     default:
         return "unknown";

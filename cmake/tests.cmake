@@ -30,10 +30,19 @@ if(NOT KVC_DOCTEST_INCLUDE STREQUAL "/usr/include")
   target_include_directories(kvc_doctest_main SYSTEM PUBLIC "${KVC_DOCTEST_INCLUDE}")
 endif()
 
+# What the presets stand for, from the table of docs/FORMATS.md: the tests hold the library's own list to the text.
+set(formats "${PROJECT_SOURCE_DIR}/docs/FORMATS.md")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${formats}")
+file(STRINGS "${formats}" rows REGEX "^\\| [a-z0-9]+ \\| `k=[^`]*` \\|$")
+list(TRANSFORM rows REPLACE "^\\| ([a-z0-9]+) \\| `(.*)` \\|$" "{\"\\1\", \"\\2\"},")
+list(JOIN rows "\n" rows)
+file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/tests/reference/documented_presets.inc" CONTENT "${rows}\n" @ONLY)
+
 file(GLOB KVC_REFERENCE_SOURCES CONFIGURE_DEPENDS tests/reference/*.cpp)
 if(KVC_REFERENCE_SOURCES)
   add_library(kvc_reference STATIC ${KVC_REFERENCE_SOURCES})
-  target_include_directories(kvc_reference PUBLIC "${PROJECT_SOURCE_DIR}" "${KVC_PUBLIC_INCLUDE}")
+  target_include_directories(kvc_reference PUBLIC "${PROJECT_SOURCE_DIR}" "${KVC_PUBLIC_INCLUDE}"
+                             PRIVATE "${PROJECT_BINARY_DIR}/tests/reference")
   target_link_libraries(kvc_reference PUBLIC kvc_flags)
 endif()
 

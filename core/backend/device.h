@@ -15,7 +15,7 @@ struct BadStore {
 };
 
 struct DeviceStep {
-    void* stream = nullptr;       // the caller's (a CUstream); nullptr: the device's own
+    void* stream = nullptr;       // the caller's, as the device's own interface names it; nullptr: one of the device's
     bool device_buffers = false;  // k, v, q, out and lse lie in device memory
     // Slabs 0 .. slab_count - 1 of the arena, addresses in device memory in an array of the host's. Only those that are named here are
     // used by the step; entries never change once they are there, and slab 0 is nullptr.

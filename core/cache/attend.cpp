@@ -208,7 +208,7 @@ Status Step::run_attend(size_t layer, const AttendRequest& request) {
     const Result<void*> out = executor_->output(gathers ? out_rows_.data() : request.out,
                                                 reach_of_buffer(tokens_, shape.q_heads, shape.format.v_dim, out_layout).value());
     if (!out.ok()) return out.status();
-    const int64_t lse_bytes = tokens_ * shape.q_heads * int64_t(sizeof(float));
+    const int64_t lse_bytes = reach_of_buffer(tokens_, shape.q_heads, 1, dense({Dtype::f32}, shape.q_heads, 1)).value();
     const Result<void*> out_lse = request.out_lse ? executor_->output(request.out_lse, lse_bytes) : Result<void*>(nullptr);
     if (!out_lse.ok()) return out_lse.status();
     AttendCall call = {layer, shape, request, {}, {}, {}, {}};
@@ -257,7 +257,9 @@ Status Step::deliver(const AttendCall& call, bool gathered) {
     cache_.counters_.synchronizations++;
     const Layer& shape = call.shape;
     const int64_t v_dim = shape.format.v_dim, unit = bytes_of(options_.out.dtype);
-    cache_.counters_.bytes_staged += tokens_ * shape.q_heads * (v_dim * unit + (call.request.out_lse ? int64_t(sizeof(float)) : 0));
+    const BufferLayout rows = dense({options_.out.dtype}, shape.q_heads, v_dim), lse = dense({Dtype::f32}, shape.q_heads, 1);
+    cache_.counters_.bytes_staged += reach_of_buffer(tokens_, shape.q_heads, v_dim, rows).value();
+    if (call.request.out_lse) cache_.counters_.bytes_staged += reach_of_buffer(tokens_, shape.q_heads, 1, lse).value();
     if (!gathered) return {};
     const BufferLayout to = dense(options_.out, shape.q_heads, v_dim);
     const std::byte* row = out_rows_.data();

@@ -58,7 +58,10 @@ Result<std::shared_ptr<Cache>> Cache::create(const CacheConfig& config) {
     return cache;
 }
 
-Cache::~Cache() = default;
+Cache::~Cache() {
+    for (const auto& [buffer, pinned] : buffers_)
+        release_buffer(buffer, pinned);
+}
 
 Result<Cache::Exclusive> Cache::exclusive() const {
     Result<Exclusive> lock = exclusive_for_release();

@@ -149,6 +149,10 @@ public:
     // New sequences from it, in its order; all of them or none.
     Result<std::vector<int64_t>> import_snapshot(SnapshotDraft draft);
 
+    // Memory of the device, or of the host for it, that callers use; ends with the cache.
+    Result<void*> create_buffer(bool pinned, int64_t bytes);
+    Status destroy_buffer(bool pinned, void* buffer);
+    Status copy_buffer(void* to, bool to_device, const void* from, bool from_device, int64_t bytes);
     // Waits for the device; what it found wrong shows from now on.
     Status synchronize();
 
@@ -200,6 +204,7 @@ private:
     Result<Shared> shared_and_settled() const;
     // Settles what is known of a sequence's newest tokens.
     void settle_sequence(Sequence& sequence) const;
+    void release_buffer(void* buffer, bool pinned);
     Status bad_token(int64_t id, const Sequence& sequence) const;
     Status check_layer_head(int64_t layer, int64_t head) const;
     // An empty sequence that is in no table yet.
@@ -329,6 +334,7 @@ private:
     int64_t next_tag_ = 1;
     mutable int64_t unsettled_ = 0;
     mutable std::vector<BadStore> bad_stores_;
+    std::vector<std::pair<void*, bool>> buffers_;  // of callers; pinned
 
     PrefixIndex prefixes_;
     std::unordered_map<RecordId, int64_t> prefix_records_;  // how many ownerships of a record are entries'

@@ -253,7 +253,7 @@ void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
             side.positions[t] = page.tokens[std::min(t, page.tokens.size() - 1)].position;
         arena.put_side(page.side, side);
         const uint64_t live = page.tokens.size() == page_tokens ? all_live : (uint64_t{1} << page.tokens.size()) - 1;
-        head.coded[eviction.repack.sources[i]] = {page.record, page.side, live};
+        head.coded[page.entry] = {page.record, page.side, live};
     }
     report->tokens_repacked += eviction.repack.tokens;
     const LayerFormat& format = cache_.layers_[eviction.layer].rung(eviction.repack.rung);

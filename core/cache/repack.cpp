@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cassert>
 #include <memory>
 #include <numeric>
 
@@ -107,6 +108,53 @@ void fill_page(const RepackInput& input, const std::vector<std::unique_ptr<Decod
     input.kernels.pack(format, *k_new, *v_new, page->bytes.data());
 }
 
+bool moves_bit_for_bit(const LayerFormat& format) {
+    return format.lossless || (moves_as_is(format.codec.k) && moves_as_is(format.codec.v));
+}
+
+RepackPlan gather_emptiest(std::vector<size_t> held, std::span<const uint64_t> live, int64_t bound) {
+    const auto records = int64_t(held.size());
+    std::stable_sort(held.begin(), held.end(), [&](size_t a, size_t b) { return std::popcount(live[a]) < std::popcount(live[b]); });
+    RepackPlan plan;
+    for (size_t e : held) {
+        plan.sources.push_back(e);
+        plan.tokens += std::popcount(live[e]);
+        if (records - int64_t(plan.sources.size()) + ceil_div(plan.tokens, page_tokens) <= bound) break;
+    }
+    std::sort(plan.sources.begin(), plan.sources.end());
+    plan.ends = {plan.sources.size()};
+    return plan;
+}
+
+// With more than `bound` records for T tokens some two neighbours hold at most 2 T / bound tokens, which is a page or less.
+RepackPlan join_neighbours(std::span<const size_t> held, std::span<const uint64_t> live, int64_t bound) {
+    struct Run {  // of neighbours that share a page from now on
+        size_t begin, end;
+        int64_t tokens;
+    };
+    std::vector<Run> runs;
+    for (size_t i = 0; i < held.size(); i++)
+        runs.push_back({i, i + 1, std::popcount(live[held[i]])});
+    while (int64_t(runs.size()) > bound) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < runs.size(); i++) {
+            if (runs[i].tokens + runs[i + 1].tokens < runs[best].tokens + runs[best + 1].tokens) best = i;
+        }
+        assert(runs[best].tokens + runs[best + 1].tokens <= page_tokens);
+        runs[best].end = runs[best + 1].end;
+        runs[best].tokens += runs[best + 1].tokens;
+        runs.erase(runs.begin() + std::ptrdiff_t(best) + 1);
+    }
+    RepackPlan plan;
+    for (const Run& run : runs) {
+        if (run.end - run.begin == 1) continue;
+        plan.sources.insert(plan.sources.end(), held.begin() + std::ptrdiff_t(run.begin), held.begin() + std::ptrdiff_t(run.end));
+        plan.ends.push_back(plan.sources.size());
+        plan.tokens += run.tokens;
+    }
+    return plan;
+}
+
 }  // namespace
 
 int64_t RepackInput::rung_of(size_t entry) const {
@@ -119,30 +167,20 @@ int64_t RepackInput::rung_of(size_t entry) const {
 }
 
 int64_t record_bound(const LayerFormat& format, int64_t live) {
-    const bool moves = format.lossless || (moves_as_is(format.codec.k) && moves_as_is(format.codec.v));
-    return moves ? ceil_div(9 * live, 8 * page_tokens) : ceil_div(2 * live, page_tokens);
+    return moves_bit_for_bit(format) ? ceil_div(9 * live, 8 * page_tokens) : ceil_div(2 * live, page_tokens);
 }
 
 RepackPlan plan_repack(const LayerFormat& format, std::span<const PageEntry> coded, std::span<const uint64_t> live) {
-    std::vector<size_t> order;
+    std::vector<size_t> held;
     int64_t tokens = 0;
     for (size_t e = 0; e < coded.size(); e++) {
         if (live[e] == 0) continue;
-        order.push_back(e);
+        held.push_back(e);
         tokens += std::popcount(live[e]);
     }
-    const int64_t records = int64_t(order.size());
     const int64_t bound = record_bound(format, tokens);
-    RepackPlan plan;
-    if (records <= bound) return plan;
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return std::popcount(live[a]) < std::popcount(live[b]); });
-    for (size_t e : order) {
-        plan.sources.push_back(e);
-        plan.tokens += std::popcount(live[e]);
-        if (records - int64_t(plan.sources.size()) + ceil_div(plan.tokens, page_tokens) <= bound) break;
-    }
-    std::sort(plan.sources.begin(), plan.sources.end());
-    return plan;
+    if (int64_t(held.size()) <= bound) return {};
+    return moves_bit_for_bit(format) ? gather_emptiest(std::move(held), live, bound) : join_neighbours(held, live, bound);
 }
 
 void fill_repack(const RepackInput& input, RepackPlan* plan) {
@@ -159,13 +197,23 @@ void fill_repack(const RepackInput& input, RepackPlan* plan) {
             tokens.push_back({e, slot, side ? side->positions[slot] : input.first_position + int64_t(e) * page_tokens + slot});
         }
     }
-    std::sort(tokens.begin(), tokens.end(), [](const RepackedToken& a, const RepackedToken& b) { return a.position < b.position; });
-    for (size_t first = 0; first < tokens.size(); first += page_tokens) {
-        RepackedPage page;
-        const size_t count = std::min<size_t>(page_tokens, tokens.size() - first);
-        page.tokens.assign(tokens.begin() + std::ptrdiff_t(first), tokens.begin() + std::ptrdiff_t(first + count));
-        fill_page(input, sources, plan->rung, false, &page);
-        plan->pages.push_back(std::move(page));
+    const auto earlier = [](const RepackedToken& a, const RepackedToken& b) { return a.position < b.position; };
+    auto token = tokens.begin();
+    size_t begin = 0;  // of the group's sources
+    for (const size_t end : plan->ends) {
+        const auto belongs_to_next = [&](const RepackedToken& t) { return t.entry > plan->sources[end - 1]; };
+        const auto last = std::find_if(token, tokens.end(), belongs_to_next);
+        std::sort(token, last, earlier);
+        for (size_t source = begin; token != last; source++) {
+            const auto next = token + std::min<std::ptrdiff_t>(page_tokens, last - token);
+            RepackedPage page;
+            page.entry = plan->sources[source];
+            page.tokens.assign(token, next);
+            fill_page(input, sources, plan->rung, false, &page);
+            plan->pages.push_back(std::move(page));
+            token = next;
+        }
+        begin = end;
     }
 }
 

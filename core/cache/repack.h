@@ -1,4 +1,4 @@
-// Repacking: the live tokens of the emptiest coded pages gathered into full ones.
+// Repacking: the live tokens of sparse coded pages gathered into fuller ones.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -28,14 +28,16 @@ struct RepackedToken {
 
 struct RepackedPage {
     std::vector<RepackedToken> tokens;  // up to 64, ascending
+    size_t entry = 0;                   // of the table that it takes
     std::vector<std::byte> bytes;       // the new record
     RecordId record = 0, side = 0;      // where it will lie
 };
 
-// Page i takes the table entry of sources[i]: the first i sources hold at most 64 i tokens, so no token of it belongs to an earlier
-// page. Cutting a sequence at a page therefore never loses a token that lies below the cut.
+// Page i of a group takes the table entry of the group's source i: the first i sources hold at most 64 i tokens, so no token of it
+// belongs to an earlier page. Cutting a sequence at a page therefore never loses a token that lies below the cut.
 struct RepackPlan {
     std::vector<size_t> sources;  // entries whose tokens move, ascending
+    std::vector<size_t> ends;     // of the groups of sources that are gathered together, each into pages of its own
     std::vector<RepackedPage> pages;
     int64_t tokens = 0;
     int64_t rung = 0;  // of the new pages: the lowest that a source is at, so that no record grows
@@ -44,7 +46,9 @@ struct RepackPlan {
 // Code records that a head may hold for so many live coded tokens. A token that moves bit for bit costs a copy, so that pages are kept
 // eight ninths full; one that is coded anew loses a little each time, so that half is enough.
 int64_t record_bound(const LayerFormat& format, int64_t live);
-// The fewest sources (emptiest first) after which the bound holds; none if it holds already.
+// Sources after which the bound holds; none if it holds already. Tokens that move bit for bit: the emptiest pages, all together, which
+// copies least. Tokens that are coded anew: neighbours, of which each group fits into one page, those with the fewest tokens first. So
+// survivors of an age stay among themselves, and what is kept for long is not coded again with every young page that empties.
 RepackPlan plan_repack(const LayerFormat& format, std::span<const PageEntry> coded, std::span<const uint64_t> live);
 
 struct RepackInput {

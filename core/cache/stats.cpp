@@ -1,5 +1,6 @@
 // Stats: counted where the bytes are, at the time of the call.
-#include <unordered_set>
+#include <algorithm>
+#include <vector>
 
 #include "core/base/capacity.h"
 #include "core/cache/cache.h"
@@ -34,9 +35,15 @@ Result<CacheStats> Cache::stats() const {
     out.sequences = live_sequences_;
     out.table_bytes = capacity_bytes(slots_) + capacity_bytes(free_slots_) + arena_->table_bytes();
     out.record_bytes = arena_->bytes_in_use();
-    std::unordered_set<RecordId> seen;  // a record with several owners counts once
+    std::vector<bool> seen;  // by number, as numbers are dense: a record with several owners counts once
+    const auto seen_before = [&](RecordId id) {
+        if (seen.size() <= id) seen.resize(std::max<size_t>(size_t(id) + 1, 2 * seen.size()));
+        const bool before = seen[id];
+        seen[id] = true;
+        return before;
+    };
     const auto count = [&](RecordId id, int64_t bytes, int64_t* total) {
-        if (id && (!arena_->shared(id) || seen.insert(id).second)) *total += bytes;
+        if (id && (!arena_->shared(id) || !seen_before(id))) *total += bytes;
     };
     const auto count_sequence = [&](const Sequence& sequence) {
         out.table_bytes += table_bytes_of(sequence);

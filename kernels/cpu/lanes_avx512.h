@@ -1,4 +1,5 @@
-// Sixteen lanes at a time on AVX-512 (F, BW, DQ, VL): one register. See lanes_avx2.h for what the names mean.
+// Sixteen lanes at a time on AVX-512 (F, BW, DQ, VL, and VNNI where a unit is compiled for it): one register. See lanes_avx2.h for what
+// the names mean.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -183,7 +184,11 @@ KVC_INLINE Dots zero_dots() { return zero_ints(); }
 KVC_INLINE Dots dot(Dots sum, Words x, const int16_t* p) {
     int32_t pair;
     memcpy(&pair, p, sizeof pair);
+#if defined(__AVX512VNNI__)
+    return {_mm512_dpwssd_epi32(sum.a, x.a, _mm512_set1_epi32(pair))};
+#else
     return {_mm512_add_epi32(sum.a, _mm512_madd_epi16(x.a, _mm512_set1_epi32(pair)))};
+#endif
 }
 KVC_INLINE Dots merge(Dots x, Dots y) { return add(x, y); }
 KVC_INLINE Ints total(Dots sum) { return sum; }

@@ -10,18 +10,29 @@ namespace kvc {
 namespace {
 
 struct Tables {
-    const KernelTable* table[4];
+    const KernelTable* table[4];  // of one processor family
     int n = 0;
 
     void add(const KernelTable* target) { table[n++] = target; }
 };
 
 // The instruction sets here are those of the compiler flags in cmake/library.cmake.
+#if defined(KVC_CPU_AVX512)
+bool has_avx512() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+#endif
+
 Tables runnable_tables() {
     Tables tables{};
+#if defined(KVC_CPU_AVX512VNNI)
+    if (has_avx512() && __builtin_cpu_supports("avx512vnni")) {
+        tables.add(avx512vnni_table());
+    }
+#endif
 #if defined(KVC_CPU_AVX512)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    if (has_avx512()) {
         tables.add(avx512_table());
     }
 #endif

@@ -8,6 +8,7 @@ namespace kvc {
 const KernelTable* scalar_table();
 const KernelTable* avx2_table();
 const KernelTable* avx512_table();
+const KernelTable* avx512vnni_table();
 const KernelTable* neon_table();
 
 }  // namespace kvc

@@ -1,3 +1,4 @@
+#include "kernels/cuda/attend_args.cuh"
 #include "kernels/cuda/attend_launch.cuh"
 #include "kernels/cuda/supported.h"
 
@@ -15,21 +16,7 @@ void launch_if(PageKind wanted, const AttendLaunch& launch) {
 
 void launch_attend(const AttendParams& p, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream) {
     const LayerFormat& f = *p.format;
-    const AttendArgs args{p.arena.slabs,
-                          f.code_bytes,
-                          f.window_bytes,
-                          f.sink_bytes,
-                          p.q_dtype,
-                          p.q_token_stride,
-                          p.q_head_stride,
-                          p.group,
-                          p.scale,
-                          p.soft_cap,
-                          p.sliding_window,
-                          p.causal_offset,
-                          int(2 * middle_of(f.codec.v)),
-                          items};
-    const AttendLaunch launch{f, args, int(ceil_div(rows, tile_rows)), n_items, stream};
+    const AttendLaunch launch{f, attend_args(p, items), int(ceil_div(rows, tile_rows)), n_items, stream};
     const PageKind kind = *kind_of(f);
 #define KVC_CUDA_LAUNCH_KIND(name, k_bits, v_bits, grouped) launch_if<PageKind::name>(kind, launch);
     KVC_CUDA_CODED_KINDS(KVC_CUDA_LAUNCH_KIND)

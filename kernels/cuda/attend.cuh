@@ -1,10 +1,11 @@
-// Attention of a few query rows over one item: the pages of a (sequence, kv head) that lie in one split.
+// Decode attention: eight query rows of an item, the pages of a (sequence, kv head) that lie in one split.
 //
 // A block takes eight query rows (blockIdx.x) of an item (blockIdx.y); its warps take pages in turn, by the page's place in the
-// sequence, so that no bit depends on what else the item or the batch holds, and merge in a fixed order.
+// sequence, so that no bit depends on what else the item or the batch holds, and merge in a fixed order. Blocks that stay and take
+// one item after the other, with the next one's pages on their way, were tried: no faster (docs/design/cuda.md).
 #pragma once
 #include "kernels/cuda/coded_page.cuh"
-#include "kernels/cuda/page_ring.cuh"
+#include "kernels/cuda/merge.cuh"
 #include "kernels/cuda/row_page.cuh"
 
 namespace kvc::cuda {
@@ -13,27 +14,18 @@ namespace kvc::cuda {
 template <int KD, int VD, PageKind kind>
 struct WarpAttend {
     const AttendArgs& args;
-    const AttendItem& item;
-    int first_row;
-    Sight first, last;  // of the first and the last row: between them lies what some see and some do not
+    ItemRows rows;
     QueryTile<KD, kind> query;
     WarpState<VD> state;
 };
 
-// Whether every row sees all tokens of a run.
-template <int tiles, int KD, int VD, PageKind kind>
-KVC_DEVICE bool sees_all(const WarpAttend<KD, VD, kind>& warp, const RunTokens& run) {
-    constexpr uint64_t all = all_live >> (page_tokens - 16 * tiles);
-    return (run.live & all) == all && !run.positions && run.first >= warp.last.low && run.first + 16 * tiles - 1 <= warp.first.high;
-}
-
 template <int KD, int VD, PageKind kind, int tiles>
 KVC_DEVICE void finish_scores(const WarpAttend<KD, VD, kind>& warp, bool all_seen, const RunTokens& run, float (&x)[tiles][4]) {
-    if (warp.args.soft_cap > 0.0f) {
+    if (warp.args.soft_cap.log2 > 0.0f) {
         cap_scores(warp.args.soft_cap, x);
     }
     if (!all_seen) {
-        mask_scores(warp.args, warp.item, warp.first_row, run, x);
+        mask_scores(warp.args, *warp.rows.item, warp.rows.first_row, run, x);
     }
 }
 
@@ -72,84 +64,8 @@ KVC_DEVICE void attend_row_page(const std::byte* record, int64_t capacity, uint6
     for (int start = 0; start < page_tokens && present >> start != 0; start += 16) {
         const RowRun<simt::GlobalBytes, partial> rows{{record + start * KD * 2}, {values + start * VD * 2}, uint32_t(present >> start)};
         const RunTokens run = run_of_page(page, start);
-        attend_rows(rows, sees_all<1>(*warp, run), run, warp);
+        attend_rows(rows, sees_all<1>(warp->rows, run), run, warp);
     }
-}
-
-KVC_DEVICE PageEntry load_entry(const PageEntry* entry) {
-    const simt::Words4 w = simt::load_128(entry);
-    return {w.w[0], w.w[1], uint64_t(w.w[3]) << 32 | w.w[2]};
-}
-static_assert(sizeof(PageEntry) == 16 && offsetof(PageEntry, live) == 8);
-
-// The first entry, of those from `position` on, that belongs to this warp.
-KVC_DEVICE int64_t first_entry_of_warp(int64_t position) { return (simt::warp() - (position >> 6)) & (warps - 1); }
-
-// One page of a list of entries: where it lies and which tokens it has.
-struct Page {
-    const std::byte* record;  // nullptr: dropped, or out of sight of all rows
-    RunTokens tokens;
-};
-
-template <int KD, int VD, PageKind kind>
-KVC_DEVICE Page find_page(const WarpAttend<KD, VD, kind>& warp, const PageEntry* entries, int64_t e, int64_t position,
-                          int64_t record_bytes) {
-    const PageEntry entry = load_entry(entries + e);
-    const int64_t first = position + page_tokens * e;
-    if (entry.record == 0 || (entry.side == 0 && (first > warp.last.high || first + page_tokens - 1 < warp.first.low))) {
-        return {nullptr, {}};
-    }
-    const PageSide* const side =
-        entry.side ? reinterpret_cast<const PageSide*>(record_address(warp.args, entry.side, side_bytes)) : nullptr;
-    return {record_address(warp.args, entry.record, record_bytes), {first, side ? side->positions : nullptr, entry.live}};
-}
-
-// Up to 32 coded pages of this warp, found by its lanes at once, so that only the first waits for entries and addresses.
-struct WarpPages {
-    const std::byte* record;  // of the page of this lane: lane i has the i-th
-    uint32_t there;           // bit i: the i-th page is to be read
-    uint32_t whole;           // bit i: every row sees all of its tokens
-};
-
-template <int KD, int VD, PageKind kind>
-KVC_DEVICE WarpPages find_pages(const WarpAttend<KD, VD, kind>& warp, int64_t first_entry) {
-    const AttendItem& item = warp.item;
-    const int64_t e = first_entry + warps * simt::lane();
-    Page page = {nullptr, {}};
-    if (e < item.n_coded) {
-        page = find_page(warp, item.coded, e, item.coded_position, warp.args.code_bytes);
-    }
-    return {page.record, simt::ballot(page.record != nullptr), simt::ballot(page.record && sees_all<4>(warp, page.tokens))};
-}
-
-// A walk over the pages of WarpPages, each in as many pieces as the ring takes it.
-struct PageWalk {
-    uint32_t left;  // pages
-    int piece = 0;
-
-    KVC_DEVICE int page() const { return simt::lowest_bit(left); }
-    KVC_DEVICE void next(int pieces) {
-        if (++piece == pieces) {
-            piece = 0;
-            left &= left - 1;
-        }
-    }
-};
-
-template <PageKind kind>
-constexpr int ring_pieces = holds_rows<kind> ? 4 : 1;
-
-// Starts the copy of the walk's next piece: a coded page, or the keys and values of sixteen rows.
-template <PageKind kind, int KD, int VD>
-KVC_DEVICE void fill_ring(const AttendArgs& args, const WarpPages& pages, PageWalk* walk, PageRing* ring) {
-    const std::byte* const record = simt::shuffle(pages.record, walk->page());
-    if constexpr (holds_rows<kind>) {
-        constexpr int key_bytes = 16 * KD * 2, value_bytes = 16 * VD * 2;
-        ring->fill(record + walk->piece * key_bytes, key_bytes, record + 4 * key_bytes + walk->piece * value_bytes, value_bytes);
-    } else {
-        ring->fill(record, int(args.code_bytes));
-    }
-    walk->next(ring_pieces<kind>);
 }
 
 // One piece, from the ring or from where the page lies.
@@ -163,46 +79,36 @@ KVC_DEVICE void attend_piece(const Bytes& keys, const Bytes& values, bool whole,
     }
 }
 
-// Up to 32 pages of a warp from first_entry on, as many on their way as the ring holds.
-struct PageRun {
-    int64_t first_entry;
-    WarpPages pages;
-    PageWalk fill;  // what the ring takes next
-};
-
-template <int KD, int VD, PageKind kind>
-KVC_DEVICE PageRun start_pages(int64_t first_entry, const WarpAttend<KD, VD, kind>& warp, PageRing* ring) {
-    PageRun run{first_entry, find_pages(warp, first_entry), {}};
-    run.fill.left = run.pages.there;
+// A warp's pages from first_entry on, as many on their way as the ring holds.
+template <PageKind kind, int KD, int VD>
+KVC_DEVICE PageRun start_run(const AttendArgs& args, const ItemRows& rows, int64_t first_entry, PageRing* ring) {
+    PageRun run = find_run(args, rows, first_entry);
     for (int i = 0; i < ring->slots() && run.fill.left; i++) {
-        fill_ring<kind, KD, VD>(warp.args, run.pages, &run.fill, ring);
+        fill_ring<kind, KD, VD>(args, &run, ring);
     }
     return run;
 }
 
 template <int KD, int VD, PageKind kind>
-KVC_DEVICE void attend_pages(PageRun run, PageRing* ring, WarpAttend<KD, VD, kind>* warp) {
-    const AttendItem& item = warp->item;
+KVC_DEVICE void attend_run(PageRun run, PageRing* ring, WarpAttend<KD, VD, kind>* warp) {
     KVC_NO_UNROLL
-    for (PageWalk walk{run.pages.there}; walk.left; walk.next(ring_pieces<kind>)) {
-        const bool whole = run.pages.whole >> walk.page() & 1;
+    for (PageWalk walk{run.there}; walk.left; walk.next(ring_pieces<kind>)) {
+        const bool whole = run.whole >> walk.page() & 1;
         RunTokens tokens = {};
         if (!whole) {
-            const int64_t e = run.first_entry + warps * walk.page();
-            tokens = find_page(*warp, item.coded, e, item.coded_position, warp->args.code_bytes).tokens;
+            tokens = find_coded_page(warp->args, warp->rows, run.first_entry + warps * walk.page()).tokens;
         }
         if (simt::has_bulk_copies()) {
             const simt::SharedBytes bytes = ring->wait();
             attend_piece(bytes, bytes.plus(16 * KD * 2), whole, tokens, walk.piece, warp);
             ring->release();
             if (run.fill.left) {
-                fill_ring<kind, KD, VD>(warp->args, run.pages, &run.fill, ring);
+                fill_ring<kind, KD, VD>(warp->args, &run, ring);
             }
         } else {
-            const std::byte* const record = simt::shuffle(run.pages.record, walk.page());
+            const std::byte* const record = simt::shuffle(run.record, walk.page());
             attend_piece(simt::GlobalBytes{record + walk.piece * 16 * KD * 2},
-                               simt::GlobalBytes{record + page_tokens * KD * 2 + walk.piece * 16 * VD * 2}, whole, tokens, walk.piece,
-                               warp);
+                         simt::GlobalBytes{record + page_tokens * KD * 2 + walk.piece * 16 * VD * 2}, whole, tokens, walk.piece, warp);
         }
     }
 }
@@ -210,15 +116,15 @@ KVC_DEVICE void attend_pages(PageRun run, PageRing* ring, WarpAttend<KD, VD, kin
 // Tokens first .. first + 63 of which some row may see one: nothing beyond need have been written.
 template <int KD, int VD, PageKind kind>
 KVC_DEVICE uint64_t written_from(const WarpAttend<KD, VD, kind>& warp, int64_t first) {
-    const int64_t n = warp.last.high - first + 1;
+    const int64_t n = warp.rows.last.high - first + 1;
     return n <= 0 ? 0 : n >= page_tokens ? all_live : all_live >> (page_tokens - n);
 }
 
 template <int KD, int VD, PageKind kind>
 KVC_DEVICE void attend_window(WarpAttend<KD, VD, kind>* warp) {
-    const AttendItem& item = warp->item;
+    const AttendItem& item = *warp->rows.item;
     for (int64_t e = first_entry_of_warp(item.window_position); e < item.n_window; e += warps) {
-        const Page page = find_page(*warp, item.window, e, item.window_position, warp->args.window_bytes);
+        const Page page = find_page(warp->args, warp->rows, item.window, e, item.window_position, warp->args.window_bytes);
         if (!page.record) {
             continue;
         }
@@ -229,7 +135,7 @@ KVC_DEVICE void attend_window(WarpAttend<KD, VD, kind>* warp) {
 
 template <int KD, int VD, PageKind kind>
 KVC_DEVICE void attend_sinks(int64_t capacity, WarpAttend<KD, VD, kind>* warp) {
-    const AttendItem& item = warp->item;
+    const AttendItem& item = *warp->rows.item;
     if (item.sinks == 0 || item.sink_tokens == 0 || simt::warp() != 0) {
         return;
     }
@@ -239,86 +145,13 @@ KVC_DEVICE void attend_sinks(int64_t capacity, WarpAttend<KD, VD, kind>* warp) {
                           warp);
 }
 
-// ---- merge of the warps ----
-
-template <int VD>
-struct Merge {
-    float o[warps][tile_rows][VD];
-    float most[warps][tile_rows];
-    float sum[warps][tile_rows];
-};
-
-// Leaves the warp's rows in shared memory, relative to their largest logit.
-template <PageKind kind, int VD>
-KVC_DEVICE void leave_state(const WarpState<VD>& state, Merge<VD>* merge) {
-    const int row = simt::lane() / 4, quad = simt::lane() % 4, warp = simt::warp();
-    KVC_UNROLL
-    for (int column = 0; column < 2; column++) {
-        float sum = state.sum[column];
-        KVC_UNROLL
-        for (int distance = 4; distance < 32; distance *= 2) {
-            sum += simt::shuffle_xor(sum, distance);
-        }
-        const bool empty = state.most[column] == -simt::infinity();
-        const float factor = empty ? 0.0f : simt::exp2(state.reference[column] - state.most[column]);
-        if (row == 0) {
-            // The maximum passes over logits that are no numbers; their sum does not.
-            merge->most[warp][2 * quad + column] = sum == sum ? state.most[column] : sum;
-            merge->sum[warp][2 * quad + column] = sum * factor;
-        }
-        KVC_UNROLL
-        for (int c = 0; c < VD / 16; c++) {
-            float* const o = merge->o[warp][2 * quad + column];
-            constexpr int widest = widest_run(coding<kind>.grouped);
-            o[value_channel(VD, c, row, 0, widest)] = state.o[c][column] * factor * (1 / output_unit);
-            o[value_channel(VD, c, row, 1, widest)] = state.o[c][2 + column] * factor * (1 / output_unit);
-        }
-    }
-}
-
-// Each warp writes the rows of its number, of its number plus `warps`, and so on.
-template <int VD>
-KVC_DEVICE void write_states(const AttendArgs& args, const AttendItem& item, int first_row, const Merge<VD>& merge) {
-    for (int row = simt::warp(); row < tile_rows; row += warps) {
-        const int group = int(args.group), token = (first_row + row) / group, head = (first_row + row) % group;
-        if (token >= item.tokens) {
-            return;
-        }
-        float most = merge.most[0][row];
-        KVC_UNROLL
-        for (int w = 1; w < warps; w++) {
-            most = larger_or_nan(most, merge.most[w][row]);
-        }
-        float factor[warps], sum = 0.0f;
-        KVC_UNROLL
-        for (int w = 0; w < warps; w++) {
-            factor[w] = merge.most[w][row] == -simt::infinity() ? 0.0f : simt::exp2(merge.most[w][row] - most);
-            sum += factor[w] * merge.sum[w][row];
-        }
-        float* const state = item.state + (token * item.state_token_stride + head) * (VD + 2);
-        KVC_UNROLL
-        for (int channel = simt::lane(); channel < VD; channel += 32) {
-            float o = 0.0f;
-            KVC_UNROLL
-            for (int w = 0; w < warps; w++) {
-                o += factor[w] * merge.o[w][row][channel];
-            }
-            state[channel] = o;
-        }
-        if (simt::lane() < 2) {
-            state[VD + simt::lane()] = simt::lane() == 0 ? most * ln_2 : sum;
-        }
-    }
-}
-
 // ---- the kernel ----
 
-// Blocks of which a multiprocessor is to hold so many.
-template <PageKind kind, int KD>
-constexpr int resident_blocks = !holds_rows<kind> && KD <= 128 ? 3 : 2;
+// Blocks of which a multiprocessor is to hold so many. With three, registers are so few that the products of a page wait for each other.
+constexpr int resident_blocks = 2;
 
 template <int KD, int VD, PageKind kind>
-KVC_KERNEL(threads, (resident_blocks<kind, KD>))
+KVC_KERNEL(threads, resident_blocks)
 attend_decode(AttendArgs args, int64_t sink_capacity, RingShape ring_shape) {
     std::byte* const shared = simt::dynamic_shared();
     const AttendItem& item = args.items[simt::block_y()];
@@ -327,19 +160,16 @@ attend_decode(AttendArgs args, int64_t sink_capacity, RingShape ring_shape) {
         return;
     }
     PageRing ring(ring_shape, shared);
-    WarpAttend<KD, VD, kind> warp{
-        args, item, first_row, sight_of(args, item, first_row), sight_of(args, item, first_row + tile_rows - 1), {}, {}};
+    WarpAttend<KD, VD, kind> warp{args, rows_of(args, item, first_row), {}, {}};
     // The first pages are on their way before anything else is waited for.
-    PageRun run = start_pages(first_entry_of_warp(item.coded_position), warp, &ring);
+    int64_t first_entry = first_entry_of_warp(item.coded_position);
+    PageRun run = start_run<kind, KD, VD>(args, warp.rows, first_entry, &ring);
     load_queries(args, item, first_row, &warp.query);
     reset(&warp.state);
     attend_sinks(sink_capacity, &warp);
-    for (;;) {
-        attend_pages(run, &ring, &warp);
-        if (run.first_entry + 32 * warps >= item.n_coded) {
-            break;
-        }
-        run = start_pages(run.first_entry + 32 * warps, warp, &ring);
+    attend_run(run, &ring, &warp);
+    for (first_entry += 32 * warps; first_entry < item.n_coded; first_entry += 32 * warps) {
+        attend_run(start_run<kind, KD, VD>(args, warp.rows, first_entry, &ring), &ring, &warp);
     }
     attend_window(&warp);
     // The warps' results take the place of their rings.
@@ -347,7 +177,7 @@ attend_decode(AttendArgs args, int64_t sink_capacity, RingShape ring_shape) {
     Merge<VD>* const merge = reinterpret_cast<Merge<VD>*>(shared);
     leave_state<kind>(warp.state, merge);
     simt::sync_block();
-    write_states(args, item, first_row, *merge);
+    write_states(args, warp.rows, *merge);
 }
 
 }  // namespace kvc::cuda

@@ -15,14 +15,14 @@ struct AttendLaunch {
 
 constexpr int shared_of_multiprocessor = 227 * 1024, shared_of_runtime = 1024;  // sm_90; the latter in each block
 
-// As many slots as fit beside the other blocks, but two in any case, so that one is on its way while the other is read.
-inline RingShape shape_ring(int slot_bytes, int resident) {
-    const auto slots_of = [&](int blocks) {
-        const RingShape none;
-        return (shared_of_multiprocessor / blocks - shared_of_runtime - none.barrier_bytes()) / (warps * slot_bytes);
+// Two slots, one on its way while the other is read: more were slower. One, where two would cost the second block, which is worth more.
+// static_bytes: of shared memory beside the ring.
+inline RingShape shape_ring(int slot_bytes, int static_bytes) {
+    const RingShape two{2, slot_bytes}, one{1, slot_bytes};
+    const auto fits = [static_bytes](const RingShape& ring, int blocks) {
+        return (ring.bytes() + static_bytes + shared_of_runtime) * blocks <= shared_of_multiprocessor;
     };
-    const int slots = slots_of(resident) >= 2 ? slots_of(resident) : slots_of(1) >= 2 ? 2 : 1;
-    return {slots < ring_slots_max ? slots : ring_slots_max, slot_bytes};
+    return fits(two, resident_blocks) || (!fits(one, resident_blocks) && fits(two, 1)) ? two : one;
 }
 
 template <PageKind kind, int KD, int VD>
@@ -33,7 +33,8 @@ void launch_dims(const AttendLaunch& launch) {
             const auto kernel = attend_decode<KD, VD, kind>;
             RingShape ring;
             if (simt::compiled_with_bulk_copies(kernel, launch.stream)) {
-                ring = shape_ring(is_rows(kind) ? 16 * (KD + VD) * 2 : int(f.code_bytes), resident_blocks<kind, KD>);
+                const int slot_bytes = is_rows(kind) ? 16 * (KD + VD) * 2 : int(f.code_bytes);
+                ring = shape_ring(slot_bytes, kind == PageKind::bf16_rows ? int(sizeof(QueryRest<KD>)) : 0);
             }
             const int shared = ring.bytes() > int(sizeof(Merge<VD>)) ? ring.bytes() : int(sizeof(Merge<VD>));
             const simt::Grid grid{launch.blocks, launch.items, threads, shared};

@@ -65,7 +65,7 @@ KVC_DEVICE void prompt_logits(const WarpPrompt& warp, const PromptPage& page, co
                               float (&x)[tiles][8][4]) {
     page_scores<KD, tiles>(warp.lane, warp.queries, keys, warp.facts, page.capacity > 0 ? 1.0f : coded_unit, x);
     const AttendArgs& args = warp.args.attend;
-    if (args.soft_cap > 0.0f) {
+    if (args.soft_cap.log2 > 0.0f) {
         KVC_UNROLL
         for (int m = 0; m < tiles; m++) {
             cap_scores(args.soft_cap, x[m]);

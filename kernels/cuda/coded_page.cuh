@@ -268,21 +268,31 @@ KVC_DEVICE void scale_weights(const RunWeights<4>& weights, const TokenHalves& s
     }
 }
 
-// Adds the page's part of one fragment of channels, `start` for codes of 0. The part is summed apart, so that what cancels in it is as
-// large as one page, not as the whole context.
-template <int bits, class Reader>
-KVC_DEVICE void add_value_fragment(Reader* reader, int c, const uint32_t (&b)[4][2], const float (&start)[2], const float (&shrink)[2],
-                                   float (&o)[4]) {
-    uint32_t words[bits];
-    reader->read(c, words);
-    float acc[4] = {start[0], start[1], start[0], start[1]};
+// Adds the page's part of `beside` fragments of channels from c on, `start` for codes of 0. The part is summed apart, so that what
+// cancels in it is as large as one page, not as the whole context. Fragments take turns: each product waits for the one before it in its
+// sum.
+template <int beside, int bits, int dim, class Bytes>
+KVC_DEVICE void add_value_fragments(FragmentReader<bits, dim, Bytes>* reader, int c, const uint32_t (&b)[4][2], const float (&start)[2],
+                                    const float (&shrink)[2], float (&o)[dim / 16][4]) {
+    uint32_t words[beside][bits];
+    float acc[beside][4];
     KVC_UNROLL
-    for (int t = 0; t < 4; t++) {
-        multiply_values(acc, tile_codes<bits>(words, t), b[t][0], b[t][1]);
+    for (int j = 0; j < beside; j++) {
+        reader->read(c + j, words[j]);
+        acc[j][0] = acc[j][2] = start[0];
+        acc[j][1] = acc[j][3] = start[1];
     }
     KVC_UNROLL
-    for (int i = 0; i < 4; i++) {
-        o[i] = simt::fma(o[i], shrink[i % 2], acc[i]);
+    for (int t = 0; t < 4; t++) {
+        KVC_UNROLL
+        for (int j = 0; j < beside; j++) {
+            multiply_values(acc[j], tile_codes<bits>(words[j], t), b[t][0], b[t][1]);
+        }
+    }
+    KVC_UNROLL
+    for (int i = 0; i < 4 * beside; i++) {
+        float& sum = o[c + i / 4][i % 4];
+        sum = simt::fma(sum, shrink[i % 2], acc[i / 4][i % 4]);
     }
 }
 
@@ -305,8 +315,11 @@ KVC_DEVICE void add_values_of_tokens(const Bytes& record, int twice_middle, cons
     }
     const float start[2] = {middle[0] * 0.5f, middle[1] * 0.5f};
     KVC_UNROLL
-    for (int c = 0; c < VD / 16; c++) {
-        add_value_fragment<bits>(&reader, c, b, start, weights.shrink, state->o[c]);
+    for (int c = 0; c + 1 < VD / 16; c += 2) {
+        add_value_fragments<2>(&reader, c, b, start, weights.shrink, state->o);
+    }
+    if constexpr (VD / 16 % 2 == 1) {
+        add_value_fragments<1>(&reader, VD / 16 - 1, b, start, weights.shrink, state->o);
     }
 }
 
@@ -328,10 +341,7 @@ KVC_DEVICE void add_values_of_groups(const Bytes& record, const RunWeights<4>& w
             simt::mma(zero, zeros.of[t][0], zeros.of[t][0], zeros.of[t][1], zeros.of[t][1], weights.p[t][0], weights.p[t][1]);
         }
         const float start[2] = {zero[0] * code_unit, zero[1] * code_unit};
-        KVC_UNROLL
-        for (int c = 2 * g; c < 2 * g + 2; c++) {
-            add_value_fragment<bits>(&reader, c, b, start, weights.shrink, state->o[c]);
-        }
+        add_value_fragments<2>(&reader, 2 * g, b, start, weights.shrink, state->o);
     }
 }
 

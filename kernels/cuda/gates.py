@@ -71,7 +71,8 @@ class Instruction:
 
     @property
     def conditional(self):
-        return self.text.startswith("@")
+        """Whether it may not be carried out: by its predicate, by one among its operands, or a branch of lanes that have diverged."""
+        return bool(self.text.startswith("@") or re.match(r"BRA\.(DIV|CONV)\b|BRA\S* !?U?P", self.text))
 
     @property
     def target(self):

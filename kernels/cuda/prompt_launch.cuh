@@ -1,5 +1,6 @@
 // What launchers share: from a backend's parameters to what a launch reads.
 #pragma once
+#include "kernels/cuda/attend_args.cuh"
 #include "kernels/cuda/prompt_pages.cuh"
 #include "kernels/cuda/supported.h"
 
@@ -7,24 +8,6 @@
 #define KVC_CUDA_KEY_DIMS(X) X(64) X(80) X(96) X(112) X(128) X(192) X(256)
 
 namespace kvc::cuda {
-
-inline AttendArgs attend_args(const AttendParams& p, const AttendItem* items) {
-    const LayerFormat& f = *p.format;
-    return {p.arena.slabs,
-            f.code_bytes,
-            f.window_bytes,
-            f.sink_bytes,
-            p.q_dtype,
-            p.q_token_stride,
-            p.q_head_stride,
-            p.group,
-            p.scale,
-            p.soft_cap,
-            p.sliding_window,
-            p.causal_offset,
-            int(2 * middle_of(f.codec.v)),
-            items};
-}
 
 inline PromptArgs prompt_args(const AttendParams& p, const AttendItem* items) {
     const LayerFormat& f = *p.format;

@@ -5,6 +5,14 @@
 
 namespace kvc::cuda {
 
+constexpr float log2_e = 1.44269504f;
+constexpr float ln_2 = 0.693147181f;
+
+// A soft cap of logits over ln 2, and what tanh's exponent is of them. Divided by the host: a kernel divides before it knows whether.
+struct SoftCap {
+    float log2 = 0.0f, slope = 0.0f;  // 0: none
+};
+
 // What a launch of the attend kernel reads; all pointers are the device's.
 struct AttendArgs {
     std::byte* const* slabs;
@@ -12,7 +20,8 @@ struct AttendArgs {
     Dtype q_dtype;
     int64_t q_token_stride, q_head_stride;
     int64_t group;
-    float scale, soft_cap;
+    float scale;
+    SoftCap soft_cap;
     int64_t sliding_window, causal_offset;
     int v_twice_middle;       // of values without zero points: twice the code of 0
     const AttendItem* items;  // one for each blockIdx.y
@@ -35,9 +44,6 @@ KVC_DEVICE float load_number(const void* p, int64_t i) {
 // 2^n for a normal result.
 KVC_DEVICE float power_of_two(int n) { return simt::float_of_bits(uint32_t(n + 127) << 23); }
 
-constexpr float log2_e = 1.44269504f;
-constexpr float ln_2 = 0.693147181f;
-
 // Codes are multiplied as fp16 subnormals, in this unit.
 constexpr float code_unit = 0x1p-24f;
 
@@ -56,11 +62,17 @@ constexpr float score_unit = holds_rows<kind>       ? 1.0f
 template <PageKind kind>
 constexpr int query_lift_log2 = kind == PageKind::bf16_rows || coding<kind>.grouped ? -1 : 14;
 
+// What bf16 leaves over of eight query rows, in shared memory: registers hold one of the two already.
+template <int KD>
+struct QueryRest {
+    simt::Words2 of[KD / 16][32];  // [fragment][lane]
+};
+
 template <int KD, PageKind kind>
 struct QueryTile {
     static constexpr bool in_two = kind == PageKind::bf16_rows;  // as a sum of two bf16 numbers
     uint32_t q[KD / 16][2];                                      // the row of lane / 4, lifted; fp16, or bf16
-    uint32_t q_rest[in_two ? KD / 16 : 1][2];                    // what bf16 leaves over
+    QueryRest<KD>* rest;
     // Of the two rows whose scores this lane accumulates, 2 * quad and 2 * quad + 1:
     float to_log2[2];    // from scores in their unit to logits over ln 2
     float zero_base[2];  // takes the bias of the stored zero points out of their product
@@ -139,6 +151,10 @@ KVC_DEVICE void load_queries(const AttendArgs& args, const AttendItem& item, int
     const float largest = load_row_of_lane<KD>(args, item, first_row, x);
     const int lift = lift_to(query_lift_log2<kind>, largest);
     const float lifted = power_of_two(lift);
+    if constexpr (QueryTile<KD, kind>::in_two) {
+        KVC_SHARED(QueryRest<KD>, rest);
+        tile->rest = &rest;
+    }
     KVC_UNROLL
     for (int k = 0; k < KD / 16; k++) {
         KVC_UNROLL
@@ -147,11 +163,14 @@ KVC_DEVICE void load_queries(const AttendArgs& args, const AttendItem& item, int
             if constexpr (QueryTile<KD, kind>::in_two) {
                 const SplitPair pair = split_bfloats(low, high);
                 tile->q[k][i] = pair.whole;
-                tile->q_rest[k][i] = pair.rest;
+                tile->rest->of[k][simt::lane()].w[i] = pair.rest;  // every warp writes the same
             } else {
                 tile->q[k][i] = simt::pack_halves(low, high);
             }
         }
+    }
+    if constexpr (QueryTile<KD, kind>::in_two) {
+        simt::sync_block();
     }
     const float to_log2 = args.scale * log2_e * power_of_two(-score_unit_log2<kind> - lift);
     tile->to_log2[0] = simt::shuffle(to_log2, 4 * (2 * (simt::lane() % 4)));

@@ -62,7 +62,7 @@ KVC_DEVICE void row_scores_of(const RowRun<Bytes, partial>& run, const Bytes& at
     for (int i = 0; i < fragments; i++) {
         const uint32_t a[4] = {lower[2 * i], upper[2 * i], lower[2 * i + 1], upper[2 * i + 1]};
         if constexpr (QueryTile<KD, kind>::in_two) {
-            multiply_in_two(x, a, query.q[k + i], query.q_rest[k + i]);
+            multiply_in_two(x, a, query.q[k + i], query.rest->of[k + i][simt::lane()].w);
         } else {
             simt::mma(x, a[0], a[1], a[2], a[3], query.q[k + i][0], query.q[k + i][1]);
         }

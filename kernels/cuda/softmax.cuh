@@ -45,14 +45,13 @@ KVC_DEVICE void reset(WarpState<VD>* state) {
 }
 
 template <int tiles>
-KVC_DEVICE void cap_scores(float soft_cap, float (&x)[tiles][4]) {
-    const float cap = soft_cap * log2_e, inverse = 2.0f * log2_e / cap;
+KVC_DEVICE void cap_scores(const SoftCap& cap, float (&x)[tiles][4]) {
     KVC_UNROLL
     for (int t = 0; t < tiles; t++) {
         KVC_UNROLL
         for (int i = 0; i < 4; i++) {
             // tanh(y) = 1 - 2 / (e^(2y) + 1), exact to a few units of 2^-24 for all y.
-            x[t][i] = simt::fma(-2.0f * cap, simt::reciprocal(simt::exp2(x[t][i] * inverse) + 1.0f), cap);
+            x[t][i] = simt::fma(-2.0f * cap.log2, simt::reciprocal(simt::exp2(x[t][i] * cap.slope) + 1.0f), cap.log2);
         }
     }
 }

@@ -29,6 +29,13 @@ class Gates(unittest.TestCase):
         _, instructions = loop(76, 500)
         self.assertEqual((76, 576), gates.main_loop(instructions))
 
+    def test_branches_of_diverged_lanes_and_of_predicates_among_operands_fall_through(self):
+        for branch in ("BRA.DIV ~URZ, 0x1000", "BRA.CONV ~URZ, 0x1000", "BRA P1, 0x1000", "BRA !P0, 0x1000"):
+            _, instructions = code(branch, *["HMMA.16816.F32 R0, R4, R8, R0"] * 3, "BRA 0x0", "EXIT")
+            self.assertEqual((3, 5), gates.main_loop(instructions))
+        _, instructions = code("BRA 0x1000", *["HMMA.16816.F32 R0, R4, R8, R0"] * 3, "BRA 0x0", "EXIT")
+        self.assertEqual(0, gates.main_loop(instructions)[0])
+
     def test_within_budget_has_no_problem(self):
         line, problems = gates.check_kernel(*loop(76, 700), "sm_90a", 160, 0)
         self.assertEqual([], problems)

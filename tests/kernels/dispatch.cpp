@@ -51,14 +51,17 @@ unsigned saved_registers() {
 
 }  // namespace
 
-TEST_CASE("dispatch: AVX2 and AVX-512 are offered where the processor has them and the system saves their registers") {
+TEST_CASE("dispatch: AVX2, AVX-512 and its VNNI are offered where the processor has them and the system saves their registers") {
     const bool fma_and_f16c = has(cpuid(1).c, {12, 29});
     const bool avx2 = has(cpuid(7).b, {5}) && fma_and_f16c;
     const bool avx512 = has(cpuid(7).b, {16, 17, 30, 31}) && fma_and_f16c;  // F, DQ, BW, VL
+    const bool vnni = has(cpuid(7).c, {11});
     const bool ymm_saved = has(saved_registers(), {1, 2});                  // SSE, upper halves of YMM
     const bool zmm_saved = ymm_saved && has(saved_registers(), {5, 6, 7});  // masks, upper halves of ZMM, ZMM16 to 31
-    MESSAGE("AVX2: processor ", avx2, ", system ", ymm_saved, "; AVX-512: processor ", avx512, ", system ", zmm_saved);
+    MESSAGE("AVX2: processor ", avx2, ", system ", ymm_saved, "; AVX-512: processor ", avx512, ", system ", zmm_saved,
+            "; VNNI: ", vnni);
     CHECK(is_offered("avx2") == (avx2 && ymm_saved));
     CHECK(is_offered("avx512") == (avx512 && zmm_saved));
+    CHECK(is_offered("avx512vnni") == (avx512 && vnni && zmm_saved));
 }
 #endif

@@ -47,6 +47,7 @@ struct LaneTarget {
 
 LaneTarget avx2_lanes();
 LaneTarget avx512_lanes();
+LaneTarget avx512vnni_lanes();
 LaneTarget neon_lanes();
 LaneTarget model_lanes();
 // Those that the program tests (targets.cpp), or a list of its own.

@@ -5,6 +5,9 @@ namespace kvc_test {
 
 std::vector<LaneTarget> lanes_under_test() {
     return {
+#if defined(KVC_CPU_AVX512VNNI)
+        avx512vnni_lanes(),
+#endif
 #if defined(KVC_CPU_AVX512)
         avx512_lanes(),
 #endif

@@ -1,4 +1,6 @@
 // Law: outputs are the same bits for any threads, neighbours and cuts within one kernel class; the class is declared, not derived.
+#include <algorithm>
+
 #include "tests/laws/session.h"
 
 using namespace kvc_laws;
@@ -93,4 +95,18 @@ TEST_CASE("outputs: several attends of a layer give the same bits, and so does a
     session.ok("append t layer=1 seed=1");
     CHECK(session.ok("attend t layer=0 seed=5").bytes == first);
     session.ok("commit t");
+}
+
+TEST_CASE("outputs: AVX-512 gives the same bits with VNNI and without") {
+    const std::vector<std::string> all = targets();
+    if (std::find(all.begin(), all.end(), "avx512vnni") == all.end()) {
+        MESSAGE("this machine has no VNNI");
+        return;
+    }
+    for (const std::string& preset : presets())
+        for (const char* prompt : {"", "prompt_length=200"}) {
+            CAPTURE(preset);
+            const std::string create = shape + short_window(preset, 5, 3);
+            CHECK(outputs_of(create, 200, 50, "", prompt, {"avx512vnni", 0}) == outputs_of(create, 200, 50, "", prompt, {"avx512", 0}));
+        }
 }

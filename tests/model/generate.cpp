@@ -16,7 +16,14 @@ const std::vector<std::string> key_codecs = {
     "int2.ch.g32",    "int4.ch.g64.m8", "int8.tok.rot.sym", "int4.tok.rot.ls",        "f16"};
 const std::vector<std::string> value_codecs = {"int8.tok.rot.sym", "int4.tok.rot.ls", "int3.tok.rot.ls", "int2.tok.rot.ls",
                                                "int4.tok.g32",     "int2.tok.g32",    "int4.tok",        "f16"};
-const std::vector<std::string> presets = {"fp16", "bf16", "int8", "int4", "int3", "k3v2", "int2", "kivi4", "kivi2"};
+
+std::vector<std::string> names_of_presets() {
+    std::vector<std::string> names;
+    for (const kvc_reference::DocumentedPreset& preset : kvc_reference::documented_presets())
+        names.push_back(preset.name);
+    return names;
+}
+const std::vector<std::string> presets = names_of_presets();
 
 class Generator {
 public:

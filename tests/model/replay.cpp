@@ -20,6 +20,11 @@ void add_numbers(Outcome& outcome, const std::vector<int64_t>& numbers) {
 
 }  // namespace
 
+int32_t& device_of_scripts() {
+    static int32_t device = KVC_DEVICE_DEFAULT;
+    return device;
+}
+
 // ---- Running ----
 
 Replay::~Replay() {
@@ -110,6 +115,10 @@ void Replay::create(const Operation& operation, Outcome& outcome) {
     shapes_.create(operation);
     shapes_.options.threads = run_options_.threads;
     std::strncpy(shapes_.options.target, run_options_.target.c_str(), sizeof shapes_.options.target - 1);
+    shapes_.options.device = device_of_scripts();
+    for (int64_t i = 0; i < kvc_target_count() && shapes_.options.device != KVC_DEVICE_DEFAULT; i++) {
+        if (run_options_.target == kvc_target_name(i)) shapes_.options.device_ordinal = i;  // device i has these kernels
+    }
     const bool uniform = shapes_.uniform();
     cache_ = kvc_create(&shapes_.options, uniform ? nullptr : shapes_.layers.data(), uniform ? 0 : shapes_.options.layers, &error_);
     outcome.status = cache_ ? int32_t{KVC_OK} : error_.status;

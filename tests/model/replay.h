@@ -11,6 +11,9 @@
 
 namespace kvc_scripts {
 
+// The kvc_device of the caches that scripts make from now on; KVC_DEVICE_DEFAULT unless a program says otherwise.
+int32_t& device_of_scripts();
+
 struct RunOptions {
     std::string target;   // kernel target to force; "" = the best
     int64_t threads = 0;  // of the cache

@@ -12,20 +12,6 @@
 namespace kvc_reference {
 namespace {
 
-const std::map<std::string, std::string>& presets() {
-    static const std::map<std::string, std::string> all = {{"", "k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=128,sinks=4"},
-                                                           {"fp16", "k=f16,v=f16,window=0,sinks=0"},
-                                                           {"bf16", "k=bf16,v=bf16,window=0,sinks=0"},
-                                                           {"int8", "k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=64,sinks=4"},
-                                                           {"int4", "k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=128,sinks=4"},
-                                                           {"int3", "k=int3.ch.g32.m8,v=int3.tok.rot.ls,window=128,sinks=4"},
-                                                           {"k3v2", "k=int3.ch.g32.m8,v=int2.tok.rot.ls,window=128,sinks=4"},
-                                                           {"int2", "k=int2.ch.g32.m8.clip0.9,v=int2.tok.rot.ls,window=128,sinks=4"},
-                                                           {"kivi4", "k=int4.ch.g32,v=int4.tok.g32,window=128,sinks=0"},
-                                                           {"kivi2", "k=int2.ch.g32,v=int2.tok.g32,window=128,sinks=0"}};
-    return all;
-}
-
 PartCodec parse_part(const std::string& text) {
     PartCodec part;
     std::istringstream words(text);
@@ -171,9 +157,18 @@ void encode_tokens(const PartCodec& codec, const Grid& grid, int64_t dim, const 
 
 }  // namespace
 
+const std::vector<DocumentedPreset>& documented_presets() {
+    static const std::vector<DocumentedPreset> all = {
+#include "documented_presets.inc"
+    };
+    return all;
+}
+
 CodecSpec parse_codec(const std::string& text) {
-    const auto preset = presets().find(text);
-    std::istringstream fields(preset == presets().end() ? text : preset->second);
+    const std::string name = text.empty() ? "int4" : text;
+    const auto is_named = [&](const DocumentedPreset& preset) { return preset.name == name; };
+    const auto preset = std::find_if(documented_presets().begin(), documented_presets().end(), is_named);
+    std::istringstream fields(preset == documented_presets().end() ? text : preset->codec);
     CodecSpec spec;
     for (std::string field; std::getline(fields, field, ',');) {
         const size_t equals = field.find('=');

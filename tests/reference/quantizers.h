@@ -28,6 +28,12 @@ struct CodecSpec {
     bool coded() const { return k.bits < 16 || v.bits < 16; }
 };
 
+// The presets as docs/FORMATS.md defines them, in the order of its table: read from the text when the tests are built.
+struct DocumentedPreset {
+    std::string name, codec;
+};
+const std::vector<DocumentedPreset>& documented_presets();
+
 // From a preset's name or a canonical string; throws std::runtime_error for what it does not know.
 CodecSpec parse_codec(const std::string& canonical);
 

@@ -14,6 +14,13 @@ void fed(Session& session, const char* seq, int64_t tokens) {
     kvc_laws::feed(session, "a", tokens, 64);
 }
 
+const char* const joined_shape = " k_dim=32 v_dim=16 codec=int3,window=5,sinks=3 spare_pages=1";
+
+void evicted(Session& s) {
+    fed(s, "", 400);
+    s.ok("evict a scores=5 budget=140");
+}
+
 bool refused(const Session& session, const uint8_t* bytes, size_t n) {
     kvc_seq seqs[8] = {};
     const kvc_status status = kvc_snapshot_import(session.replay.cache(), bytes, static_cast<int64_t>(n), seqs, 8, nullptr, nullptr);
@@ -33,13 +40,8 @@ const std::vector<Golden>& kvc_snapshots::goldens() {
              s.ok("fork b a length=70 data=4");
              s.feed("b", 60, 64);
          }},
-        {"int3_evicted",
-         " k_dim=32 v_dim=16 codec=int3,window=5,sinks=3 spare_pages=1",
-         {"a"},
-         [](Session& s) {
-             fed(s, "", 400);
-             s.ok("evict a scores=5 budget=140");
-         }},
+        {"int3_evicted", joined_shape, {"a"}, evicted, false},  // made when the emptiest pages were gathered, whatever their age
+        {"int3_joined", joined_shape, {"a"}, evicted},
         {"one_part_16_bits",
          " k_dim=16 codec=k=f16,v=int8.tok,window=2,sinks=0",
          {"a"},

@@ -16,7 +16,7 @@ struct Golden {
     std::string create;
     Names sequences;
     std::function<void(Session&)> prepare;
-    bool any_target = true;  // no decision in it depends on attention, so that every target writes these bytes
+    bool any_target = true;  // what it was made from gives these bytes today, on every target; not where attention decided
 
     std::string path() const { return KVC_GOLDEN_FOLDER "/" + name + ".kvcs"; }
     Bytes bytes() const {

@@ -78,6 +78,18 @@ public unsafe class kvc {
     return ret;
   }
 
+  public static long kvc_device_count(int device) {
+    long ret = kvcPINVOKE.kvc_device_count(device);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+    return ret;
+  }
+
+  public static long kvc_device_describe(int device, long ordinal, byte* out_, long out_bytes) {
+    long ret = kvcPINVOKE.kvc_device_describe(device, ordinal, out_, out_bytes);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+    return ret;
+  }
+
   public static void kvc_supports(kvc_options options, kvc_layer layers, long n_layers) {
     kvcPINVOKE.kvc_supports(kvc_options.getCPtr(options), kvc_layer.getCPtr(layers), n_layers);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
@@ -184,6 +196,27 @@ public unsafe class kvc {
 
   public static void kvc_step_abort(StepHandle step) {
     kvcPINVOKE.kvc_step_abort(step);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static void kvc_synchronize(CacheHandle cache) {
+    kvcPINVOKE.kvc_synchronize(cache);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static global::System.IntPtr kvc_buffer_create(CacheHandle cache, int kind, long bytes) {
+    global::System.IntPtr ret = kvcPINVOKE.kvc_buffer_create(cache, kind, bytes);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+    return ret;
+  }
+
+  public static void kvc_buffer_destroy(CacheHandle cache, int kind, global::System.IntPtr buffer) {
+    kvcPINVOKE.kvc_buffer_destroy(cache, kind, buffer);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
+  public static void kvc_buffer_copy(CacheHandle cache, global::System.IntPtr to, int to_device, global::System.IntPtr from, int from_device, long bytes) {
+    kvcPINVOKE.kvc_buffer_copy(cache, to, to_device, from, from_device, bytes);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 

@@ -303,6 +303,12 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_target_name___")]
   public static extern string kvc_target_name(long jarg1);
 
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_device_count___")]
+  public static extern long kvc_device_count(int jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_device_describe___")]
+  public static extern long kvc_device_describe(int jarg1, long jarg2, byte* jarg3, long jarg4);
+
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_struct_size_get___")]
   public static extern uint kvc_options_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
@@ -449,6 +455,12 @@ unsafe class kvcPINVOKE {
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_context_tokens_get___")]
   public static extern long kvc_options_context_tokens_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_device_ordinal_set___")]
+  public static extern void kvc_options_device_ordinal_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_options_device_ordinal_get___")]
+  public static extern long kvc_options_device_ordinal_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_options___")]
   public static extern global::System.IntPtr new_kvc_options();
@@ -786,11 +798,17 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_options_accumulate_get___")]
   public static extern int kvc_step_options_accumulate_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
-  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_options_reserved_set___")]
-  public static extern void kvc_step_options_reserved_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_options_buffers_set___")]
+  public static extern void kvc_step_options_buffers_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
 
-  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_options_reserved_get___")]
-  public static extern int kvc_step_options_reserved_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_options_buffers_get___")]
+  public static extern int kvc_step_options_buffers_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_options_stream_set___")]
+  public static extern void kvc_step_options_stream_set(global::System.Runtime.InteropServices.HandleRef jarg1, global::System.IntPtr jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_options_stream_get___")]
+  public static extern global::System.IntPtr kvc_step_options_stream_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_step_options___")]
   public static extern global::System.IntPtr new_kvc_step_options();
@@ -809,6 +827,18 @@ unsafe class kvcPINVOKE {
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_abort___")]
   public static extern void kvc_step_abort(StepHandle jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_synchronize___")]
+  public static extern void kvc_synchronize(CacheHandle jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_buffer_create___")]
+  public static extern global::System.IntPtr kvc_buffer_create(CacheHandle jarg1, int jarg2, long jarg3);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_buffer_destroy___")]
+  public static extern void kvc_buffer_destroy(CacheHandle jarg1, int jarg2, global::System.IntPtr jarg3);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_buffer_copy___")]
+  public static extern void kvc_buffer_copy(CacheHandle jarg1, global::System.IntPtr jarg2, int jarg3, global::System.IntPtr jarg4, int jarg5, long jarg6);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_attend_options_struct_size_get___")]
   public static extern uint kvc_attend_options_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
@@ -1343,6 +1373,18 @@ unsafe class kvcPINVOKE {
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_tokens_merged_get___")]
   public static extern long kvc_stats_tokens_merged_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_synchronizations_set___")]
+  public static extern void kvc_stats_synchronizations_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_synchronizations_get___")]
+  public static extern long kvc_stats_synchronizations_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_bytes_staged_set___")]
+  public static extern void kvc_stats_bytes_staged_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_bytes_staged_get___")]
+  public static extern long kvc_stats_bytes_staged_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_stats___")]
   public static extern global::System.IntPtr new_kvc_stats();

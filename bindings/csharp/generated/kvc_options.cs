@@ -310,6 +310,16 @@ public class kvc_options : global::System.IDisposable {
     } 
   }
 
+  public long device_ordinal {
+    set {
+      kvcPINVOKE.kvc_options_device_ordinal_set(swigCPtr, value);
+    } 
+    get {
+      long ret = kvcPINVOKE.kvc_options_device_ordinal_get(swigCPtr);
+      return ret;
+    } 
+  }
+
   public kvc_options() : this(kvcPINVOKE.new_kvc_options(), true) {
   }
 

@@ -244,6 +244,26 @@ public class kvc_stats : global::System.IDisposable {
     } 
   }
 
+  public long synchronizations {
+    set {
+      kvcPINVOKE.kvc_stats_synchronizations_set(swigCPtr, value);
+    } 
+    get {
+      long ret = kvcPINVOKE.kvc_stats_synchronizations_get(swigCPtr);
+      return ret;
+    } 
+  }
+
+  public long bytes_staged {
+    set {
+      kvcPINVOKE.kvc_stats_bytes_staged_set(swigCPtr, value);
+    } 
+    get {
+      long ret = kvcPINVOKE.kvc_stats_bytes_staged_get(swigCPtr);
+      return ret;
+    } 
+  }
+
   public kvc_stats() : this(kvcPINVOKE.new_kvc_stats(), true) {
   }
 

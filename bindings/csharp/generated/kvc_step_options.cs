@@ -204,12 +204,22 @@ public class kvc_step_options : global::System.IDisposable {
     } 
   }
 
-  public int reserved {
+  public int buffers {
     set {
-      kvcPINVOKE.kvc_step_options_reserved_set(swigCPtr, value);
+      kvcPINVOKE.kvc_step_options_buffers_set(swigCPtr, value);
     } 
     get {
-      int ret = kvcPINVOKE.kvc_step_options_reserved_get(swigCPtr);
+      int ret = kvcPINVOKE.kvc_step_options_buffers_get(swigCPtr);
+      return ret;
+    } 
+  }
+
+  public global::System.IntPtr stream {
+    set {
+      kvcPINVOKE.kvc_step_options_stream_set(swigCPtr, value);
+    } 
+    get {
+      global::System.IntPtr ret = kvcPINVOKE.kvc_step_options_stream_get(swigCPtr);
       return ret;
     } 
   }

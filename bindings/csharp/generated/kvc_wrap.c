@@ -711,6 +711,46 @@ SWIGEXPORT char * SWIGSTDCALL CSharp_KvcfRaw_kvc_target_name___(long long jarg1)
 }
 
 
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_device_count___(int jarg1) {
+  long long jresult = 0 ;
+  int32_t arg1 ;
+  kvc_error *arg2 = 0 ;
+  int64_t result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg2 = &failure; 
+  arg1 = (int32_t)jarg1; 
+  result = kvc_device_count(arg1,arg2);
+  jresult = result; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  return jresult;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_device_describe___(int jarg1, long long jarg2, void* jarg3, long long jarg4) {
+  long long jresult = 0 ;
+  int32_t arg1 ;
+  int64_t arg2 ;
+  char *arg3 = 0 ;
+  int64_t arg4 ;
+  kvc_error *arg5 = 0 ;
+  int64_t result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg5 = &failure; 
+  arg1 = (int32_t)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  arg3 = (char *)jarg3; 
+  arg4 = (int64_t)jarg4; 
+  result = kvc_device_describe(arg1,arg2,arg3,arg4,arg5);
+  jresult = result; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  return jresult;
+}
+
+
 SWIGEXPORT unsigned int SWIGSTDCALL CSharp_KvcfRaw_kvc_options_struct_size_get___(void * jarg1) {
   unsigned int jresult = 0 ;
   struct kvc_options *arg1 = 0 ;
@@ -1273,6 +1313,28 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_options_context_tokens_get__
   
   arg1 = (struct kvc_options *)jarg1; 
   result =  ((arg1)->context_tokens);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_device_ordinal_set___(void * jarg1, long long jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->device_ordinal = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_options_device_ordinal_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_options *)jarg1; 
+  result =  ((arg1)->device_ordinal);
   jresult = result; 
   return jresult;
 }
@@ -2660,24 +2722,46 @@ SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_step_options_accumulate_get___(voi
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_options_reserved_set___(void * jarg1, int jarg2) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_options_buffers_set___(void * jarg1, int jarg2) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
   arg1 = (struct kvc_step_options *)jarg1; 
   arg2 = (int32_t)jarg2; 
-  if (arg1) (arg1)->reserved = arg2;
+  if (arg1) (arg1)->buffers = arg2;
 }
 
 
-SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_step_options_reserved_get___(void * jarg1) {
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_step_options_buffers_get___(void * jarg1) {
   int jresult = 0 ;
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   
   arg1 = (struct kvc_step_options *)jarg1; 
-  result =  ((arg1)->reserved);
+  result =  ((arg1)->buffers);
   jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_options_stream_set___(void * jarg1, void* jarg2) {
+  struct kvc_step_options *arg1 = 0 ;
+  void *arg2 = 0 ;
+  
+  arg1 = (struct kvc_step_options *)jarg1; 
+  arg2 = (void *)jarg2; 
+  if (arg1) (arg1)->stream = arg2;
+}
+
+
+SWIGEXPORT void* SWIGSTDCALL CSharp_KvcfRaw_kvc_step_options_stream_get___(void * jarg1) {
+  void* jresult = 0 ;
+  struct kvc_step_options *arg1 = 0 ;
+  void *result = 0 ;
+  
+  arg1 = (struct kvc_step_options *)jarg1; 
+  result = (void *) ((arg1)->stream);
+  jresult = (void*)result; 
   return jresult;
 }
 
@@ -2783,6 +2867,86 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_abort___(void* jarg1) {
   }; arg2 = &failure; 
   arg1 = (kvc_step *)jarg1; 
   result = (kvc_status)kvc_step_abort(arg1,arg2);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_synchronize___(void* jarg1) {
+  kvc_cache *arg1 = 0 ;
+  kvc_error *arg2 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg2 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  result = (kvc_status)kvc_synchronize(arg1,arg2);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void* SWIGSTDCALL CSharp_KvcfRaw_kvc_buffer_create___(void* jarg1, int jarg2, long long jarg3) {
+  void* jresult = 0 ;
+  kvc_cache *arg1 = 0 ;
+  int32_t arg2 ;
+  int64_t arg3 ;
+  kvc_error *arg4 = 0 ;
+  void *result = 0 ;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg4 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  result = (void *)kvc_buffer_create(arg1,arg2,arg3,arg4);
+  jresult = (void*)result; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_buffer_destroy___(void* jarg1, int jarg2, void* jarg3) {
+  kvc_cache *arg1 = 0 ;
+  int32_t arg2 ;
+  void *arg3 = 0 ;
+  kvc_error *arg4 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg4 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  arg3 = (void *)jarg3; 
+  result = (kvc_status)kvc_buffer_destroy(arg1,arg2,arg3,arg4);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_buffer_copy___(void* jarg1, void* jarg2, int jarg3, void* jarg4, int jarg5, long long jarg6) {
+  kvc_cache *arg1 = 0 ;
+  void *arg2 = 0 ;
+  int32_t arg3 ;
+  void *arg4 = 0 ;
+  int32_t arg5 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (void *)jarg2; 
+  arg3 = (int32_t)jarg3; 
+  arg4 = (void *)jarg4; 
+  arg5 = (int32_t)jarg5; 
+  arg6 = (int64_t)jarg6; 
+  result = (kvc_status)kvc_buffer_copy(arg1,arg2,arg3,(void const *)arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
   if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
 }
@@ -4931,6 +5095,50 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_tokens_merged_get___(v
   
   arg1 = (struct kvc_stats *)jarg1; 
   result =  ((arg1)->tokens_merged);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_synchronizations_set___(void * jarg1, long long jarg2) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->synchronizations = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_synchronizations_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_stats *)jarg1; 
+  result =  ((arg1)->synchronizations);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_bytes_staged_set___(void * jarg1, long long jarg2) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = (struct kvc_stats *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->bytes_staged = arg2;
+}
+
+
+SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_bytes_staged_get___(void * jarg1) {
+  long long jresult = 0 ;
+  struct kvc_stats *arg1 = 0 ;
+  int64_t result;
+  
+  arg1 = (struct kvc_stats *)jarg1; 
+  result =  ((arg1)->bytes_staged);
   jresult = result; 
   return jresult;
 }

@@ -590,6 +590,18 @@ intgo _wrap_KVC_E_IO_raw_a811af1668d8bad3() {
 }
 
 
+intgo _wrap_KVC_E_DEVICE_raw_a811af1668d8bad3() {
+  enum kvc_status result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_E_DEVICE;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
 int _wrap_kvc_error_struct_size_get_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   uint32_t result;
@@ -769,6 +781,18 @@ intgo _wrap_KVC_CPU_raw_a811af1668d8bad3() {
   
   
   result = KVC_CPU;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_KVC_CUDA_raw_a811af1668d8bad3() {
+  enum kvc_device result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_CUDA;
   
   _swig_go_result = (intgo)result; 
   return _swig_go_result;
@@ -1001,6 +1025,41 @@ _gostring_ _wrap_kvc_target_name_raw_a811af1668d8bad3(long long _swig_go_0) {
   
   result = (char *)kvc_target_name(arg1);
   _swig_go_result = Swig_AllocateString((char*)result, result ? strlen((char*)result) : 0); 
+  return _swig_go_result;
+}
+
+
+long long _wrap_kvc_device_count_raw_a811af1668d8bad3(int _swig_go_0, struct kvc_error *_swig_go_1) {
+  int32_t arg1 ;
+  kvc_error *arg2 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = (int32_t)_swig_go_0; 
+  arg2 = *(kvc_error **)&_swig_go_1; 
+  
+  result = kvc_device_count(arg1,arg2);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_kvc_device_describe_raw_a811af1668d8bad3(int _swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+  int32_t arg1 ;
+  int64_t arg2 ;
+  char *arg3 = 0 ;
+  int64_t arg4 ;
+  kvc_error *arg5 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = (int32_t)_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  arg3 = (char *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg5 = *(kvc_error **)&_swig_go_3; 
+  
+  result = kvc_device_describe(arg1,arg2,arg3,arg4,arg5);
+  _swig_go_result = result; 
   return _swig_go_result;
 }
 
@@ -1661,6 +1720,31 @@ long long _wrap_kvc_options_context_tokens_get_raw_a811af1668d8bad3(struct kvc_o
   arg1 = *(struct kvc_options **)&_swig_go_0; 
   
   result =  ((arg1)->context_tokens);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_options_device_ordinal_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+  struct kvc_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->device_ordinal = arg2;
+  
+}
+
+
+long long _wrap_kvc_options_device_ordinal_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+  struct kvc_options *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->device_ordinal);
   _swig_go_result = result; 
   return _swig_go_result;
 }
@@ -3210,27 +3294,52 @@ int _wrap_kvc_step_options_accumulate_get_raw_a811af1668d8bad3(struct kvc_step_o
 }
 
 
-void _wrap_kvc_step_options_reserved_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_buffers_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
   arg1 = *(struct kvc_step_options **)&_swig_go_0; 
   arg2 = (int32_t)_swig_go_1; 
   
-  if (arg1) (arg1)->reserved = arg2;
+  if (arg1) (arg1)->buffers = arg2;
   
 }
 
 
-int _wrap_kvc_step_options_reserved_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_buffers_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
   
   arg1 = *(struct kvc_step_options **)&_swig_go_0; 
   
-  result =  ((arg1)->reserved);
+  result =  ((arg1)->buffers);
   _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_step_options_stream_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, void *_swig_go_1) {
+  struct kvc_step_options *arg1 = 0 ;
+  void *arg2 = 0 ;
+  
+  arg1 = *(struct kvc_step_options **)&_swig_go_0; 
+  arg2 = *(void **)&_swig_go_1; 
+  
+  if (arg1) (arg1)->stream = arg2;
+  
+}
+
+
+void *_wrap_kvc_step_options_stream_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+  struct kvc_step_options *arg1 = 0 ;
+  void *result = 0 ;
+  void *_swig_go_result;
+  
+  arg1 = *(struct kvc_step_options **)&_swig_go_0; 
+  
+  result = (void *) ((arg1)->stream);
+  *(void **)&_swig_go_result = (void *)result; 
   return _swig_go_result;
 }
 
@@ -3337,6 +3446,120 @@ intgo _wrap_kvc_step_abort_raw_a811af1668d8bad3(kvc_step *_swig_go_0, struct kvc
   arg2 = *(kvc_error **)&_swig_go_1; 
   
   result = (kvc_status)kvc_step_abort(arg1,arg2);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_synchronize_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+  kvc_cache *arg1 = 0 ;
+  kvc_error *arg2 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = *(kvc_error **)&_swig_go_1; 
+  
+  result = (kvc_status)kvc_synchronize(arg1,arg2);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_KVC_BUFFER_UNSET_raw_a811af1668d8bad3() {
+  enum kvc_buffer_kind result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_BUFFER_UNSET;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_KVC_BUFFER_DEVICE_raw_a811af1668d8bad3() {
+  enum kvc_buffer_kind result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_BUFFER_DEVICE;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_KVC_BUFFER_PINNED_raw_a811af1668d8bad3() {
+  enum kvc_buffer_kind result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_BUFFER_PINNED;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+void *_wrap_kvc_buffer_create_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, int _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+  kvc_cache *arg1 = 0 ;
+  int32_t arg2 ;
+  int64_t arg3 ;
+  kvc_error *arg4 = 0 ;
+  void *result = 0 ;
+  void *_swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  arg3 = (int64_t)_swig_go_2; 
+  arg4 = *(kvc_error **)&_swig_go_3; 
+  
+  result = (void *)kvc_buffer_create(arg1,arg2,arg3,arg4);
+  *(void **)&_swig_go_result = (void *)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_buffer_destroy_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, int _swig_go_1, void *_swig_go_2, struct kvc_error *_swig_go_3) {
+  kvc_cache *arg1 = 0 ;
+  int32_t arg2 ;
+  void *arg3 = 0 ;
+  kvc_error *arg4 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  arg3 = *(void **)&_swig_go_2; 
+  arg4 = *(kvc_error **)&_swig_go_3; 
+  
+  result = (kvc_status)kvc_buffer_destroy(arg1,arg2,arg3,arg4);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_buffer_copy_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, void *_swig_go_1, int _swig_go_2, void *_swig_go_3, int _swig_go_4, long long _swig_go_5, struct kvc_error *_swig_go_6) {
+  kvc_cache *arg1 = 0 ;
+  void *arg2 = 0 ;
+  int32_t arg3 ;
+  void *arg4 = 0 ;
+  int32_t arg5 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = *(void **)&_swig_go_1; 
+  arg3 = (int32_t)_swig_go_2; 
+  arg4 = *(void **)&_swig_go_3; 
+  arg5 = (int32_t)_swig_go_4; 
+  arg6 = (int64_t)_swig_go_5; 
+  arg7 = *(kvc_error **)&_swig_go_6; 
+  
+  result = (kvc_status)kvc_buffer_copy(arg1,arg2,arg3,(void const *)arg4,arg5,arg6,arg7);
   _swig_go_result = (intgo)result; 
   return _swig_go_result;
 }
@@ -5704,6 +5927,56 @@ long long _wrap_kvc_stats_tokens_merged_get_raw_a811af1668d8bad3(struct kvc_stat
   arg1 = *(struct kvc_stats **)&_swig_go_0; 
   
   result =  ((arg1)->tokens_merged);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_stats_synchronizations_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->synchronizations = arg2;
+  
+}
+
+
+long long _wrap_kvc_stats_synchronizations_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->synchronizations);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_stats_bytes_staged_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  arg1 = *(struct kvc_stats **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->bytes_staged = arg2;
+  
+}
+
+
+long long _wrap_kvc_stats_bytes_staged_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct kvc_stats **)&_swig_go_0; 
+  
+  result =  ((arg1)->bytes_staged);
   _swig_go_result = result; 
   return _swig_go_result;
 }

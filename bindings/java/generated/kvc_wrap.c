@@ -725,6 +725,59 @@ SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1target_1name(JNIEnv *jenv, j
 }
 
 
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1device_1count(JNIEnv *jenv, jclass jcls, jint jarg1) {
+  jlong jresult = 0 ;
+  int32_t arg1 ;
+  kvc_error *arg2 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg2 = &failure; 
+  arg1 = (int32_t)jarg1; 
+  result = kvc_device_count(arg1,arg2);
+  jresult = (jlong)result; 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return 0; 
+  } 
+  return jresult;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1device_1describe(JNIEnv *jenv, jclass jcls, jint jarg1, jlong jarg2, jobject jarg3) {
+  jlong jresult = 0 ;
+  int32_t arg1 ;
+  int64_t arg2 ;
+  char *arg3 = 0 ;
+  int64_t arg4 ;
+  kvc_error *arg5 = 0 ;
+  int64_t elements3 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg5 = &failure; 
+  arg1 = (int32_t)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  
+  arg3 = (char *)kvc_buffer_address(jenv, jarg3, 1, &elements3);
+  arg4 = elements3 * 1;
+  
+  result = kvc_device_describe(arg1,arg2,arg3,arg4,arg5);
+  jresult = (jlong)result; 
+  
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return 0; 
+  } 
+  
+  return jresult;
+}
+
+
 SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1struct_1size_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
   jlong jresult = 0 ;
   struct kvc_options *arg1 = 0 ;
@@ -1452,6 +1505,34 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1context_1tokens_1get(
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
   result =  ((arg1)->context_tokens);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1device_1ordinal_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_options *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->device_ordinal = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1device_1ordinal_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_options *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_options **)&jarg1; 
+  result =  ((arg1)->device_ordinal);
   jresult = (jlong)result; 
   return jresult;
 }
@@ -3308,7 +3389,7 @@ SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1options_1accumulate_1get(
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1options_1reserved_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1options_1buffers_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3317,11 +3398,11 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1options_1reserved_1set(JN
   (void)jarg1_;
   arg1 = *(struct kvc_step_options **)&jarg1; 
   arg2 = (int32_t)jarg2; 
-  if (arg1) (arg1)->reserved = arg2;
+  if (arg1) (arg1)->buffers = arg2;
 }
 
 
-SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1options_1reserved_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1options_1buffers_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
   jint jresult = 0 ;
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
@@ -3330,8 +3411,36 @@ SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1options_1reserved_1get(JN
   (void)jcls;
   (void)jarg1_;
   arg1 = *(struct kvc_step_options **)&jarg1; 
-  result =  ((arg1)->reserved);
+  result =  ((arg1)->buffers);
   jresult = (jint)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1options_1stream_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_step_options *arg1 = 0 ;
+  void *arg2 = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_options **)&jarg1; 
+  arg2 = (void *)(intptr_t)jarg2; 
+  if (arg1) (arg1)->stream = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1options_1stream_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_step_options *arg1 = 0 ;
+  void *result = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_options **)&jarg1; 
+  result = (void *) ((arg1)->stream);
+  jresult = (jlong)(intptr_t)result; 
   return jresult;
 }
 
@@ -3486,6 +3595,108 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1abort(JNIEnv *jenv, jclas
   }; arg2 = &failure; 
   arg1 = (kvc_step *)(intptr_t)jarg1; 
   result = (kvc_status)kvc_step_abort(arg1,arg2);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1synchronize(JNIEnv *jenv, jclass jcls, jlong jarg1) {
+  kvc_cache *arg1 = 0 ;
+  kvc_error *arg2 = 0 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg2 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  result = (kvc_status)kvc_synchronize(arg1,arg2);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1buffer_1create(JNIEnv *jenv, jclass jcls, jlong jarg1, jint jarg2, jlong jarg3) {
+  jlong jresult = 0 ;
+  kvc_cache *arg1 = 0 ;
+  int32_t arg2 ;
+  int64_t arg3 ;
+  kvc_error *arg4 = 0 ;
+  void *result = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg4 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  result = (void *)kvc_buffer_create(arg1,arg2,arg3,arg4);
+  jresult = (jlong)(intptr_t)result; 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return 0; 
+  } 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1buffer_1destroy(JNIEnv *jenv, jclass jcls, jlong jarg1, jint jarg2, jlong jarg3) {
+  kvc_cache *arg1 = 0 ;
+  int32_t arg2 ;
+  void *arg3 = 0 ;
+  kvc_error *arg4 = 0 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg4 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  arg3 = (void *)(intptr_t)jarg3; 
+  result = (kvc_status)kvc_buffer_destroy(arg1,arg2,arg3,arg4);
+  (void)result; if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, &failure); return ; 
+  } 
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1buffer_1copy(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jint jarg3, jlong jarg4, jint jarg5, jlong jarg6) {
+  kvc_cache *arg1 = 0 ;
+  void *arg2 = 0 ;
+  int32_t arg3 ;
+  void *arg4 = 0 ;
+  int32_t arg5 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = (void *)(intptr_t)jarg2; 
+  arg3 = (int32_t)jarg3; 
+  arg4 = (void *)(intptr_t)jarg4; 
+  arg5 = (int32_t)jarg5; 
+  arg6 = (int64_t)jarg6; 
+  result = (kvc_status)kvc_buffer_copy(arg1,arg2,arg3,(void const *)arg4,arg5,arg6,arg7);
   (void)result; if (failure.status != KVC_OK) {
     kvc_throw(jenv, &failure); return ; 
   } 
@@ -6332,6 +6543,62 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1tokens_1merged_1get(JNI
   (void)jarg1_;
   arg1 = *(struct kvc_stats **)&jarg1; 
   result =  ((arg1)->tokens_merged);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1synchronizations_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_stats **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->synchronizations = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1synchronizations_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_stats *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_stats **)&jarg1; 
+  result =  ((arg1)->synchronizations);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1bytes_1staged_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_stats *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_stats **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  if (arg1) (arg1)->bytes_staged = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1bytes_1staged_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_stats *arg1 = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_stats **)&jarg1; 
+  result =  ((arg1)->bytes_staged);
   jresult = (jlong)result; 
   return jresult;
 }

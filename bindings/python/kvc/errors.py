@@ -58,6 +58,10 @@ class FileError(KvcError, OSError):
     status_name = "KVC_E_IO"
 
 
+class DeviceError(KvcError):
+    status_name = "KVC_E_DEVICE"
+
+
 class LibraryError(KvcError):
     """libkvc was not found, or is another version than this binding can use."""
 

@@ -80,6 +80,14 @@ public class kvc implements kvcConstants {
     return kvcJNI.kvc_target_name(index);
   }
 
+  public static long kvc_device_count(int device) {
+    return kvcJNI.kvc_device_count(device);
+  }
+
+  public static long kvc_device_describe(int device, long ordinal, java.nio.ByteBuffer out) {
+    return kvcJNI.kvc_device_describe(device, ordinal, bytes(out, true));
+  }
+
   public static void kvc_supports(kvc_options options, kvc_layer layers, long n_layers) { kvcJNI.kvc_supports(kvc_options.getCPtr(options), options, kvc_layer.getCPtr(layers), layers, n_layers); }
 
   public static void kvc_plan_compute(kvc_options options, kvc_layer layers, long n_layers, kvc_plan_request request, kvc_plan out) { kvcJNI.kvc_plan_compute(kvc_options.getCPtr(options), options, kvc_layer.getCPtr(layers), layers, n_layers, kvc_plan_request.getCPtr(request), request, kvc_plan.getCPtr(out), out); }
@@ -125,6 +133,14 @@ public class kvc implements kvcConstants {
   public static void kvc_step_commit(long step, java.nio.LongBuffer accepted) { kvcJNI.kvc_step_commit(step, longs(accepted, false)); }
 
   public static void kvc_step_abort(long step) { kvcJNI.kvc_step_abort(step); }
+
+  public static void kvc_synchronize(long cache) { kvcJNI.kvc_synchronize(cache); }
+
+  public static long kvc_buffer_create(long cache, int kind, long bytes) { return kvcJNI.kvc_buffer_create(cache, kind, bytes); }
+
+  public static void kvc_buffer_destroy(long cache, int kind, long buffer) { kvcJNI.kvc_buffer_destroy(cache, kind, buffer); }
+
+  public static void kvc_buffer_copy(long cache, long to, int to_device, long from, int from_device, long bytes) { kvcJNI.kvc_buffer_copy(cache, to, to_device, from, from_device, bytes); }
 
   public static void kvc_attend(long step, long layer, java.nio.ByteBuffer q, java.nio.ByteBuffer out, java.nio.FloatBuffer out_lse, kvc_attend_options options) { kvcJNI.kvc_attend(step, layer, bytes(q, false), bytes(out, true), floats(out_lse, true), kvc_attend_options.getCPtr(options), options); }
 

@@ -10,7 +10,8 @@ package kvc.raw;
 
 public enum kvc_device {
   KVC_DEVICE_DEFAULT(0),
-  KVC_CPU(1);
+  KVC_CPU(1),
+  KVC_CUDA(2);
 
   public final int swigValue() {
     return swigValue;

@@ -242,6 +242,14 @@ public class kvc_options {
     return kvcJNI.kvc_options_context_tokens_get(swigCPtr, this);
   }
 
+  public void setDevice_ordinal(long value) {
+    kvcJNI.kvc_options_device_ordinal_set(swigCPtr, this, value);
+  }
+
+  public long getDevice_ordinal() {
+    return kvcJNI.kvc_options_device_ordinal_get(swigCPtr, this);
+  }
+
   public kvc_options() {
     this(kvcJNI.new_kvc_options(), true);
   }

@@ -196,6 +196,22 @@ public class kvc_stats {
     return kvcJNI.kvc_stats_tokens_merged_get(swigCPtr, this);
   }
 
+  public void setSynchronizations(long value) {
+    kvcJNI.kvc_stats_synchronizations_set(swigCPtr, this, value);
+  }
+
+  public long getSynchronizations() {
+    return kvcJNI.kvc_stats_synchronizations_get(swigCPtr, this);
+  }
+
+  public void setBytes_staged(long value) {
+    kvcJNI.kvc_stats_bytes_staged_set(swigCPtr, this, value);
+  }
+
+  public long getBytes_staged() {
+    return kvcJNI.kvc_stats_bytes_staged_get(swigCPtr, this);
+  }
+
   public kvc_stats() {
     this(kvcJNI.new_kvc_stats(), true);
   }

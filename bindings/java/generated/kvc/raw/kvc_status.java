@@ -21,7 +21,8 @@ public enum kvc_status {
   KVC_E_FORKED(9),
   KVC_E_INTERNAL(10),
   KVC_E_CORRUPT(11),
-  KVC_E_IO(12);
+  KVC_E_IO(12),
+  KVC_E_DEVICE(13);
 
   public final int swigValue() {
     return swigValue;

@@ -164,13 +164,19 @@ public class kvc_step_options {
     return kvcJNI.kvc_step_options_accumulate_get(swigCPtr, this);
   }
 
-  public void setReserved(int value) {
-    kvcJNI.kvc_step_options_reserved_set(swigCPtr, this, value);
+  public void setBuffers(int value) {
+    kvcJNI.kvc_step_options_buffers_set(swigCPtr, this, value);
   }
 
-  public int getReserved() {
-    return kvcJNI.kvc_step_options_reserved_get(swigCPtr, this);
+  public int getBuffers() {
+    return kvcJNI.kvc_step_options_buffers_get(swigCPtr, this);
   }
+
+  public void setStream(long value) {
+    kvcJNI.kvc_step_options_stream_set(swigCPtr, this, value);
+  }
+
+  public long getStream() { return kvcJNI.kvc_step_options_stream_get(swigCPtr, this); }
 
   public kvc_step_options() {
     this(kvcJNI.new_kvc_step_options(), true);

@@ -27,6 +27,7 @@ impl kvc_status {
     pub const KVC_E_INTERNAL: kvc_status = kvc_status(10);
     pub const KVC_E_CORRUPT: kvc_status = kvc_status(11);
     pub const KVC_E_IO: kvc_status = kvc_status(12);
+    pub const KVC_E_DEVICE: kvc_status = kvc_status(13);
     pub const KVC_STATUS_MAX_: kvc_status = kvc_status(2147483647);
 }
 #[repr(transparent)]
@@ -90,6 +91,7 @@ pub struct kvc_dtype(pub ::core::ffi::c_uint);
 impl kvc_device {
     pub const KVC_DEVICE_DEFAULT: kvc_device = kvc_device(0);
     pub const KVC_CPU: kvc_device = kvc_device(1);
+    pub const KVC_CUDA: kvc_device = kvc_device(2);
     pub const KVC_DEVICE_MAX_: kvc_device = kvc_device(2147483647);
 }
 #[repr(transparent)]
@@ -162,6 +164,18 @@ extern "C" {
 extern "C" {
     pub fn kvc_target_name(index: i64) -> *const ::core::ffi::c_char;
 }
+extern "C" {
+    pub fn kvc_device_count(device: i32, err: *mut kvc_error) -> i64;
+}
+extern "C" {
+    pub fn kvc_device_describe(
+        device: i32,
+        ordinal: i64,
+        out: *mut ::core::ffi::c_char,
+        out_bytes: i64,
+        err: *mut kvc_error,
+    ) -> i64;
+}
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct kvc_options {
@@ -205,10 +219,11 @@ pub struct kvc_options {
     pub allocator_context: *mut ::core::ffi::c_void,
     pub policy: [::core::ffi::c_char; 128usize],
     pub context_tokens: i64,
+    pub device_ordinal: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of kvc_options"][::core::mem::size_of::<kvc_options>() - 440usize];
+    ["Size of kvc_options"][::core::mem::size_of::<kvc_options>() - 448usize];
     ["Alignment of kvc_options"][::core::mem::align_of::<kvc_options>() - 8usize];
     [
         "Offset of field: kvc_options::struct_size",
@@ -294,6 +309,9 @@ const _: () = {
     [
         "Offset of field: kvc_options::context_tokens",
     ][::core::mem::offset_of!(kvc_options, context_tokens) - 432usize];
+    [
+        "Offset of field: kvc_options::device_ordinal",
+    ][::core::mem::offset_of!(kvc_options, device_ordinal) - 440usize];
 };
 impl Default for kvc_options {
     fn default() -> Self {
@@ -658,7 +676,7 @@ extern "C" {
     ) -> kvc_status;
 }
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone)]
+#[derive(Debug, Copy, Clone)]
 pub struct kvc_step_options {
     pub struct_size: u32,
     pub kv_dtype: i32,
@@ -675,11 +693,12 @@ pub struct kvc_step_options {
     pub partial_commit: i32,
     pub strict: i32,
     pub accumulate: i32,
-    pub reserved: i32,
+    pub buffers: i32,
+    pub stream: *mut ::core::ffi::c_void,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of kvc_step_options"][::core::mem::size_of::<kvc_step_options>() - 96usize];
+    ["Size of kvc_step_options"][::core::mem::size_of::<kvc_step_options>() - 104usize];
     [
         "Alignment of kvc_step_options",
     ][::core::mem::align_of::<kvc_step_options>() - 8usize];
@@ -729,9 +748,21 @@ const _: () = {
         "Offset of field: kvc_step_options::accumulate",
     ][::core::mem::offset_of!(kvc_step_options, accumulate) - 88usize];
     [
-        "Offset of field: kvc_step_options::reserved",
-    ][::core::mem::offset_of!(kvc_step_options, reserved) - 92usize];
+        "Offset of field: kvc_step_options::buffers",
+    ][::core::mem::offset_of!(kvc_step_options, buffers) - 92usize];
+    [
+        "Offset of field: kvc_step_options::stream",
+    ][::core::mem::offset_of!(kvc_step_options, stream) - 96usize];
 };
+impl Default for kvc_step_options {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
 extern "C" {
     #[must_use]
     pub fn kvc_step_options_init(
@@ -775,6 +806,48 @@ extern "C" {
 extern "C" {
     #[must_use]
     pub fn kvc_step_abort(step: *mut kvc_step, err: *mut kvc_error) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_synchronize(cache: *mut kvc_cache, err: *mut kvc_error) -> kvc_status;
+}
+impl kvc_buffer_kind {
+    pub const KVC_BUFFER_UNSET: kvc_buffer_kind = kvc_buffer_kind(0);
+    pub const KVC_BUFFER_DEVICE: kvc_buffer_kind = kvc_buffer_kind(1);
+    pub const KVC_BUFFER_PINNED: kvc_buffer_kind = kvc_buffer_kind(2);
+    pub const KVC_BUFFER_KIND_MAX_: kvc_buffer_kind = kvc_buffer_kind(2147483647);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct kvc_buffer_kind(pub ::core::ffi::c_uint);
+extern "C" {
+    pub fn kvc_buffer_create(
+        cache: *mut kvc_cache,
+        kind: i32,
+        bytes: i64,
+        err: *mut kvc_error,
+    ) -> *mut ::core::ffi::c_void;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_buffer_destroy(
+        cache: *mut kvc_cache,
+        kind: i32,
+        buffer: *mut ::core::ffi::c_void,
+        err: *mut kvc_error,
+    ) -> kvc_status;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_buffer_copy(
+        cache: *mut kvc_cache,
+        to: *mut ::core::ffi::c_void,
+        to_device: i32,
+        from: *const ::core::ffi::c_void,
+        from_device: i32,
+        bytes: i64,
+        err: *mut kvc_error,
+    ) -> kvc_status;
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
@@ -1353,10 +1426,12 @@ pub struct kvc_stats {
     pub tokens_requantized: i64,
     pub slow_calls: i64,
     pub tokens_merged: i64,
+    pub synchronizations: i64,
+    pub bytes_staged: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of kvc_stats"][::core::mem::size_of::<kvc_stats>() - 144usize];
+    ["Size of kvc_stats"][::core::mem::size_of::<kvc_stats>() - 160usize];
     ["Alignment of kvc_stats"][::core::mem::align_of::<kvc_stats>() - 8usize];
     [
         "Offset of field: kvc_stats::struct_size",
@@ -1415,6 +1490,12 @@ const _: () = {
     [
         "Offset of field: kvc_stats::tokens_merged",
     ][::core::mem::offset_of!(kvc_stats, tokens_merged) - 136usize];
+    [
+        "Offset of field: kvc_stats::synchronizations",
+    ][::core::mem::offset_of!(kvc_stats, synchronizations) - 144usize];
+    [
+        "Offset of field: kvc_stats::bytes_staged",
+    ][::core::mem::offset_of!(kvc_stats, bytes_staged) - 152usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
