@@ -43,7 +43,7 @@ int64_t pattern_of(kvc::RecordId record) { return record % pattern_pages; }
 
 DecodeCache::DecodeCache(const kvc::LayerFormat& format, const Shape& shape, int64_t l2_bytes, int64_t layers_at_least)
     : format_(format), shape_(shape) {
-    const int64_t behind_sinks = shape.context - format.codec.sinks;
+    const int64_t behind_sinks = shape.context - shape.new_tokens - format.codec.sinks;
     coded_pages_ = std::max(int64_t{0}, behind_sinks - format.codec.window) / page_tokens;
     layers_ = std::max(layers_at_least, (l2_times * l2_bytes + bytes_read() - 1) / bytes_read());
     make_patterns();
@@ -87,21 +87,25 @@ void DecodeCache::make_patterns() {
     const Memory v = on_device(gaussian_halves(pattern_pages * page_tokens * f.v_dim, &random));
     const Memory first_bad = on_device(std::vector<unsigned long long>{~0ull});
     std::vector<PageJob> jobs;
-    kvc::StoreParams store{&f, k.data(), v.data(), kvc::Dtype::f16, f.k_dim, f.v_dim, page_tokens, rows.data(), false, 0, false};
+    std::vector<kvc::StoreParams> stores;
     for (int64_t page = 0; page < pattern_pages; page++) {
-        store.k = k.data() + page * page_tokens * f.k_dim * 2;
-        store.v = v.data() + page * page_tokens * f.v_dim * 2;
-        store.record = rows.data() + page * f.window_bytes;
-        launch_store(store, first_bad.as<unsigned long long>());
-        jobs.push_back({store.record, codes.data() + page * f.code_bytes});
+        const int64_t token = page * page_tokens;
+        stores.push_back({&f, k.data() + token * f.k_dim * 2, v.data() + token * f.v_dim * 2, kvc::Dtype::f16, f.k_dim, f.v_dim,
+                          page_tokens, rows.data() + page * f.window_bytes, false, 0, false});
+        jobs.push_back({stores.back().record, codes.data() + page * f.code_bytes});
     }
+    const StoreJobs pages(stores, first_bad.as<unsigned long long>());
+    pages.launch(0, pattern_pages);
     const Memory job_list = on_device(jobs);
     if (!f.lossless) {
         launch_quantize(f, job_list.as<PageJob>(), int(jobs.size()));
     }
     if (f.codec.sinks) {
-        launch_store({&f, k.data(), v.data(), kvc::Dtype::f16, f.k_dim, f.v_dim, f.codec.sinks, sinks.data(), true, 0, false},
-                     first_bad.as<unsigned long long>());
+        const StoreJobs sink_tokens(
+            {{&f, k.data(), v.data(), kvc::Dtype::f16, f.k_dim, f.v_dim, f.codec.sinks, sinks.data(), true, 0, false}},
+            first_bad.as<unsigned long long>());
+        sink_tokens.launch(0, 1);
+        wait_for_device();
     }
     unsigned long long bad = 0;
     from_device(&bad, first_bad.data(), sizeof bad);

@@ -16,6 +16,7 @@ struct Shape {
     std::string name;
     int64_t batch, context;
     int kv_heads, group, head_dim;
+    int64_t new_tokens = 0;  // the last tokens of the context, when they are a prompt's: all of them lie in 16 bits
 };
 
 // The pages that all others are copies of, as they are stored, out of the rotated basis: what the reference attends to.

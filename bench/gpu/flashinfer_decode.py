@@ -1,4 +1,4 @@
-"""Times FlashInfer's decode attention over the shapes of kvc_gpu_bench, by the same method, and writes JSON of the same form.
+"""Times FlashInfer's attention over the shapes of kvc_gpu_bench, by the same method, and writes JSON of the same form.
 
     flashinfer_decode.py --json OUT [--quick] [--only TEXT]
 
@@ -17,21 +17,22 @@ NO_DEVICE = 77
 SAMPLES, LAUNCHES, WARM_UP_SECONDS, L2_TIMES = 9, 20, 0.05, 4
 ERROR_LIMIT = 3e-3
 
-# name, batch, context, query heads for each of the 8 kv heads, head dim, also with --quick; as in kvc_gpu_bench.cpp
+# name, batch, context, query heads for each of the 8 kv heads, head dim, new tokens, also with --quick; as in kvc_gpu_bench.cpp
 CASES = [
-    ("batch16-32k-gqa4", 16, 32768, 4, 128, True),
-    ("batch16-32k-gqa8", 16, 32768, 8, 128, False),
-    ("batch16-32k-dim64", 16, 32768, 4, 64, False),
-    ("batch1-32k", 1, 32768, 4, 128, True),
-    ("batch1-128k", 1, 131072, 4, 128, True),
+    ("batch16-32k-gqa4", 16, 32768, 4, 128, 1, True),
+    ("batch16-32k-gqa8", 16, 32768, 8, 128, 1, False),
+    ("batch16-32k-dim64", 16, 32768, 4, 64, 1, False),
+    ("batch1-32k", 1, 32768, 4, 128, 1, True),
+    ("batch1-128k", 1, 131072, 4, 128, 1, True),
+    ("prompt2k-32k", 1, 34816, 4, 128, 2048, True),
 ]
 KV_HEADS = 8
 
 
-def variants(quick):
-    """(page size, layout, kernel): the kernels without tensor cores, FlashAttention 2's, and XQA."""
+def variants(quick, new_tokens):
+    """(page size, layout, kernel): decode without tensor cores, by FlashAttention 2's kernel, by XQA; prompts by FlashAttention 2's and 3's."""
     for page in (16, 64):
-        for kernel in ("cuda_cores", "fa2", "xqa"):
+        for kernel in ("cuda_cores", "fa2", "xqa") if new_tokens == 1 else ("fa2", "fa3"):
             for layout in ("HND",) if quick or kernel == "xqa" else ("HND", "NHD"):
                 yield page, layout, kernel
 
@@ -39,9 +40,9 @@ def variants(quick):
 class Case:
     """A cache of random numbers in shuffled pages, as many layers as make it several times larger than the L2 cache."""
 
-    def __init__(self, torch, name, batch, context, group, dim, dtype, page, layout, l2_bytes, device="cuda"):
+    def __init__(self, torch, name, batch, context, group, dim, new_tokens, dtype, page, layout, l2_bytes, device="cuda"):
         self.torch, self.name, self.batch, self.context, self.group, self.dim, self.page = torch, name, batch, context, group, dim, page
-        self.layout = layout
+        self.layout, self.new_tokens = layout, new_tokens
         self.pages = context // page
         total = batch * self.pages
         size = 2 * batch * context * KV_HEADS * dim * torch.finfo(dtype).bits // 8
@@ -57,25 +58,26 @@ class Case:
         self.indices = order.to(device)
         self.indptr = torch.arange(batch + 1, dtype=torch.int32) * self.pages
         self.last = torch.full((batch,), page, dtype=torch.int32)
-        self.q = torch.randn((batch, KV_HEADS * group, dim), generator=random, device=device, dtype=torch.float16)
+        self.q = torch.randn((batch * new_tokens, KV_HEADS * group, dim), generator=random, device=device, dtype=torch.float16)
         self.out = torch.empty_like(self.q)
 
-    def exact(self, layer, sequence, head):
-        """Attention of one query row in double precision."""
+    def exact(self, layer, row, head):
+        """Attention of one query row in double precision; row: [batch][new_tokens]."""
         torch = self.torch
+        sequence, seen = row // self.new_tokens, self.context - (self.new_tokens - 1 - row % self.new_tokens)
         mine = self.indices[sequence * self.pages:(sequence + 1) * self.pages].long()
         # As bytes, because not every type can be indexed.
         pages = self.kv[layer].view(torch.uint8)[mine].view(self.kv.dtype)
         pages = pages[:, :, head // self.group] if self.layout == "HND" else pages[:, :, :, head // self.group]
-        k, v = (pages[:, part].reshape(-1, self.dim).to(torch.float64) for part in (0, 1))
-        p = torch.softmax(k @ self.q[sequence, head].to(torch.float64) / math.sqrt(self.dim), 0)
+        k, v = (pages[:, part].reshape(-1, self.dim)[:seen].to(torch.float64) for part in (0, 1))
+        p = torch.softmax(k @ self.q[row, head].to(torch.float64) / math.sqrt(self.dim), 0)
         return p @ v
 
     def error(self, layer):
         worst = 0.0
-        for sequence, head in {(0, 0), (self.batch - 1, KV_HEADS * self.group - 1)}:
-            exact = self.exact(layer, sequence, head)
-            difference = (self.out[sequence, head].double() - exact).norm() / exact.norm()
+        for row, head in {(0, 0), (self.batch * self.new_tokens - 1, KV_HEADS * self.group - 1)}:
+            exact = self.exact(layer, row, head)
+            difference = (self.out[row, head].double() - exact).norm() / exact.norm()
             worst = max(worst, float(difference)) if math.isfinite(float(difference)) else math.inf
         return worst
 
@@ -88,6 +90,12 @@ def runner(flashinfer, torch, case, kernel, workspace):
         return lambda layer: flashinfer.decode.trtllm_batch_decode_with_kv_cache(
             case.q, case.kv[layer], workspace, tables, lengths, case.context, bmm1_scale=1 / math.sqrt(case.dim), bmm2_scale=1.0,
             out=case.out, kv_layout=case.layout, backend="xqa")
+    if case.new_tokens > 1:
+        wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace, case.layout, backend=kernel)
+        starts = torch.arange(case.batch + 1, dtype=torch.int32) * case.new_tokens
+        wrapper.plan(starts, case.indptr, case.indices, case.last, KV_HEADS * case.group, KV_HEADS, case.dim, case.page, causal=True,
+                     q_data_type=torch.float16, kv_data_type=case.kv.dtype)
+        return lambda layer: wrapper.run(case.q, case.kv[layer], out=case.out)
     wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(workspace, case.layout, use_tensor_cores=kernel != "cuda_cores",
                                                             backend="fa2" if kernel == "fa2" else "auto")
     wrapper.plan(case.indptr, case.indices, case.last, KV_HEADS * case.group, KV_HEADS, case.dim, case.page,
@@ -95,9 +103,9 @@ def runner(flashinfer, torch, case, kernel, workspace):
     return lambda layer: wrapper.run(case.q, case.kv[layer], out=case.out)
 
 
-def time_launches(torch, run, layers):
+def time_launches(torch, run, layers, launches):
     """Microseconds of a launch, one number a sample, and how: replays of a graph, or plain launches if they cannot be captured."""
-    turns = math.ceil(LAUNCHES / layers)
+    turns = math.ceil(launches / layers)
 
     def plain():
         for _ in range(turns):
@@ -134,7 +142,7 @@ def measure(flashinfer, torch, fields, dtype, page, layout, kernel, workspace):
     case = Case(torch, *fields, dtype, page, layout, torch.cuda.get_device_properties(0).L2_cache_size)
     workspace.zero_()
     run = runner(flashinfer, torch, case, kernel, workspace)
-    samples, how = time_launches(torch, run, case.layers)
+    samples, how = time_launches(torch, run, case.layers, LAUNCHES if case.new_tokens == 1 else 4)
     case.out.fill_(math.nan)
     run(case.layers - 1)
     torch.cuda.synchronize()
@@ -142,10 +150,10 @@ def measure(flashinfer, torch, fields, dtype, page, layout, kernel, workspace):
 
 
 def best_of(flashinfer, torch, fields, codec, dtype, quick, workspace):
-    name, batch, context, group, dim = fields
+    name, batch, context, group, dim, new_tokens = fields
     found = {"kind": "peer", "peer": f"flashinfer {flashinfer.__version__}", "case": name, "codec": codec, "batch": batch,
-             "context": context, "kv_heads": KV_HEADS, "gqa": group, "head_dim": dim, "us": None, "variants": {}}
-    for page, layout, kernel in variants(quick):
+             "context": context, "kv_heads": KV_HEADS, "gqa": group, "new_tokens": new_tokens, "head_dim": dim, "us": None, "variants": {}}
+    for page, layout, kernel in variants(quick, new_tokens):
         label = f"{kernel} {layout} page {page}"
         try:
             case, samples, how, error = measure(flashinfer, torch, fields, dtype, page, layout, kernel, workspace)

@@ -8,8 +8,8 @@
 #include <cstring>
 #include <sstream>
 
-#include "bench/gpu/decode_bench.h"
 #include "bench/gpu/machine_bench.h"
+#include "bench/gpu/step_bench.h"
 
 using namespace kvc_bench;
 
@@ -78,7 +78,9 @@ struct Case {
 
 std::vector<Case> cases_of(const Options& options) {
     if (options.tiny) {
-        return {{{"tiny", 2, 300, 2, 4, 64}, true, {}}, {{"tiny-gqa8", 1, 470, 1, 8, 128}, true, {}}};
+        return {{{"tiny", 2, 300, 2, 4, 64}, true, {}},
+                {{"tiny-gqa8", 1, 470, 1, 8, 128}, true, {}},
+                {{"tiny-prompt", 1, 400, 2, 4, 64, 128}, true, {"fp16", "int4", "int2"}}};
     }
     return {
         {{"batch16-32k-gqa4", 16, 32768, 8, 4, 128}, true, {}},
@@ -87,6 +89,7 @@ std::vector<Case> cases_of(const Options& options) {
         {{"batch1-32k", 1, 32768, 8, 4, 128}, true, {"fp16", "int4", "int2"}},
         {{"batch1-128k", 1, 131072, 8, 4, 128}, true, {"fp16", "int4", "int2"}},
         {{"batch1-1m", 1, 1048576, 8, 4, 128}, true, {"int4", "int2"}},
+        {{"prompt2k-32k", 1, 34816, 8, 4, 128, 2048}, true, {"fp16", "int4", "int2"}},
     };
 }
 
@@ -99,20 +102,22 @@ std::string number(double x) {
 std::string shape_fields(const Shape& s, const std::string& codec) {
     std::ostringstream out;
     out << "\"case\": \"" << s.name << "\", \"codec\": \"" << codec << "\", \"batch\": " << s.batch << ", \"context\": " << s.context
-        << ", \"kv_heads\": " << s.kv_heads << ", \"gqa\": " << s.group << ", \"head_dim\": " << s.head_dim;
+        << ", \"new_tokens\": " << (s.new_tokens ? s.new_tokens : 1) << ", \"kv_heads\": " << s.kv_heads << ", \"gqa\": " << s.group
+        << ", \"head_dim\": " << s.head_dim;
     return out.str();
 }
 
-std::string decode_line(const Shape& s, const std::string& codec, const DecodeResult& r, const Bandwidth& bandwidth, bool good) {
+std::string step_line(const Shape& s, const std::string& codec, const StepResult& r, const Bandwidth& bandwidth) {
     const double rate = double(r.bytes) / r.us * 1e6;
     std::ostringstream out;
-    out << "{\"kind\": \"decode\", " << shape_fields(s, codec) << ", \"us\": " << number(r.us) << ", \"us_low\": " << number(r.us_low)
-        << ", \"us_high\": " << number(r.us_high) << ", \"attend_us\": " << number(r.attend_us)
-        << ", \"split_tokens\": " << r.split_tokens << ", \"bytes\": " << r.bytes
+    out << "{\"kind\": \"" << (s.new_tokens ? "prompt" : "decode") << "\", " << shape_fields(s, codec) << ", \"us\": " << number(r.us)
+        << ", \"us_low\": " << number(r.us_low) << ", \"us_high\": " << number(r.us_high) << ", \"attend_us\": " << number(r.attend_us)
+        << ", \"mass_us\": " << number(r.mass_us) << ", \"split_tokens\": " << r.split_tokens << ", \"bytes\": " << r.bytes
         << ", \"bytes_per_element\": " << number(r.bytes_per_element) << ", \"bytes_per_second\": " << number(rate)
-        << ", \"share_of_read\": " << number(rate / bandwidth.read) << ", \"out_error\": " << number(r.out_error)
-        << ", \"lse_error\": " << number(r.lse_error) << ", \"rows_checked\": " << r.rows_checked
-        << ", \"correct\": " << (good ? "true" : "false") << ", \"us_of_split\": {";
+        << ", \"share_of_read\": " << number(rate / bandwidth.read)
+        << ", \"operations_per_second\": " << number(r.products / r.us * 1e6) << ", \"out_error\": " << number(r.errors.out)
+        << ", \"lse_error\": " << number(r.errors.lse) << ", \"mass_error\": " << number(r.mass_error)
+        << ", \"rows_checked\": " << r.errors.rows << ", \"correct\": " << (r.is_right() ? "true" : "false") << ", \"us_of_split\": {";
     for (size_t i = 0; i < r.us_of_split.size(); i++) {
         out << (i ? ", " : "") << "\"" << r.us_of_split[i].first << "\": " << number(r.us_of_split[i].second);
     }
@@ -167,6 +172,16 @@ bool is_wanted(const Options& options, const Case& c, const std::string& codec) 
     return has && (!options.quick || c.quick) && (c.shape.name + " " + codec).find(options.only) != std::string::npos;
 }
 
+void print_step(const Shape& shape, const std::string& codec, const StepResult& r, const Bandwidth& bandwidth) {
+    const double rate = double(r.bytes) / r.us * 1e6;
+    std::printf("%-20s %-5s %9.1f us (%.1f-%.1f; attend %.1f, mass %.1f, split %lld) ", shape.name.c_str(), codec.c_str(), r.us,
+                r.us_low, r.us_high, r.attend_us, r.mass_us, static_cast<long long>(r.split_tokens));
+    std::printf("%7.1f GB/s %5.1f %% of read, %.3f B/element, %.1f TFLOP/s, errors %.1e %.1e %.1e %s\n", rate * 1e-9,
+                100 * rate / bandwidth.read, r.bytes_per_element, r.products / r.us * 1e-6, r.errors.out, r.errors.lse, r.mass_error,
+                r.is_right() ? "" : "WRONG");
+    std::fflush(stdout);
+}
+
 // False if a result was wrong.
 bool run_case(const Options& options, const Shape& shape, const std::string& codec, const DeviceInfo& device,
               const Bandwidth& bandwidth, Report* report) {
@@ -183,22 +198,21 @@ bool run_case(const Options& options, const Shape& shape, const std::string& cod
         report->add("{\"kind\": \"skipped\", " + shape_fields(shape, codec) + ", \"reason\": \"" + reason + "\"}");
         return true;
     }
-    DecodeOptions decode{.split_tokens = options.splits};
+    StepOptions step{.split_tokens = options.splits};
+    if (shape.new_tokens) {
+        step.split_tokens = {16384, 1 << 20};
+        step.launches = 4;
+    }
     if (options.tiny) {
-        decode.samples = 1;
-        decode.launches = 1;
-        decode.rows_checked = 100;
+        step.samples = 1;
+        step.launches = 1;
+        step.rows_checked = 100;
     }
     const DecodeCache cache(*format, shape, device.l2_bytes, options.tiny ? 2 : 1);
-    const DecodeResult r = bench_decode(cache, decode);
-    const bool good = r.rows_checked > 0 && r.out_error <= out_error_limit && r.lse_error <= lse_error_limit;
-    std::printf("%-20s %-5s %9.1f us (%.1f-%.1f; attend %.1f, split %lld) %7.1f GB/s %5.1f %% of read, %.3f B/element, error %.1e %s\n",
-                shape.name.c_str(), codec.c_str(), r.us, r.us_low, r.us_high, r.attend_us, static_cast<long long>(r.split_tokens),
-                double(r.bytes) / r.us * 1e-3, 100 * double(r.bytes) / r.us * 1e6 / bandwidth.read, r.bytes_per_element, r.out_error,
-                good ? "" : "WRONG");
-    std::fflush(stdout);
-    report->add(decode_line(shape, codec, r, bandwidth, good));
-    return good;
+    const StepResult r = bench_step(cache, step);
+    print_step(shape, codec, r, bandwidth);
+    report->add(step_line(shape, codec, r, bandwidth));
+    return r.is_right();
 }
 
 void run_append(const Options& options, const Case& c, const std::string& codec, const DeviceInfo& device, Report* report) {

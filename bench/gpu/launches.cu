@@ -37,14 +37,34 @@ static_assert(sizeof(PageJob) == sizeof(kvc::cuda::QuantizeJob));
 
 const char* no_kernels_for(const kvc::LayerFormat& format) { return kvc::cuda::unsupported(format); }
 
-void launch_attend(const DecodeCall& call) {
-    kvc::cuda::launch_attend(call.params, call.items, call.n_items, call.params.group, device_stream());
+void launch_attend(const StepCall& call) {
+    const int64_t rows = call.tokens * call.params.group;
+    if (call.tokens > 1) {
+        kvc::cuda::launch_prompt(call.params, call.items, call.n_items, rows, device_stream());
+    } else {
+        kvc::cuda::launch_attend(call.params, call.items, call.n_items, rows, device_stream());
+    }
 }
 
-void launch_finish(const DecodeCall& call) { kvc::cuda::launch_finish(*call.params.format, call.rows, call.n_rows, device_stream()); }
+void launch_finish(const StepCall& call) {
+    kvc::cuda::launch_finish(call.finish, call.tiles, call.n_tiles, call.tokens, device_stream());
+}
 
-void launch_store(const kvc::StoreParams& params, unsigned long long* first_bad) {
-    kvc::cuda::launch_store(params, first_bad, device_stream());
+void launch_mass(const StepCall& call, const kvc::MassItem* items) {
+    kvc::cuda::launch_mass(call.params, items, call.n_items, call.tokens * call.params.group, call.tokens > 1, device_stream());
+}
+
+StoreJobs::StoreJobs(const std::vector<kvc::StoreParams>& stores, unsigned long long* first_bad)
+    : common_(stores.front()), jobs_(int64_t(stores.size() * sizeof(kvc::cuda::StoreJob))) {
+    std::vector<kvc::cuda::StoreJob> jobs;
+    for (const kvc::StoreParams& store : stores) {
+        jobs.push_back(kvc::cuda::store_job(store, first_bad));
+    }
+    to_device(jobs_.data(), jobs.data(), jobs_.bytes());
+}
+
+void StoreJobs::launch(int64_t first, int64_t n) const {
+    kvc::cuda::launch_store(common_, jobs_.as<kvc::cuda::StoreJob>() + first, int(n), common_.tokens, device_stream());
 }
 
 void launch_quantize(const kvc::LayerFormat& format, const PageJob* jobs, int n_jobs) {

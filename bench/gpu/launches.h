@@ -1,24 +1,42 @@
 // What the benchmarks launch. Every address in the arguments is the device's, formats apart.
 #pragma once
-#include "core/backend/kernel_table.h"
+#include <vector>
+
+#include "bench/gpu/device.h"
+#include "core/backend/executor.h"
 
 namespace kvc_bench {
 
 // nullptr, or why there are no kernels for the format.
 const char* no_kernels_for(const kvc::LayerFormat& format);
 
-// One decode step of one layer: attention of all items, then one row of output for each query head.
-struct DecodeCall {
+// One step of one layer: attention of all items, then the rows of output of all tiles.
+struct StepCall {
     kvc::AttendParams params;
     const kvc::AttendItem* items = nullptr;
     int n_items = 0;
-    const kvc::FinishParams* rows = nullptr;
-    int64_t n_rows = 0;
+    int64_t tokens = 1;  // of an item; all items are of the prompt class if there are more
+    kvc::FinishCall finish{};
+    const kvc::FinishTile* tiles = nullptr;
+    int n_tiles = 0;
 };
-void launch_attend(const DecodeCall& call);
-void launch_finish(const DecodeCall& call);
+void launch_attend(const StepCall& call);
+void launch_finish(const StepCall& call);
 
-void launch_store(const kvc::StoreParams& params, unsigned long long* first_bad);
+// Sums the probabilities of a decode step: items [n], with the log-sum-exps that finish wrote.
+void launch_mass(const StepCall& call, const kvc::MassItem* items);
+
+// Jobs that have the format, type, strides and number of tokens of the first in common, as kernels take them.
+class StoreJobs {
+public:
+    StoreJobs(const std::vector<kvc::StoreParams>& stores, unsigned long long* first_bad);
+    // Jobs first .. first + n - 1.
+    void launch(int64_t first, int64_t n) const;
+
+private:
+    kvc::StoreParams common_;
+    Memory jobs_;
+};
 
 struct PageJob {
     const std::byte* window;

@@ -55,33 +55,30 @@ AppendResult bench_append(const kvc::LayerFormat& f, const Shape& shape, int64_t
     const Memory k = on_device(random_halves(pages * f.k_dim, 8)), v = on_device(random_halves(pages * f.v_dim, 9));
     const Memory first_bad = on_device(std::vector<unsigned long long>{~0ull});
     std::vector<PageJob> jobs;
+    std::vector<kvc::StoreParams> stores;
     for (int64_t i = 0; i < layers * pages; i++) {
         jobs.push_back({windows.data() + i * f.window_bytes, codes.data() + i * f.code_bytes});
+        stores.push_back({&f, k.data() + i % pages * f.k_dim * 2, v.data() + i % pages * f.v_dim * 2, kvc::Dtype::f16, f.k_dim, f.v_dim,
+                          1, windows.data() + i * f.window_bytes, false, i % kvc::page_tokens, true});
     }
+    const StoreJobs store_list(stores, first_bad.as<unsigned long long>());
     const Memory job_list = on_device(jobs);
     AppendResult result{.pages = pages};
     const double turns = double(layers);
+    const auto quantize = [&] {
+        for (int64_t layer = 0; layer < layers; layer++) {
+            launch_quantize(f, job_list.as<PageJob>() + layer * pages, int(pages));
+        }
+    };
     if (!f.lossless) {
-        result.quantize_us = median_of(time_rounds(
-                                 [&] {
-                                     for (int64_t layer = 0; layer < layers; layer++) {
-                                         launch_quantize(f, job_list.as<PageJob>() + layer * pages, int(pages));
-                                     }
-                                 },
-                                 samples)) /
-                             turns;
+        result.quantize_us = median_of(time_rounds(quantize, samples)) / turns;
     }
-    result.store_us =
-        median_of(time_rounds(
-            [&] {
-                for (int64_t i = 0; i < layers * pages; i++) {
-                    launch_store({&f, k.data() + i % pages * f.k_dim * 2, v.data() + i % pages * f.v_dim * 2, kvc::Dtype::f16, f.k_dim,
-                                  f.v_dim, 1, windows.data() + i * f.window_bytes, false, i % 64, true},
-                                 first_bad.as<unsigned long long>());
-                }
-            },
-            samples)) /
-        turns;
+    const auto store = [&] {
+        for (int64_t layer = 0; layer < layers; layer++) {
+            store_list.launch(layer * pages, pages);
+        }
+    };
+    result.store_us = median_of(time_rounds(store, samples)) / turns;
     result.step_us = result.store_us + result.quantize_us / double(kvc::page_tokens);
     return result;
 }

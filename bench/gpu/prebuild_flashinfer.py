@@ -36,6 +36,7 @@ def modules():
         for name, kv in (("fp16", f16), ("fp8", f8)):
             yield f"decode-{name}-{dim}", gen_batch_decode_module(f16, kv, f16, index, dim, dim, 0, False, False)
             yield f"fa2-{name}-{dim}", gen_batch_prefill_module("fa2", f16, kv, f16, index, dim, dim, 0, False, False, False)
+    yield "fa3-fp16-128", gen_batch_prefill_module("fa3", f16, f16, f16, index, 128, 128, 0, False, False, False)
     for name, kv in (("fp16", f16), ("fp8", f8)):
         yield f"xqa-{name}-128", gen_xqa_module(f16, kv, 64, 128, 4, False, f16)
 

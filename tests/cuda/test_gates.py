@@ -68,6 +68,16 @@ class Gates(unittest.TestCase):
         _, problems = gates.check_kernel(*loop(75, 700), "sm_90a", 160, 0)
         self.assertEqual(["75 products in the main loop instead of 76"], problems)
 
+    def test_a_pair_that_is_zeroed_and_tested_at_once_is_found(self):
+        zero, move, test = "CS2R R58, SRZ", "@P0 IMAD.WIDE R58, R126, 0x8, R44", "ISETP.NE.U32.AND P3, PT, R58, RZ, PT"
+        self.assertEqual([16], gates.stale_zeros(code("EXIT", zero, move, test)[1]))
+        self.assertEqual([0], gates.stale_zeros(code(zero, move, "FADD R0, R0, R1", test.replace("R58", "R59"))[1]))
+        self.assertEqual([], gates.stale_zeros(code(zero, move.replace("R58", "R60"), test)[1]))
+        self.assertEqual([], gates.stale_zeros(code(zero, test, move)[1]))
+        self.assertEqual([], gates.stale_zeros(code(zero, move, *["FADD R0, R0, R1"] * 4, test)[1]))
+        _, problems = gates.check_kernel("_ZN3kvc4cuda12store_tokensE", code(zero, move, test)[1], "sm_90a", 10, 0)
+        self.assertEqual(["tests a register pair that was zeroed just before, at 0x0"], problems)
+
     def test_local_memory(self):
         _, problems = gates.check_kernel(*loop(76, 700), "sm_80", 255, 8)
         self.assertEqual(["8 spills"], problems)

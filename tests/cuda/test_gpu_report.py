@@ -15,7 +15,7 @@ MACHINE = {"kind": "machine", "device": "NVIDIA H100 80GB HBM3", "driver": "13.0
 
 
 def decode(codec, us, share=0.93, correct=True, case=MAIN):
-    return {"kind": "decode", "case": case, "codec": codec, "us": us, "us_low": us - 1, "us_high": us + 1, "attend_us": us - 4,
+    return {"kind": "decode", "case": case, "codec": codec, "us": us, "us_low": us - 1, "us_high": us + 1, "attend_us": us - 4, "mass_us": us / 2, "operations_per_second": 9e12,
             "split_tokens": 2048, "bytes_per_second": 2.8e12, "share_of_read": share, "bytes_per_element": 0.547, "out_error": 5e-4,
             "correct": correct}
 
@@ -43,10 +43,21 @@ class Goals(unittest.TestCase):
         found = verdicts([decode("int4", 100.0, correct=False)], [peer("fp16", 660.0)])
         self.assertEqual({v for goal, v in found.items() if "int4" in goal}, {("unmeasured", "unmeasured")})
 
+    def test_times_are_goals_of_one_card(self):
+        found = verdicts([{**MACHINE, "device": "NVIDIA H200"}, decode("int4", 150.0)], [peer("fp16", 500.0)])
+        self.assertEqual(found[f"decode int4, {MAIN}: time"], ("150.0 us", "a goal of the H100"))
+        self.assertEqual(found[f"decode int4, {MAIN}: times FlashInfer fp16"], ("3.33 x", "reached"))
+
     def test_without_a_peer_there_is_no_ratio(self):
         found = verdicts([decode("int4", 200.0)], [])
         self.assertEqual(found[f"decode int4, {MAIN}: time"][1], "reached")
         self.assertEqual(found[f"decode int4, {MAIN}: times FlashInfer fp16"], ("unmeasured", "unmeasured"))
+
+    def test_prompts_are_compared_with_prompts(self):
+        mine, other = decode("int4", 1000.0, case="prompt2k-32k"), peer("fp16", 900.0)
+        found = verdicts([{**mine, "kind": "prompt"}], [{**other, "case": "prompt2k-32k"}])
+        self.assertEqual(found["prompt int4, prompt2k-32k: times FlashInfer fp16"], ("0.90 x", "reached"))
+        self.assertEqual(verdicts([{**mine, "kind": "prompt"}], [other])["prompt int4, prompt2k-32k: times FlashInfer fp16"][0], "unmeasured")
 
     def test_appending_is_a_share_of_the_step(self):
         append = {"kind": "append", "case": MAIN, "codec": "int4", "pages": 128, "quantize_us": 64.0, "store_us": 3.0, "step_us": 4.0}

@@ -183,13 +183,13 @@ TEST_CASE("mass: every token gets the sum of its probabilities, each within its 
                 if (weighed) {
                     give_counts(item.get(), 3);
                 }
-                const float logit = 1.0f;
+                const std::vector<float> logit{1.0f};
                 const Ask ask{.tokens = 5,
                               .group = 3,
                               .first_position = n - 5,
                               .prompt_class = prompt_class,
                               .sliding_window = 150,
-                              .sink_logit = &logit};
+                              .sink_logit = logit.data()};
                 const std::vector<float> q = gaussian(5 * 3 * 64, 7);
                 const Answer answer = attend(head, *item, ask, q);
                 const std::vector<int64_t> counters = in_order(*item, mass_of(head, *item, ask, q, answer.lse));

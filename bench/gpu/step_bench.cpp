@@ -1,0 +1,137 @@
+#include "bench/gpu/step_bench.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "bench/gpu/step_plan.h"
+#include "core/base/half.h"
+
+namespace kvc_bench {
+namespace {
+
+struct Queries {
+    std::vector<uint16_t> halves;
+    std::vector<float> numbers;
+};
+
+Queries random_queries(int64_t n) {
+    std::mt19937 random(3);
+    std::normal_distribution<float> normal;
+    Queries q;
+    for (int64_t i = 0; i < n; i++) {
+        q.halves.push_back(kvc::f16_from_f32(normal(random)));
+        q.numbers.push_back(kvc::f32_from_f16(q.halves.back()));
+    }
+    return q;
+}
+
+void check_rows(const DecodeCache& cache, const StepPlan& plan, const Queries& q, int64_t rows, StepResult* result) {
+    const Shape& s = cache.shape();
+    const int v_dim = cache.format().v_dim;
+    const int64_t layer = cache.layers() - 1;
+    // A pattern that no output has, so that a row that is not written is an error.
+    const std::vector<uint16_t> poison(size_t(plan.rows() * v_dim), 0x7e01);
+    to_device(plan.out().data(), poison.data(), plan.out().bytes());
+    launch_attend(plan.call(layer));
+    launch_finish(plan.call(layer));
+    std::vector<uint16_t> out(poison.size());
+    std::vector<float> lse(size_t(plan.rows()));
+    from_device(out.data(), plan.out().data(), plan.out().bytes());
+    from_device(lse.data(), plan.lse().data(), plan.lse().bytes());
+    for (int64_t i = 0; i < std::min(rows, plan.rows()); i++) {
+        const int64_t row = (i * 7919) % plan.rows(), list = row / s.group, token = list / s.kv_heads % plan.tokens();
+        const RowPlace place{layer, list / s.kv_heads / plan.tokens(), int(list % s.kv_heads),
+                             cache.window_tokens() - (plan.tokens() - 1 - token)};
+        const ExactRow exact = exact_row(cache, place, q.numbers.data() + row * cache.format().k_dim, double(plan.scale()));
+        compare(exact, out.data() + row * v_dim, lse[size_t(row)], &result->errors);
+    }
+}
+
+// All probabilities of a head's queries together are as many as there are queries, in units of 2^-30.
+void check_mass(const DecodeCache& cache, const StepPlan& plan, StepResult* result) {
+    const std::vector<int64_t> zeros(size_t(plan.counter_bytes() / 8));
+    to_device(plan.counters(), zeros.data(), plan.counter_bytes());
+    launch_attend(plan.call(0));
+    launch_finish(plan.call(0));
+    launch_mass(plan.call(0), plan.mass_items(0));
+    std::vector<int64_t> counters(size_t(plan.counters_of_head()));
+    for (int64_t head = 0; head < std::min<int64_t>(3, cache.shape().batch * cache.shape().kv_heads); head++) {
+        from_device(counters.data(), plan.counters() + head * plan.counters_of_head(), plan.counters_of_head() * 8);
+        double sum = 0;
+        for (const int64_t counter : counters) {
+            sum += double(counter);
+        }
+        result->mass_error = std::max(result->mass_error, std::abs(sum / double(1 << 30) / cache.shape().group - 1));
+    }
+}
+
+// Microseconds of one launch, over all layers in turn.
+template <class Launch>
+std::vector<double> time_layers(const DecodeCache& cache, const StepOptions& options, const Launch& launch) {
+    const int64_t turns = ceil_div(options.launches, cache.layers());
+    std::vector<double> us = time_rounds(
+        [&] {
+            for (int64_t i = 0; i < turns * cache.layers(); i++) {
+                launch(i % cache.layers());
+            }
+        },
+        options.samples);
+    for (double& number : us) {
+        number /= double(turns * cache.layers());
+    }
+    return us;
+}
+
+void time_split(const DecodeCache& cache, const StepPlan& plan, const StepOptions& options, int64_t split_tokens, StepResult* result) {
+    const std::vector<double> us = time_layers(cache, options, [&](int64_t layer) {
+        launch_attend(plan.call(layer));
+        launch_finish(plan.call(layer));
+    });
+    result->us_of_split.emplace_back(split_tokens, median_of(us));
+    if (result->us == 0 || median_of(us) < result->us) {
+        result->us = median_of(us);
+        result->us_low = *std::min_element(us.begin(), us.end());
+        result->us_high = *std::max_element(us.begin(), us.end());
+        result->split_tokens = split_tokens;
+    }
+}
+
+// Of q * k and p * v, two operations for each pair of numbers; query t of n sees all but the n - 1 - t last tokens.
+double products_of(const DecodeCache& cache, int64_t tokens) {
+    const Shape& s = cache.shape();
+    const double seen = double(tokens) * (double(s.context) - double(tokens - 1) / 2);
+    return 2.0 * seen * double(s.batch * s.kv_heads * s.group) * double(cache.format().k_dim + cache.format().v_dim);
+}
+
+}  // namespace
+
+StepResult bench_step(const DecodeCache& cache, const StepOptions& options) {
+    const Shape& s = cache.shape();
+    const kvc::LayerFormat& f = cache.format();
+    const Queries q = random_queries(s.batch * std::max<int64_t>(1, s.new_tokens) * s.kv_heads * s.group * f.k_dim);
+    StepResult result;
+    result.bytes = cache.bytes_read();
+    result.bytes_per_element = double(result.bytes) / double(s.batch * s.kv_heads * s.context * (f.k_dim + f.v_dim));
+    for (const int64_t split_tokens : options.split_tokens) {
+        time_split(cache, StepPlan(cache, q.halves, split_tokens), options, split_tokens, &result);
+    }
+    const StepPlan best(cache, q.halves, result.split_tokens);
+    result.products = products_of(cache, best.tokens());
+    result.attend_us = median_of(time_layers(cache, options, [&](int64_t layer) { launch_attend(best.call(layer)); }));
+    check_rows(cache, best, q, options.rows_checked, &result);
+    if (s.new_tokens == 0) {
+        result.mass_us =
+            median_of(time_layers(cache, options, [&](int64_t layer) { launch_mass(best.call(layer), best.mass_items(layer)); }));
+        check_mass(cache, best, &result);
+    }
+    return result;
+}
+
+double median_of(std::vector<double> numbers) {
+    std::sort(numbers.begin(), numbers.end());
+    const size_t n = numbers.size();
+    return n % 2 ? numbers[n / 2] : (numbers[n / 2 - 1] + numbers[n / 2]) / 2;
+}
+
+}  // namespace kvc_bench

@@ -1,0 +1,35 @@
+// A step of one layer, timed, and compared with attention in double precision.
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bench/gpu/exact_row.h"
+
+namespace kvc_bench {
+
+struct StepResult {
+    int64_t split_tokens = 0;                // how many tokens of coded pages an item has; the fastest of those that were tried
+    double us = 0, us_low = 0, us_high = 0;  // attention and finish; median and extremes of the samples
+    double attend_us = 0;                    // the attention alone, same split
+    double mass_us = 0;                      // summing the probabilities of a decode step, which comes on top; 0: not measured
+    double mass_error = 0;                   // of the sum over all tokens of a head, relative
+    std::vector<std::pair<int64_t, double>> us_of_split;
+    int64_t bytes = 0;  // of records that a step must read
+    double bytes_per_element = 0;
+    double products = 0;  // floating-point operations of the two matrix products, over what queries see
+    Errors errors;
+
+    bool is_right() const { return errors.are_small() && mass_error <= 1e-3; }
+};
+
+struct StepOptions {
+    std::vector<int64_t> split_tokens;
+    int samples = 9;
+    int launches = 20;  // at least, in a sample
+    int64_t rows_checked = 3;
+};
+
+StepResult bench_step(const DecodeCache& cache, const StepOptions& options);
+
+}  // namespace kvc_bench
