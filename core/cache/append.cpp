@@ -53,6 +53,7 @@ void Step::plan_append(size_t layer, const void* k, const void* v) {
         if (part.count == 0) continue;
         store.tag = first_tag_ + int64_t(b);
         LayerPages& pages = part.sequence->layers[layer];
+        const int64_t coded_end = settle(shape.rule, pages.state, part.sequence->length + part.count).coded_end;
         for (size_t h = 0; h < pages.heads.size(); h++) {
             AppendGroup group = {int64_t(append_.stores.size()), 0, int64_t(append_.codes.size()), 0};
             store.k =
@@ -60,7 +61,7 @@ void Step::plan_append(size_t layer, const void* k, const void* v) {
             store.v =
                 static_cast<const std::byte*>(v) + (part.first_row * v_layout.token_stride + int64_t(h) * v_layout.head_stride) * unit;
             plan_stores(shape, part, pages, pages.heads[h], store);
-            plan_codes(shape, part, pages, pages.heads[h]);
+            plan_codes(shape, pages, coded_end, pages.heads[h]);
             group.stores = int64_t(append_.stores.size()) - group.first_store;
             group.codes = int64_t(append_.codes.size()) - group.first_code;
             append_.groups.push_back(group);
@@ -68,9 +69,9 @@ void Step::plan_append(size_t layer, const void* k, const void* v) {
     }
 }
 
-// k and v of `store` are those of the head's first new token.
+// k and v of `store` are those of the head's first new token, and afterwards of nothing.
 void Step::plan_stores(const Layer& shape, const StepSequence& part, const LayerPages& pages, const HeadPages& tables,
-                       StoreParams store) {
+                       StoreParams& store) {
     const ArenaView arena = cache_.arena_->view();
     const int64_t unit = bytes_of(store.dtype), length = part.sequence->length, end = length + part.count;
     for (int64_t index = length; index < end; index += store.tokens) {
@@ -87,10 +88,9 @@ void Step::plan_stores(const Layer& shape, const StepSequence& part, const Layer
     }
 }
 
-// Pages that the step's last token leaves behind the window.
-void Step::plan_codes(const Layer& shape, const StepSequence& part, const LayerPages& pages, HeadPages& tables) {
+// Pages that the step's last token leaves behind the window, up to coded_end.
+void Step::plan_codes(const Layer& shape, const LayerPages& pages, int64_t coded_end, HeadPages& tables) {
     const ArenaView arena = cache_.arena_->view();
-    const int64_t coded_end = settle(shape.rule, pages.state, part.sequence->length + part.count).coded_end;
     for (int64_t page = pages.state.coded_end; page < coded_end; page++) {
         const PageEntry& window = tables.window[size_t(page - pages.state.first_window)];
         const size_t e = size_t(page - pages.state.first_coded);

@@ -119,8 +119,9 @@ private:
     Status run_append(size_t layer, const void* k, const void* v);
     void place_staging(size_t layer);
     void plan_append(size_t layer, const void* k, const void* v);
-    void plan_stores(const Layer& shape, const StepSequence& part, const LayerPages& pages, const HeadPages& tables, StoreParams store);
-    void plan_codes(const Layer& shape, const StepSequence& part, const LayerPages& pages, HeadPages& tables);
+    void plan_stores(const Layer& shape, const StepSequence& part, const LayerPages& pages, const HeadPages& tables,
+                     StoreParams& store);
+    void plan_codes(const Layer& shape, const LayerPages& pages, int64_t coded_end, HeadPages& tables);
     Status refuse_token(size_t layer, const BadToken& bad, const void* k, const void* v) const;
     bool staging_lost(size_t layer) const;
 

@@ -85,8 +85,9 @@ Status Step::open_device(const ScratchNeeds& needs) {
 
 // Where kernels find a caller's buffer.
 Result<const void*> Step::bring(const void* buffer, int64_t heads, int64_t dim, const BufferLayout& layout) {
+    if (!cache_.device_) return buffer;
     const int64_t bytes = reach_of_buffer(tokens_, heads, dim, layout).value();
-    if (cache_.device_ && !options_.device_buffers) cache_.counters_.bytes_staged += bytes;
+    if (!options_.device_buffers) cache_.counters_.bytes_staged += bytes;
     return executor_->input(buffer, bytes);
 }
 

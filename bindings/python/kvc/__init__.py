@@ -10,13 +10,13 @@
             out = step.attend(0, q)
 """
 from .cache import Cache, Step, check_supported, plan
-from .errors import (ArgumentError, BusyError, CorruptError, FileError, ForkedError, HandleError, InternalError, KvcError, LibraryError, NonFiniteError,
+from .errors import (ArgumentError, BusyError, CorruptError, DeviceError, FileError, ForkedError, HandleError, InternalError, KvcError, LibraryError, NonFiniteError,
                      OrderError, OutOfMemoryError, RangeError, UnsupportedError)
 from .library import Library, default_library
 
 __version__ = "0.1.0"
 __all__ = [
-    "ArgumentError", "BusyError", "Cache", "ForkedError", "HandleError", "InternalError", "KvcError", "Library", "LibraryError",
+    "ArgumentError", "BusyError", "Cache", "DeviceError", "ForkedError", "HandleError", "InternalError", "KvcError", "Library", "LibraryError",
     "NonFiniteError", "OrderError", "OutOfMemoryError", "RangeError", "Step", "UnsupportedError", "check_supported",
     "default_library", "plan",
 ]
