@@ -18,7 +18,7 @@ STAGES_FULL := $(STAGES) test-bars test-neon-full test-tsan-full test-avx512 tes
         fuzz-snapshot avx512 test-avx512 test-debug test-neon-full test-tsan-full test-bars $(STAGES)
 
 define configure_and_build
-	@cmake --preset $(1) $(2) $(if $(filter release debug asan tsan,$(1)),-DKVC_CUDA=$(or $(KVC_CUDA),AUTO)) && cmake --build --preset $(1) -j$(JOBS)
+	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
 endef
 
 build: ## the release, build/release/libkvc.so (the default)
@@ -68,11 +68,11 @@ bench: ## speed of kvc on this machine; writes out/bench.json (bench/peers/run c
 
 test: ## everything the gate checks, in stages
 	@$(SETUP) build test cross bindings python $(if $(filter OFF,$(KVC_CUDA)),,cuda)
-	@KVC_CUDA=$(or $(KVC_CUDA),EMULATE) cmake/stages.sh $(STAGES)
+	@cmake/stages.sh $(STAGES)
 
 test-full: ## the gate, and what takes too long for it: full quality bars, all of NEON, AVX-512, a debug build, clang-tidy
 	@$(SETUP) build test cross bindings python lint avx512
-	@KVC_CUDA=$(or $(KVC_CUDA),EMULATE) cmake/stages.sh $(STAGES_FULL)
+	@cmake/stages.sh $(STAGES_FULL)
 
 check-tidy: ## the form of the tree: layers, lengths, names, symbols
 	@PYTHONDONTWRITEBYTECODE=1 python3 tests/tidy/test_tidy.py

@@ -42,7 +42,7 @@ std::string codec_for_device(const std::string& codec, uint64_t seed) {
 
 Script for_device(Script script, uint64_t seed) {
     for (Operation& operation : script) {
-        auto& values = operation.values;
+        auto& values = operation.arguments;
         if (const auto codec = values.find("codec"); codec != values.end()) codec->second = codec_for_device(codec->second, seed);
         if (values.count("k_dim")) values["k_dim"] = seed % 3 == 0 ? "96" : "64", values["v_dim"] = "64";
         for (const char* turning : {"rope_theta", "rope_dims", "keys", "positions", "pairs"})
