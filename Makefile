@@ -18,7 +18,7 @@ STAGES_FULL := $(STAGES) test-bars test-neon-full test-tsan-full test-avx512 tes
         fuzz-snapshot avx512 test-avx512 test-debug test-neon-full test-tsan-full test-bars $(STAGES)
 
 define configure_and_build
-	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
+	@cmake --preset $(1) $(2) $(if $(filter release debug asan tsan,$(1)),-DKVC_CUDA=$(or $(KVC_CUDA),AUTO)) && cmake --build --preset $(1) -j$(JOBS)
 endef
 
 build: ## the release, build/release/libkvc.so (the default)
@@ -68,11 +68,11 @@ bench: ## speed of kvc on this machine; writes out/bench.json (bench/peers/run c
 
 test: ## everything the gate checks, in stages
 	@$(SETUP) build test cross bindings python $(if $(filter OFF,$(KVC_CUDA)),,cuda)
-	@cmake/stages.sh $(STAGES)
+	@KVC_CUDA=$(or $(KVC_CUDA),EMULATE) cmake/stages.sh $(STAGES)
 
 test-full: ## the gate, and what takes too long for it: full quality bars, all of NEON, AVX-512, a debug build, clang-tidy
 	@$(SETUP) build test cross bindings python lint avx512
-	@cmake/stages.sh $(STAGES_FULL)
+	@KVC_CUDA=$(or $(KVC_CUDA),EMULATE) cmake/stages.sh $(STAGES_FULL)
 
 check-tidy: ## the form of the tree: layers, lengths, names, symbols
 	@PYTHONDONTWRITEBYTECODE=1 python3 tests/tidy/test_tidy.py
@@ -85,9 +85,9 @@ test-release: ## the C++ and C tests
 test-debug: debug ## the same tests with assertions and without optimization
 	@$(CTEST) --test-dir build/debug
 
-test-cuda: ## the CUDA kernels compile and keep their budgets (test-release runs them on the emulator); not with KVC_CUDA=OFF
+test-cuda: ## the library with the CUDA backend, and the budgets of its kernels (test-release runs them on the emulator); not with KVC_CUDA=OFF
 	@if [ "$(KVC_CUDA)" = OFF ]; then echo "cuda: left out, KVC_CUDA=OFF"; else \
-	  python3 tests/cuda/test_gates.py && $(MAKE) --no-print-directory gates; fi
+	  python3 tests/cuda/test_gates.py && $(MAKE) --no-print-directory gates && python3 tests/cuda/library.py build/cuda; fi
 
 test-package: ## a program built against the installed package
 	@$(MAKE) --no-print-directory build

@@ -1,16 +1,19 @@
-# The CUDA backend. KVC_CUDA: ON needs a toolkit, AUTO uses one that is there, OFF leaves all of it out, the emulator included.
+# The CUDA backend. KVC_CUDA: ON needs a toolkit, AUTO uses one that the machine has, OFF leaves all of it out, the emulator included.
 # kernels/cuda builds kvc_cuda (the kernels by nvcc and their host side), kernels/simt the same sources for the CPU, for tests.
 
-# nvcc: what CMAKE_CUDA_COMPILER or CUDACXX names, in PATH, where toolkits are installed, or what set-up unpacks into the clone
+# nvcc: what CMAKE_CUDA_COMPILER or CUDACXX names, in PATH, where toolkits are installed or, with ON, what set-up unpacks into the clone
 # (cmake/setup.sh cuda).
 set(KVC_NVCC "")
-if(NOT KVC_CUDA STREQUAL "OFF" AND NOT CMAKE_CROSSCOMPILING)
+if(KVC_CUDA MATCHES "^(AUTO|ON)$" AND NOT CMAKE_CROSSCOMPILING)
   if(CMAKE_CUDA_COMPILER)
     set(KVC_NVCC "${CMAKE_CUDA_COMPILER}")
   elseif(DEFINED ENV{CUDACXX})
     set(KVC_NVCC "$ENV{CUDACXX}")
   else()
-    file(GLOB nvcc_of_setup "${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/cu13/bin")
+    set(nvcc_of_setup "")
+    if(KVC_CUDA STREQUAL "ON")
+      file(GLOB nvcc_of_setup "${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/cu13/bin")
+    endif()
     find_program(KVC_NVCC_FOUND nvcc HINTS ENV CUDA_PATH PATHS /usr/local/cuda/bin ${nvcc_of_setup} PATH_SUFFIXES bin)
     mark_as_advanced(KVC_NVCC_FOUND)
     if(KVC_NVCC_FOUND)

@@ -36,7 +36,7 @@ public:
     virtual float* lse() = 0;
 };
 
-// Its functions, and those of different executors, may be called by several threads at once.
+// One cache's; several may be open on one piece of hardware. Its functions, and those of different executors, may be called by several threads at once.
 class Device {
 public:
     virtual ~Device() = default;
@@ -69,6 +69,7 @@ public:
 
 // Devices of the kind that this build has; the error says why there are none. The backend that is linked in defines both, or a stand-in.
 Result<int64_t> device_count();
+// A new one at each call, with its own answers.
 Result<std::shared_ptr<Device>> open_device(int64_t ordinal);
 
 }  // namespace kvc

@@ -5,6 +5,7 @@
 // one item after the other, with the next one's pages on their way, were tried: no faster (docs/design/cuda.md).
 #pragma once
 #include "kernels/cuda/coded_page.cuh"
+#include "kernels/cuda/counts.cuh"
 #include "kernels/cuda/merge.cuh"
 #include "kernels/cuda/row_page.cuh"
 
@@ -19,12 +20,28 @@ struct WarpAttend {
     WarpState<VD> state;
 };
 
+// Tokens that others joined weigh more.
+template <int tiles>
+KVC_DEVICE void add_log_counts(const AttendItem& item, const RunTokens& run, float (&x)[tiles][4]) {
+    KVC_UNROLL
+    for (int t = 0; t < 2 * tiles; t++) {
+        const int token = 8 * t + simt::lane() / 4;
+        const int64_t at = run.positions && (run.live >> token & 1) ? run.positions[run.start + token] : run.first + token;
+        const float more = log_count_at(item, at) * log2_e;
+        x[t / 2][t % 2 * 2] += more;
+        x[t / 2][t % 2 * 2 + 1] += more;
+    }
+}
+
 template <int KD, int VD, PageKind kind, int tiles>
 KVC_DEVICE void finish_scores(const WarpAttend<KD, VD, kind>& warp, bool all_seen, const RunTokens& run, float (&x)[tiles][4]) {
     if (warp.args.soft_cap.log2 > 0.0f) {
         cap_scores(warp.args.soft_cap, x);
     }
     if (!all_seen) {
+        if (warp.rows.item->n_counts > 0) {
+            add_log_counts(*warp.rows.item, run, x);
+        }
         mask_scores(warp.args, *warp.rows.item, warp.rows.first_row, run, x);
     }
 }

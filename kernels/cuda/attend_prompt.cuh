@@ -37,11 +37,18 @@ KVC_DEVICE WarpPrompt prompt_warp(const PromptArgs& args, const AttendItem& item
 }
 
 // The warp's part of a block's rows, in shared memory.
-template <int KD, int VD, int tiles>
+template <int KD, int VD, int tiles, bool general>
 KVC_DEVICE void load_prompt_rows(const PromptArgs& args, const AttendItem& item, std::byte* shared) {
     using Shared = PromptShared<KD, VD, tiles>;
     const int row = 16 * tiles * simt::warp();
-    load_query_rows<KD, tiles>(args.attend, item, Shared::rows * simt::block_x() + row,
+    const auto load = [&](int first_row, float(&x)[KD / 16][4]) {
+        if constexpr (general) {
+            return load_turned_row<KD>(args.attend, args.rope, item, first_row, x);
+        } else {
+            return load_row_of_lane<KD>(args.attend, item, first_row, x);
+        }
+    };
+    load_query_rows<KD, tiles>(args.attend, item, Shared::rows * simt::block_x() + row, load,
                                shared + Shared::queries + query_offset<KD>(simt::warp() * tiles, 0, 0),
                                reinterpret_cast<RowFacts*>(shared + Shared::facts) + row);
 }
@@ -61,9 +68,9 @@ KVC_DEVICE bool sees_all(const WarpPrompt& warp, const RunTokens& run) {
 
 // Logits over ln 2 of a page whose keys lie in the tile; -infinity where nothing is seen.
 template <int KD, int tiles>
-KVC_DEVICE void prompt_logits(const WarpPrompt& warp, const PromptPage& page, const std::byte* keys, const float* bias,
+KVC_DEVICE void prompt_logits(const WarpPrompt& warp, const PromptPage& page, const std::byte* keys, float unit, const float* bias,
                               float (&x)[tiles][8][4]) {
-    page_scores<KD, tiles>(warp.lane, warp.queries, keys, warp.facts, page.capacity > 0 ? 1.0f : coded_unit, x);
+    page_scores<KD, tiles>(warp.lane, warp.queries, keys, warp.facts, unit, x);
     const AttendArgs& args = warp.args.attend;
     if (args.soft_cap.log2 > 0.0f) {
         KVC_UNROLL
@@ -102,33 +109,58 @@ KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& i
     }
 }
 
-// Keys, and what counts add, in the block's shared memory. By all threads, which then synchronize.
-template <int KD>
-KVC_DEVICE void fill_prompt_keys(const PromptArgs& args, const AttendItem& item, const PromptPage& page, std::byte* keys, float* bias) {
+// Keys, and what counts add, in the block's shared memory; returns the keys' unit. By all threads, which then synchronize.
+template <int KD, bool general>
+KVC_DEVICE float fill_prompt_keys(const PromptArgs& args, const AttendItem& item, const PromptPage& page, std::byte* keys, float* bias,
+                                  float* lifts) {
+    float unit = key_unit(page);
     fill_keys<KD>(args, page, keys);
+    if constexpr (general) {
+        simt::sync_block();
+        if (args.bf16) {
+            unit = lift_bfloats<KD>(keys, lifts);
+            simt::sync_block();
+        }
+        turn_key_tile<KD>(args.rope, page.tokens, page.sinks ? 0 : item.rope_gap, keys);
+    }
     if (item.n_counts > 0) {
         fill_bias(item, page.tokens, bias);
     }
+    return unit;
 }
 
-template <int KD, int VD, int tiles>
+template <int KD, int VD, bool general>
+KVC_DEVICE float fill_prompt_values(const PromptArgs& args, const PromptPage& page, std::byte* values, float* lifts) {
+    fill_values<KD, VD>(args, page, values);
+    if constexpr (general) {
+        if (args.bf16) {
+            simt::sync_block();
+            return lift_bfloats<VD>(values, lifts);
+        }
+    }
+    return 1.0f;
+}
+
+// general: also of keys before RoPE, and of rows in bf16, which both take more work for each page.
+template <int KD, int VD, int tiles, bool general>
 KVC_KERNEL(threads, 2)
 attend_prompt(PromptArgs args) {
     using Shared = PromptShared<KD, VD, tiles>;
     std::byte* const shared = simt::dynamic_shared();
     float* const bias = reinterpret_cast<float*>(shared + Shared::bias);
+    float* const lifts = reinterpret_cast<float*>(shared + Shared::lifts);
     const AttendItem& item = args.attend.items[simt::block_y()];
     if (Shared::rows * simt::block_x() >= item.tokens * args.attend.group) {
         return;
     }
-    load_prompt_rows<KD, VD, tiles>(args, item, shared);
+    load_prompt_rows<KD, VD, tiles, general>(args, item, shared);
     RowsState<VD, tiles> state;
     reset(&state);
     PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
     const RowFacts* const facts = reinterpret_cast<const RowFacts*>(shared + Shared::facts);
     for_each_prompt_page(args, item, nullptr, facts, Shared::rows, list, [&](const PromptPage& page) {
-        fill_prompt_keys<KD>(args, item, page, shared + Shared::keys, bias);
-        fill_values<KD, VD>(args, page, shared + Shared::values);
+        const float k_unit = fill_prompt_keys<KD, general>(args, item, page, shared + Shared::keys, bias, lifts);
+        const float v_unit = fill_prompt_values<KD, VD, general>(args, page, shared + Shared::values, lifts + warps);
         simt::sync_block();
         const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);
         if (sees_nothing<tiles>(warp, page.tokens)) {
@@ -136,13 +168,13 @@ attend_prompt(PromptArgs args) {
         }
         float x[tiles][8][4];
         PageWeights<tiles> weights;
-        prompt_logits<KD>(warp, page, shared + Shared::keys + tile_offset(0, 0, warp.lane), bias, x);
+        prompt_logits<KD>(warp, page, shared + Shared::keys + tile_offset(0, 0, warp.lane), k_unit, bias, x);
         weigh_page(x, &weights, &state);
-        add_page_values(shared + Shared::values + tile_offset(0, 0, warp.lane), weights, &state);
+        add_page_values<general>(shared + Shared::values + tile_offset(0, 0, warp.lane), v_unit, weights, &state);
     });
     const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);
     if (!warp.idle()) {
-        write_rows(item, warp.facts, args.coded_rows() ? 1.0f : coded_unit, state);
+        write_rows(item, warp.facts, value_unit(args), state);
     }
 }
 

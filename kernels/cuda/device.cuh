@@ -237,6 +237,8 @@ KVC_DEVICE uint32_t multiply_halves(uint32_t a, uint32_t b) {
 }
 
 KVC_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+KVC_DEVICE double fma(double a, double b, double c) { return __fma_rn(a, b, c); }
+KVC_DEVICE double round(double x) { return rint(x); }
 // A product that no later addition is fused with.
 KVC_DEVICE float multiply(float a, float b) { return __fmul_rn(a, b); }
 // Half to even; below 2^31.

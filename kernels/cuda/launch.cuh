@@ -10,6 +10,18 @@ void launch_attend(const AttendParams& params, const AttendItem* items, int n_it
 // The same for items of the prompt class, which share no launch with others.
 void launch_prompt(const AttendParams& params, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream);
 
+// Items of either class with params.rope, whose frequencies are in the device's memory; and of the prompt class in bf16.
+void launch_general(const AttendParams& params, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream);
+
+// Rows [rows][dim] of queries, copied and turned by -gap * frequency, in double as on the host.
+struct TurnJob {
+    const void* q;
+    float* out;
+    int64_t rows, gap;
+};
+void launch_turn_queries(const Rope& rope, Dtype dtype, int64_t stride, int dim, int64_t out_stride, const TurnJob* jobs, int n_jobs,
+                         int64_t most_rows, simt::Stream stream);
+
 // Adds the mass of items of one class to their counters.
 void launch_mass(const AttendParams& params, const MassItem* items, int n_items, int64_t rows, bool prompt_class, simt::Stream stream);
 

@@ -49,7 +49,7 @@ KVC_DEVICE void add_prompt_mass(const float (&x)[tiles][8][4], const float (&lse
     }
 }
 
-template <int KD, int tiles>
+template <int KD, int tiles, bool general>
 KVC_KERNEL(threads, 2)
 mass_prompt(PromptArgs args, const MassItem* items) {
     using Shared = PromptShared<KD, 0, tiles>;
@@ -60,7 +60,8 @@ mass_prompt(PromptArgs args, const MassItem* items) {
         return;
     }
     float* const bias = reinterpret_cast<float*>(shared + Shared::bias);
-    load_prompt_rows<KD, 0, tiles>(args, item, shared);
+    float* const lifts = reinterpret_cast<float*>(shared + Shared::lifts);
+    load_prompt_rows<KD, 0, tiles, general>(args, item, shared);
     const int first_row = Shared::rows * simt::block_x() + 16 * tiles * simt::warp();
     float lse[tiles][2];
     KVC_UNROLL
@@ -70,14 +71,14 @@ mass_prompt(PromptArgs args, const MassItem* items) {
     PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
     const RowFacts* const facts = reinterpret_cast<const RowFacts*>(shared + Shared::facts);
     for_each_prompt_page(args, item, &mass, facts, Shared::rows, list, [&](const PromptPage& page) {
-        fill_prompt_keys<KD>(args, item, page, shared + Shared::keys, bias);
+        const float unit = fill_prompt_keys<KD, general>(args, item, page, shared + Shared::keys, bias, lifts);
         simt::sync_block();
         const WarpPrompt warp = prompt_warp<KD, 0, tiles>(args, item, shared);
         if (sees_nothing<tiles>(warp, page.tokens)) {
             return;
         }
         float x[tiles][8][4];
-        prompt_logits<KD>(warp, page, shared + Shared::keys + tile_offset(0, 0, warp.lane), bias, x);
+        prompt_logits<KD>(warp, page, shared + Shared::keys + tile_offset(0, 0, warp.lane), unit, bias, x);
         add_prompt_mass(x, lse, page.counters);
     });
 }
@@ -109,7 +110,7 @@ template <int KD, int VD, PageKind kind>
 KVC_DEVICE void mass_coded_page(const Page& page, const WarpMass<KD, VD, kind>& warp, int64_t* counters) {
     float x[4][4];
     coded_scores<kind, KD, VD>(simt::GlobalBytes{page.record}, warp.attend.query, x);
-    finish_scores(warp.attend, sees_all<4>(warp.attend, page.tokens), page.tokens, x);
+    finish_scores(warp.attend, sees_all<4>(warp.attend.rows, page.tokens), page.tokens, x);
     add_decode_mass(x, warp.lse, counters);
 }
 
@@ -122,7 +123,7 @@ KVC_DEVICE void mass_row_page(const std::byte* record, uint64_t present, const R
         const RowRun<simt::GlobalBytes, partial> rows{{record + start * KD * 2}, {nullptr}, uint32_t(present >> start)};
         const RunTokens run = run_of_page(page, start);
         row_scores(rows, warp.attend.query, x[0]);
-        finish_scores(warp.attend, sees_all<1>(warp.attend, run), run, x);
+        finish_scores(warp.attend, sees_all<1>(warp.attend.rows, run), run, x);
         add_decode_mass(x, warp.lse, counters + start);
     }
 }
@@ -131,7 +132,8 @@ template <int KD, int VD, PageKind kind>
 KVC_DEVICE void mass_coded(const MassItem& mass, const WarpMass<KD, VD, kind>& warp) {
     const AttendItem& item = mass.item;
     for (int64_t e = first_entry_of_warp(item.coded_position); e < item.n_coded; e += warps) {
-        const Page page = find_page(warp.attend, item.coded, e, item.coded_position, warp.attend.args.code_bytes);
+        const Page page =
+            find_page(warp.attend.args, warp.attend.rows, item.coded, e, item.coded_position, warp.attend.args.code_bytes);
         if (!page.record) {
             continue;
         }
@@ -147,7 +149,8 @@ template <int KD, int VD, PageKind kind>
 KVC_DEVICE void mass_rows(const MassItem& mass, const WarpMass<KD, VD, kind>& warp) {
     const AttendItem& item = mass.item;
     for (int64_t e = first_entry_of_warp(item.window_position); e < item.n_window; e += warps) {
-        const Page page = find_page(warp.attend, item.window, e, item.window_position, warp.attend.args.window_bytes);
+        const Page page =
+            find_page(warp.attend.args, warp.attend.rows, item.window, e, item.window_position, warp.attend.args.window_bytes);
         if (page.record) {
             const uint64_t written = page.tokens.positions ? all_live : written_from(warp.attend, page.tokens.first);
             mass_row_page<true>(page.record, page.tokens.live & written, page.tokens, warp, mass.window + page_tokens * e);
@@ -171,9 +174,8 @@ mass_decode(AttendArgs args, const MassItem* items) {
         return;
     }
     const int row = first_row + 2 * (simt::lane() % 4);
-    WarpMass<KD, VD, kind> warp{
-        {args, item, first_row, sight_of(args, item, first_row), sight_of(args, item, first_row + tile_rows - 1), {}, {}},
-        {lse_of_row(args, mass, row), lse_of_row(args, mass, row + 1)}};
+    WarpMass<KD, VD, kind> warp{{args, rows_of(args, item, first_row), {}, {}},
+                                {lse_of_row(args, mass, row), lse_of_row(args, mass, row + 1)}};
     load_queries(args, item, first_row, &warp.attend.query);
     mass_coded(mass, warp);
     mass_rows(mass, warp);

@@ -1,6 +1,7 @@
 // Which pages of an item a warp reads, and how they come: found by all lanes at once, copied ahead of the arithmetic where there are
 // bulk copies.
 #pragma once
+#include "kernels/cuda/counts.cuh"
 #include "kernels/cuda/page_ring.cuh"
 #include "kernels/cuda/softmax.cuh"
 
@@ -17,11 +18,12 @@ KVC_DEVICE ItemRows rows_of(const AttendArgs& args, const AttendItem& item, int 
     return {&item, first_row, sight_of(args, item, first_row), sight_of(args, item, first_row + tile_rows - 1)};
 }
 
-// Whether every row sees all tokens of a run.
+// Whether every row sees all tokens of a run, and each stands for itself.
 template <int tiles>
 KVC_DEVICE bool sees_all(const ItemRows& rows, const RunTokens& run) {
     constexpr uint64_t all = all_live >> (page_tokens - 16 * tiles);
-    return (run.live & all) == all && !run.positions && run.first >= rows.last.low && run.first + 16 * tiles - 1 <= rows.first.high;
+    return (run.live & all) == all && !run.positions && run.first >= rows.last.low && run.first + 16 * tiles - 1 <= rows.first.high &&
+           !has_counts(*rows.item, run.first, run.first + 16 * tiles - 1);
 }
 
 KVC_DEVICE PageEntry load_entry(const PageEntry* entry) {

@@ -314,4 +314,51 @@ KVC_DEVICE void fill_row_values(const std::byte* values, uint64_t present, uint3
     }
 }
 
+// ---- bf16 ----
+
+// The largest magnitude of a tile of bf16, as this thread sees it.
+template <int dim>
+KVC_DEVICE float largest_of_thread(const std::byte* tile) {
+    float largest = 0.0f;
+    for (int i = simt::thread(); i < tile_bytes(dim) / 16; i += threads) {
+        const TileWords words = reinterpret_cast<const TileWords*>(tile)[i];
+        KVC_UNROLL
+        for (int w = 0; w < 4; w++) {
+            largest = simt::maximum(largest, simt::float_of_bits(words.w[w] << 16 & 0x7fff0000u));
+            largest = simt::maximum(largest, simt::float_of_bits(words.w[w] & 0x7fff0000u));
+        }
+    }
+    return largest;
+}
+
+// Turns a tile of bf16 into fp16, times a power of two that brings its largest number to 2^14 .. 2^15: exact for numbers down to 2^-28
+// of that. Returns the unit of what the tile holds then. All threads of the block, in step before; partial: a float for each warp.
+template <int dim>
+KVC_DEVICE float lift_bfloats(std::byte* tile, float* partial) {
+    float largest = largest_of_thread<dim>(tile);
+    KVC_UNROLL
+    for (int distance = 1; distance < 32; distance *= 2) {
+        largest = simt::maximum(largest, simt::shuffle_xor(largest, distance));
+    }
+    if (simt::lane() == 0) {
+        partial[simt::warp()] = largest;
+    }
+    simt::sync_block();
+    KVC_UNROLL
+    for (int w = 0; w < warps; w++) {
+        largest = simt::maximum(largest, partial[w]);
+    }
+    const int lift = lift_to(14, largest);
+    const float lifted = power_of_two(lift);
+    for (int i = simt::thread(); i < tile_bytes(dim) / 16; i += threads) {
+        TileWords& words = reinterpret_cast<TileWords*>(tile)[i];
+        KVC_UNROLL
+        for (int w = 0; w < 4; w++) {
+            words.w[w] = simt::pack_halves(simt::float_of_bits(words.w[w] << 16) * lifted,
+                                           simt::float_of_bits(words.w[w] & 0xffff0000u) * lifted);
+        }
+    }
+    return power_of_two(-lift);
+}
+
 }  // namespace kvc::cuda

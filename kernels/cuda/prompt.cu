@@ -9,7 +9,7 @@ template <int KD, int VD, int tiles>
 void launch_tiles(const PromptArgs& args, int64_t rows, int n_items, simt::Stream stream) {
     using Shared = PromptShared<KD, VD, tiles>;
     const simt::Grid grid{int(ceil_div(rows, Shared::rows)), n_items, threads, Shared::bytes};
-    simt::launch(attend_prompt<KD, VD, tiles>, grid, stream, args);
+    simt::launch(attend_prompt<KD, VD, tiles, false>, grid, stream, args);
 }
 
 template <int KD, int VD>
@@ -31,9 +31,8 @@ void launch_dims(const LayerFormat& f, const PromptArgs& args, int64_t rows, int
 
 void launch_prompt(const AttendParams& p, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream) {
     const LayerFormat& f = *p.format;
-    if (kind_of(f) == PageKind::bf16_rows) {
-        // Its numbers do not fit fp16: eight rows at a time, as the other class.
-        launch_attend(p, items, n_items, rows, stream);
+    if (p.rope || f.bf16_window) {
+        launch_general(p, items, n_items, rows, stream);
         return;
     }
     const PromptArgs args = prompt_args(p, items);

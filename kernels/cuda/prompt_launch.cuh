@@ -16,7 +16,9 @@ inline PromptArgs prompt_args(const AttendParams& p, const AttendItem* items) {
     return {attend_args(p, items),
             {coding.k_bits, coding.v_bits, coding.grouped, int(2 * middle_of(f.codec.v)), int(f.k.codes), int(f.k.meta), int(f.k.super),
              int(f.v.codes), int(f.v.meta), v_zeros},
-            int(f.codec.sinks)};
+            int(f.codec.sinks),
+            f.bf16_window,
+            p.rope ? *p.rope : Rope{}};
 }
 
 }  // namespace kvc::cuda

@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/cuda/counts.cuh"
 #include "kernels/cuda/prompt_rows.cuh"
+#include "kernels/cuda/turn.cuh"
 
 namespace kvc::cuda {
 
@@ -10,6 +11,9 @@ struct PromptArgs {
     AttendArgs attend;
     CodedForm form;
     int sink_capacity;
+    // Of the general kernels alone:
+    bool bf16;  // rows are bf16
+    Rope rope;  // dims 0: nothing turns
 
     KVC_DEVICE bool coded_rows() const { return form.k_bits == 16; }
 };
@@ -18,8 +22,9 @@ struct PromptArgs {
 struct PromptPage {
     const std::byte* record;  // nullptr: dropped, or out of sight of all rows of the block
     RunTokens tokens;
-    uint64_t present;   // of rows: what was written
-    int capacity;       // of rows: how many the record has room for; 0: the record holds codes
+    uint64_t present;  // of rows: what was written
+    int capacity;      // of rows: how many the record has room for; 0: the record holds codes
+    bool sinks;
     int64_t* counters;  // of the tokens' mass, or nullptr
 };
 
@@ -35,7 +40,8 @@ struct PromptShared {
     static constexpr int facts = queries + rows * KD * 2;
     static constexpr int pages = facts + rows * int(sizeof(RowFacts));
     static constexpr int bias = pages + listed_pages * int(sizeof(PromptPage));
-    static constexpr int bytes = bias + page_tokens * int(sizeof(float));
+    static constexpr int lifts = bias + page_tokens * int(sizeof(float));
+    static constexpr int bytes = lifts + 2 * warps * int(sizeof(float));
 };
 
 struct BlockSight {
@@ -55,6 +61,7 @@ KVC_DEVICE PromptPage sinks_page(const PromptArgs& args, const AttendItem& item,
             {item.sinks_position, nullptr, live},
             present,
             args.sink_capacity,
+            true,
             mass ? mass->sinks : nullptr};
 }
 
@@ -79,11 +86,9 @@ KVC_DEVICE PromptPage find_prompt_page(const PromptArgs& args, const AttendItem&
     if (entry->record == 0 || entry->live == 0 || !seen) {
         return {};
     }
-    PromptPage page{nullptr,
-                    {first, nullptr, entry->live},
-                    all_live,
-                    window || args.coded_rows() ? page_tokens : 0,
-                    mass ? (window ? mass->window : mass->coded) + page_tokens * e : nullptr};
+    PromptPage page{nullptr,  {first, nullptr, entry->live},
+                    all_live, window || args.coded_rows() ? page_tokens : 0,
+                    false,    mass ? (window ? mass->window : mass->coded) + page_tokens * e : nullptr};
     if (entry->side) {
         page.tokens.positions = reinterpret_cast<const PageSide*>(record_address(args.attend, entry->side, side_bytes))->positions;
     }
@@ -105,6 +110,10 @@ KVC_DEVICE void fill_keys(const PromptArgs& args, const PromptPage& page, std::b
 }
 
 constexpr uint32_t halves_of_one = 0x3c003c00u, halves_of_half = 0x38003800u;
+
+// What a number 1 in a tile of keys stands for. Values of coded formats are in units of coded_unit, whatever the page.
+KVC_DEVICE float key_unit(const PromptPage& page) { return page.capacity > 0 ? 1.0f : coded_unit; }
+KVC_DEVICE float value_unit(const PromptArgs& args) { return args.coded_rows() ? 1.0f : coded_unit; }
 
 template <int KD, int VD>
 KVC_DEVICE void fill_values(const PromptArgs& args, const PromptPage& page, std::byte* tile) {

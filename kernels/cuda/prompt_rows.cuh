@@ -17,7 +17,6 @@ KVC_HOST_DEVICE constexpr int query_offset(int m, int k, int lane) {
 template <int VD, int tiles>
 struct RowsState {
     float most[tiles][2];       // the largest x so far
-    float reference[tiles][2];  // what weights and sums are relative to
     float sum[tiles][2];        // of this lane's tokens
     float o[tiles][VD / 8][4];  // columns: fragment c, lower channels at 2 c, upper ones at 2 c + 1
 };
@@ -29,7 +28,6 @@ KVC_DEVICE void reset(RowsState<VD, tiles>* state) {
         KVC_UNROLL
         for (int half = 0; half < 2; half++) {
             state->most[m][half] = -simt::infinity();
-            state->reference[m][half] = nothing_yet;
             state->sum[m][half] = 0.0f;
         }
         KVC_UNROLL
@@ -53,8 +51,10 @@ KVC_DEVICE RowFacts facts_of(const AttendArgs& args, const AttendItem& item, int
 }
 
 // Writes 16 rows for each of the warp's tiles, each lifted by a power of two, and their facts, to shared memory.
-template <int KD, int tiles>
-KVC_DEVICE void load_query_rows(const AttendArgs& args, const AttendItem& item, int first_row, std::byte* queries, RowFacts* facts) {
+// load(first row, x): as load_row_of_lane.
+template <int KD, int tiles, class Load>
+KVC_DEVICE void load_query_rows(const AttendArgs& args, const AttendItem& item, int first_row, const Load& load, std::byte* queries,
+                                RowFacts* facts) {
     KVC_NO_UNROLL
     for (int m = 0; m < tiles; m++) {
         TileWords words[KD / 16];
@@ -62,7 +62,7 @@ KVC_DEVICE void load_query_rows(const AttendArgs& args, const AttendItem& item, 
         for (int half = 0; half < 2; half++) {
             const int row = 16 * m + 8 * half;
             float x[KD / 16][4];
-            const int lift = lift_to(14, load_row_of_lane<KD>(args, item, first_row + row, x));
+            const int lift = lift_to(14, load(first_row + row, x));
             const float lifted = power_of_two(lift);
             if (simt::lane() % 4 == 0) {
                 const int at = row + simt::lane() / 4;
@@ -171,6 +171,9 @@ struct PageWeights {
     float shrink[tiles][2];
 };
 
+// What weights and sums are relative to. A function of the largest x, so that it needs no register of its own.
+KVC_DEVICE float reference_of(float most) { return simt::maximum(nothing_yet, most - headroom); }
+
 template <int VD, int tiles>
 KVC_DEVICE void weigh_page(const float (&x)[tiles][8][4], PageWeights<tiles>* weights, RowsState<VD, tiles>* state) {
     KVC_UNROLL
@@ -184,9 +187,9 @@ KVC_DEVICE void weigh_page(const float (&x)[tiles][8][4], PageWeights<tiles>* we
             }
             most = simt::maximum(most, simt::shuffle_xor(most, 1));
             most = simt::maximum(most, simt::shuffle_xor(most, 2));
-            state->most[m][half] = simt::maximum(state->most[m][half], most);
-            const float before = state->reference[m][half];
-            const float reference = simt::maximum(before, most - headroom);
+            const float before = reference_of(state->most[m][half]);
+            most = simt::maximum(state->most[m][half], most);
+            const float reference = reference_of(most);
             const float shrink = simt::exp2(before - reference);
             float sum = state->sum[m][half] * shrink;
             KVC_UNROLL
@@ -197,14 +200,15 @@ KVC_DEVICE void weigh_page(const float (&x)[tiles][8][4], PageWeights<tiles>* we
                 weights->p[m][j / 2][2 * (j % 2) + half] = simt::pack_halves(p0, p1);
             }
             state->sum[m][half] = sum;
-            state->reference[m][half] = reference;
+            state->most[m][half] = most;
             weights->shrink[m][half] = shrink;
         }
     }
 }
 
-template <int VD, int tiles>
-KVC_DEVICE void add_page_values(const std::byte* values, const PageWeights<tiles>& weights, RowsState<VD, tiles>* state) {
+// values: the lane's place in the tile; scaled: times the unit of the page's values.
+template <bool scaled, int VD, int tiles>
+KVC_DEVICE void add_page_values(const std::byte* values, float unit, const PageWeights<tiles>& weights, RowsState<VD, tiles>* state) {
     KVC_UNROLL
     for (int c = 0; c < VD / 16; c++) {
         // A page's sum of its own: tensor cores cut off where they add to a large number, which must not add up over a context.
@@ -224,7 +228,8 @@ KVC_DEVICE void add_page_values(const std::byte* values, const PageWeights<tiles
             KVC_UNROLL
             for (int i = 0; i < 8; i++) {
                 float& o = state->o[m][2 * c + i / 4][i % 4];
-                o = simt::fma(o, weights.shrink[m][i % 4 / 2], acc[m][i / 4][i % 4]);
+                const float sum = acc[m][i / 4][i % 4];
+                o = simt::fma(o, weights.shrink[m][i % 4 / 2], scaled ? sum * unit : sum);
             }
         }
     }
@@ -247,7 +252,7 @@ KVC_DEVICE void write_rows(const AttendItem& item, const RowFacts* facts, float 
                 continue;
             }
             // What a token of the largest logit weighs here: a lone one has d = 1 exactly.
-            const float largest = most == -simt::infinity() ? 1.0f : simt::exp2(most - state.reference[m][half]);
+            const float largest = most == -simt::infinity() ? 1.0f : simt::exp2(most - reference_of(most));
             float* const out = item.state + row * (VD + 2);
             KVC_UNROLL
             for (int c = 0; c < VD / 16; c++) {

@@ -125,6 +125,8 @@ inline uint32_t multiply_halves(uint32_t a, uint32_t b) {
 }
 
 inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
+inline double fma(double a, double b, double c) { return std::fma(a, b, c); }
+inline double round(double x) { return std::nearbyint(x); }
 inline float multiply(float a, float b) { return a * b; }
 inline int round_to_int(float x) { return int(std::nearbyint(x)); }
 inline float maximum(float a, float b) { return std::fmax(a, b); }

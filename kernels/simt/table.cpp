@@ -43,13 +43,12 @@ void quantize(const QuantizeParams& params) {
 
 void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
     require(*params.format);
-    if (params.rope) {
-        throw Fault("cuda: keys stored before RoPE");
-    }
     require_readable({params.arena.slabs, item.q, item.coded, item.window, item.state, item.counts});
     const auto job = std::make_unique<AttendItem>(item);
     const int64_t rows = item.tokens * params.group;
-    if (item.prompt_class) {
+    if (params.rope) {
+        cuda::launch_general(params, job.get(), 1, rows, table_stream());
+    } else if (item.prompt_class) {
         cuda::launch_prompt(params, job.get(), 1, rows, table_stream());
     } else {
         cuda::launch_attend(params, job.get(), 1, rows, table_stream());
@@ -59,9 +58,6 @@ void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
 
 void mass(const AttendParams& params, const MassItem& mass, std::byte*) {
     require(*params.format);
-    if (params.rope) {
-        throw Fault("cuda: keys stored before RoPE");
-    }
     require_readable(
         {params.arena.slabs, mass.item.q, mass.item.coded, mass.item.window, mass.lse, mass.sinks, mass.coded, mass.window});
     const auto job = std::make_unique<MassItem>(mass);
@@ -93,6 +89,8 @@ const KernelTable* cuda_table() {
         .attend = attend,
         .mass = mass,
         .finish = finish,
+        .rotates_keys = true,
+        .weighs_counts = true,
         .unsupported = unsupported,
     };
     return &table;

@@ -5,14 +5,10 @@
 #include <cstring>
 #include <doctest/doctest.h>
 
-#include "kernels/simt/table.h"
-
 namespace kvc_test {
 namespace {
 
 constexpr uint32_t slab_records = 3;  // so that a few pages need several slabs
-constexpr int64_t splits = 2;
-constexpr float nobody_writes = -12345.0f;
 
 std::byte* allocate_host(int64_t bytes) {
     auto* const block = static_cast<std::byte*>(::operator new(size_t(bytes), std::align_val_t{256}));
@@ -20,19 +16,7 @@ std::byte* allocate_host(int64_t bytes) {
     return block;
 }
 
-template <class T>
-int64_t bytes_of(const std::vector<T>& values) {
-    return int64_t(values.size() * sizeof(T));
-}
-
-template <class T>
-const std::byte* base_of(const std::vector<T>& values) {
-    return reinterpret_cast<const std::byte*>(values.data());
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
+void release_host(std::byte* block) { ::operator delete(block, std::align_val_t{256}); }
 
 }  // namespace
 
@@ -41,7 +25,7 @@ RigRecords::~RigRecords() {
         if (slab && device_) {
             device_->release(slab);
         } else if (slab) {
-            ::operator delete(slab, std::align_val_t{256});
+            release_host(slab);
         }
     }
 }
@@ -79,10 +63,10 @@ Rig::~Rig() {
     release_buffers();
 }
 
-RecordId Rig::add(int64_t bytes) {
+RecordId Rig::add(KernelTable::Form form, int64_t bytes) {
     const RecordId id = host_.add(bytes), same = there_.add(bytes);
     REQUIRE(id == same);
-    all_.emplace_back(id, bytes);
+    all_.push_back({id, form, bytes});
     return id;
 }
 
@@ -109,10 +93,10 @@ void Rig::plan_stores() {
     const int64_t sinks = format_.codec.sinks, end = length_ + tokens_;
     for (Tables& head : tables_) {
         if (sinks > 0 && head.sinks == 0) {
-            head.sinks = add(format_.sink_bytes);
+            head.sinks = add(KernelTable::Form::sinks, format_.sink_bytes);
         }
         while (sinks + page_tokens * int64_t(head.coded.size() + head.window.size()) < end) {
-            head.window.push_back({add(format_.window_bytes), 0, kvc::all_live});
+            head.window.push_back({add(KernelTable::Form::window, format_.window_bytes), 0, kvc::all_live});
         }
     }
     for (int64_t s = 0; s < shape_.sequences; s++) {
@@ -142,7 +126,7 @@ void Rig::plan_codes() {
             head.window.erase(head.window.begin());
             if (!format_.lossless) {
                 const RecordId window = page.record;
-                page.record = add(format_.code_bytes);
+                page.record = add(KernelTable::Form::codes, format_.code_bytes);
                 codes_.emplace_back(window, page.record);
             }
             head.coded.push_back(page);
@@ -183,6 +167,7 @@ std::vector<kvc::AttendItem> Rig::items(const Bases& bases) const {
             first.q = bases.q + row * shape_.k_dim * int64_t(sizeof(float));
             first.tokens = tokens_;
             first.first_position = length_;
+            first.prompt_class = shape_.prompt_class && tokens_ > 1;
             first.state = reinterpret_cast<float*>(bases.states) + row * row_floats;
             first.state_token_stride = q_heads();
             kvc::AttendItem second = first;
@@ -223,15 +208,41 @@ kvc::AttendParams Rig::params(const Bases& bases) const {
             INT64_MAX,       0};
 }
 
-kvc::FinishCall Rig::finish_call(void* out, float* lse) const {
+kvc::FinishCall Rig::finish_call(void* out, float* lse, float* full_lse) const {
     return {&format_, q_heads(), sink_logits_.empty() ? nullptr : sink_logits_.data(), kvc::Dtype::f32, out, out_stride(), shape_.v_dim,
-            lse,      nullptr};
+            lse,      full_lse};
+}
+
+std::vector<kvc::MassItem> Rig::mass_items(const Bases& bases, const float* full_lse, std::vector<int64_t>* counters) const {
+    std::vector<kvc::MassItem> all;
+    std::vector<int64_t> first;
+    int64_t n = 0;
+    for (const kvc::AttendItem& item : items(bases)) {
+        kvc::MassItem mass = {};
+        mass.item = item;
+        const int64_t row = int64_t(all.size()) / splits / shape_.heads * tokens_;
+        mass.lse = full_lse + row * q_heads() + int64_t(all.size()) / splits % shape_.heads * shape_.group;
+        mass.lse_token_stride = q_heads();
+        mass.counters = int64_t(all.size()) / splits;
+        first.push_back(n);
+        n += item.sink_tokens + page_tokens * (item.n_coded + item.n_window);
+        all.push_back(mass);
+    }
+    counters->assign(size_t(n + 1), 0);
+    for (size_t i = 0; i < all.size(); i++) {
+        all[i].sinks = counters->data() + first[i];
+        all[i].coded = all[i].sinks + all[i].item.sink_tokens;
+        all[i].window = all[i].coded + page_tokens * all[i].item.n_coded;
+    }
+    return all;
 }
 
 // ---- the host's side: one call of the table for each job ----
 
 void Rig::run_on_host() {
-    const KernelTable& table = *kvc::simt::cuda_table();
+    const KernelTable& table = witness().table;
+    const int64_t scratch_bytes = table.scratch_bytes(format_, shape_.group, tokens_);
+    const std::unique_ptr<std::byte, void (*)(std::byte*)> scratch(allocate_host(scratch_bytes + 1), release_host);
     std::vector<float> states(size_t(splits * split_floats()), NAN);
     const Bases bases = {host_, base_of(k_), base_of(v_), base_of(q_), reinterpret_cast<std::byte*>(states.data())};
     for (const kvc::StoreParams& job : stores(bases)) {
@@ -241,7 +252,7 @@ void Rig::run_on_host() {
         table.quantize(job);
     }
     for (const kvc::AttendItem& item : items(bases)) {
-        table.attend(params(bases), item, nullptr);
+        table.attend(params(bases), item, scratch.get());
     }
     for (const kvc::FinishTile& tile : tiles(bases)) {
         for (int64_t i = 0; i < tile.tokens * q_heads(); i++) {
@@ -252,142 +263,10 @@ void Rig::run_on_host() {
                           nullptr});
         }
     }
-}
-
-// ---- the device's side ----
-
-void Rig::release_buffers() {
-    for (std::byte*& buffer : buffers_) {
-        if (buffer) {
-            device_->release(buffer);
+    if (shape_.mass) {
+        for (const kvc::MassItem& mass : mass_items(bases, host_lse_.data(), &host_mass_)) {
+            table.mass(params(bases), mass, scratch.get());
         }
-        buffer = nullptr;
-    }
-}
-
-kvc::Status Rig::allocate_buffers() {
-    release_buffers();
-    const std::vector<float>* const values[5] = {&k_, &v_, &q_, &out_, &lse_};
-    for (size_t i = 0; i < 5; i++) {
-        buffers_[i] = device_->allocate(bytes_of(*values[i]));
-        if (!buffers_[i]) {
-            return kvc::fail(kvc::Code::no_memory, "no device memory");
-        }
-        KVC_TRY(device_->write(buffers_[i], base_of(*values[i]), bytes_of(*values[i])));
-    }
-    return {};
-}
-
-void Rig::spoil(int64_t sequence, int64_t token, int64_t head) {
-    k_[size_t(((sequence * tokens_ + token) * shape_.heads + head) * shape_.k_dim + 3)] = NAN;
-}
-
-kvc::Status Rig::begin(void* stream) {
-    if (shape_.device_buffers) {
-        KVC_TRY(allocate_buffers());
-    }
-    int64_t entries = 0;
-    for (const Tables& head : tables_) {
-        entries += int64_t(head.coded.size() + head.window.size());
-    }
-    kvc::DeviceStep step;
-    step.stream = stream;
-    step.device_buffers = shape_.device_buffers;
-    step.slabs = there_.slabs().data();
-    step.slab_count = int64_t(there_.slabs().size());
-    step.store_jobs = int64_t(stores_.size());
-    step.quantize_jobs = int64_t(codes_.size());
-    step.items = splits * shape_.sequences * shape_.heads;
-    step.entries = entries;
-    step.tiles = shape_.sequences;
-    step.state_floats = splits * split_floats();
-    step.in_bytes = std::max(bytes_of(k_) + bytes_of(v_), bytes_of(q_)) + 512;
-    step.out_bytes = bytes_of(out_) + bytes_of(lse_) + 512;
-    kvc::Result<std::unique_ptr<kvc::DeviceExecutor>> executor = device_->begin(step);
-    if (!executor.ok()) {
-        return executor.status();
-    }
-    executor_ = std::move(*executor);
-    return {};
-}
-
-kvc::Status Rig::append() {
-    executor_->start();
-    const void* const from[2] = {shape_.device_buffers ? static_cast<const void*>(buffers_[0]) : k_.data(),
-                                 shape_.device_buffers ? static_cast<const void*>(buffers_[1]) : v_.data()};
-    const kvc::Result<const void*> k = executor_->input(from[0], bytes_of(k_));
-    if (!k.ok()) {
-        return k.status();
-    }
-    const kvc::Result<const void*> v = executor_->input(from[1], bytes_of(v_));
-    if (!v.ok()) {
-        return v.status();
-    }
-    const Bases bases = {there_, static_cast<const std::byte*>(*k), static_cast<const std::byte*>(*v), nullptr, nullptr};
-    const std::vector<kvc::StoreParams> store_jobs = stores(bases);
-    const std::vector<kvc::QuantizeParams> code_jobs = codes(bases);
-    const kvc::AppendGroup all = {0, int64_t(store_jobs.size()), 0, int64_t(code_jobs.size())};
-    const kvc::Result<kvc::BadToken> bad = executor_->append(store_jobs, code_jobs, {&all, 1});
-    if (!bad.ok()) {
-        return bad.status();
-    }
-    CHECK(bad->job == -1);
-    return {};
-}
-
-kvc::Status Rig::attend() {
-    executor_->start();
-    const bool there = shape_.device_buffers;
-    const kvc::Result<const void*> q = executor_->input(there ? static_cast<const void*>(buffers_[2]) : q_.data(), bytes_of(q_));
-    if (!q.ok()) {
-        return q.status();
-    }
-    const kvc::Result<void*> out = executor_->output(there ? static_cast<void*>(buffers_[3]) : out_.data(), bytes_of(out_));
-    if (!out.ok()) {
-        return out.status();
-    }
-    const kvc::Result<void*> lse = executor_->output(there ? static_cast<void*>(buffers_[4]) : lse_.data(), bytes_of(lse_));
-    if (!lse.ok()) {
-        return lse.status();
-    }
-    const Bases bases = {there_, nullptr, nullptr, static_cast<const std::byte*>(*q),
-                         reinterpret_cast<std::byte*>(executor_->states())};
-    const kvc::AttendParams common = params(bases);
-    const std::vector<kvc::AttendItem> all = items(bases);
-    const std::vector<const kvc::AttendParams*> params(all.size(), &common);
-    KVC_TRY(executor_->attend(params, all));
-    KVC_TRY(executor_->finish(finish_call(*out, static_cast<float*>(*lse)), tiles(bases)));
-    return executor_->deliver();
-}
-
-kvc::Status Rig::run(void* stream) {
-    KVC_TRY(begin(stream));
-    KVC_TRY(append());
-    KVC_TRY(attend());
-    end();
-    return {};
-}
-
-kvc::Status Rig::fetch() {
-    if (!shape_.device_buffers) {
-        return {};
-    }
-    KVC_TRY(device_->read(buffers_[3], reinterpret_cast<std::byte*>(out_.data()), bytes_of(out_)));
-    return device_->read(buffers_[4], reinterpret_cast<std::byte*>(lse_.data()), bytes_of(lse_));
-}
-
-void Rig::check_outputs() {
-    CHECK(same_bits(out_, host_out_));
-    CHECK(same_bits(lse_, host_lse_));
-    CHECK(std::isfinite(out_[0]));
-    CHECK(out_[0] != nobody_writes);
-}
-
-void Rig::check_records() {
-    for (const auto& [id, bytes] : all_) {
-        std::vector<std::byte> there(static_cast<size_t>(bytes));
-        REQUIRE(device_->read(there_.at(id, bytes), there.data(), bytes).ok());
-        REQUIRE(std::memcmp(there.data(), host_.at(id, bytes), size_t(bytes)) == 0);
     }
 }
 

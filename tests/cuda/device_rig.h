@@ -1,5 +1,5 @@
-// A few sequences whose keys and values are stored, coded and attended to twice: by an executor on a device, and job by job by the
-// table cuda-simt on the host. Both must give the same bits.
+// A few sequences whose keys and values are stored, coded and attended to twice: by an executor on a device, and job by job by a
+// table on the host, the witness. Records must hold the same numbers, and outputs be the same bits where both run the same kernels.
 #pragma once
 #include <memory>
 #include <utility>
@@ -10,6 +10,19 @@
 
 namespace kvc_test {
 
+constexpr int64_t splits = 2;
+constexpr float nobody_writes = -12345.0f;  // what outputs hold before
+
+template <class T>
+int64_t bytes_of(const std::vector<T>& values) {
+    return int64_t(values.size() * sizeof(T));
+}
+
+template <class T>
+const std::byte* base_of(const std::vector<T>& values) {
+    return reinterpret_cast<const std::byte*>(values.data());
+}
+
 struct RigShape {
     std::string codec = "int4";
     int k_dim = 64, v_dim = 64;
@@ -18,7 +31,16 @@ struct RigShape {
     float soft_cap = 0;
     int64_t gap = 0;  // numbers between the rows of out, which nobody may write
     bool sink_logits = false;
+    bool prompt_class = false;  // of steps of several tokens
+    bool mass = false;
 };
+
+// What a program compares the device with.
+struct Witness {
+    const KernelTable& table;
+    double tolerance;  // of outputs, as relative error of a step; 0: the same bits
+};
+const Witness& witness();
 
 // Records of a rig on one side. The same calls give the same ids on both.
 class RigRecords {
@@ -62,11 +84,10 @@ public:
     // out and lse of the step, once more than the executor's life; with device buffers they come from the device now.
     kvc::Status fetch();
 
-    // Whether out and lse of both sides are the same bits, and gaps untouched.
+    // Whether out and lse of both sides agree, and gaps are untouched.
     void check_outputs();
-    // Whether all records are.
+    // Whether all records hold the same numbers.
     void check_records();
-    int64_t tag() const { return tag_; }
 
 private:
     // Where jobs of the step lie on a side: offsets become addresses.
@@ -92,14 +113,16 @@ private:
     std::vector<kvc::AttendItem> items(const Bases& bases) const;
     std::vector<kvc::FinishTile> tiles(const Bases& bases) const;
     kvc::AttendParams params(const Bases& bases) const;
-    kvc::FinishCall finish_call(void* out, float* lse) const;
+    kvc::FinishCall finish_call(void* out, float* lse, float* full_lse) const;
+    // The items once more, with counters of their own that begin at 0.
+    std::vector<kvc::MassItem> mass_items(const Bases& bases, const float* full_lse, std::vector<int64_t>* counters) const;
     void run_on_host();
     kvc::Status allocate_buffers();
     void release_buffers();
 
     Tables& tables(int64_t sequence, int64_t head) { return tables_[size_t(sequence * shape_.heads + head)]; }
     const Tables& tables(int64_t sequence, int64_t head) const { return tables_[size_t(sequence * shape_.heads + head)]; }
-    RecordId add(int64_t bytes);
+    RecordId add(KernelTable::Form form, int64_t bytes);
     int64_t q_heads() const { return shape_.heads * shape_.group; }
     int64_t out_stride() const { return q_heads() * shape_.v_dim + shape_.gap; }
     int64_t rows() const { return tokens_ * shape_.sequences; }
@@ -111,8 +134,13 @@ private:
     unsigned seed_;
     int64_t tag_;
     RigRecords host_, there_;
-    std::vector<Tables> tables_;                     // [sequence][head]
-    std::vector<std::pair<RecordId, int64_t>> all_;  // records and their bytes
+    std::vector<Tables> tables_;  // [sequence][head]
+    struct Kept {
+        RecordId id;
+        KernelTable::Form form;
+        int64_t bytes;
+    };
+    std::vector<Kept> all_;
     int64_t length_ = 0, coded_pages_ = 0;
 
     // ---- the step ----
@@ -120,6 +148,7 @@ private:
     std::vector<float> k_, v_, q_;  // [rows][heads][dim], sequence by sequence
     std::vector<float> sink_logits_;
     std::vector<float> host_out_, host_lse_, out_, lse_;
+    std::vector<int64_t> host_mass_, mass_;
     std::vector<Job> stores_;
     std::vector<std::pair<RecordId, RecordId>> codes_;  // window and code records
     std::unique_ptr<kvc::DeviceExecutor> executor_;

@@ -49,6 +49,15 @@ void run_stream(Rig& rig, std::initializer_list<int64_t> steps, void* stream = n
 
 }  // namespace
 
+namespace kvc_test {
+
+const Witness& witness() {
+    static const Witness table = {*kvc::simt::cuda_table(), 0};
+    return table;
+}
+
+}  // namespace kvc_test
+
 TEST_CASE("executor: equals the table job by job, with buffers of the host and of the device, in any order of work and lanes") {
     for (const char* codec : {"int4", "fp16"}) {
         for (const bool device_buffers : {false, true}) {
@@ -68,6 +77,17 @@ TEST_CASE("executor: head dims of keys and values differ, rows of out lie apart,
         Rig rig(open(),
                 {.k_dim = 96, .heads = 1, .group = 3, .device_buffers = device_buffers, .soft_cap = 20, .gap = 5, .sink_logits = true});
         run_stream(rig, {50, 63, 64, 1});
+    }
+}
+
+TEST_CASE("executor: prompt-class items and attention mass, counters included") {
+    for (const char* codec : {"int4", "kivi2", "bf16"}) {
+        for (const uint64_t seed : {0, 9}) {
+            INFO(std::string(codec), ", seed ", seed);
+            const Order order(seed);
+            Rig rig(open(), {.codec = codec, .device_buffers = seed == 9, .prompt_class = true, .mass = true});
+            run_stream(rig, {60, 64, 64, 1});
+        }
     }
 }
 

@@ -11,7 +11,7 @@ Result<int64_t> device_count() { return int64_t{kernel_table_count()}; }
 
 Result<std::shared_ptr<Device>> open_device(int64_t ordinal) {
     if (ordinal >= kernel_table_count()) return fail(Code::unsupported, "no device ", ordinal);
-    return std::shared_ptr<Device>(&kvc_plain::plain_device(ordinal), [](Device*) {});
+    return std::shared_ptr<Device>(kvc_plain::open_plain_device(ordinal));
 }
 
 }  // namespace kvc

@@ -41,6 +41,8 @@ PlainDevice::PlainDevice(const kvc::KernelTable& kernels) : kernels_(kernels), r
 }
 
 PlainDevice::~PlainDevice() {
+    queue_.clear();
+    if (!blocks_.empty()) die("destroyed with blocks that nobody released");
     munmap(far_, size_t(memory_bytes));
     munmap(near_, size_t(memory_bytes));
 }
@@ -140,24 +142,29 @@ void PlainDevice::break_down(const std::string& reason) {
     broken_ = reason;
 }
 
-void PlainDevice::repair() {
-    std::lock_guard lock(mutex_);
-    queue_.clear();
-    broken_.clear();
-    bad_.clear();
-}
-
 int64_t PlainDevice::allocated_blocks() {
     std::lock_guard lock(mutex_);
     return int64_t(blocks_.size());
 }
 
-PlainDevice& plain_device(int64_t ordinal) {
-    static std::mutex mutex;
-    static auto* const devices = new std::map<int64_t, std::unique_ptr<PlainDevice>>;
-    std::lock_guard lock(mutex);
-    std::unique_ptr<PlainDevice>& device = (*devices)[ordinal];
-    if (!device) device = std::make_unique<PlainDevice>(*kvc::kernel_table(int(ordinal)));
+namespace {
+
+std::mutex newest_mutex;
+std::weak_ptr<PlainDevice> newest;
+
+}  // namespace
+
+std::shared_ptr<PlainDevice> open_plain_device(int64_t ordinal) {
+    auto opened = std::make_shared<PlainDevice>(*kvc::kernel_table(int(ordinal)));
+    std::lock_guard lock(newest_mutex);
+    newest = opened;
+    return opened;
+}
+
+PlainDevice& newest_device() {
+    std::lock_guard lock(newest_mutex);
+    const std::shared_ptr<PlainDevice> device = newest.lock();
+    if (!device) die("there is none");
     return *device;
 }
 

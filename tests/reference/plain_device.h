@@ -42,7 +42,6 @@ public:
     // For tests. From now on: so many more allocations succeed (-1: all); what is launched fails, and whoever waits next learns of it.
     void allow_allocations(int64_t n);
     void break_down(const std::string& reason);
-    void repair();
     int64_t allocated_blocks();
 
 private:
@@ -72,7 +71,9 @@ private:
     std::string broken_;
 };
 
-// Device i has the kernels of kernel_table(i). Made at the first question and never destroyed.
-PlainDevice& plain_device(int64_t ordinal);
+// A new device with the kernels of kernel_table(ordinal).
+std::shared_ptr<PlainDevice> open_plain_device(int64_t ordinal);
+// The last one that was opened, as long as somebody has it.
+PlainDevice& newest_device();
 
 }  // namespace kvc_plain

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""What libkvc.so with the CUDA backend promises as a file: it loads without a driver, shows kvc's functions alone, needs no CUDA library,
+and is no larger than its limit.
+
+    tests/cuda/library.py BUILD_FOLDER
+"""
+
+import ctypes
+import os
+import re
+import subprocess
+import sys
+
+# Megabytes for each architecture, and for all that is not kernels.
+LIMIT_PER_ARCHITECTURE = 12
+LIMIT_OF_HOST_CODE = 4
+
+
+KVC_CUDA = 2  # of kvc_device
+
+
+class Error(ctypes.Structure):
+    _fields_ = [("struct_size", ctypes.c_uint32), ("status", ctypes.c_int32), ("message", ctypes.c_char * 240)]
+
+
+def answer_about_devices(library):
+    """How many CUDA devices there are, or why there is none."""
+    loaded = ctypes.CDLL(os.path.abspath(library))
+    loaded.kvc_device_count.restype = ctypes.c_int64
+    error = Error(struct_size=ctypes.sizeof(Error))
+    count = loaded.kvc_device_count(ctypes.c_int32(KVC_CUDA), ctypes.byref(error))
+    return count, error.message.decode()
+
+
+def output_of(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def architectures(folder):
+    with open(os.path.join(folder, "CMakeCache.txt"), encoding="utf-8") as cache:
+        found = re.search(r"^KVC_CUDA_ARCHS:STRING=(.*)$", cache.read(), re.MULTILINE)
+    return [name for name in found.group(1).split(";") if name] if found else []
+
+
+def faults_of(library, archs):
+    """Sentences about what is wrong."""
+    shown = [line.split()[-1] for line in output_of("nm", "-D", "--defined-only", library).splitlines()]
+    foreign = [name for name in shown if not name.startswith(("kvc_", "KVC_"))]
+    if foreign:
+        yield f"shows symbols that are not kvc's: {', '.join(foreign[:5])}"
+    needed = re.findall(r"NEEDED.*\[(.*)\]", output_of("readelf", "-d", library))
+    if any("cuda" in name or "stdc++" in name for name in needed):
+        yield f"needs {', '.join(needed)}"
+    size = os.path.getsize(library) / 1e6
+    # An architecture without -real is there as PTX, too.
+    codes = sum(1 if name.endswith("-real") else 2 for name in archs)
+    limit = LIMIT_OF_HOST_CODE + LIMIT_PER_ARCHITECTURE * codes
+    print(f"libkvc.so: {size:.1f} MB with kernels for {len(archs)} architectures; limit {limit} MB")
+    if size > limit:
+        yield f"is {size:.1f} MB large, the limit is {limit} MB"
+
+
+def main():
+    folder = sys.argv[1]
+    library = os.path.join(folder, "libkvc.so")
+    faults = list(faults_of(library, architectures(folder)))
+    count, reason = answer_about_devices(library)
+    print(f"CUDA devices: {count if count > 0 else reason}")
+    if count <= 0 and "no CUDA device: " not in reason:
+        faults.append(f"does not say why there is no device: {reason!r}")
+    for fault in faults:
+        print(f"{library}: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+// Random scripts over caches on the emulated CUDA device, beside the reference model. What the device has no kernels for (RoPE in the
+// cache, most head dims and pairs of codecs) is taken out of the scripts, and numbers that cannot be stored, which it finds later.
+//
+// KVC_MODEL_SECONDS says how long (default 60); KVC_MODEL_SEED where to begin.
+#include <chrono>
+#include <cstdlib>
+#include <kvc.h>
+#include <string>
+#include <utility>
+
+#include "doctest/doctest.h"
+#include "kernels/simt/fake_device.h"
+#include "tests/model/generate.h"
+#include "tests/model/model_run.h"
+
+using namespace kvc_scripts;
+using kvc::simt::FakeDevice;
+using kvc::simt::LaneOrder;
+
+namespace {
+
+// Before any test: scripts make their caches on a device.
+[[maybe_unused]] const int32_t before = std::exchange(device_of_scripts(), KVC_CUDA);
+
+double number_from(const char* variable, double otherwise) {
+    const char* text = std::getenv(variable);
+    return text ? std::atof(text) : otherwise;
+}
+
+const char* const pairs[] = {"k=int4.ch.g32.m8,v=int4.tok.rot.sym",
+                             "k=int8.ch.g32.m8,v=int8.tok.rot.sym",
+                             "k=f16,v=f16",
+                             "k=int2.ch.g32.m8,v=int2.tok.rot.ls",
+                             "k=bf16,v=bf16",
+                             "k=int4.ch.g32,v=int4.tok.g32"};
+
+// The windows and sinks that a script asked for, with a pair that there are kernels for.
+std::string codec_for_device(const std::string& codec, uint64_t seed) {
+    const size_t rest = codec.find(",window=");
+    return pairs[seed % std::size(pairs)] + (rest == std::string::npos ? ",window=64,sinks=4" : codec.substr(rest));
+}
+
+Script for_device(Script script, uint64_t seed) {
+    for (Operation& operation : script) {
+        auto& values = operation.values;
+        if (const auto codec = values.find("codec"); codec != values.end()) codec->second = codec_for_device(codec->second, seed);
+        if (values.count("k_dim")) values["k_dim"] = seed % 3 == 0 ? "96" : "64", values["v_dim"] = "64";
+        for (const char* turning : {"rope_theta", "rope_dims", "keys", "positions", "pairs"})
+            if (operation.verb == "create" || operation.verb == "layer") values.erase(turning);
+        const auto kind = values.find("kind");
+        if (operation.verb == "append" && kind != values.end() &&
+            (kind->second == "nan" || kind->second == "inf" || kind->second == "huge"))
+            values.erase(kind);
+    }
+    return script;
+}
+
+}  // namespace
+
+TEST_CASE("cuda scripts: random scripts give what the reference model gives, in any order of streams and lanes") {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(number_from("KVC_MODEL_SECONDS", 60));
+    auto seed = static_cast<uint64_t>(number_from("KVC_MODEL_SEED", 1));
+    int64_t scripts = 0, operations = 0, refused = 0, compared = 0;
+    const LaneOrder orders[] = {LaneOrder::forward, LaneOrder::reverse, LaneOrder::random};
+    for (; std::chrono::steady_clock::now() < end; ++seed, ++scripts) {
+        FakeDevice::get().set_order(seed % 4, orders[seed % 3]);
+        const Script script = for_device(generate(seed, {40, false}), seed);
+        const Comparison result = compare(script, {"", 0});
+        operations += result.operations, refused += result.refused, compared += result.compared;
+        if (!result.fault.empty()) {
+            FAIL_CHECK("seed " << seed << "\n" << print(script[result.line]) << "\n" << result.fault << "\nscript:\n" << print(script));
+            break;
+        }
+    }
+    FakeDevice::get().set_order(0);
+    MESSAGE(scripts << " scripts, " << operations << " operations, " << refused << " refused, " << compared << " numbers compared");
+    CHECK(refused < operations / 2);
+    CHECK(compared > 0);
+}
