@@ -15,7 +15,7 @@ STAGES := check-tidy format-check test-release test-cuda test-package test-bindi
 STAGES_FULL := $(STAGES) test-bars test-neon-full test-tsan-full test-avx512 test-debug tidy
 
 .PHONY: build library debug cuda gates demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
-        fuzz-snapshot avx512 test-avx512 test-debug test-neon-full test-tsan-full test-bars $(STAGES)
+        fuzz-snapshot stream-long avx512 test-avx512 test-debug test-neon-full test-tsan-full test-bars $(STAGES)
 
 define configure_and_build
 	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
@@ -144,6 +144,12 @@ fuzz-snapshot: ## mutated snapshots under the sanitizers for SECONDS=3600; adds 
 	@$(SETUP) build test
 	@cmake --preset asan && cmake --build --preset asan -j$(JOBS) --target kvc_snapshot_tests
 	@tests/snapshot/fuzz $(SECONDS)
+
+TOKENS := 1000000000
+stream-long: ## TOKENS=1000000000 through one sequence, memory flat; adds a row to tests/laws/stream_ledger.md
+	@$(SETUP) build test
+	@cmake --preset release && cmake --build --preset release -j$(JOBS) --target kvc_laws_tests
+	@tests/laws/stream $(TOKENS)
 
 format: ## rewrite the C and C++ sources in the project's format
 	@$(SETUP) python
