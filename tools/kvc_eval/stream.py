@@ -44,7 +44,7 @@ def run_stream(model: Model, tokens: np.ndarray, newest: int, codec: str, width:
             for row in range(0, len(states), LOGIT_ROWS):
                 logits, successors = model.logits(states[row:row + LOGIT_ROWS]), tokens[first + row + 1:first + row + 1 + LOGIT_ROWS]
                 collected.add(ReferenceChunk(logits), logits, successors[:len(logits)])
-        bins = [{"position": one["position"], "ppl": one["ppl"]} for one in collected.by_position(0, width)]
+        bins = [{"position": one["position"], "ppl": one["ppl"]} for one in collected.by_position(width)]
         results.append({"name": name, "policy": policy, "codec": codec, "bytes_cache": cache.bytes_held(reader.sequences[0]), "by_position": bins})
         cache.close()
         progress(f"{name:<20} {results[-1]['bytes_cache'] / 2**20:7.2f} MiB  perplexity " + " ".join(f"{one['ppl']:.1f}" for one in bins))
