@@ -73,6 +73,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError("--calibrate writes what --assign finds: give its bytes")
     if arguments.recommend:
         check_request(arguments.task, arguments.max_kl)
+    if arguments.stream_gaps and not arguments.stream:
+        raise ValueError("--stream-gaps belongs to --stream")
     for option in ("results", "task", "max_kl"):
         if getattr(arguments, option) is not None and not arguments.recommend:
             raise ValueError(f"--{option.replace('_', '-')} belongs to --recommend")
@@ -167,8 +169,16 @@ def _stream(arguments: argparse.Namespace, modes: list[Mode]) -> None:
     if len(modes) > 1 and arguments.modes or modes[0].policy:
         raise ValueError("--stream goes with one codec in --modes, or none")
     subject, width = Subject(arguments), arguments.by_position or STREAM_WIDTH
-    found = run_stream(subject.model, subject.tokens, arguments.stream, codec, width, arguments.chunk, arguments.threads, show)
+    found = run_stream(subject.model, subject.tokens, arguments.stream, codec, width, arguments.chunk, arguments.threads,
+                       _gaps(arguments.stream_gaps), show)
     _write_reports(arguments, _about(arguments, subject) | {"stream": found, "context_length": subject.model.context_length})
+
+
+def _gaps(text: str | None) -> list[int]:
+    gaps = [int(number) if number.isdigit() else 0 for number in text.split(",")] if text else []
+    if any(not 1 <= gap <= 1 << 40 for gap in gaps):
+        raise ValueError(f"--stream-gaps {text}: give numbers of tokens, with commas")
+    return gaps
 
 
 def _write_reports(arguments: argparse.Namespace, report: dict) -> None:
@@ -208,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--by-position", type=int, default=0, help="figures of so many positions each, besides")
     parser.add_argument("--judge-every", type=int, default=1, help="compare distributions in one chunk of so many (default 1: in all of them)")
     parser.add_argument("--stream", type=int, default=0, help="StreamingLLM with so many newest tokens over all --tokens, three ways")
+    parser.add_argument("--stream-gaps", help="numbers of tokens, by commas: true positions once more, as if so many had left behind the sinks")
     parser.add_argument("--json", help="where to write the figures")
     parser.add_argument("--html", help="where to write a report with plots, one self-contained file")
     return parser

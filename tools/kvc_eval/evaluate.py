@@ -41,10 +41,14 @@ class Reader:
 
     def _step(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
         counts = [len(piece) for piece in pieces]
-        positions = [self.cache.length(s) + np.arange(n) for s, n in zip(self.sequences, counts)]
+        positions = [self._positions(self.cache.length(s), n) for s, n in zip(self.sequences, counts)]
         with self.cache.step(self.sequences, counts) as step:
             hidden = self._model.forward(np.concatenate(pieces), np.concatenate(positions), step.attend)
         return np.split(hidden, np.cumsum(counts)[:-1])
+
+    def _positions(self, first: int, count: int) -> np.ndarray:
+        """What RoPE is told of tokens first, first + 1, .."""
+        return first + np.arange(count)
 
 
 def open_mode(model: Model, mode: Mode, lengths: list[int], threads: int) -> Reader:
