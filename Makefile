@@ -15,7 +15,7 @@ STAGES := check-tidy format-check test-release test-cuda test-package test-bindi
 STAGES_FULL := $(STAGES) test-bars test-neon-full test-tsan-full test-avx512 test-debug tidy
 
 .PHONY: build library debug cuda gates demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
-        fuzz-snapshot avx512 test-avx512 test-debug test-neon-full test-tsan-full test-bars $(STAGES)
+        fuzz-snapshot stream-long avx512 test-avx512 test-debug test-neon-full test-tsan-full test-bars $(STAGES)
 
 define configure_and_build
 	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
@@ -52,13 +52,16 @@ eval: ## quality of every preset on a real model and text; writes out/eval.json 
 	@mkdir -p out
 	./kvc-eval --model smollm2 --json out/eval.json --html out/eval.html
 
-eval-long: ## long contexts, an hour or more: KL and perplexity by position, needles to 7k, StreamingLLM past the trained length; out/eval-long*
+eval-long: ## long contexts, hours: KL and perplexity by position at 8k and 32k, needles to 32k, StreamingLLM far past the trained length; out/eval-long*
 	@$(SETUP) build python
 	@$(MAKE) --no-print-directory library
 	@mkdir -p out
 	./kvc-eval --tokens 8192 --chunk 256 --by-position 1024 --tasks 2048,4096,7000 --modes "int8,int4,k3v2,int2,h2o:20%,streaming:20%" \
 	  --json out/eval-long.json --html out/eval-long.html
-	./kvc-eval --tokens 12288 --chunk 256 --stream 1020 --json out/eval-long-stream.json --html out/eval-long-stream.html
+	./kvc-eval --tokens 12288 --chunk 256 --stream 1020 --stream-gaps 4096,10240,12288,14336,16384,65536,262144 \
+	  --json out/eval-long-stream.json --html out/eval-long-stream.html
+	./kvc-eval --model gemma3 --tokens 32768 --chunk 256 --by-position 4096 --judge-every 4 --needles 0 --tasks 8192,32000 --modes "int4,int2" \
+	  --json out/eval-long-gemma3.json --html out/eval-long-gemma3.html
 
 bench: ## speed of kvc on this machine; writes out/bench.json (bench/peers/run compares with other systems)
 	@$(SETUP) build test
@@ -106,7 +109,7 @@ test-python: ## kvc-eval, the demo and the model-level quality bars
 test-bars: ## the quality bars at full length: every preset on 2,048 tokens with needles, Gemma 3 as a second architecture
 	@mkdir -p out
 	./kvc-eval --model smollm2 --tokens 2048 --json out/bars_smollm2.json \
-	  --modes "fp16,bf16,int8,int4,int3,k3v2,int2,kivi4,kivi2,streaming:4+512,streaming:20%,h2o:20%,h2o:50%,streaming:20%,sinks=0"
+	  --modes "fp16,bf16,int8,int4,int3,k3v2,int2,kivi4,kivi2,streaming:4+512,streaming:20%,streaming:30%,h2o:20%,h2o:50%,mean_attention:20%,int4+h2o:50%,streaming:20%,sinks=0"
 	./kvc-eval --model gemma3 --tokens 1024 --needles 0 --modes int8,int4,int2 --json out/bars_gemma3.json
 	./kvc-eval --model gemma3 --tokens 1024 --write-dump out/gemma3.safetensors
 	./kvc-eval --dump out/gemma3.safetensors --modes int8,int4,k3v2,int2 --json out/bars_gemma3_dump.json
@@ -144,6 +147,12 @@ fuzz-snapshot: ## mutated snapshots under the sanitizers for SECONDS=3600; adds 
 	@$(SETUP) build test
 	@cmake --preset asan && cmake --build --preset asan -j$(JOBS) --target kvc_snapshot_tests
 	@tests/snapshot/fuzz $(SECONDS)
+
+TOKENS := 1000000000
+stream-long: ## TOKENS=1000000000 through one sequence, memory flat; adds a row to tests/laws/stream_ledger.md
+	@$(SETUP) build test
+	@cmake --preset release && cmake --build --preset release -j$(JOBS) --target kvc_laws_tests
+	@tests/laws/stream $(TOKENS)
 
 format: ## rewrite the C and C++ sources in the project's format
 	@$(SETUP) python

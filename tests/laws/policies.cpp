@@ -140,6 +140,26 @@ TEST_CASE("policies: kvc_evict at the boundaries gives what the policy does by i
     }
 }
 
+TEST_CASE("policies: at commit they act after every commit, whatever its length, as kvc_evict called there does") {
+    for (const std::string& policy : policies(150)) {
+        CAPTURE(policy);
+        const std::string create = policy_shape + "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=10,sinks=4 policy=" + policy;
+        Session automatic(create + ",every=commit"), called(create + ",every=never");
+        for (Session* each : {&automatic, &called})
+            each->ok("seq a data=3");
+        for (const int64_t tokens : {140, 10, 1, 1, 37, 64, 90, 3}) {
+            for (Session* each : {&automatic, &called})
+                each->step("a:" + std::to_string(tokens));
+            const int64_t length = called.number("length a");
+            if (length > 150) REQUIRE(evict_by_policy(called, "a") == KVC_OK);
+            CHECK(automatic.stored("a") == called.stored("a"));
+            for (int layer = 0; layer < 2; ++layer)
+                for (int head = 0; head < 2; ++head)
+                    CHECK(automatic.number("live " + head_words("a", layer, head)) == std::min<int64_t>(length, 150));
+        }
+    }
+}
+
 namespace {
 
 // Positions that a policy keeps of 20 tokens whose queries all point where the keys of tokens 5, 9 and 12 do; and after 20 more alike.

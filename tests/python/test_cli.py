@@ -51,6 +51,8 @@ def test_figures_and_report(monkeypatch, tmp_path, token_file):
     (["--tokens", "400"], "360 tokens"),
     (["--tokens", "100"], "at least 258"),
     (["--chunk", "0"], "--chunk 0"),
+    (["--judge-every", "0"], "--judge-every 0"),
+    (["--tokens", "360", "--judge-every", "99"], "every 99th chunk"),
     (["--needles", "-1"], "--needles -1"),
     (["--token-ids", "/nowhere/ids"], "--token-ids /nowhere/ids"),
 ])

@@ -31,14 +31,22 @@ def test_against_the_definition_in_double_precision():
 def test_figures_by_position_are_those_of_their_positions():
     reference, other, next_tokens = logits(7, 1), logits(7, 2), np.arange(7)
     whole = Fidelity()
-    whole.add(ReferenceChunk(reference), other, next_tokens)
-    bins = whole.by_position(6, 4)
+    whole.add(ReferenceChunk(reference[:3]), other[:3], next_tokens[:3], position=6)
+    whole.add(ReferenceChunk(reference[3:]), other[3:], next_tokens[3:])  # follows
+    bins = whole.by_position(4)
     assert [one["position"] for one in bins] == [6, 8, 12]
     for one, rows in zip(bins, (slice(0, 2), slice(2, 6), slice(6, 7))):
         part = Fidelity()
         part.add(ReferenceChunk(reference[rows]), other[rows], next_tokens[rows])
         assert {field: one[field] for field in ("kl", "top1", "ppl")} == pytest.approx(
             {field: part.summary()[field] for field in ("kl", "top1", "ppl")}, rel=1e-4)
+
+
+def test_bins_of_which_nothing_was_judged_are_left_out():
+    fidelity = Fidelity()
+    for position in (0, 8, 20):
+        fidelity.add(ReferenceChunk(logits(2, 1)), logits(2, 2), np.arange(2), position)
+    assert [one["position"] for one in fidelity.by_position(4)] == [0, 8, 20]
 
 
 def test_the_last_position_has_no_successor_and_does_not_count():

@@ -10,7 +10,7 @@ from kvc_eval.dump import dump_model
 from kvc_eval.evaluate import Evaluation
 from kvc_eval.modes import Mode
 from kvc_eval.sensitivity import layer_kl
-from kvc_eval.stream import run_stream, stream_modes
+from kvc_eval.stream import GapReader, run_stream, stream_modes
 from toy_model import DIM, KV_HEADS, LAYERS, VOCABULARY, ToyModel
 
 TOKENS = np.random.default_rng(2).integers(0, VOCABULARY, 420)
@@ -86,17 +86,25 @@ def test_an_assignment_is_no_worse_than_one_codec_for_all(model):
 
 def test_streams_keep_their_bytes_and_need_plain_positions(model):
     with pytest.raises(ValueError, match="RoPE of its own"):
-        run_stream(model, TOKENS, 100, "fp16", 128, 64, 1, lambda line: None)
+        run_stream(model, TOKENS, 100, "fp16", 128, 64, 1, [], lambda line: None)
     turning = ToyModel()
     turning.rope_base = 10000.0
     for newest in (63, len(TOKENS)):
         with pytest.raises(ValueError, match=f"--stream {newest}"):
-            run_stream(turning, TOKENS, newest, "fp16", 128, 64, 1, lambda line: None)
-    found = run_stream(turning, TOKENS, 100, "int4", 128, 64, 1, lambda line: None)
+            run_stream(turning, TOKENS, newest, "fp16", 128, 64, 1, [], lambda line: None)
+    found = run_stream(turning, TOKENS, 100, "int4", 128, 64, 1, [1000], lambda line: None)
+    far = found.pop()
     assert [mode["name"] for mode in found] == [name for name, _, _ in stream_modes(100)]
+    assert far["name"] == "true positions, 1000 tokens on" and far["bytes_cache"] == found[1]["bytes_cache"]
+    assert far["by_position"][0]["ppl"] != found[1]["by_position"][0]["ppl"]
     assert [one["position"] for one in found[0]["by_position"]] == [0, 128, 256, 384]
     in_cache, true, _ = ([one["ppl"] for one in mode["by_position"]] for mode in found)
     assert in_cache[0] == pytest.approx(true[0], rel=1e-3) and in_cache[-1] != true[-1]  # nothing is evicted at first
+
+
+def test_a_gap_moves_what_stands_behind_the_sinks(model):
+    reader = GapReader(model, None, [], 1000)
+    assert list(reader._positions(0, 6)) == [0, 1, 2, 3, 1004, 1005] and list(reader._positions(10, 2)) == [1010, 1011]
 
 
 def test_a_text_too_short_for_the_probe(model):
@@ -106,6 +114,8 @@ def test_a_text_too_short_for_the_probe(model):
 
 @pytest.mark.parametrize("wrong, said", [
     (["--study", "everything"], "--study everything"),
+    (["--stream-gaps", "100"], "belongs to --stream"),
+    (["--stream", "100", "--stream-gaps", "100,far"], "--stream-gaps 100,far"),
     (["--study", "axes", "--assign", "4bits"], "give one of them"),
     (["--study", "axes", "--dump", "file"], "give one of them"),
     (["--tasks", "512", "--dump", "file"], "--tasks needs a model"),

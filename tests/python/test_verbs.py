@@ -47,6 +47,13 @@ def test_tasks_and_positions(evaluate):
     assert "key-value copying" in page
 
 
+def test_judging_some_chunks_gives_the_figures_of_those(evaluate):
+    _, whole, _ = evaluate("--modes", "int4", "--by-position", "64")
+    _, some, _ = evaluate("--modes", "int4", "--by-position", "64", "--judge-every", "2")  # chunks of 64: 320 .. 383, and 192 .. 255 does not count
+    assert some["modes"][0]["by_position"] == [one for one in whole["modes"][0]["by_position"] if one["position"] == 320]
+    assert some["modes"][0]["kl"] == pytest.approx(some["modes"][0]["by_position"][0]["kl"])
+
+
 def test_a_recommendation_from_a_fresh_run(evaluate, capsys):
     status, report, page = evaluate("--modes", "fp16,int8,int4", "--recommend", "--task", "chat", "--max-kl", "1e9")
     assert status == 0 and report["recommendation"]["chosen"] == "int4"

@@ -19,10 +19,17 @@ BARS = {
     "kivi2": (0.19, 3.0, None),
     "streaming:4+512": (0.065, 16.0, None),
     "streaming:20%": (0.095, 16.0, None),
+    "streaming:30%": (None, 16.0, None),
     "h2o:20%": (0.035, 16.0, None),
     "h2o:50%": (0.0078, 16.0, None),
+    "mean_attention:20%": (0.028, 16.0, None),
+    "int4+h2o:50%": (None, 4.5, None),
 }
 CONTROL, CONTROL_KL = "streaming:20%,sinks=0", 0.3  # what must be far off, or the measurement measures nothing
+# The first loses less than the second, in no more bytes.
+BETTER = [("h2o:20%", "streaming:30%"), ("mean_attention:20%", "h2o:20%")]
+# The first loses less than the others together: what is evicted and what is quantized does not add to more than its parts.
+BELOW_SUM = [("int4+h2o:50%", ["int4", "h2o:50%"])]
 # Preset: largest error of attention outputs in any layer, on Gemma 3's own queries, keys and values.
 OUTPUT_BARS = {"int4": 0.05, "k3v2": 0.17, "int2": 0.22}
 ORDER = ["int8", "int4", "int2"]  # what a second architecture has to agree with: growing KL
@@ -44,6 +51,26 @@ def missed(results: dict) -> list[str]:
             lines.append(f"{name}: needle digits {result['needle']}, at least {needle}")
     if not results[CONTROL]["kl"] >= CONTROL_KL:
         lines.append(f"{CONTROL}: KL {results[CONTROL]['kl']:.3f}, at least {CONTROL_KL} for what has no sinks")
+    return lines + misplaced(results)
+
+
+def misplaced(results: dict) -> list[str]:
+    """One line for every pair of modes that stand the other way round, and for every combination that loses more than its parts."""
+    lines = []
+    for better, worse in BETTER:
+        if not {better, worse} <= results.keys():
+            continue  # which has been said above
+        first, second = results[better], results[worse]
+        if not first["kl"] < second["kl"]:
+            lines.append(f"{better}: KL {first['kl']:.4f}, not below the {second['kl']:.4f} of {worse}")
+        if not first["effective_bits"] <= second["effective_bits"]:
+            lines.append(f"{better}: {first['effective_bits']:.2f} effective bits, more than the {second['effective_bits']:.2f} of {worse}")
+    for both, parts in BELOW_SUM:
+        if not {both, *parts} <= results.keys():
+            continue
+        total = sum(results[part]["kl"] for part in parts)
+        if not results[both]["kl"] < total:
+            lines.append(f"{both}: KL {results[both]['kl']:.4f}, not below the {total:.4f} of {' and '.join(parts)}")
     return lines
 
 

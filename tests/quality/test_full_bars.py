@@ -1,10 +1,11 @@
 """full_bars.py notices every kind of miss; the long runs that it judges are `make test-bars`."""
 import pytest
-from full_bars import BARS, CONTROL, CONTROL_KL, OUTPUT_BARS, disordered, missed, outputs_missed
+from full_bars import BARS, BELOW_SUM, BETTER, CONTROL, CONTROL_KL, OUTPUT_BARS, disordered, misplaced, missed, outputs_missed
 
 
 def reached() -> dict:
-    results = {name: {"kl": kl or 0.0, "codec_bits": bits, "needle": needle} for name, (kl, bits, needle) in BARS.items()}
+    results = {name: {"kl": kl or 0.0, "codec_bits": bits, "effective_bits": bits, "needle": needle} for name, (kl, bits, needle) in BARS.items()}
+    results["streaming:30%"]["kl"] = 0.07  # it has no bar of its own, but must be beaten
     return results | {CONTROL: {"kl": CONTROL_KL}}
 
 
@@ -24,7 +25,7 @@ def test_a_miss_is_named(name, field, factor):
 @pytest.mark.parametrize("field", ["kl", "codec_bits"])
 def test_no_number_is_a_miss(field):
     results = reached()
-    results["int4"][field] = float("nan")
+    results["int3"][field] = float("nan")
     assert len(missed(results)) == 1
 
 
@@ -36,6 +37,22 @@ def test_a_preset_left_out_is_a_miss():
 
 def test_a_control_that_is_not_far_off_is_a_miss():
     assert len(missed(reached() | {CONTROL: {"kl": 0.29}})) == 1
+
+
+@pytest.mark.parametrize("better, worse", BETTER)
+def test_what_must_beat_another_mode_is_named_if_it_does_not(better, worse):
+    for change in ({"kl": reached()[worse]["kl"]}, {"effective_bits": 16.1}):
+        results = reached()
+        results[better] |= change
+        assert [line.split(": ")[0] for line in misplaced(results)] == [better]
+
+
+@pytest.mark.parametrize("both, parts", BELOW_SUM)
+def test_a_combination_that_loses_more_than_its_parts_is_named(both, parts):
+    results = reached()
+    for kl, named in ((sum(results[part]["kl"] for part in parts), [both]), (0.0, []), (float("nan"), [both])):
+        results[both]["kl"] = kl
+        assert [line.split(": ")[0] for line in misplaced(results)] == named
 
 
 @pytest.mark.parametrize("errors, holds", [((1, 2, 3), True), ((1, 1, 3), False), ((1, 3, 2), False), ((2, 1, 3), False)])

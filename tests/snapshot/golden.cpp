@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "tests/laws/policy_session.h"
+#include "tests/laws/precision_session.h"
 
 using namespace kvc_snapshots;
 
@@ -61,6 +61,25 @@ const std::vector<Golden>& kvc_snapshots::goldens() {
          {"a"},
          [](Session& s) { fed(s, "", 100); },
          false},
+        {"ladder_stepped",
+         " k_dim=16 codec=k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=5,sinks=3/int4/int2",
+         {"a", "b"},
+         [](Session& s) {
+             fed(s, "", 270);
+             kvc_laws::stepped(s, "a", {.rung = 1, .recent = 100});
+             s.ok("fork b a length=270 data=4");
+             kvc_laws::stepped(s, "b", {.rung = 2, .recent = 160});
+         }},
+        {"merged",
+         " k_dim=16 codec=int4,window=5,sinks=3",
+         {"a"},
+         [](Session& s) {
+             fed(s, "", 200);
+             std::vector<int32_t> clusters = kvc_laws::unmerged(200, 1);
+             for (size_t i = 10; i < 100; ++i)  // every third token stands for itself and the two before it
+                 clusters[i] = static_cast<int32_t>(i - i % 3 + 2);
+             REQUIRE(kvc_laws::merge(s, "a", clusters).status == KVC_OK);
+         }},
         {"empty", " layers=2 k_dim=64 codec=int4", {}, [](Session&) {}},
     };
     return all;

@@ -56,9 +56,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for option in ("chunk", "decode"):
+    for option in ("chunk", "decode", "judge_every"):
         if getattr(arguments, option) < 1:
-            raise ValueError(f"--{option} {getattr(arguments, option)}: it must be at least 1")
+            raise ValueError(f"--{option.replace('_', '-')} {getattr(arguments, option)}: it must be at least 1")
     for option in ("needles", "by_position", "stream"):
         if getattr(arguments, option) < 0:
             raise ValueError(f"--{option.replace('_', '-')} {getattr(arguments, option)}: it must be at least 0")
@@ -73,6 +73,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError("--calibrate writes what --assign finds: give its bytes")
     if arguments.recommend:
         check_request(arguments.task, arguments.max_kl)
+    if arguments.stream_gaps and not arguments.stream:
+        raise ValueError("--stream-gaps belongs to --stream")
     for option in ("results", "task", "max_kl"):
         if getattr(arguments, option) is not None and not arguments.recommend:
             raise ValueError(f"--{option.replace('_', '-')} belongs to --recommend")
@@ -97,7 +99,8 @@ def _judge_model(arguments: argparse.Namespace, modes: list[Mode]) -> dict:
     if arguments.needles and not needles:
         show(f"{arguments.text} is too short to hide needles in: needle will be null")
     prompts = task_prompts(model, subject.haystack, subject.tokenizer, parse_lengths(arguments.tasks), arguments.chunk) if arguments.tasks else []
-    evaluation = Evaluation(model, modes, tokens, arguments.chunk, arguments.threads, progress=show, bin_width=arguments.by_position)
+    evaluation = Evaluation(model, modes, tokens, arguments.chunk, arguments.threads, progress=show, bin_width=arguments.by_position,
+                            judge_every=arguments.judge_every)
     reference, results = evaluation.run(needles)
     if prompts:
         add_tasks(model, modes, prompts, reference, results, arguments.chunk, arguments.threads, show)
@@ -166,8 +169,16 @@ def _stream(arguments: argparse.Namespace, modes: list[Mode]) -> None:
     if len(modes) > 1 and arguments.modes or modes[0].policy:
         raise ValueError("--stream goes with one codec in --modes, or none")
     subject, width = Subject(arguments), arguments.by_position or STREAM_WIDTH
-    found = run_stream(subject.model, subject.tokens, arguments.stream, codec, width, arguments.chunk, arguments.threads, show)
+    found = run_stream(subject.model, subject.tokens, arguments.stream, codec, width, arguments.chunk, arguments.threads,
+                       _gaps(arguments.stream_gaps), show)
     _write_reports(arguments, _about(arguments, subject) | {"stream": found, "context_length": subject.model.context_length})
+
+
+def _gaps(text: str | None) -> list[int]:
+    gaps = [int(number) if number.isdigit() else 0 for number in text.split(",")] if text else []
+    if any(not 1 <= gap <= 1 << 40 for gap in gaps):
+        raise ValueError(f"--stream-gaps {text}: give numbers of tokens, with commas")
+    return gaps
 
 
 def _write_reports(arguments: argparse.Namespace, report: dict) -> None:
@@ -205,7 +216,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--results", help="recommend from the --json of an earlier run")
     parser.add_argument("--study", help=f"common claims, measured: {', '.join(GROUPS)}, by commas, or all")
     parser.add_argument("--by-position", type=int, default=0, help="figures of so many positions each, besides")
+    parser.add_argument("--judge-every", type=int, default=1, help="compare distributions in one chunk of so many (default 1: in all of them)")
     parser.add_argument("--stream", type=int, default=0, help="StreamingLLM with so many newest tokens over all --tokens, three ways")
+    parser.add_argument("--stream-gaps", help="numbers of tokens, by commas: true positions once more, as if so many had left behind the sinks")
     parser.add_argument("--json", help="where to write the figures")
     parser.add_argument("--html", help="where to write a report with plots, one self-contained file")
     return parser

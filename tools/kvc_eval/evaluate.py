@@ -41,10 +41,14 @@ class Reader:
 
     def _step(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
         counts = [len(piece) for piece in pieces]
-        positions = [self.cache.length(s) + np.arange(n) for s, n in zip(self.sequences, counts)]
+        positions = [self._positions(self.cache.length(s), n) for s, n in zip(self.sequences, counts)]
         with self.cache.step(self.sequences, counts) as step:
             hidden = self._model.forward(np.concatenate(pieces), np.concatenate(positions), step.attend)
         return np.split(hidden, np.cumsum(counts)[:-1])
+
+    def _positions(self, first: int, count: int) -> np.ndarray:
+        """What RoPE is told of tokens first, first + 1, .."""
+        return first + np.arange(count)
 
 
 def open_mode(model: Model, mode: Mode, lengths: list[int], threads: int) -> Reader:
@@ -55,16 +59,24 @@ def open_mode(model: Model, mode: Mode, lengths: list[int], threads: int) -> Rea
 
 class Evaluation:
     def __init__(self, model: Model, modes: list[Mode], tokens: np.ndarray, chunk: int, threads: int,
-                 open_reader: Callable = open_mode, progress: Callable[[str], None] = lambda line: None, answers: tuple[int, ...] = (), bin_width: int = 0):
+                 open_reader: Callable = open_mode, progress: Callable[[str], None] = lambda line: None, answers: tuple[int, ...] = (), bin_width: int = 0,
+                 judge_every: int = 1):
         """answers: positions of the text whose tokens a mode should know; its share of them is then in its figures as "recalled".
 
         bin_width: figures of so many positions each besides, as "by_position".
+        judge_every: distributions of one chunk in so many are compared, as those of long texts over a large vocabulary cost more than reading.
         """
         if len(tokens) < FIRST_POSITION + 2:
             raise ValueError(f"{len(tokens)} tokens: at least {FIRST_POSITION + 2} are needed, as positions below {FIRST_POSITION} do not count")
         self._model, self._modes, self._tokens, self._chunk, self._threads = model, modes, tokens, chunk, threads
         self._open_reader, self._progress, self._answers = open_reader, progress, np.array(answers, np.int64)
-        self._bin_width = bin_width
+        self._bin_width, self._judge_every = bin_width, judge_every
+        if not any(self._judged(first) and min(first + chunk, len(tokens) - 1) > FIRST_POSITION for first in range(0, len(tokens), chunk)):
+            raise ValueError(f"{len(tokens)} tokens have no position from {FIRST_POSITION} on in every {judge_every}th chunk of {chunk}")
+
+    def _judged(self, first: int) -> bool:
+        """Whether the chunk that begins there is one whose distributions are compared: the last of every so many."""
+        return (first // self._chunk + 1) % self._judge_every == 0
 
     def run(self, needles: list[NeedlePrompt]) -> tuple[dict, list[dict]]:
         """(the reference's figures, one dictionary per mode)."""
@@ -95,15 +107,15 @@ class Evaluation:
             end = min(first + self._chunk, count)
             expected = reference.read([self._tokens[first:end]])[0]
             hidden = [reader.read([self._tokens[first:end]])[0] for reader in readers]
-            for row in range(max(first, FIRST_POSITION), end, LOGIT_ROWS):
+            for row in range(max(first, FIRST_POSITION) if self._judged(first) else end, end, LOGIT_ROWS):
                 rows, successors = slice(row - first, row - first + LOGIT_ROWS), self._tokens[row + 1:row + 1 + LOGIT_ROWS]
                 successors = successors[:end - row]
                 chunk = ReferenceChunk(self._model.logits(expected[rows]))
-                truth.add(chunk, chunk.logits, successors)
+                truth.add(chunk, chunk.logits, successors, row)
                 asked = np.isin(row + 1 + np.arange(len(successors)), self._answers)
                 for number, (states, collected) in enumerate(zip(hidden, fidelity)):
                     logits = self._model.logits(states[rows])
-                    collected.add(chunk, logits, successors)
+                    collected.add(chunk, logits, successors, row)
                     recalled[number] += (logits[:len(successors)][asked].argmax(-1) == successors[asked]).sum()
             self._progress(f"read {end} of {count} tokens in {len(readers)} modes and the reference")
         figures = {"ppl": truth.summary()["ppl"], "needle": None, "tokens_per_s": count / reference.seconds}
@@ -111,9 +123,9 @@ class Evaluation:
         if len(self._answers):
             results = [result | {"recalled": share} for result, share in zip(results, recalled / len(self._answers))]
         if self._bin_width:
-            figures["by_position"] = truth.by_position(FIRST_POSITION, self._bin_width)
+            figures["by_position"] = truth.by_position(self._bin_width)
             for result, collected in zip(results, fidelity):
-                result["by_position"] = collected.by_position(FIRST_POSITION, self._bin_width)
+                result["by_position"] = collected.by_position(self._bin_width)
         for reader in readers:
             reader.cache.close()
         return figures, results

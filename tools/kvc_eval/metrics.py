@@ -23,10 +23,18 @@ class Fidelity:
         self._kl: list[np.ndarray] = []
         self._same: list[np.ndarray] = []
         self._loss: list[np.ndarray] = []
+        self._positions: list[np.ndarray] = []
 
-    def add(self, reference: ReferenceChunk, logits: np.ndarray, next_tokens: np.ndarray) -> None:
-        """next_tokens may be one shorter than logits: the last token of a text has no successor, and is left out."""
+    def add(self, reference: ReferenceChunk, logits: np.ndarray, next_tokens: np.ndarray, position: int | None = None) -> None:
+        """next_tokens may be one shorter than logits: the last token of a text has no successor, and is left out.
+
+        position: that of the first row; otherwise the rows follow those that were added before.
+        """
         count = len(next_tokens)
+        if position is None:
+            position = int(self._positions[-1][-1]) + 1 if self._positions else 0
+        if count:
+            self._positions.append(position + np.arange(count))
         log_sum = _log_sum(logits)
         # KL = E[x_ref - x] + log sum e^x - log sum e^x_ref; the differences are small, so fp32 loses little.
         mean_difference = np.einsum("ij,ij->i", reference.probabilities, reference.logits - logits)
@@ -34,14 +42,15 @@ class Fidelity:
         self._same.append((logits.argmax(-1) == reference.likeliest)[:count])
         self._loss.append((log_sum[:count] - logits[np.arange(count), next_tokens]))
 
-    def by_position(self, first: int, width: int) -> list[dict]:
-        """The figures of every `width` positions; first: the position of the first one that was added."""
-        kl, same, loss = (np.concatenate(collected) for collected in (self._kl, self._same, self._loss))
+    def by_position(self, width: int) -> list[dict]:
+        """The figures of every `width` positions in which any were added."""
+        kl, same, loss, positions = (np.concatenate(collected) for collected in (self._kl, self._same, self._loss, self._positions))
         bins = []
-        for begin in range(first // width * width, first + len(kl), width):
-            rows = slice(max(0, begin - first), begin - first + width)
-            bins.append({"position": max(first, begin), "kl": float(kl[rows].mean()), "top1": float(same[rows].mean()),
-                         "ppl": float(np.exp(loss[rows].mean()))})
+        for begin in range(int(positions[0]) // width * width, int(positions[-1]) + 1, width):
+            rows = (positions >= begin) & (positions < begin + width)
+            if rows.any():
+                bins.append({"position": max(int(positions[0]), begin), "kl": float(kl[rows].mean()), "top1": float(same[rows].mean()),
+                             "ppl": float(np.exp(loss[rows].mean()))})
         return bins
 
     def summary(self) -> dict:
