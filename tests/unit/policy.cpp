@@ -59,6 +59,8 @@ TEST_CASE("policy: each score prefers what its paper prefers") {
     const auto best = [](const std::vector<double>& scores) { return std::max_element(scores.begin(), scores.end()) - scores.begin(); };
     CHECK(best(facts.scored_by("h2o")) == 1);
     CHECK(best(facts.scored_by("tova")) == 1);
+    CHECK(best(facts.scored_by("mean_attention")) == 2);  // 1 of one query is more than 2 of five, which is more than 0.5 of seven
+    CHECK(facts.scored_by("mean_attention")[0] < facts.scored_by("mean_attention")[1]);
     CHECK(best(facts.scored_by("given")) == 0);
     CHECK(facts.scored_by("key_norm")[2] < facts.scored_by("key_norm")[0]);  // the long key leaves first
     CHECK(best(facts.scored_by("key_diversity")) == 0);       // (3, 4) points where the mean points, (1, 0) is the most unlike

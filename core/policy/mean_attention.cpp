@@ -1,0 +1,14 @@
+// Mean attention: what each query since the token came gave it on average. h2o's sum favours the old, which more queries have seen.
+//
+// RoCo takes the mean, too, and protects tokens whose attention varies most; here the newest ones are protected, as under all policies.
+#include "core/policy/policy.h"
+
+namespace kvc {
+
+void mean_attention_score(const TokenFacts& facts, std::span<double> out) {
+    const int64_t end = facts.positions.empty() ? 0 : facts.positions.back() + 1;  // the newest token is always among them
+    for (size_t i = 0; i < out.size(); i++)
+        out[i] = facts.mass[i] / double(end - facts.positions[i]);
+}
+
+}  // namespace kvc
