@@ -52,14 +52,15 @@ eval: ## quality of every preset on a real model and text; writes out/eval.json 
 	@mkdir -p out
 	./kvc-eval --model smollm2 --json out/eval.json --html out/eval.html
 
-eval-long: ## long contexts, hours: KL and perplexity by position at 8k and 32k, needles to 32k, StreamingLLM at four times the trained length; out/eval-long*
+eval-long: ## long contexts, hours: KL and perplexity by position at 8k and 32k, needles to 32k, StreamingLLM far past the trained length; out/eval-long*
 	@$(SETUP) build python
 	@$(MAKE) --no-print-directory library
 	@mkdir -p out
 	./kvc-eval --tokens 8192 --chunk 256 --by-position 1024 --tasks 2048,4096,7000 --modes "int8,int4,k3v2,int2,h2o:20%,streaming:20%" \
 	  --json out/eval-long.json --html out/eval-long.html
-	./kvc-eval --tokens 32768 --chunk 256 --stream 1020 --by-position 2048 --json out/eval-long-stream.json --html out/eval-long-stream.html
-	./kvc-eval --model gemma3 --tokens 32768 --chunk 256 --by-position 4096 --needles 0 --tasks 8192,32000 --modes "int4,int2" \
+	./kvc-eval --tokens 12288 --chunk 256 --stream 1020 --stream-gaps 4096,10240,12288,14336,16384,65536,262144 \
+	  --json out/eval-long-stream.json --html out/eval-long-stream.html
+	./kvc-eval --model gemma3 --tokens 32768 --chunk 256 --by-position 4096 --judge-every 4 --needles 0 --tasks 8192,32000 --modes "int4,int2" \
 	  --json out/eval-long-gemma3.json --html out/eval-long-gemma3.html
 
 bench: ## speed of kvc on this machine; writes out/bench.json (bench/peers/run compares with other systems)
