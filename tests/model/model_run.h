@@ -19,8 +19,7 @@ struct Verdict {
 
 class ModelRun {
 public:
-    // planes: the kernels may cut q and p to two int8 planes (targets other than scalar).
-    explicit ModelRun(bool planes) : planes_(planes) {}
+    explicit ModelRun(kvc_reference::Operands operands) : operands_(operands) {}
 
     // Can this operation run out of memory? A truncate can: it copies sinks and pages that a fork shares.
     static bool may_exhaust(const std::string& verb);
@@ -83,7 +82,7 @@ private:
         int64_t first_position, floor, id;
     };
 
-    bool planes_;
+    kvc_reference::Operands operands_;
     ScriptShapes shapes_;
     std::unique_ptr<kvc_reference::ReferenceModel> model_;
     std::map<std::string, int64_t> sequences_, steps_;

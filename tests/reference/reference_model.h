@@ -65,7 +65,7 @@ struct AttendRequest {
     double scale = 0, soft_cap = 0;
     bool partial = false;
     int64_t sliding_window = 0, causal_offset = 0;
-    bool planes = false;
+    Operands operands = Operands::single;
     bool answer = true;  // false: only check, compute nothing
 };
 
