@@ -24,8 +24,8 @@ INSTRUCTIONS_MAX = {"int4": 1.80, "int2": 1.65}  # an element, at head dim 128
 SPILLS_MAX = {("sm_80", "kivi4", 256, 256): 40}
 # Prompt kernels with two tiles of rows a warp, or 256 channels of values: outputs and scores of a page nearly fill the registers, and
 # what a page reads once lies in local memory meanwhile.
-PROMPT_SPILLS_MAX = 160
-PROMPT_INSTRUCTIONS_MAX = 4.80  # a product, of a page at head dim 128 with two tiles
+PROMPT_SPILLS_MAX = 100
+PROMPT_INSTRUCTIONS_MAX = 4.10  # a product, of a page at head dim 128 with two tiles
 
 
 @dataclass(frozen=True)
