@@ -16,6 +16,10 @@ void launch_if(PageKind wanted, const AttendLaunch& launch) {
 
 void launch_attend(const AttendParams& p, const AttendItem* items, int n_items, int64_t rows, simt::Stream stream) {
     const LayerFormat& f = *p.format;
+    if (p.rope) {
+        launch_general(p, items, n_items, rows, stream);
+        return;
+    }
     const AttendLaunch launch{f, attend_args(p, items), int(ceil_div(rows, tile_rows)), n_items, stream};
     const PageKind kind = *kind_of(f);
 #define KVC_CUDA_LAUNCH_KIND(name, k_bits, v_bits, grouped) launch_if<PageKind::name>(kind, launch);

@@ -91,7 +91,7 @@ KVC_DEVICE void prompt_logits(const WarpPrompt& warp, const PromptPage& page, co
 template <class Visit>
 KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& item, const MassItem* mass, const RowFacts* facts,
                                      int rows, PromptPage* list, const Visit& visit) {
-    const int n = int(pages_of(item));
+    const int n = pages_of(item);
     for (int start = 0; start < n; start += listed_pages) {
         const int here = n - start < listed_pages ? n - start : listed_pages;
         simt::sync_block();

@@ -22,6 +22,10 @@ PAGE = 64
 INSTRUCTIONS_MAX = {"int4": 1.80, "int2": 1.65}  # an element, at head dim 128
 # None of anything but this: sm_80 puts four words that the main loop does not read into local memory before it.
 SPILLS_MAX = {("sm_80", "kivi4", 256, 256): 40}
+# Prompt kernels with two tiles of rows a warp, or 256 channels of values: outputs and scores of a page nearly fill the registers, and
+# what a page reads once lies in local memory meanwhile.
+PROMPT_SPILLS_MAX = 100
+PROMPT_INSTRUCTIONS_MAX = 4.10  # a product, of a page at head dim 128 with two tiles
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,23 @@ def describe_attend(kind, k_dim, v_dim, instructions):
             f"k_dim={k_dim} v_dim={v_dim} instr_per_elem={per_element:.2f}"), problems
 
 
+def describe_prompt(match, instructions):
+    """(description, problems, spills allowed) of an instantiation of a prompt kernel; mass has no values."""
+    kernel, dims, general = match[1], [int(number) for number in re.findall(r"Li(\d+)E", match[2])], match[3] == "1"
+    k_dim, v_dim, tiles = dims if len(dims) == 3 else (dims[0], 0, dims[1])
+    products, count = main_loop(instructions)
+    expected = tiles * (k_dim + v_dim) // 16 * 8
+    problems = []
+    if products != expected:
+        problems.append(f"{products} products for a page instead of {expected}")
+    per_product = count / max(products, 1)
+    if (kernel, k_dim, v_dim, tiles) == ("attend_prompt", 128, 128, 2) and per_product > PROMPT_INSTRUCTIONS_MAX:
+        problems.append(f"over {PROMPT_INSTRUCTIONS_MAX:.2f} instructions a product")
+    full = tiles == 2 or v_dim > 128
+    return (f"kernel={kernel}{'_general' if general else ''} {{arch}} k_dim={k_dim} v_dim={v_dim} rows={64 * tiles} "
+            f"instr_per_product={per_product:.2f}"), problems, PROMPT_SPILLS_MAX if full else 0
+
+
 def check_kernel(name, instructions, arch, registers, local):
     """(line, problems) of one kernel."""
     spilled = spills(instructions) + local
@@ -197,6 +218,10 @@ def check_kernel(name, instructions, arch, registers, local):
         text, more = describe_attend(kind, k_dim, v_dim, instructions)
         problems += more
         spills_max = SPILLS_MAX.get((arch, kind.name, k_dim, v_dim), 0)
+    prompt = re.search(r"(attend_prompt|mass_prompt)I((?:Li\d+E)+)Lb([01])EE", name)
+    if prompt:
+        text, more, spills_max = describe_prompt(prompt, instructions)
+        problems += more
     if spilled > spills_max:
         problems.append(f"{spilled} spills")
     return f"{text.format(arch=f'arch={arch}')} regs={registers} spills={spilled}", problems

@@ -27,7 +27,8 @@ KVC_DEVICE void leave_state(const WarpState<VD>& state, Merge<VD>* merge) {
         if (row == 0) {
             // The maximum passes over logits that are no numbers; their sum does not.
             merge->most[warp][2 * quad + column] = sum == sum ? state.most[column] : sum;
-            merge->sum[warp][2 * quad + column] = sum * factor;
+            // Divided by what a token of the largest logit weighs here: a lone one has a sum of exactly 1, and so all of the mass.
+            merge->sum[warp][2 * quad + column] = empty ? 0.0f : sum / simt::exp2(state.most[column] - state.reference[column]);
         }
         KVC_UNROLL
         for (int c = 0; c < VD / 16; c++) {

@@ -65,14 +65,14 @@ KVC_DEVICE PromptPage sinks_page(const PromptArgs& args, const AttendItem& item,
             mass ? mass->sinks : nullptr};
 }
 
-KVC_DEVICE int64_t pages_of(const AttendItem& item) {
-    return (item.sinks != 0 && item.sink_tokens != 0 ? 1 : 0) + item.n_coded + item.n_window;
-}
+// 1 or 0, without a branch: sinks may be there and hold nothing.
+KVC_DEVICE int sinks_pages(const AttendItem& item) { return int(item.sinks != 0) & int(item.sink_tokens != 0); }
+KVC_DEVICE int pages_of(const AttendItem& item) { return sinks_pages(item) + int(item.n_coded) + int(item.n_window); }
 
 // mass: where the item's counters are, or nullptr.
 KVC_DEVICE PromptPage find_prompt_page(const PromptArgs& args, const AttendItem& item, const MassItem* mass, const BlockSight& sight,
                                        int64_t i) {
-    if (item.sinks != 0 && item.sink_tokens != 0) {
+    if (sinks_pages(item) != 0) {
         if (i == 0) {
             return sinks_page(args, item, mass, sight);
         }

@@ -2,7 +2,6 @@
 #include "kernels/cuda/turn.cuh"
 
 namespace kvc::cuda {
-namespace {
 
 struct TurnArgs {
     Rope rope;  // frequencies in the device's memory
@@ -31,8 +30,6 @@ KVC_KERNEL(threads, 1) turn_rows(TurnArgs args) {
         job.out[row * args.out_stride + c] = float(x);
     }
 }
-
-}  // namespace
 
 void launch_turn_queries(const Rope& rope, Dtype dtype, int64_t stride, int dim, int64_t out_stride, const TurnJob* jobs, int n_jobs,
                          int64_t most_rows, simt::Stream stream) {

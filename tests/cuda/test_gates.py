@@ -42,6 +42,17 @@ class Gates(unittest.TestCase):
         self.assertIn("kernel=attend_decode arch=sm_90a kind=int4 bits=4/4 page=64 k_dim=128 v_dim=128 instr_per_elem=1.52 regs=160 spills=0",
                       line)
 
+    def test_prompt_kernels_are_counted_by_the_page(self):
+        name = "_ZN3kvc4cuda13attend_promptILi128ELi128ELi2ELb0EEEvNS0_10PromptArgsE"
+        _, instructions = loop(256, 700)
+        line, problems = gates.check_kernel(name, instructions, "sm_80", 255, 100)
+        self.assertEqual([], problems)
+        self.assertIn("kernel=attend_prompt arch=sm_80 k_dim=128 v_dim=128 rows=128 instr_per_product=3.73 regs=255 spills=100", line)
+        _, problems = gates.check_kernel(name, instructions, "sm_80", 255, 101)
+        self.assertEqual(["101 spills"], problems)
+        _, problems = gates.check_kernel(name.replace("Li2E", "Li1E"), instructions, "sm_80", 255, 1)
+        self.assertEqual(["256 products for a page instead of 128", "1 spills"], problems)
+
     def test_too_many_instructions(self):
         _, problems = gates.check_kernel(*loop(76, 900), "sm_90a", 160, 0)
         self.assertEqual(["over 1.80 instructions an element"], problems)
