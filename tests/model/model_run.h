@@ -20,7 +20,7 @@ struct Verdict {
 class ModelRun {
 public:
     // planes: the kernels may cut q and p to two int8 planes (targets other than scalar).
-    explicit ModelRun(bool planes) : planes_(planes) {}
+    explicit ModelRun(bool planes, double product = 0) : planes_(planes), product_(product) {}
 
     // Can this operation run out of memory? A truncate can: it copies sinks and pages that a fork shares.
     static bool may_exhaust(const std::string& verb);
@@ -84,6 +84,7 @@ private:
     };
 
     bool planes_;
+    double product_;
     ScriptShapes shapes_;
     std::unique_ptr<kvc_reference::ReferenceModel> model_;
     std::map<std::string, int64_t> sequences_, steps_;

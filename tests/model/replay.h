@@ -17,6 +17,7 @@ int32_t& device_of_scripts();
 struct RunOptions {
     std::string target;   // kernel target to force; "" = the best
     int64_t threads = 0;  // of the cache
+    double product = 0;   // how far the kernels round q and p on their way into products (kvc_reference::Query)
 };
 
 // What one operation let a caller see. bytes is everything of it that enters the digest, in the order of docs/SCRIPTS.md.

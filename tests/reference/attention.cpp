@@ -17,6 +17,7 @@
 //   average the values, so the first term is at most their range. With planes p_j * scale_j is rounded to 2^-15 of the largest in its
 //   page: 2^-15 * max_j (p_j scale_j) * sum_j last. The rotation back is orthonormal: the bound of a block's element is the block's sum
 //   / sqrt(B), plus its own gamma(2 + log2 B) * (sum of |o|) / sqrt(B).
+// Kernels that multiply 16-bit numbers round each q and p once more, by at most `product`, which adds to both gammas of the sums.
 #include "tests/reference/attention.h"
 
 #include <algorithm>
@@ -92,7 +93,7 @@ Logits logits_of(const Query& query, const std::vector<SeenToken>& seen) {
         for (size_t d = 0; d < dim; ++d) {
             const double size = magnitude(token.k, d);
             sum += q[d] * token.k.value[d];
-            error += gamma(2 * static_cast<double>(dim) + 8) * std::fabs(q[d]) * size + q_error[d] * size;
+            error += (gamma(2 * static_cast<double>(dim) + 8) + query.product) * std::fabs(q[d]) * size + q_error[d] * size;
             if (token.k.scale) largest = std::max(largest, std::fabs(q[d] * token.k.scale[d])), codes += token.k.last;
         }
         if (query.planes) error += plane_rounding * largest * codes;
@@ -125,10 +126,11 @@ void weigh_values(const Query& query, const std::vector<SeenToken>& seen, const 
             const double size = magnitude(seen[j].v, d);
             result.out[d] += result.p[j] * seen[j].v.value[d];
             weights += off_by(result.p[j], relative[j]) * size;
-            sums += (result.p[j] + off_by(result.p[j], relative[j])) * sum_error * size;
+            sums += (result.p[j] + off_by(result.p[j], relative[j])) * (sum_error + query.product) * size;
             if (query.planes && seen[j].v.scale) sums += plane_rounding * largest[seen[j].page] * seen[j].v.last;
             low = std::min(low, double{seen[j].v.value[d]}), high = std::max(high, double{seen[j].v.value[d]});
         }
+        sums += query.product * std::max(std::fabs(low), std::fabs(high));  // their sum, which divides the result
         // However wrong the weights are, they are weights: the result stays between the values.
         result.out_bound[d] = std::min(weights, high - low) + sums;
     }

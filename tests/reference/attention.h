@@ -35,6 +35,8 @@ struct Query {
     bool turns_keys = false;  // keys are turned too, not the query alone
     // The arithmetic that is allowed to differ from exact: with planes, q and p are cut to two int8 planes (15 bits).
     bool planes = false;
+    // Of each q and each p, relative: how far they may be rounded on their way into a product.
+    double product = 0;
 };
 
 struct Attention {

@@ -66,6 +66,7 @@ struct AttendRequest {
     bool partial = false;
     int64_t sliding_window = 0, causal_offset = 0;
     bool planes = false;
+    double product = 0;  // Query::product
     bool answer = true;  // false: only check, compute nothing
 };
 
