@@ -133,9 +133,7 @@ KVC_DEVICE uint64_t bits_from_to(int64_t low, int64_t high) {
 // The tokens of a page that a row sees.
 KVC_DEVICE uint64_t seen_of(const RunTokens& run, const Sight& sight) {
     if (!run.positions) {
-        // A row's sight may begin at INT64_MIN.
-        const int64_t low = sight.low <= run.first ? 0 : sight.low - run.first;
-        return run.live & bits_from_to(low, sight.high - run.first);
+        return run.live & bits_from_to(sight.low - run.first, sight.high - run.first);
     }
     uint64_t seen = 0;
     KVC_NO_UNROLL

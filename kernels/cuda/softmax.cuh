@@ -56,6 +56,10 @@ KVC_DEVICE void cap_scores(const SoftCap& cap, float (&x)[tiles][4]) {
     }
 }
 
+// Where a sight without a window begins. Not INT64_MIN: of code that takes a position from it only where that cannot overflow, nvcc
+// 13.0.88 makes code that takes it always (docs/design/cuda.md, 4).
+constexpr int64_t before_all = INT64_MIN / 2;
+
 // The positions that a query row sees.
 struct Sight {
     int64_t low, high;
@@ -63,7 +67,7 @@ struct Sight {
 KVC_DEVICE Sight sight_of(const AttendArgs& args, const AttendItem& item, int row) {
     const int64_t last = item.tokens - 1, token = row / int(args.group);
     const int64_t at = item.first_position + (token < last ? token : last);
-    return {args.sliding_window > at ? INT64_MIN : at - args.sliding_window + 1, at + args.causal_offset};
+    return {args.sliding_window > at ? before_all : at - args.sliding_window + 1, at + args.causal_offset};
 }
 
 // A run's tokens: at first + t, or where a list says; of those, the live ones. The list is its page's, in which the run begins at

@@ -105,6 +105,25 @@ TEST_CASE("executor: a hundred steps lap the rings, and allocate nothing once th
     rig.check_records();
 }
 
+TEST_CASE("executor: sixteen steps are queued and lap the rings before anything is waited for") {
+    for (uint64_t seed = 1; seed <= 2; seed++) {
+        INFO("seed ", seed);
+        const Order order(seed);
+        const auto stream = new_stream();
+        {
+            Rig rig(open(), {.codec = "fp16", .sequences = 16, .heads = 16, .group = 1, .device_buffers = true});
+            for (int i = 0; i < 16; i++) {
+                rig.plan(1);
+                REQUIRE(rig.run(stream).ok());
+            }
+            REQUIRE(rig.fetch().ok());
+            rig.check_outputs();
+            rig.check_records();
+        }
+        kvc::cuda::runtime::destroy_stream(stream);
+    }
+}
+
 TEST_CASE("executor: with device buffers nothing waits from begin to the end of a step") {
     const Order order(3);
     Rig rig(open(), {.device_buffers = true});

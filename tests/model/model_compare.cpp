@@ -177,7 +177,7 @@ static std::string adopt_repacked(Replay& replay, ModelRun& run, const std::stri
 Comparison compare(const Script& script, const RunOptions& options) {
     Comparison result;
     Replay replay(options);
-    ModelRun run(options.operands);
+    ModelRun run(options.target != "scalar", options.product);
     for (size_t i = 0; i < script.size() && result.fault.empty(); ++i) {
         const Outcome outcome = replay.run(script[i]);
         const Verdict verdict = run.apply(script[i], &outcome);

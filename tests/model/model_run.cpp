@@ -224,7 +224,7 @@ int32_t ModelRun::attend(const Operation& operation, const Outcome* actual) {
     if (!record) return KVC_E_HANDLE;
     AttendRequest request;
     request.scale = static_cast<float>(operation.real("scale")), request.soft_cap = static_cast<float>(operation.real("soft_cap"));
-    request.partial = operation.number("partial") != 0, request.operands = operands_;
+    request.partial = operation.number("partial") != 0, request.planes = planes_, request.product = product_;
     request.sliding_window = operation.number("sliding_window"), request.causal_offset = operation.number("causal_offset");
     request.answer = actual != nullptr && actual->status == KVC_OK;
     std::vector<Attention> expected;

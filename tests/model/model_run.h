@@ -19,7 +19,8 @@ struct Verdict {
 
 class ModelRun {
 public:
-    explicit ModelRun(kvc_reference::Operands operands) : operands_(operands) {}
+    // planes: the kernels may cut q and p to two int8 planes (targets other than scalar).
+    explicit ModelRun(bool planes, double product = 0) : planes_(planes), product_(product) {}
 
     // Can this operation run out of memory? A truncate can: it copies sinks and pages that a fork shares.
     static bool may_exhaust(const std::string& verb);
@@ -82,7 +83,8 @@ private:
         int64_t first_position, floor, id;
     };
 
-    kvc_reference::Operands operands_;
+    bool planes_;
+    double product_;
     ScriptShapes shapes_;
     std::unique_ptr<kvc_reference::ReferenceModel> model_;
     std::map<std::string, int64_t> sequences_, steps_;

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "tests/model/inputs.h"
-#include "tests/reference/attention.h"
 #include "tests/reference/sha256.h"
 
 namespace kvc_scripts {
@@ -18,8 +17,7 @@ int32_t& device_of_scripts();
 struct RunOptions {
     std::string target;   // kernel target to force; "" = the best
     int64_t threads = 0;  // of the cache
-    // What kernels may round operands to: targets other than scalar cut q and p to planes.
-    kvc_reference::Operands operands = target == "scalar" ? kvc_reference::Operands::single : kvc_reference::Operands::planes;
+    double product = 0;   // how far the kernels round q and p on their way into products (kvc_reference::Query)
 };
 
 // What one operation let a caller see. bytes is everything of it that enters the digest, in the order of docs/SCRIPTS.md.

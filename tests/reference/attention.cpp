@@ -4,8 +4,7 @@
 // Logit j: the kernel sums at most 2 D terms, q*zero and (q*scale)*code apart and with codes shifted as it likes, so the error is
 //   gamma(2D + 8) * A_j with A_j = sum_d |q_d| (|zero_d| + |scale_d| last), last the largest code. If K is rotated, q_d itself carries
 //   gamma(2 + log2 B) * (sum of its block of |q|) / sqrt(B). With planes (two int8 numbers for one), q_d * scale_d is rounded to the nearest
-//   of 2^14 steps up to the largest in its tile, which adds 2^-15 * max_d |q_d scale_d| * D last. With halves every term, and every
-//   weighted value, is off by 2^-10 of its size. tanh is 1-Lipschitz and adds 2^-20 of the cap
+//   of 2^14 steps up to the largest in its tile, which adds 2^-15 * max_d |q_d scale_d| * D last. tanh is 1-Lipschitz and adds 2^-20 of the cap
 //   for its own approximation.
 // RoPE turns a pair (a, b) in single precision: 3 u (|a| + |b|) for either number, and the angle is off by the rounding of its product in
 //   double (positions * frequency * 2^-52) and of up to 63 steps from token to token (2^-45). If keys are turned too, either factor of a
@@ -18,6 +17,7 @@
 //   average the values, so the first term is at most their range. With planes p_j * scale_j is rounded to 2^-15 of the largest in its
 //   page: 2^-15 * max_j (p_j scale_j) * sum_j last. The rotation back is orthonormal: the bound of a block's element is the block's sum
 //   / sqrt(B), plus its own gamma(2 + log2 B) * (sum of |o|) / sqrt(B).
+// Kernels that multiply 16-bit numbers round each q and p once more, by at most `product`, which adds to both gammas of the sums.
 #include "tests/reference/attention.h"
 
 #include <algorithm>
@@ -33,7 +33,6 @@ namespace {
 constexpr double u = 0x1p-24;
 constexpr double function_error = 0x1p-21;  // of expf and of the rescaling factors
 constexpr double plane_rounding = 0x1p-15;
-constexpr double half_roundings = 0x1p-10;  // two of 2^-11
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
 double gamma(double n) { return n * u / (1 - n * u); }
@@ -84,7 +83,6 @@ void met_query(const Query& query, const SeenToken& token, std::vector<double>& 
 
 Logits logits_of(const Query& query, const std::vector<SeenToken>& seen) {
     const size_t dim = static_cast<size_t>(query.k_dim);
-    const double halves = query.operands == Operands::halves ? half_roundings : 0;
     std::vector<double> q, q_error;
     const SeenToken* before = nullptr;  // the token that q was made for
     Logits logits;
@@ -95,10 +93,10 @@ Logits logits_of(const Query& query, const std::vector<SeenToken>& seen) {
         for (size_t d = 0; d < dim; ++d) {
             const double size = magnitude(token.k, d);
             sum += q[d] * token.k.value[d];
-            error += (gamma(2 * static_cast<double>(dim) + 8) + halves) * std::fabs(q[d]) * size + q_error[d] * size;
+            error += (gamma(2 * static_cast<double>(dim) + 8) + query.product) * std::fabs(q[d]) * size + q_error[d] * size;
             if (token.k.scale) largest = std::max(largest, std::fabs(q[d] * token.k.scale[d])), codes += token.k.last;
         }
-        if (query.operands == Operands::planes) error += plane_rounding * largest * codes;
+        if (query.planes) error += plane_rounding * largest * codes;
         double logit = query.scale * sum;
         error = std::fabs(query.scale) * error + 4 * u * std::fabs(logit);
         if (query.soft_cap > 0) {
@@ -121,18 +119,18 @@ void weigh_values(const Query& query, const std::vector<SeenToken>& seen, const 
                 double& most = largest[seen[j].page];
                 most = std::max(most, (result.p[j] + off_by(result.p[j], relative[j])) * std::fabs(seen[j].v.scale[d]));
             }
-    const double sum_error = gamma(static_cast<double>(seen.size()) + 8) + (query.operands == Operands::halves ? half_roundings : 0);
+    const double sum_error = gamma(static_cast<double>(seen.size()) + 8);
     for (size_t d = 0; d < dim; ++d) {
         double weights = 0, sums = 0, low = query.has_sink ? 0.0 : infinity, high = query.has_sink ? 0.0 : -infinity;
         for (size_t j = 0; j < seen.size(); ++j) {
             const double size = magnitude(seen[j].v, d);
             result.out[d] += result.p[j] * seen[j].v.value[d];
             weights += off_by(result.p[j], relative[j]) * size;
-            sums += (result.p[j] + off_by(result.p[j], relative[j])) * sum_error * size;
-            if (query.operands == Operands::planes && seen[j].v.scale)
-                sums += plane_rounding * largest[seen[j].page] * seen[j].v.last;
+            sums += (result.p[j] + off_by(result.p[j], relative[j])) * (sum_error + query.product) * size;
+            if (query.planes && seen[j].v.scale) sums += plane_rounding * largest[seen[j].page] * seen[j].v.last;
             low = std::min(low, double{seen[j].v.value[d]}), high = std::max(high, double{seen[j].v.value[d]});
         }
+        sums += query.product * std::max(std::fabs(low), std::fabs(high));  // their sum, which divides the result
         // However wrong the weights are, they are weights: the result stays between the values.
         result.out_bound[d] = std::min(weights, high - low) + sums;
     }

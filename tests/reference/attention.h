@@ -23,10 +23,6 @@ struct SeenToken {
     double distance = 0, positions = 0;
 };
 
-// What q and p may be rounded to on their way into a product: nothing, two int8 planes (15 bits), or fp16 (tensor cores), where their
-// products with a scale are rounded once more.
-enum class Operands { single, planes, halves };
-
 struct Query {
     const float* q = nullptr;  // [k_dim], in the caller's basis
     int64_t k_dim = 0, v_dim = 0;
@@ -37,7 +33,10 @@ struct Query {
     const std::vector<double>* frequencies = nullptr;  // of turned tokens
     bool interleaved = false;
     bool turns_keys = false;  // keys are turned too, not the query alone
-    Operands operands = Operands::single;
+    // The arithmetic that is allowed to differ from exact: with planes, q and p are cut to two int8 planes (15 bits).
+    bool planes = false;
+    // Of each q and each p, relative: how far they may be rounded on their way into a product.
+    double product = 0;
 };
 
 struct Attention {

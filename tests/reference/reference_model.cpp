@@ -368,7 +368,7 @@ Attention ReferenceModel::attend_one(SequenceState& s, int64_t layer, int64_t q_
     query.scale = request.scale != 0 ? request.scale : 1 / std::sqrt(static_cast<double>(shape.k_dim));
     query.soft_cap = request.soft_cap;
     query.rotate_k = shape.codec.k.rotated, query.rotate_v = shape.codec.v.rotated;
-    query.operands = request.operands;
+    query.planes = request.planes, query.product = request.product;
     query.frequencies = &shape.frequencies, query.interleaved = rope_.interleaved, query.turns_keys = rope_.keys_before;
     const std::vector<float>& logits = sink_logits[layer];
     if (!logits.empty() && !request.partial) query.has_sink = true, query.sink_logit = logits[q_head];

@@ -65,7 +65,8 @@ struct AttendRequest {
     double scale = 0, soft_cap = 0;
     bool partial = false;
     int64_t sliding_window = 0, causal_offset = 0;
-    Operands operands = Operands::single;
+    bool planes = false;
+    double product = 0;  // Query::product
     bool answer = true;  // false: only check, compute nothing
 };
 
