@@ -12,10 +12,10 @@ CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
 STAGES := check-tidy format-check test-release test-cuda test-package test-bindings test-python test-neon test-asan test-tsan
-STAGES_FULL := $(STAGES) test-bars test-neon-full test-tsan-full test-avx512 test-debug tidy
+STAGES_FULL := $(STAGES) test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug tidy
 
 .PHONY: build library debug cuda gates demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
-        fuzz-snapshot stream-long avx512 test-avx512 test-debug test-neon-full test-tsan-full test-bars $(STAGES)
+        fuzz-snapshot stream-long avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars $(STAGES)
 
 define configure_and_build
 	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
@@ -131,16 +131,19 @@ test-avx512 avx512: ## the kernel and lane tests with AVX-512, on a processor th
 test-asan asan: ## the C++ and C tests under the address and undefined-behaviour sanitizers
 	@$(SETUP) build test
 	$(call configure_and_build,asan)
-	@$(CTEST) --test-dir build/asan
+	@$(CTEST) --test-dir build/asan -E '^device$$'
+
+test-asan-full: test-asan ## the laws over a device, too, whose memory no build can touch anyway
+	@$(CTEST) --test-dir build/asan -R '^device$$'
 
 test-tsan tsan: ## what runs threads, under the thread sanitizer: the C API, scripts, examples, and of the laws those that name threads
 	@$(SETUP) build test
 	$(call configure_and_build,tsan)
-	@$(CTEST) --test-dir build/tsan -E '^(laws|kernels|snapshot)$$'
+	@$(CTEST) --test-dir build/tsan -E '^(laws|kernels|snapshot|device)$$'
 	@build/tsan/tests/laws/kvc_laws_tests -tc='*thread*'
 
 test-tsan-full: test-tsan ## the kernels and all laws too, which take long and run on one thread
-	@$(CTEST) --test-dir build/tsan -R '^(laws|kernels|snapshot)$$'
+	@$(CTEST) --test-dir build/tsan -R '^(laws|kernels|snapshot|device)$$'
 
 SECONDS := 3600
 fuzz-snapshot: ## mutated snapshots under the sanitizers for SECONDS=3600; adds a row to tests/snapshot/fuzz_ledger.md

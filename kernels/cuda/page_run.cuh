@@ -45,8 +45,7 @@ KVC_DEVICE Page find_page(const AttendArgs& args, const ItemRows& rows, const Pa
     if (entry.record == 0 || (entry.side == 0 && (first > rows.last.high || first + page_tokens - 1 < rows.first.low))) {
         return {nullptr, {}};
     }
-    const PageSide* const side =
-        entry.side ? reinterpret_cast<const PageSide*>(record_address(args, entry.side, side_bytes)) : nullptr;
+    const PageSide* const side = entry.side ? reinterpret_cast<const PageSide*>(record_address(args, entry.side, side_bytes)) : nullptr;
     return {record_address(args, entry.record, record_bytes), {first, side ? side->positions : nullptr, entry.live}};
 }
 
