@@ -8,28 +8,14 @@
 
 #include "kernels/cuda/records.h"
 #include "kernels/cuda/runtime.h"
-#include "kernels/simt/fake_device.h"
 #include "kernels/simt/table.h"
 #include "tests/cuda/device_rig.h"
+#include "tests/cuda/emulated_device.h"
 
 using namespace kvc_test;
 using kvc::simt::FakeDevice;
 
 namespace {
-
-std::shared_ptr<kvc::Device> open() {
-    auto device = kvc::open_device(0);
-    REQUIRE(device.ok());
-    return *device;
-}
-
-struct Order {
-    explicit Order(uint64_t seed) { FakeDevice::get().set_order(seed); }
-    ~Order() {
-        FakeDevice::get().heal();
-        FakeDevice::get().set_order(0);
-    }
-};
 
 std::vector<std::byte> numbered(int64_t n, unsigned first) {
     std::vector<std::byte> bytes(static_cast<size_t>(n));

@@ -4,30 +4,15 @@
 #include <string>
 
 #include "kernels/cuda/runtime.h"
-#include "kernels/simt/fake_device.h"
 #include "kernels/simt/table.h"
 #include "tests/cuda/device_rig.h"
+#include "tests/cuda/emulated_device.h"
 
 using namespace kvc_test;
 using kvc::simt::FakeDevice;
 using kvc::simt::LaneOrder;
 
 namespace {
-
-std::shared_ptr<kvc::Device> open() {
-    auto device = kvc::open_device(0);
-    REQUIRE(device.ok());
-    return *device;
-}
-
-// As long as it lives, the device works in that order.
-struct Order {
-    explicit Order(uint64_t seed, LaneOrder lanes = LaneOrder::forward) { FakeDevice::get().set_order(seed, lanes); }
-    ~Order() {
-        FakeDevice::get().heal();
-        FakeDevice::get().set_order(0);
-    }
-};
 
 kvc::cuda::Stream new_stream() {
     const auto stream = kvc::cuda::runtime::create_stream();
