@@ -16,7 +16,9 @@ inline std::shared_ptr<kvc::Device> open() {
 
 // As long as it lives, the device works in that order.
 struct Order {
-    explicit Order(uint64_t seed, kvc::simt::LaneOrder lanes = kvc::simt::LaneOrder::forward) { kvc::simt::FakeDevice::get().set_order(seed, lanes); }
+    explicit Order(uint64_t seed, kvc::simt::LaneOrder lanes = kvc::simt::LaneOrder::forward) {
+        kvc::simt::FakeDevice::get().set_order(seed, lanes);
+    }
     ~Order() {
         kvc::simt::FakeDevice::get().heal();
         kvc::simt::FakeDevice::get().set_order(0);
