@@ -15,7 +15,7 @@ STAGES := check-tidy format-check test-release test-cuda test-package test-bindi
 STAGES_FULL := $(STAGES) test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug tidy
 
 .PHONY: build library debug cuda gates demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
-        fuzz-snapshot stream-long avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars $(STAGES)
+        fuzz-snapshot stream-long avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp $(STAGES)
 
 define configure_and_build
 	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
@@ -100,6 +100,11 @@ test-bindings: ## every language over the raw layer
 	@$(SETUP) build bindings
 	@$(MAKE) --no-print-directory library
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test
+
+test-go test-rust test-java test-csharp: ## one language alone
+	@$(SETUP) build bindings
+	@$(MAKE) --no-print-directory library
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test c $(subst test-,,$@)
 
 test-python: ## kvc-eval, the demo and the model-level quality bars
 	@$(SETUP) build python

@@ -1,0 +1,4 @@
+rust: $(LIBKVC)
+	cargo build --quiet --locked --manifest-path rust/Cargo.toml --example proof
+
+rust-test: rust
