@@ -62,7 +62,7 @@ public:
     virtual Result<BadToken> append(std::span<const StoreParams> stores, std::span<const QuantizeParams> codes,
                                     std::span<const AppendGroup> groups) = 0;
 
-    // Item i has params[i]. PageEntry and TokenCount tables of items are host memory.
+    // Item i has params[i]; all of them have the same rope. Its frequencies and items' PageEntry and TokenCount tables are host memory.
     virtual Status attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) = 0;
     // Counters of items are host memory; a device adds to them in the next Device::synchronize, or never if the executor is gone by then.
     virtual Status mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) = 0;

@@ -200,9 +200,6 @@ Status CudaExecutor::queue_codes(std::span<const QuantizeParams> jobs) {
 Status CudaExecutor::attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) {
     groups_.clear();
     for (size_t i = 0; i < items.size(); i++) {
-        if (const char* const reason = unsupported_item(*params[i], items[i])) {
-            return fail(Code::unsupported, "CUDA: no kernels for ", reason);
-        }
         const Group group = {params[i], items[i].prompt_class};
         if (std::find(groups_.begin(), groups_.end(), group) == groups_.end()) {
             groups_.push_back(group);
@@ -213,7 +210,7 @@ Status CudaExecutor::attend(std::span<const AttendParams* const> params, std::sp
     }
     const Selection selection(device_->ordinal());
     KVC_TRY(device_->order(*this));
-    const Result<UploadRing::Piece> piece = workspace_->uploads.take(table_bytes(items));
+    const Result<UploadRing::Piece> piece = workspace_->uploads.take(table_bytes(items) + rope_bytes(params[0]->rope));
     if (!piece.ok()) {
         return piece.status();
     }
@@ -230,11 +227,11 @@ Status CudaExecutor::attend(std::span<const AttendParams* const> params, std::sp
         }
         group.end = item - first_item;
     }
+    const std::optional<Rope> rope = tables.rewrite(params[0]->rope);
     KVC_TRY(upload(*piece));
     int64_t start = 0;
     for (const Group& group : groups_) {
-        AttendParams common = *group.params;
-        common.arena = {workspace_->slabs()};
+        const AttendParams common = on_device(*group.params, workspace_->slabs(), rope);
         const auto launch = group.prompt_class ? launch_prompt : launch_attend;
         for_each_run(group.end - start, all_alike, [&](int64_t first, int64_t n) {
             const std::span<const AttendItem> run(first_item + start + first, size_t(n));

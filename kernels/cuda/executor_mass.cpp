@@ -31,11 +31,6 @@ void add_item(const int64_t* counted, const MassItem& mass) {
 
 // As many items at a time as the block has counters for. Waits for each time: mass is asked for by policies that decide on the host.
 Status CudaExecutor::mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) {
-    for (size_t i = 0; i < items.size(); i++) {
-        if (const char* const reason = unsupported_item(*params[i], items[i].item)) {
-            return fail(Code::unsupported, "CUDA: no kernels for ", reason);
-        }
-    }
     const Selection selection(device_->ordinal());
     const int64_t most = workspace_->mass.bytes() / int64_t(sizeof(int64_t));
     for (size_t first = 0, end = 0; first < items.size(); first = end) {
@@ -52,7 +47,7 @@ Status CudaExecutor::mass(std::span<const AttendParams* const> params, std::span
 }
 
 Status CudaExecutor::add_mass(std::span<const AttendParams* const> params, std::span<const MassItem> items, int64_t counters) {
-    int64_t bytes = round_up(bytes_of<MassItem>(int64_t(items.size())), 16);
+    int64_t bytes = round_up(bytes_of<MassItem>(int64_t(items.size())), 16) + rope_bytes(params[0]->rope);
     for (const MassItem& mass : items) {
         bytes += item_bytes(mass.item);
     }
@@ -74,6 +69,7 @@ Status CudaExecutor::add_mass(std::span<const AttendParams* const> params, std::
         mass.window = mass.coded + page_tokens * mass.item.n_coded;
         counted = mass.window + page_tokens * mass.item.n_window;
     }
+    const std::optional<Rope> rope = tables.rewrite(params[0]->rope);
     KVC_TRY(upload(*piece));
     const int64_t counter_bytes = bytes_of<int64_t>(counters);
     if (counter_bytes > 0) {
@@ -83,8 +79,7 @@ Status CudaExecutor::add_mass(std::span<const AttendParams* const> params, std::
         return params[size_t(a)] == params[size_t(b)] && items[size_t(a)].item.prompt_class == items[size_t(b)].item.prompt_class;
     };
     for_each_run(int64_t(items.size()), alike, [&](int64_t first, int64_t n) {
-        AttendParams common = *params[size_t(first)];
-        common.arena = {workspace_->slabs()};
+        const AttendParams common = on_device(*params[size_t(first)], workspace_->slabs(), rope);
         int64_t most = 0;
         for (const MassItem& mass : items.subspan(size_t(first), size_t(n))) {
             most = std::max(most, mass.item.tokens);

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <span>
 
 #include "core/backend/executor.h"
@@ -61,6 +62,13 @@ public:
         item.counts = add(item.counts, item.n_counts);
         return item;
     }
+    // Where keys come before RoPE: with its frequencies in the upload.
+    std::optional<Rope> rewrite(const Rope* rope) {
+        if (!rope) {
+            return std::nullopt;
+        }
+        return Rope{add(rope->frequencies, rope->dims / 2), rope->dims, rope->interleaved};
+    }
     // To be filled in place.
     template <class T>
     T* reserve(int64_t n, const T** device) {
@@ -81,9 +89,13 @@ inline int64_t item_bytes(const AttendItem& item) {
 }
 static_assert(sizeof(PageEntry) == 16);
 
-// Why there are no kernels for the item, or nullptr.
-inline const char* unsupported_item(const AttendParams& params, const AttendItem& item) {
-    return params.rope ? "keys stored before RoPE" : item.n_counts > 0 ? "tokens that others joined" : nullptr;
+inline int64_t rope_bytes(const Rope* rope) { return rope ? round_up(bytes_of<double>(rope->dims / 2), 16) : 0; }
+
+// What the params of one launch are on the device.
+inline AttendParams on_device(AttendParams params, std::byte* const* slabs, const std::optional<Rope>& rope) {
+    params.arena = {slabs};
+    params.rope = rope ? &*rope : nullptr;
+    return params;
 }
 
 }  // namespace kvc::cuda

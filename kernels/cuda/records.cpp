@@ -141,6 +141,8 @@ const KernelTable& record_table() {
         .attend = nullptr,
         .mass = nullptr,
         .finish = nullptr,
+        .rotates_keys = true,
+        .weighs_counts = true,
         .unsupported = unsupported,
     };
     return table;

@@ -10,7 +10,7 @@ namespace kvc::cuda {
 namespace {
 
 constexpr int64_t least_ring = 64 * 1024;
-// What an upload holds besides the tables that begin was told of: sink logits, gaps between tables.
+// What an upload holds besides the tables that begin was told of: sink logits, frequencies of RoPE, gaps between tables.
 constexpr int64_t upload_slack = 16 * 1024;
 
 constexpr int64_t most_mass = int64_t{16} << 20;

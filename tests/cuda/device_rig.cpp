@@ -56,6 +56,16 @@ Rig::Rig(std::shared_ptr<kvc::Device> device, const RigShape& shape, unsigned se
     if (shape.sink_logits) {
         sink_logits_ = gaussian(size_t(q_heads()), 5);
     }
+    if (shape.keys_before_rope) {
+        for (int pair = 0; pair < shape.k_dim / 2; pair++) {
+            frequencies_.push_back(std::pow(10000.0, -2.0 * pair / shape.k_dim));
+        }
+        rope_ = {frequencies_.data(), shape.k_dim, false};
+    }
+    for (int64_t position = 3; shape.counts && position < 1024; position += 5) {
+        const auto count = int32_t(2 + position % 7);
+        counts_.push_back({position, count, std::log(float(count))});
+    }
 }
 
 Rig::~Rig() {
@@ -170,6 +180,9 @@ std::vector<kvc::AttendItem> Rig::items(const Bases& bases) const {
             first.prompt_class = shape_.prompt_class && tokens_ > 1;
             first.state = reinterpret_cast<float*>(bases.states) + row * row_floats;
             first.state_token_stride = q_heads();
+            first.rope_gap = shape_.keys_before_rope ? s : 0;
+            first.counts = counts_.data();
+            first.n_counts = int64_t(counts_.size());
             kvc::AttendItem second = first;
             first.sinks = head.sinks;
             first.sink_tokens = std::min(sinks, length_ + tokens_);
@@ -201,11 +214,17 @@ std::vector<kvc::FinishTile> Rig::tiles(const Bases& bases) const {
 }
 
 kvc::AttendParams Rig::params(const Bases& bases) const {
-    return {&format_,        {bases.records.slabs().data()},
-            kvc::Dtype::f32, q_heads() * shape_.k_dim,
-            shape_.k_dim,    shape_.group,
-            0.125f,          shape_.soft_cap,
-            INT64_MAX,       0};
+    return {&format_,
+            {bases.records.slabs().data()},
+            kvc::Dtype::f32,
+            q_heads() * shape_.k_dim,
+            shape_.k_dim,
+            shape_.group,
+            0.125f,
+            shape_.soft_cap,
+            INT64_MAX,
+            0,
+            shape_.keys_before_rope ? &rope_ : nullptr};
 }
 
 kvc::FinishCall Rig::finish_call(void* out, float* lse, float* full_lse) const {

@@ -33,6 +33,8 @@ struct RigShape {
     bool sink_logits = false;
     bool prompt_class = false;  // of steps of several tokens
     bool mass = false;
+    bool keys_before_rope = false;
+    bool counts = false;  // every fifth token stands for several
 };
 
 // What a program compares the device with.
@@ -142,6 +144,9 @@ private:
     };
     std::vector<Kept> all_;
     int64_t length_ = 0, coded_pages_ = 0;
+    std::vector<double> frequencies_;  // of keys before RoPE
+    kvc::Rope rope_ = {};
+    std::vector<kvc::TokenCount> counts_;
 
     // ---- the step ----
     int64_t tokens_ = 0;

@@ -76,6 +76,24 @@ TEST_CASE("executor: prompt-class items and attention mass, counters included") 
     }
 }
 
+TEST_CASE("executor: keys before RoPE, tokens that stand for several, and their mass") {
+    for (const char* codec : {"int4", "bf16"}) {
+        for (const uint64_t seed : {0, 5}) {
+            for (const bool turned : {false, true}) {
+                INFO(std::string(codec), ", seed ", seed, turned ? ", keys before RoPE" : "");
+                const Order order(seed);
+                Rig rig(open(), {.codec = codec,
+                                 .device_buffers = seed == 5,
+                                 .prompt_class = true,
+                                 .mass = true,
+                                 .keys_before_rope = turned,
+                                 .counts = true});
+                run_stream(rig, {60, 64, 64, 1});
+            }
+        }
+    }
+}
+
 TEST_CASE("executor: a hundred steps lap the rings, and allocate nothing once they have begun") {
     const Order order(11);
     Rig rig(open(), {.codec = "fp16", .sequences = 8, .heads = 8, .group = 1});

@@ -1,5 +1,5 @@
-// Random scripts over caches on the emulated CUDA device, beside the reference model. What the device has no kernels for (RoPE in the
-// cache, most head dims and pairs of codecs) is taken out of the scripts, and numbers that cannot be stored, which it finds later.
+// Random scripts over caches on the emulated CUDA device, beside the reference model. What the device has no kernels for (most
+// head dims and pairs of codecs) is taken out of the scripts, and numbers that cannot be stored, which it finds later.
 //
 // KVC_MODEL_SECONDS says how long (default 60); KVC_MODEL_SEED where to begin.
 #include <chrono>
@@ -48,8 +48,6 @@ Script for_device(Script script, uint64_t seed) {
         auto& values = operation.arguments;
         if (const auto codec = values.find("codec"); codec != values.end()) codec->second = codec_for_device(codec->second, seed);
         if (values.count("k_dim")) values["k_dim"] = seed % 3 == 0 ? "96" : "64", values["v_dim"] = "64";
-        for (const char* turning : {"rope_theta", "rope_dims", "keys", "positions", "pairs"})
-            if (operation.verb == "create" || operation.verb == "layer") values.erase(turning);
         const auto kind = values.find("kind");
         if (operation.verb == "append" && kind != values.end() && kind->second != "sharp" && kind->second != "constant")
             values.erase(kind);

@@ -1,40 +1,13 @@
 // Law: a snapshot of the CPU's cache goes on on the CUDA backend, here emulated, and comes back: bytes to the bit, outputs within what
 // the rounding of q and p allows.
-#include <cmath>
-#include <cstring>
 #include <kvc.h>
-#include <utility>
 
+#include "tests/cuda/scripts/both_sides.h"
 #include "tests/snapshot/carrier.h"
 
+using namespace kvc_cuda_scripts;
 using namespace kvc_laws;
 using namespace kvc_snapshots;
-
-namespace {
-
-Session open_on(int32_t device, const std::string& create) {
-    const int32_t before = std::exchange(kvc_scripts::device_of_scripts(), device);
-    struct Restored {
-        int32_t device;
-        ~Restored() { kvc_scripts::device_of_scripts() = device; }
-    } restored{before};
-    return Session(create);
-}
-
-double largest_difference(const Bytes& a, const Bytes& b) {
-    REQUIRE(a.size() == b.size());
-    double largest = 0;
-    for (size_t i = 0; i < a.size(); i += sizeof(float)) {
-        float x = 0, y = 0;
-        std::memcpy(&x, &a[i], sizeof x), std::memcpy(&y, &b[i], sizeof y);
-        largest = std::max(largest, static_cast<double>(std::fabs(x - y)));
-    }
-    return largest;
-}
-
-constexpr double tolerance = 0.02;  // of outputs of magnitude 1, for products of fp16 numbers
-
-}  // namespace
 
 TEST_CASE("cuda snapshots: from the CPU to CUDA and back, every preset, forks and cuts") {
     for (const std::string& preset : presets())

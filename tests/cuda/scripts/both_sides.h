@@ -1,0 +1,35 @@
+// One script on the CPU and on the emulated CUDA device, and how far outputs may lie apart.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "tests/laws/session.h"
+
+namespace kvc_cuda_scripts {
+
+inline kvc_laws::Session open_on(int32_t device, const std::string& create) {
+    struct Restored {
+        int32_t device;
+        ~Restored() { kvc_scripts::device_of_scripts() = device; }
+    } const restored{std::exchange(kvc_scripts::device_of_scripts(), device)};
+    return kvc_laws::Session(create);
+}
+
+// Of two attends' outputs, f32.
+inline double largest_difference(const kvc_laws::Bytes& a, const kvc_laws::Bytes& b) {
+    REQUIRE(a.size() == b.size());
+    double largest = 0;
+    for (size_t i = 0; i < a.size(); i += sizeof(float)) {
+        float x = 0, y = 0;
+        std::memcpy(&x, &a[i], sizeof x), std::memcpy(&y, &b[i], sizeof y);
+        largest = std::max(largest, static_cast<double>(std::fabs(x - y)));
+    }
+    return largest;
+}
+
+constexpr double tolerance = 0.02;  // of outputs of magnitude 1, for products of fp16 numbers
+
+}  // namespace kvc_cuda_scripts
