@@ -166,7 +166,7 @@ typedef struct kvc_options {
     int64_t layers;          /* required, 1 .. 4096 */
     int64_t kv_heads;        /* required, 1 .. 1024 */
     int64_t q_heads;         /* a multiple of kv_heads, at most 16 times; 0 = kv_heads */
-    int64_t k_dim, v_dim;    /* head dims, multiples of 16 up to 256; v_dim 0 = k_dim */
+    int64_t k_dim, v_dim;    /* head dims, multiples of 16 up to 256 (v_dim with kivi2 or kivi4: of 32); v_dim 0 = k_dim */
     int64_t sliding_window;  /* a query sees this many newest tokens, itself included; 0 = all */
     char codec[128];         /* preset, codec string, ladder, or "@FILE": a calibration, docs/FORMATS.md section 6; "" = "int4" */
     char target[16];         /* kernel target to force, for tests; "" = the best one */
@@ -181,7 +181,7 @@ typedef struct kvc_options {
     int32_t rope_pairs;      /* kvc_rope_pairs; this and the next four matter unless keys come after RoPE at true positions */
     int32_t keys;            /* kvc_keys: KVC_KEYS_BEFORE_ROPE = k and q come unturned, kvc turns both while it attends (slower) */
     int32_t positions;       /* kvc_positions: KVC_POSITIONS_IN_CACHE needs evictions that leave no gaps but behind the sinks */
-    double rope_theta;       /* required where kvc turns: pair i turns by theta^(-2 i / rope_dims) <= 1e9 a position */
+    double rope_theta;       /* pair i turns by theta^(-2 i / rope_dims) <= 1e9 a position; or see kvc_rope_frequencies_set */
     int64_t rope_dims;       /* leading channels that turn, even; 0 = k_dim */
     /* For slabs; NULL = the host's. Returns NULL on failure, never throws. */
     void* (*allocate)(void* context, int64_t bytes, int64_t alignment);
@@ -221,11 +221,12 @@ typedef struct kvc_plan_request {
 typedef struct kvc_plan {
     uint32_t struct_size;
     int32_t reserved;
-    int64_t arena_bytes;      /* smallest arena that runs the request (prompts one after another, then all decode together) */
+    int64_t arena_bytes;      /* smallest arena that runs the request (prompts one after another, then all decode together), */
+                              /* be its tokens as many as requested or fewer: some lengths need more than longer ones */
     int64_t slab_bytes;       /* slab size of that arena */
     int64_t record_bytes;     /* records held at rest by all sequences of that length */
     int64_t fp16_bytes;       /* the same tokens as plain 16-bit numbers */
-    int64_t max_tokens;       /* longest context that `sequences` can have in an arena of budget_bytes; 0 = none fits */
+    int64_t max_tokens;       /* in an arena of budget_bytes `sequences` can have every context up to this one; 0 = none fits */
     int64_t max_sequences;    /* most sequences of `tokens` tokens in such an arena; 0 = none fits */
     double codec_bits;        /* bits per element of a code record, padding included, mean over layers */
     double effective_bits;    /* record_bytes * 8 / elements: sinks, window and partial records included, tables not */
@@ -233,9 +234,10 @@ typedef struct kvc_plan {
 } kvc_plan;
 
 KVC_API kvc_status kvc_plan_request_init(kvc_plan_request* request, int64_t struct_size);
-/* The allocator's own arithmetic: a cache that is run as requested holds exactly these bytes; under a policy that scores tokens at most
- * these, as what it keeps where depends on the data. Refuses what kvc_create would refuse, a request that no arena can hold included; but
- * the size of the arena may be left open. out->struct_size must be set. */
+/* The allocator's own arithmetic: a cache that is run as requested holds exactly record_bytes, and no arena smaller than arena_bytes runs
+ * all lengths up to `tokens`. Under a policy that scores tokens both are bounds, as what it keeps where depends on the data. Refuses what
+ * kvc_create would refuse, a request that no arena can hold included; but the size of the arena may be left open. out->struct_size must
+ * be set. */
 KVC_API kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer* layers, int64_t n_layers,
                                     const kvc_plan_request* request, kvc_plan* out, kvc_error* err);
 
@@ -372,7 +374,7 @@ KVC_API kvc_status kvc_buffer_copy(kvc_cache* cache, void* to, int32_t to_device
 
 typedef struct kvc_attend_options {
     uint32_t struct_size;
-    float scale;            /* of the logits, any finite number; 0 = 1 / sqrt(k_dim) */
+    float scale;            /* of the logits, finite; 0 = 1 / sqrt(k_dim). Logits beyond a float's range give NaN */
     float soft_cap;         /* cap * tanh(logit / cap); 0 = none */
     int32_t partial;        /* 1 = leave learned sink logits out, for results that are merged with others by lse */
     int64_t sliding_window; /* 0 = the layer's; -1 = none; not wider than the layer's */

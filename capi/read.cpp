@@ -142,8 +142,7 @@ kvc_status kvc_seq_read_codes(const kvc_cache* cache, kvc_seq seq, int64_t layer
         Result<Part> which = read_part("seq_read_codes", part);
         if (!which.ok()) return which.status();
         if (!out_tokens) return fail(Code::argument, "seq_read_codes: out_tokens is NULL");
-        if (out_bytes < 0 || (out && out_bytes == 0))
-            return fail(Code::argument, "seq_read_codes: out_bytes ", out_bytes, " is too small");
+        if (out_bytes < 0) return fail(Code::argument, "seq_read_codes: out_bytes ", out_bytes, " is negative");
         Result<int64_t> tokens = c.read_codes(seq, layer, head, *which, {out, out ? size_t(out_bytes) : 0});
         if (!tokens.ok()) return tokens.status();
         *out_tokens = *tokens;

@@ -115,7 +115,7 @@ Result<int64_t> Cache::read_codes(int64_t id, int64_t layer, int64_t head, Part 
     const int64_t dim = part == Part::keys ? format.k_dim : format.v_dim;
     const int64_t page_codes = page_tokens * dim;
     const int64_t needed = int64_t(records.size()) * page_codes;
-    if (out.empty()) return int64_t(records.size()) * page_tokens;
+    if (!out.data()) return int64_t(records.size()) * page_tokens;
     if (int64_t(out.size()) < needed)
         return fail(Code::argument, "read_codes: ", int64_t(out.size()), " bytes, ", needed, " are needed");
     auto k = std::make_unique<CanonicalPart>(), v = std::make_unique<CanonicalPart>();

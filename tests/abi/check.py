@@ -2,7 +2,7 @@
 
     check.py --library build/release/libkvc.so --header kvc.h --cc cc [--update]
 
-Exports are exactly the functions of symbols.txt, all called kvc_*. kvc_abi_describe says what layout.txt says, and a C
+Exports are exactly the functions of symbols.txt, all called kvc_*. The names of presets and policies are those that kvc.h lists. kvc_abi_describe says what layout.txt says, and a C
 compiler that reads kvc.h agrees with every line. --update writes both files; only appending is compatible.
 """
 
@@ -130,6 +130,22 @@ def header_faults(layout, header, compiler):
     yield from re.findall(r"static assertion failed: .*|error: .*", result.stderr)
 
 
+def name_faults(library, header):
+    """The lists of names in kvc.h's comments against those that the library gives."""
+    loaded = ctypes.CDLL(library)
+    for title, noun in (("Presets", "preset"), ("Policies", "policy")):
+        listed = re.search(rf"/\* {title}: ([\w ]+)\.", header.read_text())
+        if not listed:
+            continue
+        name_of = getattr(loaded, f"kvc_{noun}_name")
+        name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.c_int64]
+        names = []
+        while name := name_of(len(names)):
+            names.append(name.decode())
+        if names != listed.group(1).split():
+            yield f"kvc.h lists the {title.lower()} {listed.group(1)}; the library has {' '.join(names)}"
+
+
 def check(arguments):
     header = Path(arguments.header)
     library = str(Path(arguments.library).resolve())
@@ -145,6 +161,7 @@ def check(arguments):
         *differences(HERE / "layout.txt", layout),
         *dependency_faults(library, abi_version),
         *header_faults(layout, header, arguments.cc),
+        *name_faults(library, header),
     ]
     for fault in faults:
         print(f"abi: {fault}")

@@ -93,6 +93,10 @@ class Seeded(unittest.TestCase):
     def test_foreign_library_needed(self):
         self.caught("needs libgcc_s", flags=("-Wl,-soname,libkvc.so.1", "-Wl,--no-as-needed", "-lgcc_s"))
 
+    def test_preset_that_the_header_does_not_list(self):
+        names = "const char* kvc_preset_name(int64_t i) { return i == 0 ? \"fp16\" : i == 1 ? \"int5\" : 0; }"
+        self.caught("the library has fp16 int5", extra=names, header=HEADER + "/* Presets: fp16. More. */")
+
     def test_executable_stack(self):
         self.caught("executable stack", flags=("-Wl,-soname,libkvc.so.1", "-Wl,-z,execstack"))
 

@@ -64,3 +64,14 @@ TEST_CASE("evict_keep: positions beyond the sequence are out of range, evicted o
     CHECK(kvc_evict_keep(small.cache, small.seq, ends, 2, nullptr, nullptr, &error) == KVC_OK);
     CHECK(kvc_evict_keep(small.cache, small.seq, ends, 2, nullptr, nullptr, &error) == KVC_OK);
 }
+
+TEST_CASE("read codes: a buffer without bytes suffices where nothing is coded") {
+    SmallCache small;
+    uint8_t byte = 0;
+    int64_t tokens = -1;
+    CHECK(kvc_seq_read_codes(small.cache, small.seq, 0, 0, KVC_KEYS, &byte, 0, &tokens, nullptr) == KVC_OK);
+    CHECK(tokens == 0);
+    kvc_error error = empty_error();
+    CHECK(kvc_seq_read_codes(small.cache, small.seq, 0, 0, KVC_KEYS, &byte, -1, &tokens, &error) == KVC_E_ARGUMENT);
+    expect_message(error, "negative");
+}

@@ -3,6 +3,7 @@ import struct
 import zlib
 
 import pytest
+from kvc_eval import texts
 from kvc_eval.r_data import read_strings
 from kvc_eval.texts import join_paragraphs
 
@@ -49,3 +50,11 @@ def test_damaged_r_data_is_refused(tmp_path):
 def test_paragraphs_become_lines():
     assert join_paragraphs(["", "One", "two.", "", " ", "Three.", ""]) == "One two.\n\nThree."
     assert join_paragraphs([]) == ""
+
+
+def test_nothing_is_downloaded_where_nothing_may_be_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(texts, "download_folder", lambda: tmp_path)
+    monkeypatch.setattr(texts, "_apt", lambda *_: pytest.fail("apt-get was called"))
+    monkeypatch.setenv("NO_INSTALL", "1")
+    with pytest.raises(RuntimeError, match=r"(?s)apt-get download.*--text FILE"):
+        texts.novel(texts.READ)

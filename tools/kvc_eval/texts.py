@@ -4,6 +4,7 @@ Persuasion is read; Northanger Abbey hides the needles. Nothing is committed and
 downloaded with apt-get and unpacked inside the clone.
 """
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -50,8 +51,12 @@ def _unpacked_package() -> Path:
     target = folder / f"{PACKAGE}_{VERSION}"
     if target.exists():
         return target
-    print(f"the texts come from Debian's package {PACKAGE}, unpacked inside this clone, not installed", file=sys.stderr, flush=True)
     download = ["download", "-q", f"{PACKAGE}={VERSION}"]
+    if os.environ.get("NO_INSTALL") == "1":
+        command = f"(cd {folder} && apt-get {' '.join(download)})"
+        raise RuntimeError(f"NO_INSTALL=1: nothing was downloaded. Run this, then start again:\n    {command}\n"
+                           "or pass --text FILE (and --needles 0 with --token-ids).")
+    print(f"the texts come from Debian's package {PACKAGE}, unpacked inside this clone, not installed", file=sys.stderr, flush=True)
     try:
         _apt(folder, download)
     except (OSError, subprocess.CalledProcessError):
