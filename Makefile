@@ -12,9 +12,9 @@ CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
 STAGES := check-tidy format-check test-release test-cuda test-package test-bindings test-python test-neon test-asan test-tsan
-STAGES_FULL := $(STAGES) test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug tidy
+STAGES_FULL := $(STAGES) test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-full tidy
 
-.PHONY: build library debug cuda gates demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
+.PHONY: build library debug cuda gates gates-full demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
         fuzz-snapshot stream-long avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp $(STAGES)
 
 define configure_and_build
@@ -38,7 +38,12 @@ cuda: ## the CUDA kernels by nvcc, and the programs that test and time them on a
 	@$(SETUP) build test cuda
 	$(call configure_and_build,cuda)
 
-gates: cuda ## what the machine code of the CUDA kernels costs, within its budgets; one line a kernel
+gates: ## what the machine code of the CUDA kernels costs, within its budgets, one line a kernel: all for sm_90a, one of each family for the others
+	@$(SETUP) build test cuda
+	$(call configure_and_build,gates)
+	@$(PYTHON) kernels/cuda/gates.py build/gates
+
+gates-full: cuda ## the same of every kernel for sm_80, too
 	@$(PYTHON) kernels/cuda/gates.py build/cuda
 
 demo: ## the main job: a real language model writes text from compressed caches under one byte budget
@@ -90,7 +95,7 @@ test-debug: debug ## the same tests with assertions and without optimization
 
 test-cuda: ## the library with the CUDA backend, and the budgets of its kernels (test-release runs them on the emulator); not with KVC_CUDA=OFF
 	@if [ "$(KVC_CUDA)" = OFF ]; then echo "cuda: left out, KVC_CUDA=OFF"; else \
-	  python3 tests/cuda/test_gates.py && $(MAKE) --no-print-directory gates && python3 tests/cuda/library.py build/cuda; fi
+	  python3 tests/cuda/test_gates.py && $(MAKE) --no-print-directory gates && python3 tests/cuda/library.py build/gates; fi
 
 test-package: ## a program built against the installed package
 	@$(MAKE) --no-print-directory build

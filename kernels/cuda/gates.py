@@ -250,7 +250,7 @@ def find_cuobjdump():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build", type=Path)
-    objects = sorted(parser.parse_args().build.rglob("kvc_cuda.dir/*.cu.o"))
+    objects = sorted(parser.parse_args().build.rglob("kvc_cuda*.dir/*.cu.o"))
     if not objects:
         sys.exit("gates: no objects of CUDA kernels; build them with: make cuda")
     cuobjdump = find_cuobjdump()

@@ -5,7 +5,11 @@
 #include "kernels/cuda/supported.h"
 
 // The widths of keys in KVC_CUDA_HEAD_DIMS.
+#if defined(KVC_CUDA_ONE_HEAD_DIM)
+#define KVC_CUDA_KEY_DIMS(X) X(128)
+#else
 #define KVC_CUDA_KEY_DIMS(X) X(64) X(80) X(96) X(112) X(128) X(192) X(256)
+#endif
 
 namespace kvc::cuda {
 
