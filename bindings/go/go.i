@@ -2,7 +2,8 @@
  * a slice stands for pointer and length, and its memory reaches C as it is: no copy and no allocation. An empty slice is NULL. */
 
 %insert(cgo_comment_typedefs) %{
-#cgo pkg-config: kvc
+#cgo !kvc_static pkg-config: kvc
+#cgo kvc_static pkg-config: kvc-static
 #cgo CFLAGS: -I${SRCDIR}/../.. -Wno-unused-function
 %}
 

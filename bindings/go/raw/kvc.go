@@ -28,7 +28,8 @@ typedef struct { void* array; intgo len; intgo cap; } _goslice_;
 
 
 
-#cgo pkg-config: kvc
+#cgo !kvc_static pkg-config: kvc
+#cgo kvc_static pkg-config: kvc-static
 #cgo CFLAGS: -I${SRCDIR}/../.. -Wno-unused-function
 
 typedef long long swig_type_1;
