@@ -1,9 +1,13 @@
 /* Go: handles are uintptr, so that the collector never takes one for a pointer; errors are a status and a Kvc_error, as in C;
- * a slice stands for pointer and length, and its memory reaches C as it is: no copy and no allocation. An empty slice is NULL. */
+ * a slice stands for pointer and length, and its memory reaches C as it is: no copy and no allocation. An empty slice is NULL.
+ *
+ * KVC_STATIC means nothing to C: Go's build cache looks at flags but not at what pkg-config is asked for, and would take the one library
+ * for the other. */
 
 %insert(cgo_comment_typedefs) %{
 #cgo !kvc_static pkg-config: kvc
 #cgo kvc_static pkg-config: kvc-static
+#cgo kvc_static CFLAGS: -DKVC_STATIC
 #cgo CFLAGS: -I${SRCDIR}/../.. -Wno-unused-function
 %}
 

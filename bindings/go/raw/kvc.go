@@ -30,6 +30,7 @@ typedef struct { void* array; intgo len; intgo cap; } _goslice_;
 
 #cgo !kvc_static pkg-config: kvc
 #cgo kvc_static pkg-config: kvc-static
+#cgo kvc_static CFLAGS: -DKVC_STATIC
 #cgo CFLAGS: -I${SRCDIR}/../.. -Wno-unused-function
 
 typedef long long swig_type_1;

@@ -761,7 +761,7 @@ void _wrap_kvc_error_message_set_raw_a811af1668d8bad3(struct kvc_error *_swig_go
       memset(arg1->message, 0, 240);
       memcpy(arg1->message, text, strlen(text));
     } else {
-      /*@SWIG:go/go.i,10,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
+      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1373,7 +1373,7 @@ void _wrap_kvc_options_codec_set_raw_a811af1668d8bad3(struct kvc_options *_swig_
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:go/go.i,10,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
+      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1414,7 +1414,7 @@ void _wrap_kvc_options_target_set_raw_a811af1668d8bad3(struct kvc_options *_swig
       memset(arg1->target, 0, 16);
       memcpy(arg1->target, text, strlen(text));
     } else {
-      /*@SWIG:go/go.i,10,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
+      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1780,7 +1780,7 @@ void _wrap_kvc_options_policy_set_raw_a811af1668d8bad3(struct kvc_options *_swig
       memset(arg1->policy, 0, 128);
       memcpy(arg1->policy, text, strlen(text));
     } else {
-      /*@SWIG:go/go.i,10,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
+      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -2055,7 +2055,7 @@ void _wrap_kvc_layer_codec_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:go/go.i,10,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
+      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
