@@ -140,6 +140,9 @@ pub use options::{
 pub use sequence::Sequence;
 pub use step::Step;
 
+/// Handles, as `raw` and `from_raw` take and give them.
+pub use kvc_sys::{kvc_cache as RawCache, kvc_seq as RawSequence, kvc_step as RawStep};
+
 /// The structs that kvc fills in, as the raw layer has them.
 pub use kvc_sys::{
     kvc_evict_report as EvictReport, kvc_plan as Plan, kvc_prefix_hit as PrefixHit, kvc_prefix_stats as PrefixStats,

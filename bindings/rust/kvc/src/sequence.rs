@@ -31,6 +31,11 @@ impl Sequence {
         self.raw
     }
 
+    /// The handle alone, which this object no longer destroys.
+    pub fn into_raw(mut self) -> kvc_seq {
+        std::mem::take(&mut self.raw)
+    }
+
     /// Destroys the sequence, and says whether that went well.
     pub fn close(mut self) -> Result<()> {
         self.destroy()
@@ -155,10 +160,10 @@ impl Sequence {
         call!(kvc_seq_read(self.owner.raw, self.raw, layer, head, part.number(), tokens.start, n, out.as_mut_ptr(), bytes))
     }
 
-    /// Integer codes of the tokens in compressed pages `[tokens, dim]`. Gives their number; without `out` only that.
-    pub fn read_codes(&self, layer: i64, head: i64, part: Part, out: Option<&mut [u8]>) -> Result<i64> {
+    /// Integer codes of the tokens in compressed pages `[tokens, dim]`. Gives their number; an empty `out` asks for that alone.
+    pub fn read_codes(&self, layer: i64, head: i64, part: Part, out: &mut [u8]) -> Result<i64> {
+        let (codes, bytes) = if out.is_empty() { (null_mut(), 0) } else { (out.as_mut_ptr(), out.len() as i64) };
         let mut tokens = 0;
-        let (codes, bytes) = out.map_or((null_mut(), 0), |out| (out.as_mut_ptr(), out.len() as i64));
         call!(kvc_seq_read_codes(self.owner.raw, self.raw, layer, head, part.number(), codes, bytes, &mut tokens)).map(|()| tokens)
     }
 }

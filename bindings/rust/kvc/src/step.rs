@@ -41,6 +41,11 @@ impl<'a> Step<'a> {
         self.raw
     }
 
+    /// The handle alone, which this object no longer undoes.
+    pub fn into_raw(mut self) -> *mut kvc_step {
+        std::mem::replace(&mut self.raw, null_mut())
+    }
+
     /// Stores the keys `[tokens, kv_heads, k_dim]` and values `[tokens, kv_heads, v_dim]` of one layer.
     pub fn append<T: Element>(&mut self, layer: i64, k: &[T], v: &[T]) -> Result<()> {
         self.takes("kvc_append", "k and v", T::DTYPE, self.kv, true)?;
