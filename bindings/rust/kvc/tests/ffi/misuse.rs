@@ -111,7 +111,10 @@ fn sequences_that_are_wrong() {
     assert_eq!(sequence.live(1, 0).unwrap_err().status, Status::Argument);
     assert_eq!(sequence.positions(0, 1).unwrap_err().operation, "kvc_seq_positions");
     assert_eq!(sequence.read(0, 0, Part::Keys, 0..3, &mut [0f32; 47]).unwrap_err().status, Status::Argument);
-    assert_eq!(sequence.read(0, 0, Part::Keys, 3..2, &mut [0f32; 48]).unwrap_err().status, Status::Argument);
+    assert_eq!(
+        sequence.read(0, 0, Part::Keys, std::ops::Range { start: 3, end: 2 }, &mut [0f32; 48]).unwrap_err().status,
+        Status::Argument
+    );
     assert_eq!(sequence.evict(Some(&[1.0]), &Default::default()).unwrap_err().status, Status::Argument);
     assert_eq!(sequence.step_down(&Default::default()).unwrap_err().status, Status::Unsupported);
     // The compiler sees borrows; that a handle was given twice, kvc sees.
