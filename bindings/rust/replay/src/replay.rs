@@ -7,7 +7,7 @@ use crate::steps::Begun;
 use kvc::{Cache, Device, PlanRequest, PrefixOptions, SeqOptions, Sequence};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
 
 #[derive(Default)]
 pub struct RunOptions {
@@ -42,6 +42,34 @@ pub struct Named {
     pub handle: i64,
     pub data: u64,
     pub first_position: i64,
+}
+
+/// The object behind a name. Scripts go on with handles whose objects have ended, so it does not destroy what it stands for.
+pub struct Borrowed(Option<Sequence>);
+
+impl Borrowed {
+    pub fn close(mut self) -> kvc::Result<()> {
+        self.0.take().map_or(Ok(()), Sequence::close)
+    }
+}
+
+impl Deref for Borrowed {
+    type Target = Sequence;
+    fn deref(&self) -> &Sequence {
+        self.0.as_ref().expect("only close takes it away")
+    }
+}
+
+impl DerefMut for Borrowed {
+    fn deref_mut(&mut self) -> &mut Sequence {
+        self.0.as_mut().expect("only close takes it away")
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let _ = self.0.take().map(Sequence::into_raw);
+    }
 }
 
 pub struct Replay<'o> {
@@ -116,9 +144,8 @@ impl<'o> Replay<'o> {
         self.sequences.get(name).copied().unwrap_or_default()
     }
 
-    /// The object behind a name. Scripts go on with handles whose objects have ended, so it must not destroy what it stands for.
-    pub fn sequence(&self, name: &str) -> ManuallyDrop<Sequence> {
-        ManuallyDrop::new(Sequence::from_raw(&self.cache, self.named(name).handle))
+    pub fn sequence(&self, name: &str) -> Borrowed {
+        Borrowed(Some(Sequence::from_raw(&self.cache, self.named(name).handle)))
     }
 
     pub fn name(&mut self, name: &str, made: Sequence, data: u64, first_position: i64) {

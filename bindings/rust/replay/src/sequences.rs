@@ -3,7 +3,6 @@
 use crate::replay::{bytes_of, seq_options, Answer, Replay, Stop};
 use crate::script::Operation;
 use kvc::{Cut, Part};
-use std::mem::ManuallyDrop;
 
 fn cut_of(operation: &Operation) -> Result<Cut, String> {
     operation.choice("cut", &[("exact", Cut::Exact), ("inexact", Cut::Inexact)])
@@ -20,7 +19,7 @@ impl Replay<'_> {
             "seq" => self.seq(operation),
             "fork" => self.fork(operation),
             "truncate" => nothing(sequence.truncate(operation.number("length")?, cut_of(operation)?)),
-            "destroy" => nothing(ManuallyDrop::into_inner(sequence).close()),
+            "destroy" => nothing(sequence.close()),
             "prompt" => nothing(sequence.prompt_set(operation.number("end")?)),
             "length" => number(sequence.length()),
             "floor" => number(sequence.exact_floor()),

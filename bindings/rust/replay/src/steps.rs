@@ -2,7 +2,7 @@
 
 use crate::buffer::{type_of, Buffer, Number};
 use crate::numbers::{Kind, Part, Stream};
-use crate::replay::{Answer, Replay};
+use crate::replay::{Answer, Borrowed, Replay};
 use crate::script::Operation;
 use kvc::{AttendOptions, Bf16, Dtype, RawStep, Step, StepOptions, F16};
 use std::mem::ManuallyDrop;
@@ -101,7 +101,7 @@ impl Replay<'_> {
 
     fn begin(&mut self, operation: &Operation) -> Answer {
         let objects: Vec<_> = operation.counts.iter().map(|(name, _)| self.sequence(name)).collect();
-        let new = |(object, (name, count)): (&ManuallyDrop<kvc::Sequence>, &(&str, i64))| New {
+        let new = |(object, (name, count)): (&Borrowed, &(&str, i64))| New {
             data: self.named(name).data,
             first: object.length().unwrap_or(0),
             count: *count,
