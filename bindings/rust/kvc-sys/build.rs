@@ -39,9 +39,10 @@ fn link_bundled() {
     for part in ["kvc.h", "CMakeLists.txt", "cmake", "core", "capi", "kernels"] {
         println!("cargo:rerun-if-changed={}", source.join(part).display());
     }
-    let options = ["KVC_TESTS", "KVC_BENCH", "KVC_WERROR", "KVC_CUDA"];
     let mut build = cmake::Config::new(&source);
-    options.iter().for_each(|option| drop(build.define(option, "OFF")));
+    for option in ["KVC_TESTS", "KVC_BENCH", "KVC_WERROR", "KVC_CUDA"] {
+        build.define(option, "OFF");
+    }
     let built = build.profile("Release").build_target("kvc_static").build();
     println!("cargo:rustc-link-search=native={}", built.join("build").display());
     println!("cargo:rustc-link-lib=static=kvc_static");
