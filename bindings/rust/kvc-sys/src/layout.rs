@@ -39,9 +39,9 @@ fn description() -> String {
 fn has(description: &str, row: &Row) -> bool {
     let line_of = |name: &str| description.lines().find(|line| line.starts_with(&format!("struct {name} ")));
     match row {
-        Row::Struct(name, size) => line_of(name)
-            .and_then(|line| line.split_whitespace().nth(2)?.parse::<usize>().ok())
-            .is_some_and(|actual| actual >= *size),
+        Row::Struct(name, size) => {
+            line_of(name).and_then(|line| line.split_whitespace().nth(2)?.parse::<usize>().ok()).is_some_and(|actual| actual >= *size)
+        }
         Row::Field(name, field, offset, bytes) => {
             line_of(name).is_some_and(|line| line.contains(&format!(" field {field} {offset} {bytes} ")))
         }

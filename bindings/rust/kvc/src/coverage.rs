@@ -1,0 +1,94 @@
+//! This crate covers the whole of kvc.h: what the header and the library name is compared with what is written here.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Fields of the caller's memory, which are set through `Cache::with_memory`.
+const SET_RAW: [&str; 4] = ["arena_block", "allocate", "release", "allocator_context"];
+/// Structs that the raw layer's own type serves, all fields public; and the error, of which `Error` is made.
+const RAW: [&str; 8] = [
+    "kvc_plan",
+    "kvc_evict_report",
+    "kvc_step_down_report",
+    "kvc_prefix_hit",
+    "kvc_prefix_stats",
+    "kvc_stats",
+    "kvc_seq_stats",
+    "kvc_error",
+];
+
+fn header() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../kvc.h")).unwrap()
+}
+
+/// The text of this crate without its tests and comments.
+fn source() -> String {
+    let folder = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let files = folder.map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with("coverage.rs"));
+    let text: Vec<String> = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    text.join("\n").lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Names of functions in the header that no call in the source mentions.
+fn missing_functions(header: &str, source: &str) -> Vec<String> {
+    let declared = header.lines().filter_map(|line| line.strip_prefix("KVC_API ")).filter_map(|line| line.split('(').next());
+    let names = declared.filter_map(|head| head.rsplit([' ', '*']).next()).map(str::to_owned);
+    names.filter(|name| !source.contains(&format!("{name}(")) && !source.contains(&format!(" {name} {{"))).collect()
+}
+
+/// Names of fields and enumerators that the library describes and this crate lacks.
+fn missing_names(described: &str) -> Vec<String> {
+    let options: HashMap<_, _> = crate::options::OPTIONS.iter().copied().collect();
+    let kinds: HashMap<_, _> = crate::kinds::KINDS.iter().copied().collect();
+    let mut missing = Vec::new();
+    for line in described.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["struct", name, ..] if !RAW.contains(&name) => {
+                let known = options.get(name).copied().unwrap_or_default();
+                let fields = words.iter().zip(&words[1..]).filter(|(word, _)| **word == "field").map(|(_, field)| *field);
+                let passed = |field: &&str| known.contains(field) || ["struct_size", "reserved"].contains(field);
+                let raw = |field: &&str| name == "kvc_options" && SET_RAW.contains(field);
+                missing.extend(fields.filter(|field| !passed(field) && !raw(field)).map(|field| format!("{name}.{field}")));
+            }
+            ["enum", "kvc_status", enumerator, number] => {
+                let status = crate::Status::from_number(number.parse().unwrap());
+                let named = number == "0" || (status.name() == enumerator && !matches!(status, crate::Status::Unknown(_)));
+                missing.extend((!named).then(|| enumerator.to_owned()));
+            }
+            ["enum", name, enumerator, number] => {
+                // 0 of some enums says that nothing was said; the types here have no such case.
+                let known = kinds.get(name).is_some_and(|list| list.contains(&enumerator));
+                let unsaid = number == "0" && (enumerator.ends_with("_DEFAULT") || enumerator.ends_with("_UNSET"));
+                missing.extend((!known && !unsaid).then(|| enumerator.to_owned()));
+            }
+            _ => {}
+        }
+    }
+    missing
+}
+
+#[test]
+fn every_function_of_the_header_is_called() {
+    assert_eq!(missing_functions(&header(), &source()), Vec::<String>::new());
+    assert!(header().matches("\nKVC_API ").count() > 70);
+}
+
+#[test]
+fn a_function_that_nothing_calls_is_found() {
+    let header = header() + "\nKVC_API kvc_status kvc_seq_invented(kvc_cache* cache);\nKVC_API const char* kvc_name_invented(void);\n";
+    assert_eq!(missing_functions(&header, &source()), ["kvc_seq_invented", "kvc_name_invented"]);
+}
+
+#[test]
+fn every_field_and_enumerator_of_the_library_is_here() {
+    assert_eq!(missing_names(&crate::abi_describe()), Vec::<String>::new());
+    assert!(crate::abi_describe().lines().count() > 50);
+}
+
+#[test]
+fn fields_and_enumerators_that_are_not_here_are_found() {
+    let described = "struct kvc_layer 8 field struct_size 0 4 u32 field invented 4 4 i32\nstruct kvc_new 4 field n 0 8 i64\n\
+                     enum kvc_dtype KVC_F64 576\nenum kvc_status KVC_E_INVENTED 99\nenum kvc_new KVC_NEW 0\n";
+    assert_eq!(missing_names(described), ["kvc_layer.invented", "kvc_new.n", "KVC_F64", "KVC_E_INVENTED", "KVC_NEW"]);
+}

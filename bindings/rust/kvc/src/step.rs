@@ -1,0 +1,164 @@
+//! A step: one forward pass over some sequences.
+
+use crate::device::DeviceSlice;
+use crate::element::{bytes_of, Element};
+use crate::error::{call, Error, Result};
+use crate::kinds::{Device, Dtype};
+use crate::options::{AttendOptions, StepOptions};
+use crate::Cache;
+use kvc_sys::{kvc_attend_options, kvc_step};
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::ptr::{null, null_mut};
+
+/// An open step. It borrows its cache and its sequences; dropping it undoes it.
+///
+/// It may move to another thread, but one thread at a time works on it: it is [`Send`] and not [`Sync`].
+#[derive(Debug)]
+pub struct Step<'a> {
+    raw: *mut kvc_step,
+    kv: Dtype,
+    q: Dtype,
+    out: Dtype,
+    buffers: Device,
+    borrowed: PhantomData<&'a Cache>,
+}
+
+unsafe impl Send for Step<'_> {}
+
+impl<'a> Step<'a> {
+    /// A step that came from elsewhere as a handle, and is undone with this object. A handle that is none gives a step whose calls
+    /// answer [`Status::Handle`](crate::Status::Handle).
+    ///
+    /// # Safety
+    /// The step, if there is one, was begun with these types and this place of buffers.
+    pub unsafe fn from_raw(_: &'a Cache, raw: *mut kvc_step, options: &StepOptions) -> Step<'a> {
+        let (kv, q, out) = (options.kv_dtype, options.q_dtype, options.out_dtype);
+        Step { raw, kv, q, out, buffers: options.buffers, borrowed: PhantomData }
+    }
+
+    pub fn raw(&self) -> *mut kvc_step {
+        self.raw
+    }
+
+    /// The handle alone, which this object no longer undoes.
+    pub fn into_raw(mut self) -> *mut kvc_step {
+        std::mem::replace(&mut self.raw, null_mut())
+    }
+
+    /// Stores the keys `[tokens, kv_heads, k_dim]` and values `[tokens, kv_heads, v_dim]` of one layer.
+    pub fn append<T: Element>(&mut self, layer: i64, k: &[T], v: &[T]) -> Result<()> {
+        self.takes("kvc_append", "k and v", T::DTYPE, self.kv, true)?;
+        call!(kvc_append(self.raw, layer, k.as_ptr().cast(), bytes_of(k), v.as_ptr().cast(), bytes_of(v)))
+    }
+
+    /// The same from memory of the device.
+    pub fn append_device<T: Element>(&mut self, layer: i64, k: DeviceSlice<T>, v: DeviceSlice<T>) -> Result<()> {
+        self.takes("kvc_append", "k and v", T::DTYPE, self.kv, false)?;
+        call!(kvc_append(self.raw, layer, k.address().cast_const(), k.bytes(), v.address().cast_const(), v.bytes()))
+    }
+
+    /// Attention of the step's queries `[tokens, q_heads, k_dim]` over their sequences, into out `[tokens, q_heads, v_dim]`.
+    pub fn attend<Q: Element, O: Element>(&mut self, layer: i64, q: &[Q], out: &mut [O]) -> Result<()> {
+        self.attend_slices(layer, q, out, None, null())
+    }
+
+    /// The same with options, and the log-sum-exp `[tokens, q_heads]` if asked.
+    pub fn attend_with<Q: Element, O: Element>(
+        &mut self,
+        layer: i64,
+        q: &[Q],
+        out: &mut [O],
+        lse: Option<&mut [f32]>,
+        options: &AttendOptions,
+    ) -> Result<()> {
+        let options = options.raw()?;
+        self.attend_slices(layer, q, out, lse, &options)
+    }
+
+    /// The same with memory of the device.
+    pub fn attend_device<Q: Element, O: Element>(
+        &mut self,
+        layer: i64,
+        q: DeviceSlice<Q>,
+        out: DeviceSlice<O>,
+        lse: Option<DeviceSlice<f32>>,
+        options: &AttendOptions,
+    ) -> Result<()> {
+        self.takes("kvc_attend", "q", Q::DTYPE, self.q, false)?;
+        self.takes("kvc_attend", "out", O::DTYPE, self.out, false)?;
+        let options = options.raw()?;
+        let (lse, lse_bytes) = lse.map_or((null_mut(), 0), |lse| (lse.address(), lse.bytes()));
+        self.attend_raw(layer, (q.address().cast_const(), q.bytes()), (out.address(), out.bytes()), (lse, lse_bytes), &options)
+    }
+
+    fn attend_slices<Q: Element, O: Element>(
+        &mut self,
+        layer: i64,
+        q: &[Q],
+        out: &mut [O],
+        lse: Option<&mut [f32]>,
+        options: *const kvc_attend_options,
+    ) -> Result<()> {
+        self.takes("kvc_attend", "q", Q::DTYPE, self.q, true)?;
+        self.takes("kvc_attend", "out", O::DTYPE, self.out, true)?;
+        let lse = lse.map_or((null_mut(), 0), |lse| (lse.as_mut_ptr().cast(), bytes_of(lse)));
+        self.attend_raw(layer, (q.as_ptr().cast(), bytes_of(q)), (out.as_mut_ptr().cast(), bytes_of(out)), lse, options)
+    }
+
+    fn attend_raw(
+        &mut self,
+        layer: i64,
+        q: (*const c_void, i64),
+        out: (*mut c_void, i64),
+        lse: (*mut c_void, i64),
+        options: *const kvc_attend_options,
+    ) -> Result<()> {
+        call!(kvc_attend(self.raw, layer, q.0, q.1, out.0, out.1, lse.0.cast(), lse.1, options))
+    }
+
+    /// Publishes all tokens of the step. If that fails, the step is undone.
+    pub fn commit(mut self) -> Result<()> {
+        self.try_commit(None)
+    }
+
+    /// Publishes the first `accepted[i]` tokens of each sequence, of a step that was begun with `partial_commit`. If that fails, the
+    /// step is undone.
+    pub fn commit_accepted(mut self, accepted: &[i64]) -> Result<()> {
+        self.try_commit(Some(accepted))
+    }
+
+    /// Publishes all tokens or those accepted; if that fails, the step stays open. Afterwards the step has ended, and its calls answer
+    /// [`Status::Handle`](crate::Status::Handle).
+    pub fn try_commit(&mut self, accepted: Option<&[i64]>) -> Result<()> {
+        let (list, n) = accepted.map_or((null(), 0), |list| (list.as_ptr(), list.len() as i64));
+        call!(kvc_step_commit(self.raw, list, n))?;
+        self.raw = null_mut();
+        Ok(())
+    }
+
+    /// Ends the step as if it had never begun, and says whether that went well.
+    pub fn abort(mut self) -> Result<()> {
+        let raw = std::mem::replace(&mut self.raw, null_mut());
+        call!(kvc_step_abort(raw))
+    }
+
+    /// C sees addresses and sizes alone, so that a wrong type or place is noticed here.
+    fn takes(&self, operation: &'static str, what: &str, given: Dtype, wanted: Dtype, on_host: bool) -> Result<()> {
+        if given != wanted {
+            return Err(Error::argument(operation, format!("{what}: the step was begun for {wanted:?}, not {given:?}")));
+        }
+        if on_host != (self.buffers == Device::Cpu) {
+            return Err(Error::argument(operation, format!("{what}: the step was begun for buffers on {:?}", self.buffers)));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Step<'_> {
+    fn drop(&mut self) {
+        if !self.raw.is_null() {
+            let _ = call!(kvc_step_abort(self.raw));
+        }
+    }
+}
