@@ -51,6 +51,7 @@
   public static long getCPtr($javaclassname struct) { return struct == null ? 0 : struct.swigCPtr; }
 %}
 %typemap(javafinalize) SWIGTYPE ""
+%typemap(javaclassmodifiers) SWIGTYPE "public final class"
 %typemap(javadestruct, methodname="delete", methodmodifiers="private") SWIGTYPE ""
 
 %{

@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_attend_options {
+public final class kvc_attend_options {
   private final long swigCPtr;
 
   kvc_attend_options(long cPtr, boolean cMemoryOwn) {

@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_error {
+public final class kvc_error {
   private final long swigCPtr;
 
   kvc_error(long cPtr, boolean cMemoryOwn) {

@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_evict_options {
+public final class kvc_evict_options {
   private final long swigCPtr;
 
   kvc_evict_options(long cPtr, boolean cMemoryOwn) {

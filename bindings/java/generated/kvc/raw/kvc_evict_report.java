@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_evict_report {
+public final class kvc_evict_report {
   private final long swigCPtr;
 
   kvc_evict_report(long cPtr, boolean cMemoryOwn) {

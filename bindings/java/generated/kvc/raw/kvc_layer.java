@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_layer {
+public final class kvc_layer {
   private final long swigCPtr;
 
   kvc_layer(long cPtr, boolean cMemoryOwn) {

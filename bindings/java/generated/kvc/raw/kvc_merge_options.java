@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_merge_options {
+public final class kvc_merge_options {
   private final long swigCPtr;
 
   kvc_merge_options(long cPtr, boolean cMemoryOwn) {

@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_options {
+public final class kvc_options {
   private final long swigCPtr;
 
   kvc_options(long cPtr, boolean cMemoryOwn) {

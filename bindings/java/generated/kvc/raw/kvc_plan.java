@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_plan {
+public final class kvc_plan {
   private final long swigCPtr;
 
   kvc_plan(long cPtr, boolean cMemoryOwn) {

@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_plan_request {
+public final class kvc_plan_request {
   private final long swigCPtr;
 
   kvc_plan_request(long cPtr, boolean cMemoryOwn) {

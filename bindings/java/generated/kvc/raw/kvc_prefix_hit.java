@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_prefix_hit {
+public final class kvc_prefix_hit {
   private final long swigCPtr;
 
   kvc_prefix_hit(long cPtr, boolean cMemoryOwn) {

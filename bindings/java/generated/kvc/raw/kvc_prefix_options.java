@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_prefix_options {
+public final class kvc_prefix_options {
   private final long swigCPtr;
 
   kvc_prefix_options(long cPtr, boolean cMemoryOwn) {

@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_prefix_stats {
+public final class kvc_prefix_stats {
   private final long swigCPtr;
 
   kvc_prefix_stats(long cPtr, boolean cMemoryOwn) {

@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_seq_options {
+public final class kvc_seq_options {
   private final long swigCPtr;
 
   kvc_seq_options(long cPtr, boolean cMemoryOwn) {

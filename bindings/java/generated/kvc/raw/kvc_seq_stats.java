@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_seq_stats {
+public final class kvc_seq_stats {
   private final long swigCPtr;
 
   kvc_seq_stats(long cPtr, boolean cMemoryOwn) {

@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_stats {
+public final class kvc_stats {
   private final long swigCPtr;
 
   kvc_stats(long cPtr, boolean cMemoryOwn) {

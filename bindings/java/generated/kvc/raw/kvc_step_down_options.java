@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_step_down_options {
+public final class kvc_step_down_options {
   private final long swigCPtr;
 
   kvc_step_down_options(long cPtr, boolean cMemoryOwn) {

@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_step_down_report {
+public final class kvc_step_down_report {
   private final long swigCPtr;
 
   kvc_step_down_report(long cPtr, boolean cMemoryOwn) {

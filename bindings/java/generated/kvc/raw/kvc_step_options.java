@@ -8,7 +8,7 @@
 
 package kvc.raw;
 
-public class kvc_step_options {
+public final class kvc_step_options {
   private final long swigCPtr;
 
   kvc_step_options(long cPtr, boolean cMemoryOwn) {
