@@ -7,12 +7,12 @@ import java.nio.DoubleBuffer;
 import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
 import java.nio.file.Path;
-import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import kvc.raw.kvc_prefix_hit;
 import kvc.raw.kvc_prefix_stats;
 import kvc.raw.kvc_stats;
@@ -211,8 +211,8 @@ public final class Cache extends Handle {
     final long handle;
     final ByteBuffer block; // the caller's arena: in use until the cache is destroyed
     final Set<DeviceBuffer.State> buffers = ConcurrentHashMap.newKeySet();
-    /** Sequences that were dropped together with an open step. Only the collector's thread comes here. */
-    final Queue<Sequence.State> abandoned = new ArrayDeque<>();
+    /** Sequences that were dropped together with an open step. */
+    final Queue<Sequence.State> abandoned = new ConcurrentLinkedQueue<>();
 
     State(long handle, ByteBuffer block) {
       this.handle = handle;
@@ -221,16 +221,16 @@ public final class Cache extends Handle {
 
     /** A dropped step has ended: what was dropped with it can go. */
     void stepDropped() {
-      for (int n = abandoned.size(); n > 0; n--) {
-        Sequence.State sequence = abandoned.remove();
+      abandoned.removeIf(sequence -> {
         try {
           sequence.destroy();
         } catch (KvcException.Busy e) {
-          abandoned.add(sequence);
+          return false;
         } catch (KvcException.Handle gone) {
           // The cache went first.
         }
-      }
+        return true;
+      });
     }
 
     @Override

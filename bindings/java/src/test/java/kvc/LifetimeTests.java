@@ -143,6 +143,21 @@ final class LifetimeTests {
     }
   }
 
+  /** Drops both, the sequence first, as a collector may that finds them together. */
+  private static void dropSequenceThenStep(Cache cache) {
+    Sequence sequence = cache.newSequence();
+    cache.begin(sequence, 1);
+    sequence.state.run();
+    Expect.equal(1L, cache.stats().sequences());
+  }
+
+  static void aSequenceDroppedBeforeItsStepIsDestroyedAfterIt() {
+    try (Cache cache = new Cache(Fixture.options())) {
+      dropSequenceThenStep(cache);
+      collectUntil("no sequence", () -> cache.stats().sequences() == 0);
+    }
+  }
+
   private static List<Long> dropCaches(int n) {
     List<Long> handles = new ArrayList<>();
     for (int i = 0; i < n; i++) {
