@@ -1,5 +1,5 @@
-/* Java: handles are long; a failed call throws KvcException with status and message; a direct buffer stands for pointer and
- * length (from its position to its limit), and its memory reaches C as it is. */
+/* Java: handles are long; a failed call throws the KvcException of its status; a direct buffer stands for pointer and
+ * length (from its position to its limit), and its memory reaches C as it is. Structs are freed by a Cleaner, not by finalizers. */
 
 %include <enums.swg>   /* Java enums, whose swigToEnum refuses an unknown value */
 %javaconst(1);         /* values written by SWIG from kvc.h */
@@ -7,7 +7,7 @@
 %pragma(java) jniclassclassmodifiers="class"
 %pragma(java) jniclasscode=%{
   static {
-    System.loadLibrary("kvc_java");
+    NativeLibrary.load();
     String mismatch = kvc_abi_mismatch();
     if (mismatch != null) throw new UnsatisfiedLinkError(mismatch);
   }
@@ -15,7 +15,11 @@
 
 /* What C would take without complaint, but read or write wrongly, is refused here, where the just-in-time compiler removes it. */
 %pragma(java) modulecode=%{
-  private static <B extends java.nio.Buffer> B direct(B buffer, java.nio.ByteOrder order, boolean written) {
+  /** Frees what native memory belongs to objects that are gone. */
+  public static final java.lang.ref.Cleaner CLEANER = java.lang.ref.Cleaner.create();
+
+  /** The buffer, if its memory can reach C as it is. */
+  public static <B extends java.nio.Buffer> B direct(B buffer, java.nio.ByteOrder order, boolean written) {
     if (buffer == null) return null;
     if (!buffer.isDirect()) throw new IllegalArgumentException("kvc: a direct buffer is needed");
     if (order != java.nio.ByteOrder.nativeOrder()) throw new IllegalArgumentException("kvc: a buffer in native order is needed");
@@ -33,6 +37,22 @@
     return longs(counts, false);
   }
 %}
+
+/* The Cleaner hangs on the object that calls hand over to C, so that the memory outlives every call that uses it. */
+%typemap(javabody) SWIGTYPE %{
+  private final long swigCPtr;
+
+  $javaclassname(long cPtr, boolean cMemoryOwn) {
+    swigCPtr = cPtr;
+    if (cMemoryOwn) kvc.CLEANER.register(this, () -> kvcJNI.delete_$javaclassname(cPtr));
+  }
+
+  /** Where the struct lies: for calls that do not go through JNI. */
+  public static long getCPtr($javaclassname struct) { return struct == null ? 0 : struct.swigCPtr; }
+%}
+%typemap(javafinalize) SWIGTYPE ""
+%typemap(javaclassmodifiers) SWIGTYPE "public final class"
+%typemap(javadestruct, methodname="delete", methodmodifiers="private") SWIGTYPE ""
 
 %{
 static jmethodID kvc_buffer_position, kvc_buffer_remaining;
@@ -58,11 +78,14 @@ static void* kvc_buffer_address(JNIEnv* env, jobject buffer, int64_t element_byt
   return (char*)(*env)->GetDirectBufferAddress(env, buffer) + position * element_bytes;
 }
 
-static void kvc_throw(JNIEnv* env, const kvc_error* failure) {
-  jclass type = (*env)->FindClass(env, "kvc/raw/KvcException");
-  jmethodID make = type ? (*env)->GetMethodID(env, type, "<init>", "(ILjava/lang/String;)V") : NULL;
-  jstring message = make ? (*env)->NewStringUTF(env, failure->message) : NULL;
-  jobject exception = message ? (*env)->NewObject(env, type, make, (jint)failure->status, message) : NULL;
+static void kvc_throw(JNIEnv* env, const char* operation, const kvc_error* failure) {
+  jclass type = (*env)->FindClass(env, "kvc/KvcException");
+  jmethodID make =
+      type ? (*env)->GetStaticMethodID(env, type, "of", "(ILjava/lang/String;Ljava/lang/String;)Lkvc/KvcException;") : NULL;
+  jstring function = make ? (*env)->NewStringUTF(env, operation) : NULL;
+  jstring message = function ? (*env)->NewStringUTF(env, failure->message) : NULL;
+  jobject exception = message ? (*env)->CallStaticObjectMethod(env, type, make, (jint)failure->status, function, message) : NULL;
+  if ((*env)->ExceptionCheck(env)) return; /* the heap is full, which says more than the failure */
   if (exception) (*env)->Throw(env, (jthrowable)exception);
 }
 %}
@@ -72,14 +95,19 @@ SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does
 %enddef
 
 /* The error never appears in Java. A function that returns a status but takes no error would not compile: nothing fails silently. */
-%typemap(in, numinputs=0) kvc_error* err %{ kvc_error failure = {sizeof failure, KVC_OK, ""}; $1 = &failure; %}
-%typemap(argout) kvc_error* err %{ if (failure.status != KVC_OK) { kvc_throw(jenv, &failure); return $null; } %}
+%define KVC_ERROR(NAME, OPERATION)
+%typemap(in, numinputs=0) kvc_error* NAME %{ kvc_error failure = {sizeof failure, KVC_OK, ""}; $1 = &failure; %}
+%typemap(argout) kvc_error* NAME %{ if (failure.status != KVC_OK) { kvc_throw(jenv, OPERATION, &failure); return $null; } %}
+%enddef
+KVC_ERROR(err, "$symname")
+KVC_ERROR(append_err, "kvc_append")
+KVC_ERROR(attend_err, "kvc_attend")
 %typemap(jni) kvc_status "void"
 %typemap(jstype) enum kvc_status "kvc_status"
 %typemap(jtype) kvc_status "void"
 %typemap(jstype) kvc_status "void"
 %typemap(javaout) kvc_status { $jnicall; }
-%typemap(out) kvc_status %{ (void)$1; if (failure.status != KVC_OK) { kvc_throw(jenv, &failure); return $null; } %}
+%typemap(out) kvc_status %{ (void)$1; (void)failure; %}
 
 %define KVC_HANDLE(TYPE)
 %typemap(jni) TYPE*, const TYPE* "jlong"
@@ -139,3 +167,22 @@ KVC_BUFFER(const int64_t* token_counts, int64_t n, LongBuffer, counts(seqs, $jav
 /* One number out: the first element of a long[]. */
 %include <typemaps.i>
 %apply long long* OUTPUT { int64_t* out, int64_t* out_tokens, int64_t* out_written, int64_t* out_n };
+
+/* Addresses instead of buffers: memory of a device, and of the host where no ByteBuffer stands for it. */
+%inline %{
+static kvc_status kvc_append_at(kvc_step* step, int64_t layer, const void* k_address, int64_t k_length, const void* v_address,
+                                int64_t v_length, kvc_error* append_err) {
+  return kvc_append(step, layer, k_address, k_length, v_address, v_length, append_err);
+}
+static kvc_status kvc_attend_at(kvc_step* step, int64_t layer, const void* q_address, int64_t q_length, void* out_address,
+                                int64_t out_length, void* lse_address, int64_t lse_length, const kvc_attend_options* options,
+                                kvc_error* attend_err) {
+  return kvc_attend(step, layer, q_address, q_length, out_address, out_length, (float*)lse_address, lse_length, options, attend_err);
+}
+/* Where the buffer's memory lies, from its position on. */
+static void* kvc_address_of(const void* data, int64_t data_bytes) {
+  (void)data_bytes;
+  return (void*)data;
+}
+static void kvc_layers_set(kvc_layer* layers, int64_t index, const kvc_layer* layer) { layers[index] = *layer; }
+%}

@@ -256,13 +256,33 @@ static void* kvc_buffer_address(JNIEnv* env, jobject buffer, int64_t element_byt
   return (char*)(*env)->GetDirectBufferAddress(env, buffer) + position * element_bytes;
 }
 
-static void kvc_throw(JNIEnv* env, const kvc_error* failure) {
-  jclass type = (*env)->FindClass(env, "kvc/raw/KvcException");
-  jmethodID make = type ? (*env)->GetMethodID(env, type, "<init>", "(ILjava/lang/String;)V") : NULL;
-  jstring message = make ? (*env)->NewStringUTF(env, failure->message) : NULL;
-  jobject exception = message ? (*env)->NewObject(env, type, make, (jint)failure->status, message) : NULL;
+static void kvc_throw(JNIEnv* env, const char* operation, const kvc_error* failure) {
+  jclass type = (*env)->FindClass(env, "kvc/KvcException");
+  jmethodID make =
+      type ? (*env)->GetStaticMethodID(env, type, "of", "(ILjava/lang/String;Ljava/lang/String;)Lkvc/KvcException;") : NULL;
+  jstring function = make ? (*env)->NewStringUTF(env, operation) : NULL;
+  jstring message = function ? (*env)->NewStringUTF(env, failure->message) : NULL;
+  jobject exception = message ? (*env)->CallStaticObjectMethod(env, type, make, (jint)failure->status, function, message) : NULL;
+  if ((*env)->ExceptionCheck(env)) return; /* the heap is full, which says more than the failure */
   if (exception) (*env)->Throw(env, (jthrowable)exception);
 }
+
+
+static kvc_status kvc_append_at(kvc_step* step, int64_t layer, const void* k_address, int64_t k_length, const void* v_address,
+                                int64_t v_length, kvc_error* append_err) {
+  return kvc_append(step, layer, k_address, k_length, v_address, v_length, append_err);
+}
+static kvc_status kvc_attend_at(kvc_step* step, int64_t layer, const void* q_address, int64_t q_length, void* out_address,
+                                int64_t out_length, void* lse_address, int64_t lse_length, const kvc_attend_options* options,
+                                kvc_error* attend_err) {
+  return kvc_attend(step, layer, q_address, q_length, out_address, out_length, (float*)lse_address, lse_length, options, attend_err);
+}
+/* Where the buffer's memory lies, from its position on. */
+static void* kvc_address_of(const void* data, int64_t data_bytes) {
+  (void)data_bytes;
+  return (void*)data;
+}
+static void kvc_layers_set(kvc_layer* layers, int64_t index, const kvc_layer* layer) { layers[index] = *layer; }
 
 SWIGINTERN struct kvc_error *new_kvc_error(void){
     kvc_error* made = (kvc_error*)calloc(1, sizeof(kvc_error));
@@ -398,6 +418,108 @@ static void kvc_layers_delete(kvc_layer* layers) { free(layers); }
 extern "C" {
 #endif
 
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1append_1at(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jlong jarg4, jlong jarg5, jlong jarg6) {
+  kvc_step *arg1 = 0 ;
+  int64_t arg2 ;
+  void *arg3 = 0 ;
+  int64_t arg4 ;
+  void *arg5 = 0 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_step *)(intptr_t)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  arg3 = (void *)(intptr_t)jarg3; 
+  arg4 = (int64_t)jarg4; 
+  arg5 = (void *)(intptr_t)jarg5; 
+  arg6 = (int64_t)jarg6; 
+  result = (kvc_status)kvc_append_at(arg1,arg2,(void const *)arg3,arg4,(void const *)arg5,arg6,arg7);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, "kvc_append", &failure); return ; 
+  } 
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1attend_1at(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jlong jarg4, jlong jarg5, jlong jarg6, jlong jarg7, jlong jarg8, jlong jarg9, jobject jarg9_) {
+  kvc_step *arg1 = 0 ;
+  int64_t arg2 ;
+  void *arg3 = 0 ;
+  int64_t arg4 ;
+  void *arg5 = 0 ;
+  int64_t arg6 ;
+  void *arg7 = 0 ;
+  int64_t arg8 ;
+  kvc_attend_options *arg9 = 0 ;
+  kvc_error *arg10 = 0 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg10 = &failure; 
+  (void)jarg9_;
+  arg1 = (kvc_step *)(intptr_t)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  arg3 = (void *)(intptr_t)jarg3; 
+  arg4 = (int64_t)jarg4; 
+  arg5 = (void *)(intptr_t)jarg5; 
+  arg6 = (int64_t)jarg6; 
+  arg7 = (void *)(intptr_t)jarg7; 
+  arg8 = (int64_t)jarg8; 
+  arg9 = *(kvc_attend_options **)&jarg9; 
+  result = (kvc_status)kvc_attend_at(arg1,arg2,(void const *)arg3,arg4,arg5,arg6,arg7,arg8,(struct kvc_attend_options const *)arg9,arg10);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, "kvc_attend", &failure); return ; 
+  } 
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1address_1of(JNIEnv *jenv, jclass jcls, jobject jarg1) {
+  jlong jresult = 0 ;
+  void *arg1 = 0 ;
+  int64_t arg2 ;
+  int64_t elements1 ;
+  void *result = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  
+  arg1 = (void *)kvc_buffer_address(jenv, jarg1, 1, &elements1);
+  arg2 = elements1 * 1;
+  
+  result = (void *)kvc_address_of((void const *)arg1,arg2);
+  jresult = (jlong)(intptr_t)result; 
+  
+  
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layers_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2, jlong jarg3, jobject jarg3_) {
+  kvc_layer *arg1 = 0 ;
+  int64_t arg2 ;
+  kvc_layer *arg3 = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  (void)jarg3_;
+  arg1 = *(kvc_layer **)&jarg1; 
+  arg2 = (int64_t)jarg2; 
+  arg3 = *(kvc_layer **)&jarg3; 
+  kvc_layers_set(arg1,arg2,(struct kvc_layer const *)arg3);
+}
+
+
 SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1version(JNIEnv *jenv, jclass jcls) {
   jstring jresult = 0 ;
   char *result = 0 ;
@@ -517,7 +639,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1set(JNIEnv *jen
       memset(arg1->message, 0, 240);
       memcpy(arg1->message, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,70,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,93,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -630,7 +752,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1codec_1format(JNIEnv *jenv, jc
   jresult = (jlong)result; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return 0; 
+    kvc_throw(jenv, "kvc_codec_format", &failure); return 0; 
   } 
   if (arg1) (*jenv)->ReleaseStringUTFChars(jenv, jarg1, (const char *)arg1);
   
@@ -691,7 +813,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1format(JNIEnv *jenv, j
   jresult = (jlong)result; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return 0; 
+    kvc_throw(jenv, "kvc_policy_format", &failure); return 0; 
   } 
   if (arg1) (*jenv)->ReleaseStringUTFChars(jenv, jarg1, (const char *)arg1);
   
@@ -740,7 +862,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1device_1count(JNIEnv *jenv, jc
   result = kvc_device_count(arg1,arg2);
   jresult = (jlong)result; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return 0; 
+    kvc_throw(jenv, "kvc_device_count", &failure); return 0; 
   } 
   return jresult;
 }
@@ -771,7 +893,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1device_1describe(JNIEnv *jenv,
   jresult = (jlong)result; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return 0; 
+    kvc_throw(jenv, "kvc_device_describe", &failure); return 0; 
   } 
   
   return jresult;
@@ -1008,7 +1130,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1set(JNIEnv *jen
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,70,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,93,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1051,7 +1173,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1set(JNIEnv *je
       memset(arg1->target, 0, 16);
       memcpy(arg1->target, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,70,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,93,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1458,7 +1580,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1set(JNIEnv *je
       memset(arg1->policy, 0, 128);
       memcpy(arg1->policy, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,70,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,93,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1762,7 +1884,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1set(JNIEnv *jenv,
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,70,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,93,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1854,11 +1976,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1supports(JNIEnv *jenv, jclass j
   arg2 = *(kvc_layer **)&jarg2; 
   arg3 = (int64_t)jarg3; 
   result = (kvc_status)kvc_supports((struct kvc_options const *)arg1,(struct kvc_layer const *)arg2,arg3,arg4);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_supports", &failure); return ; 
   } 
 }
 
@@ -2381,11 +2501,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1plan_1compute(JNIEnv *jenv, jcl
   arg4 = *(kvc_plan_request **)&jarg4; 
   arg5 = *(kvc_plan **)&jarg5; 
   result = (kvc_status)kvc_plan_compute((struct kvc_options const *)arg1,(struct kvc_layer const *)arg2,arg3,(struct kvc_plan_request const *)arg4,arg5,arg6);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_plan_compute", &failure); return ; 
   } 
 }
 
@@ -2411,7 +2529,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1create(JNIEnv *jenv, jclass jc
   result = (kvc_cache *)kvc_create((struct kvc_options const *)arg1,(struct kvc_layer const *)arg2,arg3,arg4);
   jresult = (jlong)(intptr_t)result; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return 0; 
+    kvc_throw(jenv, "kvc_create", &failure); return 0; 
   } 
   return jresult;
 }
@@ -2429,11 +2547,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1destroy(JNIEnv *jenv, jclass jc
   }; arg2 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   result = (kvc_status)kvc_destroy(arg1,arg2);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_destroy", &failure); return ; 
   } 
 }
 
@@ -2459,12 +2575,10 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1sink_1logits_1set(JNIEnv *jenv,
   arg4 = elements3 * 1;
   
   result = (kvc_status)kvc_sink_logits_set(arg1,arg2,(float const *)arg3,arg4,arg5);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_sink_logits_set", &failure); return ; 
   } 
   
 }
@@ -2491,12 +2605,10 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1rope_1frequencies_1set(JNIEnv *
   arg4 = elements3 * 1;
   
   result = (kvc_status)kvc_rope_frequencies_set(arg1,arg2,(double const *)arg3,arg4,arg5);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_rope_frequencies_set", &failure); return ; 
   } 
   
 }
@@ -2641,7 +2753,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1create(JNIEnv *jenv, jcla
   result = kvc_seq_create(arg1,(struct kvc_seq_options const *)arg2,arg3);
   jresult = (jlong)result; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return 0; 
+    kvc_throw(jenv, "kvc_seq_create", &failure); return 0; 
   } 
   return jresult;
 }
@@ -2661,11 +2773,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1destroy(JNIEnv *jenv, jcla
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = (kvc_seq)jarg2; 
   result = (kvc_status)kvc_seq_destroy(arg1,arg2,arg3);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_destroy", &failure); return ; 
   } 
 }
 
@@ -2691,7 +2801,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1fork(JNIEnv *jenv, jclass
   result = kvc_seq_fork(arg1,arg2,arg3,arg4,arg5);
   jresult = (jlong)result; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return 0; 
+    kvc_throw(jenv, "kvc_seq_fork", &failure); return 0; 
   } 
   return jresult;
 }
@@ -2715,11 +2825,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1truncate(JNIEnv *jenv, jcl
   arg3 = (int64_t)jarg3; 
   arg4 = (int32_t)jarg4; 
   result = (kvc_status)kvc_seq_truncate(arg1,arg2,arg3,arg4,arg5);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_truncate", &failure); return ; 
   } 
 }
 
@@ -2752,15 +2860,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1length(JNIEnv *jenv, jclas
     arg3 = &temp3; 
   }
   result = (kvc_status)kvc_seq_length((struct kvc_cache const *)arg1,arg2,arg3,arg4);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   {
     jlong jvalue = (jlong)temp3;
     (*jenv)->SetLongArrayRegion(jenv, jarg3, 0, 1, &jvalue);
   }
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_length", &failure); return ; 
   } 
   
 }
@@ -2794,15 +2900,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1exact_1floor(JNIEnv *jenv,
     arg3 = &temp3; 
   }
   result = (kvc_status)kvc_seq_exact_floor((struct kvc_cache const *)arg1,arg2,arg3,arg4);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   {
     jlong jvalue = (jlong)temp3;
     (*jenv)->SetLongArrayRegion(jenv, jarg3, 0, 1, &jvalue);
   }
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_exact_floor", &failure); return ; 
   } 
   
 }
@@ -2840,15 +2944,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1live(JNIEnv *jenv, jclass 
     arg5 = &temp5; 
   }
   result = (kvc_status)kvc_seq_live((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   {
     jlong jvalue = (jlong)temp5;
     (*jenv)->SetLongArrayRegion(jenv, jarg5, 0, 1, &jvalue);
   }
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_live", &failure); return ; 
   } 
   
 }
@@ -2879,12 +2981,10 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1positions(JNIEnv *jenv, jc
   arg6 = elements5 * 1;
   
   result = (kvc_status)kvc_seq_positions((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_positions", &failure); return ; 
   } 
   
 }
@@ -2906,11 +3006,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1prompt_1set(JNIEnv *jenv, 
   arg2 = (kvc_seq)jarg2; 
   arg3 = (int64_t)jarg3; 
   result = (kvc_status)kvc_seq_prompt_set(arg1,arg2,arg3,arg4);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_prompt_set", &failure); return ; 
   } 
 }
 
@@ -2931,11 +3029,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1budget_1set(JNIEnv *jenv, 
   arg2 = (kvc_seq)jarg2; 
   arg3 = (int64_t)jarg3; 
   result = (kvc_status)kvc_seq_budget_set(arg1,arg2,arg3,arg4);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_budget_set", &failure); return ; 
   } 
 }
 
@@ -2968,15 +3064,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1step_1limit(JNIEnv *jenv, 
     arg3 = &temp3; 
   }
   result = (kvc_status)kvc_seq_step_limit((struct kvc_cache const *)arg1,arg2,arg3,arg4);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   {
     jlong jvalue = (jlong)temp3;
     (*jenv)->SetLongArrayRegion(jenv, jarg3, 0, 1, &jvalue);
   }
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_step_limit", &failure); return ; 
   } 
   
 }
@@ -3504,7 +3598,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1begin(JNIEnv *jenv, jcla
   
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return 0; 
+    kvc_throw(jenv, "kvc_step_begin", &failure); return 0; 
   } 
   
   
@@ -3540,13 +3634,11 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1append(JNIEnv *jenv, jclass jcl
   arg6 = elements5 * 1;
   
   result = (kvc_status)kvc_append(arg1,arg2,(void const *)arg3,arg4,(void const *)arg5,arg6,arg7);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_append", &failure); return ; 
   } 
   
   
@@ -3572,12 +3664,10 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1commit(JNIEnv *jenv, jcla
   arg3 = elements2 * 1;
   
   result = (kvc_status)kvc_step_commit(arg1,(int64_t const *)arg2,arg3,arg4);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_step_commit", &failure); return ; 
   } 
   
 }
@@ -3595,11 +3685,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1abort(JNIEnv *jenv, jclas
   }; arg2 = &failure; 
   arg1 = (kvc_step *)(intptr_t)jarg1; 
   result = (kvc_status)kvc_step_abort(arg1,arg2);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_step_abort", &failure); return ; 
   } 
 }
 
@@ -3616,11 +3704,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1synchronize(JNIEnv *jenv, jclas
   }; arg2 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   result = (kvc_status)kvc_synchronize(arg1,arg2);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_synchronize", &failure); return ; 
   } 
 }
 
@@ -3644,7 +3730,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1buffer_1create(JNIEnv *jenv, j
   result = (void *)kvc_buffer_create(arg1,arg2,arg3,arg4);
   jresult = (jlong)(intptr_t)result; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return 0; 
+    kvc_throw(jenv, "kvc_buffer_create", &failure); return 0; 
   } 
   return jresult;
 }
@@ -3666,11 +3752,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1buffer_1destroy(JNIEnv *jenv, j
   arg2 = (int32_t)jarg2; 
   arg3 = (void *)(intptr_t)jarg3; 
   result = (kvc_status)kvc_buffer_destroy(arg1,arg2,arg3,arg4);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_buffer_destroy", &failure); return ; 
   } 
 }
 
@@ -3697,11 +3781,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1buffer_1copy(JNIEnv *jenv, jcla
   arg5 = (int32_t)jarg5; 
   arg6 = (int64_t)jarg6; 
   result = (kvc_status)kvc_buffer_copy(arg1,arg2,arg3,(void const *)arg4,arg5,arg6,arg7);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_buffer_copy", &failure); return ; 
   } 
 }
 
@@ -3921,14 +4003,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1attend(JNIEnv *jenv, jclass jcl
   
   arg9 = *(kvc_attend_options **)&jarg9; 
   result = (kvc_status)kvc_attend(arg1,arg2,(void const *)arg3,arg4,arg5,arg6,arg7,arg8,(struct kvc_attend_options const *)arg9,arg10);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_attend", &failure); return ; 
   } 
   
   
@@ -4401,12 +4481,10 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1evict(JNIEnv *jenv, jclass jcls
   arg5 = *(kvc_evict_options **)&jarg5; 
   arg6 = *(kvc_evict_report **)&jarg6; 
   result = (kvc_status)kvc_evict(arg1,arg2,(float const *)arg3,arg4,(struct kvc_evict_options const *)arg5,arg6,arg7);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_evict", &failure); return ; 
   } 
   
 }
@@ -4439,12 +4517,10 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1evict_1keep(JNIEnv *jenv, jclas
   arg5 = *(kvc_evict_options **)&jarg5; 
   arg6 = *(kvc_evict_report **)&jarg6; 
   result = (kvc_status)kvc_evict_keep(arg1,arg2,(int64_t const *)arg3,arg4,(struct kvc_evict_options const *)arg5,arg6,arg7);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_evict_keep", &failure); return ; 
   } 
   
 }
@@ -4984,13 +5060,11 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1publish(JNIEnv *jenv, j
   
   arg7 = *(kvc_prefix_options **)&jarg7; 
   result = (kvc_status)kvc_prefix_publish(arg1,arg2,(int64_t const *)arg3,arg4,(void const *)arg5,arg6,(struct kvc_prefix_options const *)arg7,arg8);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_prefix_publish", &failure); return ; 
   } 
   
   
@@ -5034,7 +5108,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1lookup(JNIEnv *jenv, j
   
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return 0; 
+    kvc_throw(jenv, "kvc_prefix_lookup", &failure); return 0; 
   } 
   
   
@@ -5082,9 +5156,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1remove(JNIEnv *jenv, jc
     arg6 = &temp6; 
   }
   result = (kvc_status)kvc_prefix_remove(arg1,(int64_t const *)arg2,arg3,(void const *)arg4,arg5,arg6,arg7);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   
   {
@@ -5092,7 +5164,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1remove(JNIEnv *jenv, jc
     (*jenv)->SetLongArrayRegion(jenv, jarg6, 0, 1, &jvalue);
   }
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_prefix_remove", &failure); return ; 
   } 
   
   
@@ -5112,11 +5184,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1clear(JNIEnv *jenv, jcl
   }; arg2 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   result = (kvc_status)kvc_prefix_clear(arg1,arg2);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_prefix_clear", &failure); return ; 
   } 
 }
 
@@ -5135,11 +5205,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1budget_1set(JNIEnv *jen
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = (int64_t)jarg2; 
   result = (kvc_status)kvc_prefix_budget_set(arg1,arg2,arg3);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_prefix_budget_set", &failure); return ; 
   } 
 }
 
@@ -5159,11 +5227,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1get(JNIEnv *jenv
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = *(kvc_prefix_stats **)&jarg2; 
   result = (kvc_status)kvc_prefix_stats_get((struct kvc_cache const *)arg1,arg2,arg3);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_prefix_stats_get", &failure); return ; 
   } 
 }
 
@@ -5428,12 +5494,10 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1merge(JNIEnv *jenv, jclass jcls
   arg5 = *(kvc_merge_options **)&jarg5; 
   arg6 = *(kvc_evict_report **)&jarg6; 
   result = (kvc_status)kvc_merge(arg1,arg2,(int32_t const *)arg3,arg4,(struct kvc_merge_options const *)arg5,arg6,arg7);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_merge", &failure); return ; 
   } 
   
 }
@@ -5464,12 +5528,10 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1counts(JNIEnv *jenv,
   arg6 = elements5 * 1;
   
   result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_read_counts", &failure); return ; 
   } 
   
 }
@@ -5849,11 +5911,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down(JNIEnv *jenv, jclass
   arg3 = *(kvc_step_down_options **)&jarg3; 
   arg4 = *(kvc_step_down_report **)&jarg4; 
   result = (kvc_status)kvc_step_down(arg1,arg2,(struct kvc_step_down_options const *)arg3,arg4,arg5);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_step_down", &failure); return ; 
   } 
 }
 
@@ -5883,12 +5943,10 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1rungs(JNIEnv *jenv, 
   arg6 = elements5 * 1;
   
   result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_read_rungs", &failure); return ; 
   } 
   
 }
@@ -5925,12 +5983,10 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read(JNIEnv *jenv, jclass 
   arg9 = elements8 * 4;
   
   result = (kvc_status)kvc_seq_read((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8,arg9,arg10);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_read", &failure); return ; 
   } 
   
 }
@@ -5977,16 +6033,14 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1codes(JNIEnv *jenv, 
     arg8 = &temp8; 
   }
   result = (kvc_status)kvc_seq_read_codes((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8,arg9);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   {
     jlong jvalue = (jlong)temp8;
     (*jenv)->SetLongArrayRegion(jenv, jarg8, 0, 1, &jvalue);
   }
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_read_codes", &failure); return ; 
   } 
   
   
@@ -6018,12 +6072,10 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1mass(JNIEnv *jenv, j
   arg6 = elements5 * 1;
   
   result = (kvc_status)kvc_seq_read_mass((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_read_mass", &failure); return ; 
   } 
   
 }
@@ -6902,11 +6954,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1get(JNIEnv *jenv, jclass
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = *(kvc_stats **)&jarg2; 
   result = (kvc_status)kvc_stats_get((struct kvc_cache const *)arg1,arg2,arg3);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_stats_get", &failure); return ; 
   } 
 }
 
@@ -6928,11 +6978,9 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1stats_1get(JNIEnv *jenv, j
   arg2 = (kvc_seq)jarg2; 
   arg3 = *(kvc_seq_stats **)&jarg3; 
   result = (kvc_status)kvc_seq_stats_get((struct kvc_cache const *)arg1,arg2,arg3,arg4);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_seq_stats_get", &failure); return ; 
   } 
 }
 
@@ -6977,9 +7025,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1export(JNIEnv *jenv, 
     arg6 = &temp6; 
   }
   result = (kvc_status)kvc_snapshot_export((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,arg4,arg5,arg6,arg7);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   
   {
@@ -6987,7 +7033,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1export(JNIEnv *jenv, 
     (*jenv)->SetLongArrayRegion(jenv, jarg6, 0, 1, &jvalue);
   }
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_snapshot_export", &failure); return ; 
   } 
   
   
@@ -7035,9 +7081,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1import(JNIEnv *jenv, 
     arg6 = &temp6; 
   }
   result = (kvc_status)kvc_snapshot_import(arg1,(void const *)arg2,arg3,arg4,arg5,arg6,arg7);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   
   {
@@ -7045,7 +7089,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1import(JNIEnv *jenv, 
     (*jenv)->SetLongArrayRegion(jenv, jarg6, 0, 1, &jvalue);
   }
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_snapshot_import", &failure); return ; 
   } 
   
   
@@ -7078,12 +7122,10 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1save(JNIEnv *jenv, jc
     if (!arg4) return ;
   }
   result = (kvc_status)kvc_snapshot_save((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,(char const *)arg4,arg5);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_snapshot_save", &failure); return ; 
   } 
   
   if (arg4) (*jenv)->ReleaseStringUTFChars(jenv, jarg4, (const char *)arg4);
@@ -7129,16 +7171,14 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1load(JNIEnv *jenv, jc
     arg5 = &temp5; 
   }
   result = (kvc_status)kvc_snapshot_load(arg1,(char const *)arg2,arg3,arg4,arg5,arg6);
-  (void)result; if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
-  } 
+  (void)result; (void)failure; 
   
   {
     jlong jvalue = (jlong)temp5;
     (*jenv)->SetLongArrayRegion(jenv, jarg5, 0, 1, &jvalue);
   }
   if (failure.status != KVC_OK) {
-    kvc_throw(jenv, &failure); return ; 
+    kvc_throw(jenv, "kvc_snapshot_load", &failure); return ; 
   } 
   if (arg2) (*jenv)->ReleaseStringUTFChars(jenv, jarg2, (const char *)arg2);
   

@@ -5,6 +5,8 @@ import java.nio.ByteOrder;
 import java.nio.LongBuffer;
 import java.security.MessageDigest;
 import java.util.HexFormat;
+import kvc.KvcException;
+import kvc.Status;
 import kvc.raw.*;
 
 /** The program of bindings/proof/proof.c over the raw Java layer; it prints the same digest. */
@@ -93,7 +95,7 @@ public final class Proof {
       kvc_destroy(cache);
       throw new AssertionError("a cache was destroyed twice");
     } catch (KvcException e) {
-      if (e.status() != kvc_status.KVC_E_HANDLE) throw e;
+      if (e.status() != Status.HANDLE) throw e;
     }
     System.out.println(HexFormat.of().formatHex(hash.digest()));
   }

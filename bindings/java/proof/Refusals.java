@@ -4,6 +4,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
+import kvc.KvcException;
 import kvc.raw.*;
 
 /** What the raw Java layer refuses before C sees it. No handle is valid here: a call that got through throws KvcException. */

@@ -10,7 +10,11 @@ package kvc.raw;
 
 public class kvc implements kvcConstants {
 
-  private static <B extends java.nio.Buffer> B direct(B buffer, java.nio.ByteOrder order, boolean written) {
+  /** Frees what native memory belongs to objects that are gone. */
+  public static final java.lang.ref.Cleaner CLEANER = java.lang.ref.Cleaner.create();
+
+  /** The buffer, if its memory can reach C as it is. */
+  public static <B extends java.nio.Buffer> B direct(B buffer, java.nio.ByteOrder order, boolean written) {
     if (buffer == null) return null;
     if (!buffer.isDirect()) throw new IllegalArgumentException("kvc: a direct buffer is needed");
     if (order != java.nio.ByteOrder.nativeOrder()) throw new IllegalArgumentException("kvc: a buffer in native order is needed");
@@ -26,6 +30,16 @@ public class kvc implements kvcConstants {
     if (seqs == null || counts == null || seqs.remaining() != counts.remaining())
       throw new IllegalArgumentException("kvc_step_begin: seqs and token_counts differ in length");
     return longs(counts, false);
+  }
+
+  public static void kvc_append_at(long step, long layer, long k_address, long k_length, long v_address, long v_length) { kvcJNI.kvc_append_at(step, layer, k_address, k_length, v_address, v_length); }
+
+  public static void kvc_attend_at(long step, long layer, long q_address, long q_length, long out_address, long out_length, long lse_address, long lse_length, kvc_attend_options options) { kvcJNI.kvc_attend_at(step, layer, q_address, q_length, out_address, out_length, lse_address, lse_length, kvc_attend_options.getCPtr(options), options); }
+
+  public static long kvc_address_of(java.nio.ByteBuffer data) { return kvcJNI.kvc_address_of(bytes(data, false)); }
+
+  public static void kvc_layers_set(kvc_layer layers, long index, kvc_layer layer) {
+    kvcJNI.kvc_layers_set(kvc_layer.getCPtr(layers), layers, index, kvc_layer.getCPtr(layer), layer);
   }
 
   public static String kvc_version() {

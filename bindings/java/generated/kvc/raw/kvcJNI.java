@@ -11,11 +11,15 @@ package kvc.raw;
 class kvcJNI {
 
   static {
-    System.loadLibrary("kvc_java");
+    NativeLibrary.load();
     String mismatch = kvc_abi_mismatch();
     if (mismatch != null) throw new UnsatisfiedLinkError(mismatch);
   }
 
+  public final static native void kvc_append_at(long jarg1, long jarg2, long jarg3, long jarg4, long jarg5, long jarg6);
+  public final static native void kvc_attend_at(long jarg1, long jarg2, long jarg3, long jarg4, long jarg5, long jarg6, long jarg7, long jarg8, long jarg9, kvc_attend_options jarg9_);
+  public final static native long kvc_address_of(java.nio.ByteBuffer jarg1);
+  public final static native void kvc_layers_set(long jarg1, kvc_layer jarg1_, long jarg2, long jarg3, kvc_layer jarg3_);
   public final static native String kvc_version();
   public final static native long kvc_abi_version();
   public final static native String kvc_build_info();

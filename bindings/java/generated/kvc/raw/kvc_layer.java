@@ -8,45 +8,16 @@
 
 package kvc.raw;
 
-public class kvc_layer {
-  private transient long swigCPtr;
-  protected transient boolean swigCMemOwn;
+public final class kvc_layer {
+  private final long swigCPtr;
 
-  protected kvc_layer(long cPtr, boolean cMemoryOwn) {
-    swigCMemOwn = cMemoryOwn;
+  kvc_layer(long cPtr, boolean cMemoryOwn) {
     swigCPtr = cPtr;
+    if (cMemoryOwn) kvc.CLEANER.register(this, () -> kvcJNI.delete_kvc_layer(cPtr));
   }
 
-  protected static long getCPtr(kvc_layer obj) {
-    return (obj == null) ? 0 : obj.swigCPtr;
-  }
-
-  protected static long swigRelease(kvc_layer obj) {
-    long ptr = 0;
-    if (obj != null) {
-      if (!obj.swigCMemOwn)
-        throw new RuntimeException("Cannot release ownership as memory is not owned");
-      ptr = obj.swigCPtr;
-      obj.swigCMemOwn = false;
-      obj.delete();
-    }
-    return ptr;
-  }
-
-  @SuppressWarnings({"deprecation", "removal"})
-  protected void finalize() {
-    delete();
-  }
-
-  public synchronized void delete() {
-    if (swigCPtr != 0) {
-      if (swigCMemOwn) {
-        swigCMemOwn = false;
-        kvcJNI.delete_kvc_layer(swigCPtr);
-      }
-      swigCPtr = 0;
-    }
-  }
+  /** Where the struct lies: for calls that do not go through JNI. */
+  public static long getCPtr(kvc_layer struct) { return struct == null ? 0 : struct.swigCPtr; }
 
   public long getStruct_size() {
     return kvcJNI.kvc_layer_struct_size_get(swigCPtr, this);

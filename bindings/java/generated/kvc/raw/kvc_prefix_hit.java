@@ -8,45 +8,16 @@
 
 package kvc.raw;
 
-public class kvc_prefix_hit {
-  private transient long swigCPtr;
-  protected transient boolean swigCMemOwn;
+public final class kvc_prefix_hit {
+  private final long swigCPtr;
 
-  protected kvc_prefix_hit(long cPtr, boolean cMemoryOwn) {
-    swigCMemOwn = cMemoryOwn;
+  kvc_prefix_hit(long cPtr, boolean cMemoryOwn) {
     swigCPtr = cPtr;
+    if (cMemoryOwn) kvc.CLEANER.register(this, () -> kvcJNI.delete_kvc_prefix_hit(cPtr));
   }
 
-  protected static long getCPtr(kvc_prefix_hit obj) {
-    return (obj == null) ? 0 : obj.swigCPtr;
-  }
-
-  protected static long swigRelease(kvc_prefix_hit obj) {
-    long ptr = 0;
-    if (obj != null) {
-      if (!obj.swigCMemOwn)
-        throw new RuntimeException("Cannot release ownership as memory is not owned");
-      ptr = obj.swigCPtr;
-      obj.swigCMemOwn = false;
-      obj.delete();
-    }
-    return ptr;
-  }
-
-  @SuppressWarnings({"deprecation", "removal"})
-  protected void finalize() {
-    delete();
-  }
-
-  public synchronized void delete() {
-    if (swigCPtr != 0) {
-      if (swigCMemOwn) {
-        swigCMemOwn = false;
-        kvcJNI.delete_kvc_prefix_hit(swigCPtr);
-      }
-      swigCPtr = 0;
-    }
-  }
+  /** Where the struct lies: for calls that do not go through JNI. */
+  public static long getCPtr(kvc_prefix_hit struct) { return struct == null ? 0 : struct.swigCPtr; }
 
   public long getStruct_size() {
     return kvcJNI.kvc_prefix_hit_struct_size_get(swigCPtr, this);

@@ -1,0 +1,96 @@
+package kvc;
+
+import static kvc.raw.kvc.*;
+
+import java.lang.ref.Reference;
+import java.nio.ByteBuffer;
+import java.nio.ReadOnlyBufferException;
+import kvc.raw.kvc_buffer_kind;
+
+/** Memory of a cache's device, for callers that have no library of the device's own. It ends with its cache at the latest. */
+public final class DeviceBuffer extends Handle {
+  /** PINNED is memory of the host that the device reads and writes without a copy in between. */
+  public enum Kind {
+    DEVICE(kvc_buffer_kind.KVC_BUFFER_DEVICE),
+    PINNED(kvc_buffer_kind.KVC_BUFFER_PINNED);
+
+    final kvc_buffer_kind raw;
+
+    Kind(kvc_buffer_kind raw) { this.raw = raw; }
+  }
+
+  private final Cache cache;
+  private final State state;
+  private final Device place;
+  private final long bytes;
+
+  DeviceBuffer(Cache cache, Kind kind, long bytes, long address) { this(cache, new State(cache.state, kind, address), kind, bytes); }
+
+  private DeviceBuffer(Cache cache, State state, Kind kind, long bytes) {
+    super(state);
+    this.cache = cache;
+    this.state = state;
+    this.bytes = bytes;
+    place = kind == Kind.DEVICE ? Device.CUDA : Device.CPU;
+    cache.state.buffers.add(state);
+  }
+
+  /** What steps take as k, v, q, out and lse. It is nobody's any more once this buffer is closed. */
+  public long address() { return live(); }
+
+  public long bytes() { return bytes; }
+
+  /** Copies from a direct buffer on the host, position to limit, to the beginning of this one. */
+  public void copyFrom(ByteBuffer from) {
+    run(() -> {
+      long address = kvc_address_of(fitting(from));
+      cache.copy(live(), place, address, Device.CPU, from.remaining());
+      Reference.reachabilityFence(from);
+    });
+  }
+
+  /** Copies the beginning of this one to a direct buffer on the host, from its position to its limit. */
+  public void copyTo(ByteBuffer to) {
+    if (to.isReadOnly()) throw new ReadOnlyBufferException();
+    run(() -> {
+      long address = kvc_address_of(fitting(to));
+      cache.copy(address, Device.CPU, live(), place, to.remaining());
+      Reference.reachabilityFence(to);
+    });
+  }
+
+  private ByteBuffer fitting(ByteBuffer host) {
+    if (host.remaining() > bytes) throw new IllegalArgumentException("kvc: " + host.remaining() + " bytes, the device buffer has " + bytes);
+    return host;
+  }
+
+  /** An address is no handle that C could check. */
+  private long live() {
+    if (!state.open.get()) throw new IllegalStateException("kvc: the device buffer is closed");
+    return state.address;
+  }
+
+  static final class State extends Handle.State {
+    private final Cache.State cache;
+    private final Kind kind;
+    private final long address;
+
+    State(Cache.State cache, Kind kind, long address) {
+      this.cache = cache;
+      this.kind = kind;
+      this.address = address;
+    }
+
+    @Override
+    String noun() { return "DeviceBuffer"; }
+
+    @Override
+    void destroy() {
+      kvc_buffer_destroy(cache.handle, kind.raw.swigValue(), address);
+      cache.buffers.remove(this);
+    }
+
+    @Override
+    boolean covered() { return !cache.open.get(); }
+  }
+}

@@ -1,0 +1,4 @@
+package kvc;
+
+/** A new sequence that holds the first {@code tokens} of a prompt; {@code shared}: the most that it shares with an entry. */
+public record PrefixHit(Sequence sequence, long tokens, long shared) {}

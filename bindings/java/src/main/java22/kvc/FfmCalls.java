@@ -1,0 +1,168 @@
+package kvc;
+
+import static java.lang.foreign.ValueLayout.ADDRESS;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+import static kvc.raw.kvc.direct;
+
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.MemoryLayout;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.SymbolLookup;
+import java.lang.invoke.MethodHandle;
+import java.lang.ref.Reference;
+import java.nio.Buffer;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.nio.LongBuffer;
+import kvc.raw.kvc;
+import kvc.raw.kvc_attend_options;
+import kvc.raw.kvc_error;
+
+/**
+ * Append, attend and commit through FFM. What they take is numbers and addresses alone: structs are made and read by the raw layer, so
+ * that no layout is written here.
+ */
+final class FfmCalls extends HotCalls {
+  private static final ThreadLocal<kvc_error> ERROR = ThreadLocal.withInitial(kvc_error::new);
+  private static final MethodHandle APPEND, ATTEND, COMMIT; // memory as segments, which the linker holds during the call
+  private static final MethodHandle APPEND_AT, ATTEND_AT; // memory as addresses
+
+  static {
+    kvc.kvc_abi_version(); // loads the library, whose ABI the raw layer compares
+    APPEND = append(ADDRESS);
+    APPEND_AT = append(JAVA_LONG);
+    ATTEND = attend(ADDRESS);
+    ATTEND_AT = attend(JAVA_LONG);
+    COMMIT = function("kvc_step_commit", JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG);
+  }
+
+  /** Step and layer, then the buffers with their lengths, the options if there are any, and the error. */
+  private static MethodHandle append(MemoryLayout memory) {
+    return function("kvc_append", JAVA_LONG, JAVA_LONG, memory, JAVA_LONG, memory, JAVA_LONG, JAVA_LONG);
+  }
+
+  private static MethodHandle attend(MemoryLayout memory) {
+    return function("kvc_attend", JAVA_LONG, JAVA_LONG, memory, JAVA_LONG, memory, JAVA_LONG, memory, JAVA_LONG, JAVA_LONG, JAVA_LONG);
+  }
+
+  @SuppressWarnings("restricted")
+  private static MethodHandle function(String name, MemoryLayout... arguments) {
+    MemorySegment address = SymbolLookup.loaderLookup().find(name).orElseThrow(() -> new UnsatisfiedLinkError("kvc: no " + name));
+    return Linker.nativeLinker().downcallHandle(address, FunctionDescriptor.of(JAVA_INT, arguments));
+  }
+
+  @Override
+  String name() { return "ffm"; }
+
+  @Override
+  void append(long step, long layer, ByteBuffer k, ByteBuffer v) {
+    try {
+      append(step, layer, address(k, ByteOrder.nativeOrder(), false), bytes(k), address(v, ByteOrder.nativeOrder(), false), bytes(v));
+    } finally {
+      Reference.reachabilityFence(k);
+      Reference.reachabilityFence(v);
+    }
+  }
+
+  @Override
+  void append(long step, long layer, long k, long kBytes, long v, long vBytes) {
+    kvc_error error = ERROR.get();
+    int status;
+    try {
+      status = (int) APPEND_AT.invokeExact(step, layer, k, kBytes, v, vBytes, kvc_error.getCPtr(error));
+    } catch (Throwable e) {
+      throw unchecked(e);
+    }
+    check(status, "kvc_append", error);
+  }
+
+  static void append(long step, long layer, MemorySegment k, MemorySegment v) {
+    kvc_error error = ERROR.get();
+    int status;
+    try {
+      status = (int) APPEND.invokeExact(step, layer, k, k.byteSize(), v, v.byteSize(), kvc_error.getCPtr(error));
+    } catch (Throwable e) {
+      throw unchecked(e);
+    }
+    check(status, "kvc_append", error);
+  }
+
+  @Override
+  void attend(long step, long layer, ByteBuffer q, ByteBuffer out, FloatBuffer lse, kvc_attend_options options) {
+    try {
+      attend(step, layer, address(q, ByteOrder.nativeOrder(), false), bytes(q), address(out, ByteOrder.nativeOrder(), true), bytes(out),
+          lse == null ? 0 : address(lse, lse.order(), true), lse == null ? 0 : 4L * lse.remaining(), options);
+    } finally {
+      Reference.reachabilityFence(q);
+      Reference.reachabilityFence(out);
+      Reference.reachabilityFence(lse);
+    }
+  }
+
+  @Override
+  void attend(long step, long layer, long q, long qBytes, long out, long outBytes, long lse, long lseBytes, kvc_attend_options options) {
+    kvc_error error = ERROR.get();
+    int status;
+    try {
+      status = (int) ATTEND_AT.invokeExact(step, layer, q, qBytes, out, outBytes, lse, lseBytes, kvc_attend_options.getCPtr(options),
+          kvc_error.getCPtr(error));
+    } catch (Throwable e) {
+      throw unchecked(e);
+    } finally {
+      Reference.reachabilityFence(options);
+    }
+    check(status, "kvc_attend", error);
+  }
+
+  static void attend(long step, long layer, MemorySegment q, MemorySegment out, MemorySegment lse, kvc_attend_options options) {
+    kvc_error error = ERROR.get();
+    int status;
+    try {
+      status = (int) ATTEND.invokeExact(step, layer, q, q.byteSize(), out, out.byteSize(), lse, lse.byteSize(),
+          kvc_attend_options.getCPtr(options), kvc_error.getCPtr(error));
+    } catch (Throwable e) {
+      throw unchecked(e);
+    } finally {
+      Reference.reachabilityFence(options);
+    }
+    check(status, "kvc_attend", error);
+  }
+
+  @Override
+  void commit(long step, LongBuffer accepted) {
+    kvc_error error = ERROR.get();
+    int status;
+    try {
+      status = accepted == null
+          ? (int) COMMIT.invokeExact(step, 0L, 0L, kvc_error.getCPtr(error))
+          : (int) COMMIT.invokeExact(step, address(accepted, accepted.order(), false), (long) accepted.remaining(), kvc_error.getCPtr(error));
+    } catch (Throwable e) {
+      throw unchecked(e);
+    } finally {
+      Reference.reachabilityFence(accepted);
+    }
+    check(status, "kvc_step_commit", error);
+  }
+
+  /** Only the number leaves this method, so that the compiler makes no object of the segment. */
+  private static long address(Buffer buffer, ByteOrder order, boolean written) {
+    return buffer == null ? 0 : MemorySegment.ofBuffer(direct(buffer, order, written)).address();
+  }
+
+  private static long bytes(ByteBuffer buffer) { return buffer == null ? 0 : buffer.remaining(); }
+
+  private static void check(int status, String operation, kvc_error error) {
+    if (status != 0) throw KvcException.of(status, operation, error.getMessage());
+    Reference.reachabilityFence(error);
+  }
+
+  /** A segment that is closed, on the heap or of another thread is refused by the linker, unchecked. */
+  private static RuntimeException unchecked(Throwable e) {
+    if (e instanceof RuntimeException refused) return refused;
+    if (e instanceof Error failed) throw failed;
+    return new IllegalStateException(e);
+  }
+}

@@ -1,0 +1,30 @@
+package kvc;
+
+import java.lang.foreign.MemorySegment;
+import java.lang.ref.Reference;
+
+/**
+ * Steps over memory segments, for Java 22 and newer: native ones, whose arena stays open during the call. Like the calls of Step with
+ * buffers, but longer than 2 GiB if need be, and cheaper: nothing stands between the segment and C.
+ */
+public final class Segments {
+  private Segments() {}
+
+  public static void append(Step step, long layer, MemorySegment k, MemorySegment v) {
+    try {
+      FfmCalls.append(step.handle, layer, k, v);
+    } finally {
+      Reference.reachabilityFence(step);
+    }
+  }
+
+  /** lse = MemorySegment.NULL: none; options may be null. */
+  public static void attend(Step step, long layer, MemorySegment q, MemorySegment out, MemorySegment lse, AttendOptions options) {
+    if (out.isReadOnly() || lse.isReadOnly()) throw new IllegalArgumentException("kvc: out and lse must be writable segments");
+    try {
+      FfmCalls.attend(step.handle, layer, q, out, lse, options == null ? null : options.raw);
+    } finally {
+      Reference.reachabilityFence(step);
+    }
+  }
+}

@@ -1,0 +1,118 @@
+package kvc;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.nio.ReadOnlyBufferException;
+import java.util.List;
+
+/** What reaches C is the memory of the buffer itself, from position to limit. */
+final class BufferTests {
+  private static ByteBuffer inTheMiddle(ByteBuffer rows) {
+    ByteBuffer room = Direct.bytes(rows.remaining() + 256);
+    return room.position(128).put(rows.duplicate()).position(128).limit(128 + rows.remaining());
+  }
+
+  /** The outputs of one token in layer 0, by one way of calling. */
+  private interface Call {
+    void run(Step step, ByteBuffer k, ByteBuffer v, ByteBuffer q, ByteBuffer out, FloatBuffer lse);
+  }
+
+  private static ByteBuffer outputs(Call call, boolean middle) {
+    try (Cache cache = new Cache(Fixture.options()); Sequence sequence = cache.newSequence(); Step step = cache.begin(sequence, 3)) {
+      ByteBuffer k = Fixture.keys(0, 0, 3), v = Fixture.values(0, 0, 3), q = Fixture.queries(0, 0, 3), out = Fixture.output(3);
+      ByteBuffer seen = Direct.bytes(out.remaining() + 4 * 3 * Fixture.Q_HEADS), room = inTheMiddle(out);
+      FloatBuffer lse = seen.slice(out.remaining(), 4 * 3 * Fixture.Q_HEADS).order(ByteOrder.nativeOrder()).asFloatBuffer();
+      if (middle) call.run(step, inTheMiddle(k), inTheMiddle(v), inTheMiddle(q), room, lse);
+      else call.run(step, k, v, q, out, lse);
+      if (middle) {
+        Expect.equal(128, room.position());
+        Expect.equal(128 + out.remaining(), room.limit());
+        room.clear();
+        for (int i = 0; i < 128; i++) Expect.equal((byte) 0, room.get(i));
+        for (int i = 128 + out.remaining(); i < room.capacity(); i++) Expect.equal((byte) 0, room.get(i));
+        out = room.slice(128, out.remaining());
+      }
+      return seen.put(0, out, 0, out.remaining());
+    }
+  }
+
+  private static void byBuffers(Step step, ByteBuffer k, ByteBuffer v, ByteBuffer q, ByteBuffer out, FloatBuffer lse) {
+    step.append(0, k, v);
+    step.attend(0, q, out, lse, null);
+  }
+
+  private static void byAddresses(Step step, ByteBuffer k, ByteBuffer v, ByteBuffer q, ByteBuffer out, FloatBuffer lse) {
+    ByteBuffer room = Direct.bytes(4L * lse.remaining());
+    step.append(0, address(k), k.remaining(), address(v), v.remaining());
+    step.attend(0, address(q), q.remaining(), address(out), out.remaining(), address(room), room.remaining(), null);
+    lse.put(room.asFloatBuffer());
+  }
+
+  private static long address(ByteBuffer buffer) { return kvc.raw.kvc.kvc_address_of(buffer); }
+
+  static void positionAndLimitAreHonoured() { Expect.equal(outputs(BufferTests::byBuffers, false), outputs(BufferTests::byBuffers, true)); }
+
+  static void addressesAndBuffersAreTheSame() { Expect.equal(outputs(BufferTests::byBuffers, false), outputs(BufferTests::byAddresses, false)); }
+
+  static void outputsAreNoZeros() {
+    ByteBuffer seen = outputs(BufferTests::byBuffers, false);
+    Expect.that(seen.mismatch(Direct.bytes(seen.remaining())) >= 0, "nothing was written");
+  }
+
+  static void addressesAreThoseOfTheMemory() {
+    ByteBuffer room = Direct.bytes(64);
+    Expect.equal(address(room) + 16, address(room.duplicate().position(16)));
+    Expect.equal(address(room) + 16, address(room.slice(16, 8)));
+  }
+
+  static void whatCannotReachCIsRefused() {
+    try (Cache cache = new Cache(Fixture.options()); Sequence sequence = cache.newSequence(); Step step = cache.begin(sequence, 1)) {
+      ByteBuffer k = Fixture.keys(0, 0, 1), q = Fixture.queries(0, 0, 1), out = Fixture.output(1);
+      ByteBuffer heap = ByteBuffer.allocate(k.remaining());
+      FloatBuffer foreign = ByteBuffer.allocateDirect(16).order(ByteOrder.BIG_ENDIAN).asFloatBuffer();
+      Expect.thrown(IllegalArgumentException.class, () -> step.append(0, heap, k));
+      Expect.thrown(IllegalArgumentException.class, () -> step.append(0, k, heap));
+      Expect.thrown(KvcException.Argument.class, () -> step.append(0, null, k));
+      Expect.thrown(KvcException.Argument.class, () -> step.append(0, k.duplicate().limit(8), k));
+      step.append(0, k.asReadOnlyBuffer(), k);
+      Expect.thrown(ReadOnlyBufferException.class, () -> step.attend(0, q, out.asReadOnlyBuffer()));
+      Expect.thrown(IllegalArgumentException.class, () -> step.attend(0, q, out, foreign, null));
+      Expect.thrown(IllegalArgumentException.class, () -> step.attend(0, q, out, FloatBuffer.allocate(4), null));
+      Expect.thrown(KvcException.Argument.class, () -> step.attend(0, q, out.duplicate().limit(4)));
+      step.attend(0, q, out, Direct.floats(Fixture.Q_HEADS), new AttendOptions().scale(1));
+    }
+    Expect.thrown(IllegalArgumentException.class, () -> Direct.bytes(1L << 31));
+    Expect.thrown(IllegalArgumentException.class, () -> new CacheOptions().codec("x".repeat(128)));
+  }
+
+  static void anArenaOfTheCallersIsUsed() {
+    CacheOptions options = Fixture.options();
+    long bytes = Kvc.plan(options, new PlanRequest().tokens(256).stepTokens(64)).arenaBytes();
+    ByteBuffer room = ByteBuffer.allocateDirect(Math.toIntExact(bytes) + 256).alignedSlice(128);
+    ByteBuffer block = room.slice(0, (int) bytes);
+    try (Cache cache = new Cache(options.arenaTokens(0).arenaBlock(block)); Sequence sequence = cache.newSequence()) {
+      Fixture.grow(cache, sequence, 64);
+      Expect.equal(64L, sequence.length());
+      Expect.that(block.mismatch(ByteBuffer.allocate(block.remaining())) >= 0, "the arena is untouched");
+      Expect.equal(bytes, cache.stats().arenaBytes());
+    }
+    ByteBuffer crooked = room.slice(1, (int) bytes - 128);
+    Expect.thrown(KvcException.Argument.class, () -> new Cache(Fixture.options().arenaTokens(0).arenaBlock(crooked)));
+    long address = address(room);
+    try (Cache cache = new Cache(Fixture.options().arenaTokens(0).arenaBlock(address, bytes)); Sequence sequence = cache.newSequence()) {
+      Fixture.grow(cache, sequence, 64);
+      Expect.equal(64L, sequence.length());
+    }
+    java.lang.ref.Reference.reachabilityFence(room);
+  }
+
+  static void sequencesAndCountsBelongTogether() {
+    try (Cache cache = new Cache(Fixture.options()); Sequence a = cache.newSequence(); Sequence b = cache.newSequence()) {
+      Expect.thrown(IllegalArgumentException.class, () -> cache.begin(List.of(a, b), new long[] {1}, null));
+      Expect.thrown(KvcException.Argument.class, () -> cache.begin(List.of(a, a), new long[] {1, 1}, null));
+      Expect.thrown(KvcException.Argument.class, () -> cache.begin(List.of(a), new long[] {1}, new long[] {5}, null));
+      cache.begin(List.of(a, b), new long[] {1, 0}, new long[] {0, 0}, null).close();
+    }
+  }
+}

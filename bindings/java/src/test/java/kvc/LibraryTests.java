@@ -1,0 +1,101 @@
+package kvc;
+
+import java.io.File;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/** How a program of a user's own finds the library, in JVMs of their own; the README's program and the examples among them. */
+final class LibraryTests {
+  private static final String OUT = System.getProperty("kvc.out");
+
+  private record Ended(int status, String printed) {}
+
+  private static Ended java(String... arguments) throws IOException, InterruptedException {
+    List<String> command = new ArrayList<>(List.of(System.getProperty("java.home") + "/bin/java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"));
+    if (Runtime.version().feature() >= 22) command.add("--enable-native-access=ALL-UNNAMED");
+    command.addAll(List.of(arguments));
+    ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
+    builder.environment().remove("LD_LIBRARY_PATH");
+    Process process = builder.start();
+    String printed = new String(process.getInputStream().readAllBytes());
+    return new Ended(process.waitFor(), printed);
+  }
+
+  private static String[] main(String classPath, String property, String... main) {
+    List<String> arguments = new ArrayList<>(List.of("-Djava.library.path=/nowhere"));
+    if (!property.isEmpty()) arguments.add(property);
+    arguments.addAll(List.of("-cp", classPath));
+    arguments.addAll(List.of(main));
+    return arguments.toArray(new String[0]);
+  }
+
+  static void theErrorListsEveryPlaceTried() throws Exception {
+    Ended ended = java(main(OUT + "/java", "", "kvc.ReplayMain", "target=scalar", "none"));
+    Expect.that(ended.status != 0, "it ran without a library");
+    for (String place : List.of("property kvc.library.path: not set", "java.library.path: /nowhere", "jar /linux/", "is not in it"))
+      Expect.that(ended.printed.contains(place), place + " is missing in:\n" + ended.printed);
+  }
+
+  static void aFolderThatWasAskedForIsNotReplaced() throws Exception {
+    Ended ended = java(main(OUT + "/kvc.jar" + File.pathSeparator + OUT + "/java", "-Dkvc.library.path=/nowhere/else", "kvc.ReplayMain", "none"));
+    Expect.that(ended.status != 0 && ended.printed.contains("/nowhere/else/libkvc_java.so"), ended.printed);
+    Expect.that(!ended.printed.contains("jar /linux"), ended.printed);
+  }
+
+  static void theFolderOfThePropertyIsTaken() throws Exception {
+    Path folder = Files.createTempDirectory("kvc-folder-");
+    Path bridge = Files.copy(Path.of(OUT, "libkvc_java.so"), folder.resolve("libkvc_java.so"));
+    Path library = Files.copy(Path.of(OUT, "prefix/lib/libkvc.so.1"), folder.resolve("libkvc.so.1"));
+    try {
+      Ended ended = java(main(OUT + "/java", "-Dkvc.library.path=" + folder, "kvc.TestMain", "HotPathTests"));
+      Expect.that(ended.status == 0 && ended.printed.contains("0 failed"), ended.printed);
+    } finally {
+      for (Path path : List.of(bridge, library, folder)) Files.delete(path);
+    }
+  }
+
+  static void theJarNeedsNothingElse() throws Exception {
+    Ended ended = java(main(OUT + "/kvc.jar" + File.pathSeparator + OUT + "/java-examples", "", "BudgetEvict"));
+    Expect.equal("layer 0 live 256\nlayer 1 live 256\nevicted 1024\n", ended.printed);
+    Expect.equal(0, ended.status);
+    String[] left = new File(System.getProperty("java.io.tmpdir")).list((folder, name) -> name.matches("kvc-\\d+"));
+    Expect.equal(0, left == null ? 0 : left.length);
+  }
+
+  static void unknownWaysOfCallingAreRefused() throws Exception {
+    Ended ended = java(main(OUT + "/kvc.jar" + File.pathSeparator + OUT + "/java-examples", "-Dkvc.calls=fast", "AppendAttend"));
+    Expect.that(ended.status != 0 && ended.printed.contains("kvc.calls is fast"), ended.printed);
+  }
+
+  static void theExamplesPrintWhatTheySay() throws Exception {
+    String hash = "sha256 [0-9a-f]{64}\n";
+    matches("AppendAttend", "tokens 208\n" + hash + "record_bytes [1-9]\\d*\n");
+    matches("PrefixFork", "hit 200\noriginal 200 fork 210\n");
+    matches("Snapshot", "bytes [1-9]\\d*\nrestored 200\n" + hash);
+  }
+
+  private static void matches(String example, String lines) throws Exception {
+    Ended ended = java(main(OUT + "/kvc.jar" + File.pathSeparator + OUT + "/java-examples", "", example));
+    Expect.that(ended.status == 0 && ended.printed.matches(lines), example + " printed\n" + ended.printed);
+  }
+
+  static void theReadmeRunsAsPrinted() throws Exception {
+    String readme = Files.readString(Path.of(System.getProperty("kvc.root"), "bindings/java/README.md"));
+    Matcher snippet = Pattern.compile("```java\n(.*?)```", Pattern.DOTALL).matcher(readme);
+    Expect.that(snippet.find(), "the README has no snippet");
+    Path folder = Files.createTempDirectory("kvc-readme-"), file = folder.resolve("Snippet.java");
+    try {
+      Files.writeString(file, snippet.group(1));
+      Ended ended = java(main(OUT + "/kvc.jar", "", file.toString()));
+      Expect.equal("1 token\n", ended.printed);
+    } finally {
+      Files.deleteIfExists(file);
+      Files.delete(folder);
+    }
+  }
+}
