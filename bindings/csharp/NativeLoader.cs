@@ -2,10 +2,21 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Reflection;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text;
 
 namespace Kvc.Raw {
+
+/// <summary>What the loaded library says of itself.</summary>
+static class NativeOrigin {
+  [DllImport("kvc_csharp")]
+  static extern IntPtr KvcLoadedFrom();
+
+  // Compiled on its own: mono looks for a library when it compiles a call of it, which must come after NativeLoader.Load.
+  [MethodImpl(MethodImplOptions.NoInlining)]
+  internal static string File() => Marshal.PtrToStringAnsi(KvcLoadedFrom());
+}
 
 /// <summary>
 /// Finds libkvc_csharp.so before the run time looks for it: at the path that the program gave and nowhere else, or in
@@ -24,8 +35,6 @@ static unsafe class NativeLoader {
   static extern IntPtr dlerror();
   [DllImport("__Internal")]
   static extern void mono_dllmap_insert(IntPtr assembly, byte[] name, IntPtr function, byte[] target, IntPtr targetFunction);
-  [DllImport("kvc_csharp")]
-  static extern IntPtr KvcLoadedFrom();
 
   /// <summary>A file or a folder; null for the usual places. Only before anything was loaded.</summary>
   internal static string Path {
@@ -41,7 +50,7 @@ static unsafe class NativeLoader {
   internal static string LoadedFrom {
     get {
       Load();
-      return Marshal.PtrToStringAnsi(KvcLoadedFrom());
+      return NativeOrigin.File();
     }
   }
 

@@ -7,12 +7,14 @@
 %typemap(csclassmodifiers) SWIGTYPE "class"
 %typemap(csclassmodifiers) enum SWIGTYPE "enum"
 
-/* Whatever is touched first, the library is looked for before the run time does so in its own way (NativeLoader.cs). */
+/* Whatever is touched first, the library is looked for before the run time does so in its own way (NativeLoader.cs). A constant would
+ * be read by an initializer, and mono looks for the library when it compiles that, not when it runs. */
+%ignore KVC_ABI_VERSION;
 %typemap(cscode) SWIGTYPE %{
   static $csclassname() { NativeLoader.Load(); }
 %}
 %pragma(csharp) modulecode=%{
-  internal static readonly bool loaded = NativeLoader.Load();
+  static kvc() { NativeLoader.Load(); }
 %}
 
 /* The C side calls back once per failed call, on the thread of that call; the exception is thrown after C has returned. */

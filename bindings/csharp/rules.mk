@@ -4,7 +4,8 @@ CSHARP := $(OUT)/csharp
 DOTNET := $(firstword $(wildcard $(ROOT)/.venv/lib/python3*/site-packages/dotnetcore2/bin/dotnet))
 DOTNET_LIBRARIES := $(if $(DOTNET),$(firstword $(wildcard $(dir $(DOTNET))shared/Microsoft.NETCore.App/3.1.*)))
 MCS := mcs -langversion:7.2 -unsafe -warnaserror -optimize
-MCS_CORE := $(MCS) -nostdlib -noconfig $(patsubst %,-r:$(DOTNET_LIBRARIES)/%.dll,System.Private.CoreLib System.Runtime \
+# 1702: mcs takes a library that refers to a version of another one by itself for a mismatch, of equal versions too.
+MCS_CORE := $(MCS) -nowarn:1702 -nostdlib -noconfig $(patsubst %,-r:$(DOTNET_LIBRARIES)/%.dll,System.Private.CoreLib System.Runtime \
     System.Runtime.Extensions System.Runtime.InteropServices System.Runtime.InteropServices.RuntimeInformation System.Memory \
     System.Collections System.Console System.Linq System.IO.FileSystem System.Threading.Thread)
 CSHARP_LAYER := $(wildcard csharp/*.cs csharp/generated/*.cs csharp/Kvc/*.cs)

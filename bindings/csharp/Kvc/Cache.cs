@@ -8,18 +8,21 @@ namespace Kvc {
 /// its device buffers are gone. Any method of any object may be called from any thread.
 /// </summary>
 public sealed unsafe partial class Cache : IDisposable {
-  internal readonly CacheHandle handle;
+  readonly CacheHandle own;
+  bool disposed;   // a handle that a buffer still holds would not say so
 
   /// <summary>Creates a cache; with layers, one for each.</summary>
   public Cache(CacheOptions options, params LayerOptions[] layers) {
-    using (var row = new LayerRow(layers)) handle = kvc.kvc_create(LayerRow.Given(options), row.First, row.Count);
+    using (var row = new LayerRow(layers)) own = kvc.kvc_create(LayerRow.Given(options), row.First, row.Count);
     Prefixes = new PrefixIndex(this);
   }
 
   internal Cache(CacheHandle handle) {
-    this.handle = handle;
+    own = handle;
     Prefixes = new PrefixIndex(this);
   }
+
+  internal CacheHandle handle => disposed ? throw new ObjectDisposedException(nameof(Cache)) : own;
 
   /// <summary>What was computed for one prompt, for the next that begins alike.</summary>
   public PrefixIndex Prefixes { get; }
@@ -87,7 +90,10 @@ public sealed unsafe partial class Cache : IDisposable {
   public void Destroy() => kvc.kvc_destroy(handle);
 
   /// <summary>Destroys the cache if it is still there.</summary>
-  public void Dispose() => handle.Dispose();
+  public void Dispose() {
+    disposed = true;
+    own.Dispose();
+  }
 }
 
 }

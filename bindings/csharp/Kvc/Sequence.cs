@@ -7,12 +7,15 @@ namespace Kvc {
 /// A sequence of a cache. Dispose, or the collector, destroys it, but not before the steps that it belongs to have ended.
 /// </summary>
 public sealed unsafe class Sequence : IDisposable {
-  internal readonly SequenceHandle handle;
+  readonly SequenceHandle own;
+  bool disposed;   // a handle that a step still holds would not say so
 
   internal Sequence(Cache cache, SequenceHandle handle) {
     Cache = cache;
-    this.handle = handle.Of(cache.handle);
+    own = handle.Of(cache.handle);
   }
+
+  internal SequenceHandle handle => disposed ? throw new ObjectDisposedException(nameof(Sequence)) : own;
 
   /// <summary>The cache that it belongs to.</summary>
   public Cache Cache { get; }
@@ -145,11 +148,14 @@ public sealed unsafe class Sequence : IDisposable {
   /// <summary>Destroys the sequence now and reports what Dispose would keep to itself: KvcBusyException while it is in a step.</summary>
   public void Destroy() {
     kvc.kvc_seq_destroy(In, handle);
-    GC.SuppressFinalize(handle);
+    GC.SuppressFinalize(own);
   }
 
   /// <summary>Destroys the sequence, at the end of its steps if it is in some.</summary>
-  public void Dispose() => handle.Dispose();
+  public void Dispose() {
+    disposed = true;
+    own.Dispose();
+  }
 
   // References that keep kvc from destroying the sequences; Let gives them back.
   internal static SequenceHandle[] Hold(ReadOnlySpan<Sequence> sequences) {
@@ -158,9 +164,10 @@ public sealed unsafe class Sequence : IDisposable {
     try {
       for (; n < held.Length; n++) {
         if (sequences[n] == null) throw new ArgumentNullException(nameof(sequences), "one of the sequences is null");
+        SequenceHandle handle = sequences[n].handle;
         bool added = false;
-        sequences[n].handle.DangerousAddRef(ref added);
-        held[n] = sequences[n].handle;
+        handle.DangerousAddRef(ref added);
+        held[n] = handle;
       }
     } catch {
       Let(held);

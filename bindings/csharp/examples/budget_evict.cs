@@ -1,4 +1,4 @@
-// A prompt of 512 tokens gives way to a budget: 128 tokens stay in each layer and head, the newest 32 among them.
+// A prompt of 512 tokens gives way to a budget: 256 tokens stay in each layer and head, the newest 32 among them.
 using System;
 using Kvc;
 
@@ -7,7 +7,7 @@ static class BudgetEvict {
     using (Cache cache = Inputs.NewCache())
     using (Sequence sequence = cache.CreateSequence()) {
       Inputs.Run(cache, sequence, 512, 1, new Sha256());
-      EvictReport report = sequence.Evict(new EvictOptions {Budget = 128, Recent = 32});
+      EvictReport report = sequence.Evict(new EvictOptions {Budget = 256, Recent = 32});
       for (int layer = 0; layer < Inputs.Layers; layer++) Console.WriteLine("layer " + layer + " live " + sequence.Live(layer, 0));
       Console.WriteLine("evicted " + report.TokensEvicted);
     }

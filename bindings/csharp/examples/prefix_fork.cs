@@ -14,7 +14,7 @@ static class PrefixFork {
     using (Cache cache = Inputs.NewCache()) {
       using (Sequence first = cache.CreateSequence()) {
         Inputs.Run(cache, first, 200, 1, new Sha256());
-        cache.Prefixes.Publish(first, Ids(192), salt);
+        cache.Prefixes.Publish(first, Ids(200), salt);
       }
       using (Sequence original = cache.Prefixes.Lookup(Ids(250), salt, out PrefixHit hit))
       using (Sequence fork = original.Fork(original.Length)) {

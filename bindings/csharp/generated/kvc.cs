@@ -12,7 +12,7 @@ namespace Kvc.Raw {
 
 unsafe class kvc {
 
-  internal static readonly bool loaded = NativeLoader.Load();
+  static kvc() { NativeLoader.Load(); }
 
   public static void kvc_layers_set(kvc_layer layers, long index, kvc_layer from) {
     kvcPINVOKE.kvc_layers_set(kvc_layer.getCPtr(layers), index, kvc_layer.getCPtr(from));
@@ -359,7 +359,6 @@ unsafe class kvc {
     return ret;
   }
 
-  public static readonly int KVC_ABI_VERSION = kvcPINVOKE.KVC_ABI_VERSION_get();
 }
 
 }

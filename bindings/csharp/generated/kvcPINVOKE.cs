@@ -244,9 +244,6 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_layers_set___")]
   public static extern void kvc_layers_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2, global::System.Runtime.InteropServices.HandleRef jarg3);
 
-  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_KVC_ABI_VERSION_get___")]
-  public static extern int KVC_ABI_VERSION_get();
-
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_version___")]
   public static extern string kvc_version();
 

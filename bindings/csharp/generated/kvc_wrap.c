@@ -485,16 +485,6 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_layers_set___(void * jarg1, long 
 }
 
 
-SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_KVC_ABI_VERSION_get___() {
-  int jresult = 0 ;
-  int result;
-  
-  result = (int)(1);
-  jresult = result; 
-  return jresult;
-}
-
-
 SWIGEXPORT char * SWIGSTDCALL CSharp_KvcfRaw_kvc_version___() {
   char * jresult = 0 ;
   char *result = 0 ;
@@ -585,7 +575,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_error_message_set___(void * jarg1
       memset(arg1->message, 0, 240);
       memcpy(arg1->message, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,63,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -960,7 +950,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_codec_set___(void * jarg1
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,63,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -991,7 +981,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_target_set___(void * jarg
       memset(arg1->target, 0, 16);
       memcpy(arg1->target, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,63,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -1308,7 +1298,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_policy_set___(void * jarg
       memset(arg1->policy, 0, 128);
       memcpy(arg1->policy, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,63,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -1545,7 +1535,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_layer_codec_set___(void * jarg1, 
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,63,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }

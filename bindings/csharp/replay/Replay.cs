@@ -58,7 +58,7 @@ sealed partial class Replay : IDisposable {
     }
     digest.Add(BitConverter.GetBytes((int)status));
     digest.Add(answer.Bytes);
-    string name = Library.StatusName(status);
+    string name = Discovery.StatusName(status);
     string word = status == Status.Ok ? "ok" : name.Substring("KVC_E_".Length).ToLowerInvariant();
     return operation.Expects(word) ? null : word + ": " + message;
   }
@@ -83,7 +83,7 @@ sealed partial class Replay : IDisposable {
       Tokens = operation.Number("tokens"), Sequences = operation.Number("sequences"), StepTokens = operation.Number("step_tokens"),
       BudgetBytes = operation.Number("budget_bytes"), PartialCommit = operation.Flag("partial_commit")
     };
-    Plan p = Library.Plan(shapes.Options, request, shapes.Given);
+    Plan p = Discovery.Plan(shapes.Options, request, shapes.Given);
     answer.Numbers(p.ArenaBytes, p.SlabBytes, p.RecordBytes, p.Fp16Bytes, p.MaxTokens, p.MaxSequences);
   }
 
