@@ -23,21 +23,26 @@ $(OUT)/libkvc_csharp.so: $(LIBKVC) csharp/generated/kvc_wrap.c abi_check.h gener
 	    -Wl,-soname,libkvc_csharp.so -Wl,--enable-new-dtags,-rpath,'$$ORIGIN'
 
 $(OUT)/proof.exe: $(CSHARP_LAYER) csharp/proof/Proof.cs
-	$(MCS) -out:$@ $^
+	@echo mcs $(notdir $@)
+	@$(MCS) -out:$@ $^
 
 # $(1): mono or core; $(2): the compiler of that run time.
 define CSHARP_PROGRAMS
 $(CSHARP)/$(1)/Kvc.dll: $(CSHARP_LAYER) $(OUT)/libkvc_csharp.so
 	@mkdir -p $(CSHARP)/$(1)/$(CSHARP_NATIVE)
-	$(2) -target:library -out:$$@ $(CSHARP_LAYER)
+	@echo mcs $(1)/$$(notdir $$@)
+	@$(2) -target:library -out:$$@ $(CSHARP_LAYER)
 	@cp $(OUT)/libkvc_csharp.so $(CSHARP)/$(1)/$(CSHARP_NATIVE)
 	@ln -sf $(PREFIX)/lib/libkvc.so.1 $(CSHARP)/$(1)/$(CSHARP_NATIVE)
 $(CSHARP)/$(1)/replay_csharp.exe: $(CSHARP_REPLAY) $(CSHARP)/$(1)/Kvc.dll
-	$(2) -r:$(CSHARP)/$(1)/Kvc.dll -out:$$@ $(CSHARP_REPLAY)
+	@echo mcs $(1)/$$(notdir $$@)
+	@$(2) -r:$(CSHARP)/$(1)/Kvc.dll -out:$$@ $(CSHARP_REPLAY)
 $(CSHARP)/$(1)/kvc_tests.exe: $(CSHARP_TESTS) $(CSHARP)/$(1)/Kvc.dll
-	$(2) -r:$(CSHARP)/$(1)/Kvc.dll -out:$$@ $(CSHARP_TESTS)
+	@echo mcs $(1)/$$(notdir $$@)
+	@$(2) -r:$(CSHARP)/$(1)/Kvc.dll -out:$$@ $(CSHARP_TESTS)
 $(CSHARP)/$(1)/%.exe: csharp/examples/%.cs $(CSHARP_INPUTS) $(CSHARP)/$(1)/Kvc.dll
-	$(2) -r:$(CSHARP)/$(1)/Kvc.dll -out:$$@ $$< $(CSHARP_INPUTS)
+	@echo mcs $(1)/$$(notdir $$@)
+	@$(2) -r:$(CSHARP)/$(1)/Kvc.dll -out:$$@ $$< $(CSHARP_INPUTS)
 endef
 $(eval $(call CSHARP_PROGRAMS,mono,$(MCS)))
 $(if $(DOTNET),$(eval $(call CSHARP_PROGRAMS,core,$(MCS_CORE))))
@@ -50,8 +55,12 @@ $(CSHARP)/libwitness.so: csharp/tests/witness.c $(LIBKVC)
 	gcc $(CFLAGS) -shared -fPIC $< -o $@ $(LINK) -ldl
 
 .PHONY: csharp-long csharp-package
+csharp-package: $(CSHARP)/mono/Kvc.dll
+	@rm -rf $(CSHARP)/package && mkdir -p $(CSHARP)/package/$(CSHARP_NATIVE)
+	@cp $< $(CSHARP)/package && cp -L $(CSHARP)/mono/$(CSHARP_NATIVE)/* $(CSHARP)/package/$(CSHARP_NATIVE)
+
 csharp: $(OUT)/proof.exe $(OUT)/replay_csharp
 
-csharp-test csharp-long: csharp $(CSHARP)/libwitness.so \
+csharp-test csharp-long: csharp csharp-package $(CSHARP)/libwitness.so \
     $(foreach run_time,$(CSHARP_RUN_TIMES),$(patsubst %,$(CSHARP)/$(run_time)/%.exe,replay_csharp kvc_tests $(CSHARP_EXAMPLES)))
 	csharp/test $(CSHARP) $(PREFIX)/include/kvc.h $(if $(filter csharp-long,$@),long,short) $(DOTNET)

@@ -9,13 +9,16 @@ namespace Kvc {
 /// nothing and allocate nothing.
 /// </summary>
 public sealed unsafe class Step : IDisposable {
-  internal readonly StepHandle handle;
+  readonly StepHandle own;
   readonly bool onDevice;   // where the step's options say that its buffers lie
+  bool disposed;            // a handle that calls of other threads hold would not say so
 
   internal Step(StepHandle handle, bool onDevice) {
-    this.handle = handle;
+    own = handle;
     this.onDevice = onDevice;
   }
+
+  StepHandle handle => disposed ? throw new ObjectDisposedException(nameof(Step)) : own;
 
   /// <summary>Stores the keys and values of one layer.</summary>
   public void Append(long layer, ReadOnlySpan<float> k, ReadOnlySpan<float> v) => Append<float>(layer, k, v);
@@ -58,17 +61,20 @@ public sealed unsafe class Step : IDisposable {
   /// <summary>Publishes the step; with counts the first accepted[i] tokens of each sequence. On failure it stays open.</summary>
   public void Commit(ReadOnlySpan<long> accepted = default(ReadOnlySpan<long>)) {
     fixed (long* counts = &accepted.GetPinnableReference()) kvc.kvc_step_commit(handle, counts, accepted.Length);
-    handle.End();
+    own.End();
   }
 
   /// <summary>Ends the step as if it had never begun. KvcHandleException if it has ended already.</summary>
   public void Abort() {
     kvc.kvc_step_abort(handle);
-    handle.End();
+    own.End();
   }
 
   /// <summary>Aborts the step if it is still open.</summary>
-  public void Dispose() => handle.Dispose();
+  public void Dispose() {
+    disposed = true;
+    own.Dispose();
+  }
 
   // A span is memory of the host: what C would take for an address of the device is refused here.
   void RequireHost() {

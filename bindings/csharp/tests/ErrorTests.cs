@@ -151,7 +151,8 @@ static class ErrorTests {
       Check.Throws<ArgumentException>(() => cache.Begin(new[] {sequence}, new long[] {1, 1}));
       Check.Throws<ArgumentNullException>(() => cache.Begin(new Sequence[] {sequence, null}, new long[] {1, 1}));
       Check.Throws<KvcArgumentException>(() => cache.Begin(sequence, 1, new StepOptions {Buffers = Device.Cuda}));
-      sequence.Destroy();   // a begin that failed has given its references back
+      sequence.Dispose();
+      Check.Equal(0, cache.Stats().Sequences, "sequences: a begin that failed gives its references back");
     }
   }
 }

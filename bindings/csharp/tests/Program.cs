@@ -5,7 +5,8 @@ using System.Threading;
 using Kvc;
 
 /// <summary>
-/// kvc_tests KVC_H [long]: runs every public static method of every class *Tests and prints "N passed, N failed".
+/// kvc_tests KVC_H [short|long] [WORD]: runs every public static method of every class *Tests, or those with the word in their names,
+/// and prints "N passed, N failed".
 /// kvc_tests load [PATH]: prints which library is loaded, or why none is.
 /// </summary>
 static class Program {
@@ -23,12 +24,14 @@ static class Program {
     foreach (Type type in Assembly.GetExecutingAssembly().GetTypes()) {
       if (!type.Name.EndsWith("Tests", StringComparison.Ordinal)) continue;
       foreach (MethodInfo test in type.GetMethods(BindingFlags.Static | BindingFlags.Public | BindingFlags.DeclaredOnly)) {
+        string name = type.Name + "." + test.Name;
+        if (arguments.Length > 2 && !name.Contains(arguments[2])) continue;
         Exception fault = Run(test);
         if (fault == null) {
           passed++;
         } else {
           failed++;
-          Console.WriteLine("FAILED " + type.Name + "." + test.Name + ": " + fault);
+          Console.WriteLine("FAILED " + name + ": " + fault);
         }
       }
     }

@@ -30,7 +30,7 @@ static class StormTests {
       Model.Run(cache, source, 100);
       float[] expected = Model.Run(cache, source.Fork(100), 1);
       Action work = () => {
-        for (int i = 0; i < 150 * Program.Long; i++) {
+        for (int i = 0; i < 600 * Program.Long; i++) {
           // Neither the fork nor the step outlives its last use.
           Check.That(Model.Run(cache, source.Fork(100), 1).SequenceEqual(expected), "a step in the storm gave other numbers");
           float[] dropped = Model.Layer(cache.Begin(source.Fork(100), 1), 1);
