@@ -78,8 +78,8 @@ sealed class StepHandle : SafeHandleZeroOrMinusOneIsInvalid {
 
 /// <summary>Memory of a cache's device. The cache is not destroyed by Dispose or the collector before its buffers are.</summary>
 sealed class BufferHandle : SafeHandleZeroOrMinusOneIsInvalid {
-  readonly CacheHandle cache;
   readonly int kind;
+  CacheHandle cache;   // held; null once it was let go
 
   internal BufferHandle(CacheHandle cache, int kind) : base(true) {
     bool held = false;
@@ -96,12 +96,14 @@ sealed class BufferHandle : SafeHandleZeroOrMinusOneIsInvalid {
   /// <summary>For a buffer that kvc did not make, or destroyed itself.</summary>
   internal void Forget() {
     SetHandleAsInvalid();
-    cache.DangerousRelease();
+    Interlocked.Exchange(ref cache, null)?.DangerousRelease();
   }
 
   protected override bool ReleaseHandle() {
-    KvcReleaseBuffer(cache.DangerousGetHandle(), kind, handle);
-    cache.DangerousRelease();
+    CacheHandle held = Interlocked.Exchange(ref cache, null);
+    if (held == null) return true;
+    KvcReleaseBuffer(held.DangerousGetHandle(), kind, handle);
+    held.DangerousRelease();
     return true;
   }
 }

@@ -54,6 +54,11 @@ $(CSHARP)/libwitness.so: csharp/tests/witness.c $(LIBKVC)
 	@mkdir -p $(CSHARP)
 	gcc $(CFLAGS) -shared -fPIC $< -o $@ $(LINK) -ldl
 
+# A library of another ABI, for the tests (proof/other_abi.c).
+$(CSHARP)/libother.so: proof/other_abi.c $(LIBKVC)
+	@mkdir -p $(CSHARP)
+	gcc -shared -fPIC -Wl,--no-as-needed -DOTHER_LAYOUT $< -o $@ -L$(PREFIX)/lib -lkvc -ldl
+
 .PHONY: csharp-long csharp-package
 csharp-package: $(CSHARP)/mono/Kvc.dll
 	@rm -rf $(CSHARP)/package && mkdir -p $(CSHARP)/package/$(CSHARP_NATIVE)
@@ -61,6 +66,6 @@ csharp-package: $(CSHARP)/mono/Kvc.dll
 
 csharp: $(OUT)/proof.exe $(OUT)/replay_csharp
 
-csharp-test csharp-long: csharp csharp-package $(CSHARP)/libwitness.so \
+csharp-test csharp-long: csharp csharp-package $(CSHARP)/libwitness.so $(CSHARP)/libother.so \
     $(foreach run_time,$(CSHARP_RUN_TIMES),$(patsubst %,$(CSHARP)/$(run_time)/%.exe,replay_csharp kvc_tests $(CSHARP_EXAMPLES)))
 	csharp/test $(CSHARP) $(PREFIX)/include/kvc.h $(if $(filter csharp-long,$@),long,short) $(DOTNET)
