@@ -1,15 +1,29 @@
-/* C#: handles are SafeHandles; a failed call throws KvcException with status and message; a buffer is a pinned pointer and a
- * length, so that arrays, spans and native memory all reach C as they are. */
+/* C#: handles are SafeHandles; a failed call throws the KvcException of its status with the function's name and kvc's message; a
+ * buffer is a pinned pointer and a length, so that arrays, spans and native memory all reach C as they are. Nothing here is public:
+ * programs use the classes of the namespace Kvc. */
 
 %pragma(csharp) imclassclassmodifiers="unsafe class"
-%pragma(csharp) moduleclassmodifiers="public unsafe class"
+%pragma(csharp) moduleclassmodifiers="unsafe class"
+%typemap(csclassmodifiers) SWIGTYPE "class"
+%typemap(csclassmodifiers) enum SWIGTYPE "enum"
+
+/* Whatever is touched first, the library is looked for before the run time does so in its own way (NativeLoader.cs). A constant would
+ * be read by an initializer, and mono looks for the library when it compiles that, not when it runs. */
+%ignore KVC_ABI_VERSION;
+%typemap(cscode) SWIGTYPE %{
+  static $csclassname() { NativeLoader.Load(); }
+%}
+%pragma(csharp) modulecode=%{
+  static kvc() { NativeLoader.Load(); }
+%}
 
 /* The C side calls back once per failed call, on the thread of that call; the exception is thrown after C has returned. */
 %pragma(csharp) imclasscode=%{
-  delegate void Failed(int status, string message);
+  delegate void Failed(int status, string operation, string message);
   [global::System.Runtime.InteropServices.DllImport("$dllimport", EntryPoint="KvcOnFailure")]
   static extern void OnFailure(Failed failed);
-  static readonly Failed failed = (status, message) => SWIGPendingException.Set(new KvcException(status, message));
+  static readonly Failed failed =
+      (status, operation, message) => SWIGPendingException.Set(global::Kvc.KvcException.Of(status, operation, message));
 
   internal static readonly string mismatch = Connect();
 
@@ -22,23 +36,42 @@
 %}
 
 %{
-static void (SWIGSTDCALL* kvc_failed)(int status, const char* message);
+static void (SWIGSTDCALL* kvc_failed)(int status, const char* operation, const char* message);
 
 /* What the finalizers of the SafeHandles call: no exception may leave them, and an ended handle is no fault. */
 SWIGEXPORT void SWIGSTDCALL KvcReleaseCache(void* cache) { (void)kvc_destroy((kvc_cache*)cache, NULL); }
 SWIGEXPORT void SWIGSTDCALL KvcReleaseStep(void* step) { (void)kvc_step_abort((kvc_step*)step, NULL); }
+SWIGEXPORT void SWIGSTDCALL KvcReleaseSequence(void* cache, void* seq) { (void)kvc_seq_destroy((kvc_cache*)cache, (kvc_seq)(intptr_t)seq, NULL); }
+SWIGEXPORT void SWIGSTDCALL KvcReleaseBuffer(void* cache, int kind, void* buffer) {
+  (void)kvc_buffer_destroy((kvc_cache*)cache, kind, buffer, NULL);
+}
 
-SWIGEXPORT void SWIGSTDCALL KvcOnFailure(void (SWIGSTDCALL* failed)(int status, const char* message)) { kvc_failed = failed; }
+SWIGEXPORT void SWIGSTDCALL KvcOnFailure(void (SWIGSTDCALL* failed)(int status, const char* operation, const char* message)) {
+  kvc_failed = failed;
+}
+
+/* Where this library came from, which the loader alone knows for certain. Static for the process. */
+SWIGEXPORT const char* SWIGSTDCALL KvcLoadedFrom(void) {
+  Dl_info found;
+  return dladdr((void*)(uintptr_t)KvcLoadedFrom, &found) ? found.dli_fname : "";
+}
+%}
+
+%begin %{
+#define _GNU_SOURCE   /* dladdr */
+#include <dlfcn.h>
 %}
 
 %define KVC_TEXT_TOO_LONG
 SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
 %enddef
 %typemap(in, canthrow=1) char [ANY] %{ $1 = ($1_ltype)$input; %}
+/* C would take a text up to its first NUL, and a cut codec string can be another codec. */
+%typemap(csin) char [ANY], const char* "NativeText.Whole($csinput)"
 
 /* The error never appears in C#. A function that returns a status but takes no error would not compile: nothing fails silently. */
 %typemap(in, numinputs=0) kvc_error* err %{ kvc_error failure = {sizeof failure, KVC_OK, ""}; $1 = &failure; %}
-%typemap(argout, canthrow=1) kvc_error* err %{ if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); %}
+%typemap(argout, canthrow=1) kvc_error* err %{ if (failure.status != KVC_OK) kvc_failed(failure.status, "$symname", failure.message); %}
 %typemap(ctype) kvc_status "void"
 %typemap(imtype) kvc_status "void"
 %typemap(cstype) enum kvc_status "kvc_status"
@@ -62,6 +95,18 @@ SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "
 %enddef
 KVC_HANDLE(kvc_cache, CacheHandle)
 KVC_HANDLE(kvc_step, StepHandle)
+
+/* A sequence is a number in C; as a SafeHandle it cannot be destroyed by a finalizer while a call still uses it. */
+%typemap(ctype) kvc_seq "void*"
+%typemap(imtype) kvc_seq "SequenceHandle"
+%typemap(cstype) kvc_seq "SequenceHandle"
+%typemap(csin) kvc_seq "$csinput"
+%typemap(csout, excode=SWIGEXCODE) kvc_seq {
+    SequenceHandle ret = $imcall;$excode
+    return ret;
+  }
+%typemap(in) kvc_seq %{ $1 = (kvc_seq)(intptr_t)$input; %}
+%typemap(out) kvc_seq %{ $result = (void*)(intptr_t)$1; %}
 
 %define KVC_POINTER(POINTER, CSTYPE)
 %typemap(ctype) POINTER "void*"
@@ -109,3 +154,8 @@ KVC_POINTER(const void* data, void*)
 KVC_POINTER(kvc_seq* out, long*)
 KVC_POINTER(int64_t* out_written, long*)
 KVC_POINTER(int64_t* out_n, long*)
+
+/* Layers lie in a row in C. */
+%inline %{
+static void kvc_layers_set(kvc_layer* layers, int64_t index, const kvc_layer* from) { layers[index] = *from; }
+%}

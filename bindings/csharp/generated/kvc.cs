@@ -10,7 +10,14 @@
 
 namespace Kvc.Raw {
 
-public unsafe class kvc {
+unsafe class kvc {
+
+  static kvc() { NativeLoader.Load(); }
+
+  public static void kvc_layers_set(kvc_layer layers, long index, kvc_layer from) {
+    kvcPINVOKE.kvc_layers_set(kvc_layer.getCPtr(layers), index, kvc_layer.getCPtr(from));
+  }
+
   public static string kvc_version() {
     string ret = kvcPINVOKE.kvc_version();
     return ret;
@@ -47,7 +54,7 @@ public unsafe class kvc {
   }
 
   public static long kvc_codec_format(string codec, byte* out_, long out_bytes) {
-    long ret = kvcPINVOKE.kvc_codec_format(codec, out_, out_bytes);
+    long ret = kvcPINVOKE.kvc_codec_format(NativeText.Whole(codec), out_, out_bytes);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     return ret;
   }
@@ -63,7 +70,7 @@ public unsafe class kvc {
   }
 
   public static long kvc_policy_format(string policy, byte* out_, long out_bytes) {
-    long ret = kvcPINVOKE.kvc_policy_format(policy, out_, out_bytes);
+    long ret = kvcPINVOKE.kvc_policy_format(NativeText.Whole(policy), out_, out_bytes);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     return ret;
   }
@@ -121,59 +128,59 @@ public unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static long kvc_seq_create(CacheHandle cache, kvc_seq_options options) {
-    long ret = kvcPINVOKE.kvc_seq_create(cache, kvc_seq_options.getCPtr(options));
+  public static SequenceHandle kvc_seq_create(CacheHandle cache, kvc_seq_options options) {
+    SequenceHandle ret = kvcPINVOKE.kvc_seq_create(cache, kvc_seq_options.getCPtr(options));
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     return ret;
   }
 
-  public static void kvc_seq_destroy(CacheHandle cache, long seq) {
+  public static void kvc_seq_destroy(CacheHandle cache, SequenceHandle seq) {
     kvcPINVOKE.kvc_seq_destroy(cache, seq);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static long kvc_seq_fork(CacheHandle cache, long seq, long length, int cut) {
-    long ret = kvcPINVOKE.kvc_seq_fork(cache, seq, length, cut);
+  public static SequenceHandle kvc_seq_fork(CacheHandle cache, SequenceHandle seq, long length, int cut) {
+    SequenceHandle ret = kvcPINVOKE.kvc_seq_fork(cache, seq, length, cut);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     return ret;
   }
 
-  public static void kvc_seq_truncate(CacheHandle cache, long seq, long length, int cut) {
+  public static void kvc_seq_truncate(CacheHandle cache, SequenceHandle seq, long length, int cut) {
     kvcPINVOKE.kvc_seq_truncate(cache, seq, length, cut);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_length(CacheHandle cache, long seq, long* out_) {
+  public static void kvc_seq_length(CacheHandle cache, SequenceHandle seq, long* out_) {
     kvcPINVOKE.kvc_seq_length(cache, seq, out_);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_exact_floor(CacheHandle cache, long seq, long* out_) {
+  public static void kvc_seq_exact_floor(CacheHandle cache, SequenceHandle seq, long* out_) {
     kvcPINVOKE.kvc_seq_exact_floor(cache, seq, out_);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_live(CacheHandle cache, long seq, long layer, long head, long* out_) {
+  public static void kvc_seq_live(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_) {
     kvcPINVOKE.kvc_seq_live(cache, seq, layer, head, out_);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_positions(CacheHandle cache, long seq, long layer, long head, long* out_, long capacity) {
+  public static void kvc_seq_positions(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_, long capacity) {
     kvcPINVOKE.kvc_seq_positions(cache, seq, layer, head, out_, capacity);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_prompt_set(CacheHandle cache, long seq, long end) {
+  public static void kvc_seq_prompt_set(CacheHandle cache, SequenceHandle seq, long end) {
     kvcPINVOKE.kvc_seq_prompt_set(cache, seq, end);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_budget_set(CacheHandle cache, long seq, long budget) {
+  public static void kvc_seq_budget_set(CacheHandle cache, SequenceHandle seq, long budget) {
     kvcPINVOKE.kvc_seq_budget_set(cache, seq, budget);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_step_limit(CacheHandle cache, long seq, long* out_) {
+  public static void kvc_seq_step_limit(CacheHandle cache, SequenceHandle seq, long* out_) {
     kvcPINVOKE.kvc_seq_step_limit(cache, seq, out_);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
@@ -225,23 +232,23 @@ public unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_evict(CacheHandle cache, long seq, float* scores, long n_scores, kvc_evict_options options, kvc_evict_report out_) {
+  public static void kvc_evict(CacheHandle cache, SequenceHandle seq, float* scores, long n_scores, kvc_evict_options options, kvc_evict_report out_) {
     kvcPINVOKE.kvc_evict(cache, seq, scores, n_scores, kvc_evict_options.getCPtr(options), kvc_evict_report.getCPtr(out_));
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_evict_keep(CacheHandle cache, long seq, long* positions, long n, kvc_evict_options options, kvc_evict_report out_) {
+  public static void kvc_evict_keep(CacheHandle cache, SequenceHandle seq, long* positions, long n, kvc_evict_options options, kvc_evict_report out_) {
     kvcPINVOKE.kvc_evict_keep(cache, seq, positions, n, kvc_evict_options.getCPtr(options), kvc_evict_report.getCPtr(out_));
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_prefix_publish(CacheHandle cache, long seq, long* tokens, long n, void* salt, long salt_bytes, kvc_prefix_options options) {
+  public static void kvc_prefix_publish(CacheHandle cache, SequenceHandle seq, long* tokens, long n, void* salt, long salt_bytes, kvc_prefix_options options) {
     kvcPINVOKE.kvc_prefix_publish(cache, seq, tokens, n, salt, salt_bytes, kvc_prefix_options.getCPtr(options));
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static long kvc_prefix_lookup(CacheHandle cache, long* tokens, long n, void* salt, long salt_bytes, kvc_seq_options options, kvc_prefix_hit out_) {
-    long ret = kvcPINVOKE.kvc_prefix_lookup(cache, tokens, n, salt, salt_bytes, kvc_seq_options.getCPtr(options), kvc_prefix_hit.getCPtr(out_));
+  public static SequenceHandle kvc_prefix_lookup(CacheHandle cache, long* tokens, long n, void* salt, long salt_bytes, kvc_seq_options options, kvc_prefix_hit out_) {
+    SequenceHandle ret = kvcPINVOKE.kvc_prefix_lookup(cache, tokens, n, salt, salt_bytes, kvc_seq_options.getCPtr(options), kvc_prefix_hit.getCPtr(out_));
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     return ret;
   }
@@ -266,37 +273,37 @@ public unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_merge(CacheHandle cache, long seq, int* clusters, long n_clusters, kvc_merge_options options, kvc_evict_report out_) {
+  public static void kvc_merge(CacheHandle cache, SequenceHandle seq, int* clusters, long n_clusters, kvc_merge_options options, kvc_evict_report out_) {
     kvcPINVOKE.kvc_merge(cache, seq, clusters, n_clusters, kvc_merge_options.getCPtr(options), kvc_evict_report.getCPtr(out_));
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_read_counts(CacheHandle cache, long seq, long layer, long head, long* out_, long capacity) {
+  public static void kvc_seq_read_counts(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_, long capacity) {
     kvcPINVOKE.kvc_seq_read_counts(cache, seq, layer, head, out_, capacity);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_step_down(CacheHandle cache, long seq, kvc_step_down_options options, kvc_step_down_report out_) {
+  public static void kvc_step_down(CacheHandle cache, SequenceHandle seq, kvc_step_down_options options, kvc_step_down_report out_) {
     kvcPINVOKE.kvc_step_down(cache, seq, kvc_step_down_options.getCPtr(options), kvc_step_down_report.getCPtr(out_));
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_read_rungs(CacheHandle cache, long seq, long layer, long head, long* out_, long capacity) {
+  public static void kvc_seq_read_rungs(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_, long capacity) {
     kvcPINVOKE.kvc_seq_read_rungs(cache, seq, layer, head, out_, capacity);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_read(CacheHandle cache, long seq, long layer, long head, int part, long first, long n, float* out_, long out_bytes) {
+  public static void kvc_seq_read(CacheHandle cache, SequenceHandle seq, long layer, long head, int part, long first, long n, float* out_, long out_bytes) {
     kvcPINVOKE.kvc_seq_read(cache, seq, layer, head, part, first, n, out_, out_bytes);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_read_codes(CacheHandle cache, long seq, long layer, long head, int part, byte* out_, long out_bytes, long* out_tokens) {
+  public static void kvc_seq_read_codes(CacheHandle cache, SequenceHandle seq, long layer, long head, int part, byte* out_, long out_bytes, long* out_tokens) {
     kvcPINVOKE.kvc_seq_read_codes(cache, seq, layer, head, part, out_, out_bytes, out_tokens);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_read_mass(CacheHandle cache, long seq, long layer, long head, long* out_, long capacity) {
+  public static void kvc_seq_read_mass(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_, long capacity) {
     kvcPINVOKE.kvc_seq_read_mass(cache, seq, layer, head, out_, capacity);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
@@ -306,7 +313,7 @@ public unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_stats_get(CacheHandle cache, long seq, kvc_seq_stats out_) {
+  public static void kvc_seq_stats_get(CacheHandle cache, SequenceHandle seq, kvc_seq_stats out_) {
     kvcPINVOKE.kvc_seq_stats_get(cache, seq, kvc_seq_stats.getCPtr(out_));
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
@@ -322,12 +329,12 @@ public unsafe class kvc {
   }
 
   public static void kvc_snapshot_save(CacheHandle cache, long* seqs, long n, string path) {
-    kvcPINVOKE.kvc_snapshot_save(cache, seqs, n, path);
+    kvcPINVOKE.kvc_snapshot_save(cache, seqs, n, NativeText.Whole(path));
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
   public static void kvc_snapshot_load(CacheHandle cache, string path, long* out_, long capacity, long* out_n) {
-    kvcPINVOKE.kvc_snapshot_load(cache, path, out_, capacity, out_n);
+    kvcPINVOKE.kvc_snapshot_load(cache, NativeText.Whole(path), out_, capacity, out_n);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
@@ -352,7 +359,6 @@ public unsafe class kvc {
     return ret;
   }
 
-  public static readonly int KVC_ABI_VERSION = kvcPINVOKE.KVC_ABI_VERSION_get();
 }
 
 }

@@ -225,10 +225,11 @@ unsafe class kvcPINVOKE {
   }
 
 
-  delegate void Failed(int status, string message);
+  delegate void Failed(int status, string operation, string message);
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="KvcOnFailure")]
   static extern void OnFailure(Failed failed);
-  static readonly Failed failed = (status, message) => SWIGPendingException.Set(new KvcException(status, message));
+  static readonly Failed failed =
+      (status, operation, message) => SWIGPendingException.Set(global::Kvc.KvcException.Of(status, operation, message));
 
   internal static readonly string mismatch = Connect();
 
@@ -240,8 +241,8 @@ unsafe class kvcPINVOKE {
   }
 
 
-  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_KVC_ABI_VERSION_get___")]
-  public static extern int KVC_ABI_VERSION_get();
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_layers_set___")]
+  public static extern void kvc_layers_set(global::System.Runtime.InteropServices.HandleRef jarg1, long jarg2, global::System.Runtime.InteropServices.HandleRef jarg3);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_version___")]
   public static extern string kvc_version();
@@ -679,37 +680,37 @@ unsafe class kvcPINVOKE {
   public static extern void delete_kvc_seq_options(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_create___")]
-  public static extern long kvc_seq_create(CacheHandle jarg1, global::System.Runtime.InteropServices.HandleRef jarg2);
+  public static extern SequenceHandle kvc_seq_create(CacheHandle jarg1, global::System.Runtime.InteropServices.HandleRef jarg2);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_destroy___")]
-  public static extern void kvc_seq_destroy(CacheHandle jarg1, long jarg2);
+  public static extern void kvc_seq_destroy(CacheHandle jarg1, SequenceHandle jarg2);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_fork___")]
-  public static extern long kvc_seq_fork(CacheHandle jarg1, long jarg2, long jarg3, int jarg4);
+  public static extern SequenceHandle kvc_seq_fork(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, int jarg4);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_truncate___")]
-  public static extern void kvc_seq_truncate(CacheHandle jarg1, long jarg2, long jarg3, int jarg4);
+  public static extern void kvc_seq_truncate(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, int jarg4);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_length___")]
-  public static extern void kvc_seq_length(CacheHandle jarg1, long jarg2, long* jarg3);
+  public static extern void kvc_seq_length(CacheHandle jarg1, SequenceHandle jarg2, long* jarg3);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_exact_floor___")]
-  public static extern void kvc_seq_exact_floor(CacheHandle jarg1, long jarg2, long* jarg3);
+  public static extern void kvc_seq_exact_floor(CacheHandle jarg1, SequenceHandle jarg2, long* jarg3);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_live___")]
-  public static extern void kvc_seq_live(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, long* jarg5);
+  public static extern void kvc_seq_live(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_positions___")]
-  public static extern void kvc_seq_positions(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
+  public static extern void kvc_seq_positions(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_prompt_set___")]
-  public static extern void kvc_seq_prompt_set(CacheHandle jarg1, long jarg2, long jarg3);
+  public static extern void kvc_seq_prompt_set(CacheHandle jarg1, SequenceHandle jarg2, long jarg3);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_budget_set___")]
-  public static extern void kvc_seq_budget_set(CacheHandle jarg1, long jarg2, long jarg3);
+  public static extern void kvc_seq_budget_set(CacheHandle jarg1, SequenceHandle jarg2, long jarg3);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_step_limit___")]
-  public static extern void kvc_seq_step_limit(CacheHandle jarg1, long jarg2, long* jarg3);
+  public static extern void kvc_seq_step_limit(CacheHandle jarg1, SequenceHandle jarg2, long* jarg3);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_options_struct_size_get___")]
   public static extern uint kvc_step_options_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
@@ -979,10 +980,10 @@ unsafe class kvcPINVOKE {
   public static extern void delete_kvc_evict_report(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_evict___")]
-  public static extern void kvc_evict(CacheHandle jarg1, long jarg2, float* jarg3, long jarg4, global::System.Runtime.InteropServices.HandleRef jarg5, global::System.Runtime.InteropServices.HandleRef jarg6);
+  public static extern void kvc_evict(CacheHandle jarg1, SequenceHandle jarg2, float* jarg3, long jarg4, global::System.Runtime.InteropServices.HandleRef jarg5, global::System.Runtime.InteropServices.HandleRef jarg6);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_evict_keep___")]
-  public static extern void kvc_evict_keep(CacheHandle jarg1, long jarg2, long* jarg3, long jarg4, global::System.Runtime.InteropServices.HandleRef jarg5, global::System.Runtime.InteropServices.HandleRef jarg6);
+  public static extern void kvc_evict_keep(CacheHandle jarg1, SequenceHandle jarg2, long* jarg3, long jarg4, global::System.Runtime.InteropServices.HandleRef jarg5, global::System.Runtime.InteropServices.HandleRef jarg6);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_options_struct_size_get___")]
   public static extern uint kvc_prefix_options_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
@@ -1096,10 +1097,10 @@ unsafe class kvcPINVOKE {
   public static extern void delete_kvc_prefix_stats(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_publish___")]
-  public static extern void kvc_prefix_publish(CacheHandle jarg1, long jarg2, long* jarg3, long jarg4, void* jarg5, long jarg6, global::System.Runtime.InteropServices.HandleRef jarg7);
+  public static extern void kvc_prefix_publish(CacheHandle jarg1, SequenceHandle jarg2, long* jarg3, long jarg4, void* jarg5, long jarg6, global::System.Runtime.InteropServices.HandleRef jarg7);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_lookup___")]
-  public static extern long kvc_prefix_lookup(CacheHandle jarg1, long* jarg2, long jarg3, void* jarg4, long jarg5, global::System.Runtime.InteropServices.HandleRef jarg6, global::System.Runtime.InteropServices.HandleRef jarg7);
+  public static extern SequenceHandle kvc_prefix_lookup(CacheHandle jarg1, long* jarg2, long jarg3, void* jarg4, long jarg5, global::System.Runtime.InteropServices.HandleRef jarg6, global::System.Runtime.InteropServices.HandleRef jarg7);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_remove___")]
   public static extern void kvc_prefix_remove(CacheHandle jarg1, long* jarg2, long jarg3, void* jarg4, long jarg5, long* jarg6);
@@ -1165,10 +1166,10 @@ unsafe class kvcPINVOKE {
   public static extern void delete_kvc_merge_options(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_merge___")]
-  public static extern void kvc_merge(CacheHandle jarg1, long jarg2, int* jarg3, long jarg4, global::System.Runtime.InteropServices.HandleRef jarg5, global::System.Runtime.InteropServices.HandleRef jarg6);
+  public static extern void kvc_merge(CacheHandle jarg1, SequenceHandle jarg2, int* jarg3, long jarg4, global::System.Runtime.InteropServices.HandleRef jarg5, global::System.Runtime.InteropServices.HandleRef jarg6);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read_counts___")]
-  public static extern void kvc_seq_read_counts(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
+  public static extern void kvc_seq_read_counts(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_struct_size_get___")]
   public static extern uint kvc_step_down_options_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
@@ -1249,19 +1250,19 @@ unsafe class kvcPINVOKE {
   public static extern void delete_kvc_step_down_report(global::System.Runtime.InteropServices.HandleRef jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down___")]
-  public static extern void kvc_step_down(CacheHandle jarg1, long jarg2, global::System.Runtime.InteropServices.HandleRef jarg3, global::System.Runtime.InteropServices.HandleRef jarg4);
+  public static extern void kvc_step_down(CacheHandle jarg1, SequenceHandle jarg2, global::System.Runtime.InteropServices.HandleRef jarg3, global::System.Runtime.InteropServices.HandleRef jarg4);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read_rungs___")]
-  public static extern void kvc_seq_read_rungs(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
+  public static extern void kvc_seq_read_rungs(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read___")]
-  public static extern void kvc_seq_read(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, int jarg5, long jarg6, long jarg7, float* jarg8, long jarg9);
+  public static extern void kvc_seq_read(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, int jarg5, long jarg6, long jarg7, float* jarg8, long jarg9);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read_codes___")]
-  public static extern void kvc_seq_read_codes(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, int jarg5, byte* jarg6, long jarg7, long* jarg8);
+  public static extern void kvc_seq_read_codes(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, int jarg5, byte* jarg6, long jarg7, long* jarg8);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read_mass___")]
-  public static extern void kvc_seq_read_mass(CacheHandle jarg1, long jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
+  public static extern void kvc_seq_read_mass(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_struct_size_get___")]
   public static extern uint kvc_stats_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
@@ -1453,7 +1454,7 @@ unsafe class kvcPINVOKE {
   public static extern void kvc_stats_get(CacheHandle jarg1, global::System.Runtime.InteropServices.HandleRef jarg2);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_stats_get___")]
-  public static extern void kvc_seq_stats_get(CacheHandle jarg1, long jarg2, global::System.Runtime.InteropServices.HandleRef jarg3);
+  public static extern void kvc_seq_stats_get(CacheHandle jarg1, SequenceHandle jarg2, global::System.Runtime.InteropServices.HandleRef jarg3);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_snapshot_export___")]
   public static extern void kvc_snapshot_export(CacheHandle jarg1, long* jarg2, long jarg3, void* jarg4, long jarg5, long* jarg6);

@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public enum kvc_buffer_kind {
+enum kvc_buffer_kind {
   KVC_BUFFER_UNSET = 0,
   KVC_BUFFER_DEVICE = 1,
   KVC_BUFFER_PINNED = 2

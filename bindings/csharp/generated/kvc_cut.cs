@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public enum kvc_cut {
+enum kvc_cut {
   KVC_CUT_EXACT = 0,
   KVC_CUT_INEXACT = 1
 }

@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public enum kvc_device {
+enum kvc_device {
   KVC_DEVICE_DEFAULT = 0,
   KVC_CPU = 1,
   KVC_CUDA = 2

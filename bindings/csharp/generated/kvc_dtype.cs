@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public enum kvc_dtype {
+enum kvc_dtype {
   KVC_DTYPE_DEFAULT = 0,
   KVC_F16 = 528,
   KVC_F32 = 544,

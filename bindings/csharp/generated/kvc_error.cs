@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public class kvc_error : global::System.IDisposable {
+class kvc_error : global::System.IDisposable {
   private global::System.Runtime.InteropServices.HandleRef swigCPtr;
   protected bool swigCMemOwn;
 
@@ -57,6 +57,8 @@ public class kvc_error : global::System.IDisposable {
     }
   }
 
+  static kvc_error() { NativeLoader.Load(); }
+
   public uint struct_size {
     get {
       uint ret = kvcPINVOKE.kvc_error_struct_size_get(swigCPtr);
@@ -76,7 +78,7 @@ public class kvc_error : global::System.IDisposable {
 
   public string message {
     set {
-      kvcPINVOKE.kvc_error_message_set(swigCPtr, value);
+      kvcPINVOKE.kvc_error_message_set(swigCPtr, NativeText.Whole(value));
       if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     } 
     get {

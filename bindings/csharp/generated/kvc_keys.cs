@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public enum kvc_keys {
+enum kvc_keys {
   KVC_KEYS_AFTER_ROPE = 0,
   KVC_KEYS_BEFORE_ROPE = 1
 }

@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public class kvc_layer : global::System.IDisposable {
+class kvc_layer : global::System.IDisposable {
   private global::System.Runtime.InteropServices.HandleRef swigCPtr;
   protected bool swigCMemOwn;
 
@@ -56,6 +56,8 @@ public class kvc_layer : global::System.IDisposable {
       }
     }
   }
+
+  static kvc_layer() { NativeLoader.Load(); }
 
   public uint struct_size {
     get {
@@ -126,7 +128,7 @@ public class kvc_layer : global::System.IDisposable {
 
   public string codec {
     set {
-      kvcPINVOKE.kvc_layer_codec_set(swigCPtr, value);
+      kvcPINVOKE.kvc_layer_codec_set(swigCPtr, NativeText.Whole(value));
       if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     } 
     get {

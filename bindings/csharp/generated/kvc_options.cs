@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public class kvc_options : global::System.IDisposable {
+class kvc_options : global::System.IDisposable {
   private global::System.Runtime.InteropServices.HandleRef swigCPtr;
   protected bool swigCMemOwn;
 
@@ -56,6 +56,8 @@ public class kvc_options : global::System.IDisposable {
       }
     }
   }
+
+  static kvc_options() { NativeLoader.Load(); }
 
   public uint struct_size {
     get {
@@ -136,7 +138,7 @@ public class kvc_options : global::System.IDisposable {
 
   public string codec {
     set {
-      kvcPINVOKE.kvc_options_codec_set(swigCPtr, value);
+      kvcPINVOKE.kvc_options_codec_set(swigCPtr, NativeText.Whole(value));
       if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     } 
     get {
@@ -148,7 +150,7 @@ public class kvc_options : global::System.IDisposable {
 
   public string target {
     set {
-      kvcPINVOKE.kvc_options_target_set(swigCPtr, value);
+      kvcPINVOKE.kvc_options_target_set(swigCPtr, NativeText.Whole(value));
       if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     } 
     get {
@@ -290,7 +292,7 @@ public class kvc_options : global::System.IDisposable {
 
   public string policy {
     set {
-      kvcPINVOKE.kvc_options_policy_set(swigCPtr, value);
+      kvcPINVOKE.kvc_options_policy_set(swigCPtr, NativeText.Whole(value));
       if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     } 
     get {

@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public enum kvc_part {
+enum kvc_part {
   KVC_PART_UNSET = 0,
   KVC_KEYS = 1,
   KVC_VALUES = 2

@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public class kvc_plan : global::System.IDisposable {
+class kvc_plan : global::System.IDisposable {
   private global::System.Runtime.InteropServices.HandleRef swigCPtr;
   protected bool swigCMemOwn;
 
@@ -56,6 +56,8 @@ public class kvc_plan : global::System.IDisposable {
       }
     }
   }
+
+  static kvc_plan() { NativeLoader.Load(); }
 
   public uint struct_size {
     get {

@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public enum kvc_positions {
+enum kvc_positions {
   KVC_POSITIONS_TRUE = 0,
   KVC_POSITIONS_IN_CACHE = 1
 }

@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public enum kvc_rope_pairs {
+enum kvc_rope_pairs {
   KVC_ROPE_HALVES = 0,
   KVC_ROPE_INTERLEAVED = 1
 }

@@ -10,7 +10,7 @@
 
 namespace Kvc.Raw {
 
-public enum kvc_status {
+enum kvc_status {
   KVC_OK = 0,
   KVC_E_ARGUMENT = 1,
   KVC_E_HANDLE = 2,

@@ -6,6 +6,10 @@
  * the SWIG interface file instead.
  * ----------------------------------------------------------------------------- */
 
+#define _GNU_SOURCE   /* dladdr */
+#include <dlfcn.h>
+
+
 
 #define SWIG_VERSION 0x040501
 #define SWIGCSHARP
@@ -312,13 +316,28 @@ SWIGEXPORT void SWIGSTDCALL SWIGRegisterStringCallback_kvc(SWIG_CSharpStringHelp
 #include "abi_check.h"
 
 
-static void (SWIGSTDCALL* kvc_failed)(int status, const char* message);
+static void (SWIGSTDCALL* kvc_failed)(int status, const char* operation, const char* message);
 
 /* What the finalizers of the SafeHandles call: no exception may leave them, and an ended handle is no fault. */
 SWIGEXPORT void SWIGSTDCALL KvcReleaseCache(void* cache) { (void)kvc_destroy((kvc_cache*)cache, NULL); }
 SWIGEXPORT void SWIGSTDCALL KvcReleaseStep(void* step) { (void)kvc_step_abort((kvc_step*)step, NULL); }
+SWIGEXPORT void SWIGSTDCALL KvcReleaseSequence(void* cache, void* seq) { (void)kvc_seq_destroy((kvc_cache*)cache, (kvc_seq)(intptr_t)seq, NULL); }
+SWIGEXPORT void SWIGSTDCALL KvcReleaseBuffer(void* cache, int kind, void* buffer) {
+  (void)kvc_buffer_destroy((kvc_cache*)cache, kind, buffer, NULL);
+}
 
-SWIGEXPORT void SWIGSTDCALL KvcOnFailure(void (SWIGSTDCALL* failed)(int status, const char* message)) { kvc_failed = failed; }
+SWIGEXPORT void SWIGSTDCALL KvcOnFailure(void (SWIGSTDCALL* failed)(int status, const char* operation, const char* message)) {
+  kvc_failed = failed;
+}
+
+/* Where this library came from, which the loader alone knows for certain. Static for the process. */
+SWIGEXPORT const char* SWIGSTDCALL KvcLoadedFrom(void) {
+  Dl_info found;
+  return dladdr((void*)(uintptr_t)KvcLoadedFrom, &found) ? found.dli_fname : "";
+}
+
+
+static void kvc_layers_set(kvc_layer* layers, int64_t index, const kvc_layer* from) { layers[index] = *from; }
 
 SWIGINTERN struct kvc_error *new_kvc_error(void){
     kvc_error* made = (kvc_error*)calloc(1, sizeof(kvc_error));
@@ -454,13 +473,15 @@ static void kvc_layers_delete(kvc_layer* layers) { free(layers); }
 extern "C" {
 #endif
 
-SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_KVC_ABI_VERSION_get___() {
-  int jresult = 0 ;
-  int result;
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_layers_set___(void * jarg1, long long jarg2, void * jarg3) {
+  kvc_layer *arg1 = 0 ;
+  int64_t arg2 ;
+  kvc_layer *arg3 = 0 ;
   
-  result = (int)(1);
-  jresult = result; 
-  return jresult;
+  arg1 = (kvc_layer *)jarg1; 
+  arg2 = (int64_t)jarg2; 
+  arg3 = (kvc_layer *)jarg3; 
+  kvc_layers_set(arg1,arg2,(struct kvc_layer const *)arg3);
 }
 
 
@@ -554,7 +575,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_error_message_set___(void * jarg1
       memset(arg1->message, 0, 240);
       memcpy(arg1->message, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,34,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -641,7 +662,7 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_codec_format___(char * jarg1
   arg3 = (int64_t)jarg3; 
   result = kvc_codec_format((char const *)arg1,arg2,arg3,arg4);
   jresult = result; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_codec_format", failure.message); 
   return jresult;
 }
 
@@ -684,7 +705,7 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_policy_format___(char * jarg
   arg3 = (int64_t)jarg3; 
   result = kvc_policy_format((char const *)arg1,arg2,arg3,arg4);
   jresult = result; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_policy_format", failure.message); 
   return jresult;
 }
 
@@ -723,7 +744,7 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_device_count___(int jarg1) {
   arg1 = (int32_t)jarg1; 
   result = kvc_device_count(arg1,arg2);
   jresult = result; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_device_count", failure.message); 
   return jresult;
 }
 
@@ -746,7 +767,7 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_device_describe___(int jarg1
   arg4 = (int64_t)jarg4; 
   result = kvc_device_describe(arg1,arg2,arg3,arg4,arg5);
   jresult = result; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_device_describe", failure.message); 
   return jresult;
 }
 
@@ -929,7 +950,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_codec_set___(void * jarg1
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,34,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -960,7 +981,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_target_set___(void * jarg
       memset(arg1->target, 0, 16);
       memcpy(arg1->target, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,34,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -1277,7 +1298,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_policy_set___(void * jarg
       memset(arg1->policy, 0, 128);
       memcpy(arg1->policy, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,34,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -1514,7 +1535,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_layer_codec_set___(void * jarg1, 
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,34,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -1588,7 +1609,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_supports___(void * jarg1, void * 
   arg3 = (int64_t)jarg3; 
   result = (kvc_status)kvc_supports((struct kvc_options const *)arg1,(struct kvc_layer const *)arg2,arg3,arg4);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_supports", failure.message); 
 }
 
 
@@ -2001,7 +2022,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_plan_compute___(void * jarg1, voi
   arg5 = (kvc_plan *)jarg5; 
   result = (kvc_status)kvc_plan_compute((struct kvc_options const *)arg1,(struct kvc_layer const *)arg2,arg3,(struct kvc_plan_request const *)arg4,arg5,arg6);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_plan_compute", failure.message); 
 }
 
 
@@ -2021,7 +2042,7 @@ SWIGEXPORT void* SWIGSTDCALL CSharp_KvcfRaw_kvc_create___(void * jarg1, void * j
   arg3 = (int64_t)jarg3; 
   result = (kvc_cache *)kvc_create((struct kvc_options const *)arg1,(struct kvc_layer const *)arg2,arg3,arg4);
   jresult = (void*)result; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_create", failure.message); 
   return jresult;
 }
 
@@ -2037,7 +2058,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_destroy___(void* jarg1) {
   arg1 = (kvc_cache *)jarg1; 
   result = (kvc_status)kvc_destroy(arg1,arg2);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_destroy", failure.message); 
 }
 
 
@@ -2058,7 +2079,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_sink_logits_set___(void* jarg1, l
   arg4 = (int64_t)jarg4; 
   result = (kvc_status)kvc_sink_logits_set(arg1,arg2,(float const *)arg3,arg4,arg5);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_sink_logits_set", failure.message); 
 }
 
 
@@ -2079,7 +2100,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_rope_frequencies_set___(void* jar
   arg4 = (int64_t)jarg4; 
   result = (kvc_status)kvc_rope_frequencies_set(arg1,arg2,(double const *)arg3,arg4,arg5);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_rope_frequencies_set", failure.message); 
 }
 
 
@@ -2179,8 +2200,8 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_delete_kvc_seq_options___(void * jarg
 }
 
 
-SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_create___(void* jarg1, void * jarg2) {
-  long long jresult = 0 ;
+SWIGEXPORT void* SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_create___(void* jarg1, void * jarg2) {
+  void* jresult = 0 ;
   kvc_cache *arg1 = 0 ;
   kvc_seq_options *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -2192,13 +2213,13 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_create___(void* jarg1, v
   arg1 = (kvc_cache *)jarg1; 
   arg2 = (kvc_seq_options *)jarg2; 
   result = kvc_seq_create(arg1,(struct kvc_seq_options const *)arg2,arg3);
-  jresult = result; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  jresult = (void*)(intptr_t)result; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_create", failure.message); 
   return jresult;
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_destroy___(void* jarg1, long long jarg2) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_destroy___(void* jarg1, void* jarg2) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_error *arg3 = 0 ;
@@ -2208,15 +2229,15 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_destroy___(void* jarg1, long 
     sizeof failure, KVC_OK, ""
   }; arg3 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   result = (kvc_status)kvc_seq_destroy(arg1,arg2,arg3);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_destroy", failure.message); 
 }
 
 
-SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_fork___(void* jarg1, long long jarg2, long long jarg3, int jarg4) {
-  long long jresult = 0 ;
+SWIGEXPORT void* SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_fork___(void* jarg1, void* jarg2, long long jarg3, int jarg4) {
+  void* jresult = 0 ;
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2228,17 +2249,17 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_fork___(void* jarg1, lon
     sizeof failure, KVC_OK, ""
   }; arg5 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int32_t)jarg4; 
   result = kvc_seq_fork(arg1,arg2,arg3,arg4,arg5);
-  jresult = result; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  jresult = (void*)(intptr_t)result; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_fork", failure.message); 
   return jresult;
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_truncate___(void* jarg1, long long jarg2, long long jarg3, int jarg4) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_truncate___(void* jarg1, void* jarg2, long long jarg3, int jarg4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2250,16 +2271,16 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_truncate___(void* jarg1, long
     sizeof failure, KVC_OK, ""
   }; arg5 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int32_t)jarg4; 
   result = (kvc_status)kvc_seq_truncate(arg1,arg2,arg3,arg4,arg5);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_truncate", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_length___(void* jarg1, long long jarg2, void* jarg3) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_length___(void* jarg1, void* jarg2, void* jarg3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2270,15 +2291,15 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_length___(void* jarg1, long l
     sizeof failure, KVC_OK, ""
   }; arg4 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t *)jarg3; 
   result = (kvc_status)kvc_seq_length((struct kvc_cache const *)arg1,arg2,arg3,arg4);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_length", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_exact_floor___(void* jarg1, long long jarg2, void* jarg3) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_exact_floor___(void* jarg1, void* jarg2, void* jarg3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2289,15 +2310,15 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_exact_floor___(void* jarg1, l
     sizeof failure, KVC_OK, ""
   }; arg4 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t *)jarg3; 
   result = (kvc_status)kvc_seq_exact_floor((struct kvc_cache const *)arg1,arg2,arg3,arg4);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_exact_floor", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_live___(void* jarg1, long long jarg2, long long jarg3, long long jarg4, void* jarg5) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_live___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2310,17 +2331,17 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_live___(void* jarg1, long lon
     sizeof failure, KVC_OK, ""
   }; arg6 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (int64_t *)jarg5; 
   result = (kvc_status)kvc_seq_live((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_live", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_positions___(void* jarg1, long long jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_positions___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2334,18 +2355,18 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_positions___(void* jarg1, lon
     sizeof failure, KVC_OK, ""
   }; arg7 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (int64_t *)jarg5; 
   arg6 = (int64_t)jarg6; 
   result = (kvc_status)kvc_seq_positions((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_positions", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_prompt_set___(void* jarg1, long long jarg2, long long jarg3) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_prompt_set___(void* jarg1, void* jarg2, long long jarg3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2356,15 +2377,15 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_prompt_set___(void* jarg1, lo
     sizeof failure, KVC_OK, ""
   }; arg4 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   result = (kvc_status)kvc_seq_prompt_set(arg1,arg2,arg3,arg4);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_prompt_set", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_budget_set___(void* jarg1, long long jarg2, long long jarg3) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_budget_set___(void* jarg1, void* jarg2, long long jarg3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2375,15 +2396,15 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_budget_set___(void* jarg1, lo
     sizeof failure, KVC_OK, ""
   }; arg4 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   result = (kvc_status)kvc_seq_budget_set(arg1,arg2,arg3,arg4);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_budget_set", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_step_limit___(void* jarg1, long long jarg2, void* jarg3) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_step_limit___(void* jarg1, void* jarg2, void* jarg3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2394,11 +2415,11 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_step_limit___(void* jarg1, lo
     sizeof failure, KVC_OK, ""
   }; arg4 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t *)jarg3; 
   result = (kvc_status)kvc_seq_step_limit((struct kvc_cache const *)arg1,arg2,arg3,arg4);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_step_limit", failure.message); 
 }
 
 
@@ -2808,7 +2829,7 @@ SWIGEXPORT void* SWIGSTDCALL CSharp_KvcfRaw_kvc_step_begin___(void* jarg1, void*
   arg7 = (kvc_step_options *)jarg7; 
   result = (kvc_step *)kvc_step_begin(arg1,(int64_t const *)arg2,(int64_t const *)arg3,arg4,(int64_t const *)arg5,arg6,(struct kvc_step_options const *)arg7,arg8);
   jresult = (void*)result; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_step_begin", failure.message); 
   return jresult;
 }
 
@@ -2834,7 +2855,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_append___(void* jarg1, long long 
   arg6 = (int64_t)jarg6; 
   result = (kvc_status)kvc_append(arg1,arg2,(void const *)arg3,arg4,(void const *)arg5,arg6,arg7);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_append", failure.message); 
 }
 
 
@@ -2853,7 +2874,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_commit___(void* jarg1, void*
   arg3 = (int64_t)jarg3; 
   result = (kvc_status)kvc_step_commit(arg1,(int64_t const *)arg2,arg3,arg4);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_step_commit", failure.message); 
 }
 
 
@@ -2868,7 +2889,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_abort___(void* jarg1) {
   arg1 = (kvc_step *)jarg1; 
   result = (kvc_status)kvc_step_abort(arg1,arg2);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_step_abort", failure.message); 
 }
 
 
@@ -2883,7 +2904,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_synchronize___(void* jarg1) {
   arg1 = (kvc_cache *)jarg1; 
   result = (kvc_status)kvc_synchronize(arg1,arg2);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_synchronize", failure.message); 
 }
 
 
@@ -2903,7 +2924,7 @@ SWIGEXPORT void* SWIGSTDCALL CSharp_KvcfRaw_kvc_buffer_create___(void* jarg1, in
   arg3 = (int64_t)jarg3; 
   result = (void *)kvc_buffer_create(arg1,arg2,arg3,arg4);
   jresult = (void*)result; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_buffer_create", failure.message); 
   return jresult;
 }
 
@@ -2923,7 +2944,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_buffer_destroy___(void* jarg1, in
   arg3 = (void *)jarg3; 
   result = (kvc_status)kvc_buffer_destroy(arg1,arg2,arg3,arg4);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_buffer_destroy", failure.message); 
 }
 
 
@@ -2948,7 +2969,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_buffer_copy___(void* jarg1, void*
   arg6 = (int64_t)jarg6; 
   result = (kvc_status)kvc_buffer_copy(arg1,arg2,arg3,(void const *)arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_buffer_copy", failure.message); 
 }
 
 
@@ -3119,7 +3140,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_attend___(void* jarg1, long long 
   arg9 = (kvc_attend_options *)jarg9; 
   result = (kvc_status)kvc_attend(arg1,arg2,(void const *)arg3,arg4,arg5,arg6,arg7,arg8,(struct kvc_attend_options const *)arg9,arg10);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_attend", failure.message); 
 }
 
 
@@ -3469,7 +3490,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_delete_kvc_evict_report___(void * jar
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_evict___(void* jarg1, long long jarg2, void* jarg3, long long jarg4, void * jarg5, void * jarg6) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_evict___(void* jarg1, void* jarg2, void* jarg3, long long jarg4, void * jarg5, void * jarg6) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   float *arg3 = 0 ;
@@ -3483,18 +3504,18 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_evict___(void* jarg1, long long j
     sizeof failure, KVC_OK, ""
   }; arg7 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (float *)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (kvc_evict_options *)jarg5; 
   arg6 = (kvc_evict_report *)jarg6; 
   result = (kvc_status)kvc_evict(arg1,arg2,(float const *)arg3,arg4,(struct kvc_evict_options const *)arg5,arg6,arg7);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_evict", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_evict_keep___(void* jarg1, long long jarg2, void* jarg3, long long jarg4, void * jarg5, void * jarg6) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_evict_keep___(void* jarg1, void* jarg2, void* jarg3, long long jarg4, void * jarg5, void * jarg6) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -3508,14 +3529,14 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_evict_keep___(void* jarg1, long l
     sizeof failure, KVC_OK, ""
   }; arg7 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t *)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (kvc_evict_options *)jarg5; 
   arg6 = (kvc_evict_report *)jarg6; 
   result = (kvc_status)kvc_evict_keep(arg1,arg2,(int64_t const *)arg3,arg4,(struct kvc_evict_options const *)arg5,arg6,arg7);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_evict_keep", failure.message); 
 }
 
 
@@ -3917,7 +3938,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_delete_kvc_prefix_stats___(void * jar
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_publish___(void* jarg1, long long jarg2, void* jarg3, long long jarg4, void* jarg5, long long jarg6, void * jarg7) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_publish___(void* jarg1, void* jarg2, void* jarg3, long long jarg4, void* jarg5, long long jarg6, void * jarg7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -3932,7 +3953,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_publish___(void* jarg1, lo
     sizeof failure, KVC_OK, ""
   }; arg8 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t *)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (void *)jarg5; 
@@ -3940,12 +3961,12 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_publish___(void* jarg1, lo
   arg7 = (kvc_prefix_options *)jarg7; 
   result = (kvc_status)kvc_prefix_publish(arg1,arg2,(int64_t const *)arg3,arg4,(void const *)arg5,arg6,(struct kvc_prefix_options const *)arg7,arg8);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_prefix_publish", failure.message); 
 }
 
 
-SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_lookup___(void* jarg1, void* jarg2, long long jarg3, void* jarg4, long long jarg5, void * jarg6, void * jarg7) {
-  long long jresult = 0 ;
+SWIGEXPORT void* SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_lookup___(void* jarg1, void* jarg2, long long jarg3, void* jarg4, long long jarg5, void * jarg6, void * jarg7) {
+  void* jresult = 0 ;
   kvc_cache *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -3967,8 +3988,8 @@ SWIGEXPORT long long SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_lookup___(void* jarg1
   arg6 = (kvc_seq_options *)jarg6; 
   arg7 = (kvc_prefix_hit *)jarg7; 
   result = kvc_prefix_lookup(arg1,(int64_t const *)arg2,arg3,(void const *)arg4,arg5,(struct kvc_seq_options const *)arg6,arg7,arg8);
-  jresult = result; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  jresult = (void*)(intptr_t)result; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_prefix_lookup", failure.message); 
   return jresult;
 }
 
@@ -3994,7 +4015,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_remove___(void* jarg1, voi
   arg6 = (int64_t *)jarg6; 
   result = (kvc_status)kvc_prefix_remove(arg1,(int64_t const *)arg2,arg3,(void const *)arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_prefix_remove", failure.message); 
 }
 
 
@@ -4009,7 +4030,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_clear___(void* jarg1) {
   arg1 = (kvc_cache *)jarg1; 
   result = (kvc_status)kvc_prefix_clear(arg1,arg2);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_prefix_clear", failure.message); 
 }
 
 
@@ -4026,7 +4047,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_budget_set___(void* jarg1,
   arg2 = (int64_t)jarg2; 
   result = (kvc_status)kvc_prefix_budget_set(arg1,arg2,arg3);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_prefix_budget_set", failure.message); 
 }
 
 
@@ -4043,7 +4064,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_stats_get___(void* jarg1, 
   arg2 = (kvc_prefix_stats *)jarg2; 
   result = (kvc_status)kvc_prefix_stats_get((struct kvc_cache const *)arg1,arg2,arg3);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_prefix_stats_get", failure.message); 
 }
 
 
@@ -4231,7 +4252,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_delete_kvc_merge_options___(void * ja
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_merge___(void* jarg1, long long jarg2, void* jarg3, long long jarg4, void * jarg5, void * jarg6) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_merge___(void* jarg1, void* jarg2, void* jarg3, long long jarg4, void * jarg5, void * jarg6) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int32_t *arg3 = 0 ;
@@ -4245,18 +4266,18 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_merge___(void* jarg1, long long j
     sizeof failure, KVC_OK, ""
   }; arg7 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int32_t *)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (kvc_merge_options *)jarg5; 
   arg6 = (kvc_evict_report *)jarg6; 
   result = (kvc_status)kvc_merge(arg1,arg2,(int32_t const *)arg3,arg4,(struct kvc_merge_options const *)arg5,arg6,arg7);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_merge", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_counts___(void* jarg1, long long jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_counts___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -4270,14 +4291,14 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_counts___(void* jarg1, l
     sizeof failure, KVC_OK, ""
   }; arg7 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (int64_t *)jarg5; 
   arg6 = (int64_t)jarg6; 
   result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_read_counts", failure.message); 
 }
 
 
@@ -4561,7 +4582,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_delete_kvc_step_down_report___(void *
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down___(void* jarg1, long long jarg2, void * jarg3, void * jarg4) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down___(void* jarg1, void* jarg2, void * jarg3, void * jarg4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_step_down_options *arg3 = 0 ;
@@ -4573,16 +4594,16 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down___(void* jarg1, long lo
     sizeof failure, KVC_OK, ""
   }; arg5 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (kvc_step_down_options *)jarg3; 
   arg4 = (kvc_step_down_report *)jarg4; 
   result = (kvc_status)kvc_step_down(arg1,arg2,(struct kvc_step_down_options const *)arg3,arg4,arg5);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_step_down", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_rungs___(void* jarg1, long long jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_rungs___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -4596,18 +4617,18 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_rungs___(void* jarg1, lo
     sizeof failure, KVC_OK, ""
   }; arg7 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (int64_t *)jarg5; 
   arg6 = (int64_t)jarg6; 
   result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_read_rungs", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read___(void* jarg1, long long jarg2, long long jarg3, long long jarg4, int jarg5, long long jarg6, long long jarg7, void* jarg8, long long jarg9) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, int jarg5, long long jarg6, long long jarg7, void* jarg8, long long jarg9) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -4624,7 +4645,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read___(void* jarg1, long lon
     sizeof failure, KVC_OK, ""
   }; arg10 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (int32_t)jarg5; 
@@ -4634,11 +4655,11 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read___(void* jarg1, long lon
   arg9 = (int64_t)jarg9; 
   result = (kvc_status)kvc_seq_read((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8,arg9,arg10);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_read", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_codes___(void* jarg1, long long jarg2, long long jarg3, long long jarg4, int jarg5, void* jarg6, long long jarg7, void* jarg8) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_codes___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, int jarg5, void* jarg6, long long jarg7, void* jarg8) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -4654,7 +4675,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_codes___(void* jarg1, lo
     sizeof failure, KVC_OK, ""
   }; arg9 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (int32_t)jarg5; 
@@ -4663,11 +4684,11 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_codes___(void* jarg1, lo
   arg8 = (int64_t *)jarg8; 
   result = (kvc_status)kvc_seq_read_codes((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8,arg9);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_read_codes", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_mass___(void* jarg1, long long jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_mass___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -4681,14 +4702,14 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_mass___(void* jarg1, lon
     sizeof failure, KVC_OK, ""
   }; arg7 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (int64_t *)jarg5; 
   arg6 = (int64_t)jarg6; 
   result = (kvc_status)kvc_seq_read_mass((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_read_mass", failure.message); 
 }
 
 
@@ -5381,11 +5402,11 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_stats_get___(void* jarg1, void * 
   arg2 = (kvc_stats *)jarg2; 
   result = (kvc_status)kvc_stats_get((struct kvc_cache const *)arg1,arg2,arg3);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_stats_get", failure.message); 
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_stats_get___(void* jarg1, long long jarg2, void * jarg3) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_stats_get___(void* jarg1, void* jarg2, void * jarg3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_seq_stats *arg3 = 0 ;
@@ -5396,11 +5417,11 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_stats_get___(void* jarg1, lon
     sizeof failure, KVC_OK, ""
   }; arg4 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
-  arg2 = (kvc_seq)jarg2; 
+  arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (kvc_seq_stats *)jarg3; 
   result = (kvc_status)kvc_seq_stats_get((struct kvc_cache const *)arg1,arg2,arg3,arg4);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_stats_get", failure.message); 
 }
 
 
@@ -5425,7 +5446,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_snapshot_export___(void* jarg1, v
   arg6 = (int64_t *)jarg6; 
   result = (kvc_status)kvc_snapshot_export((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_snapshot_export", failure.message); 
 }
 
 
@@ -5450,7 +5471,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_snapshot_import___(void* jarg1, v
   arg6 = (int64_t *)jarg6; 
   result = (kvc_status)kvc_snapshot_import(arg1,(void const *)arg2,arg3,arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_snapshot_import", failure.message); 
 }
 
 
@@ -5471,7 +5492,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_snapshot_save___(void* jarg1, voi
   arg4 = (char *)jarg4; 
   result = (kvc_status)kvc_snapshot_save((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,(char const *)arg4,arg5);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_snapshot_save", failure.message); 
 }
 
 
@@ -5494,7 +5515,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_snapshot_load___(void* jarg1, cha
   arg5 = (int64_t *)jarg5; 
   result = (kvc_status)kvc_snapshot_load(arg1,(char const *)arg2,arg3,arg4,arg5,arg6);
   (void)result; (void)failure; 
-  if (failure.status != KVC_OK) kvc_failed(failure.status, failure.message); 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_snapshot_load", failure.message); 
 }
 
 

@@ -1,5 +1,6 @@
 using System;
 using System.Security.Cryptography;
+using Kvc;
 using Kvc.Raw;
 
 /// <summary>The program of bindings/proof/proof.c over the raw C# layer; it prints the same digest.</summary>
@@ -24,7 +25,8 @@ static unsafe class Proof {
     return data;
   }
 
-  static void RunStep(CacheHandle cache, long seq, long tokens) {
+  static void RunStep(CacheHandle cache, SequenceHandle sequence, long tokens) {
+    long seq = sequence.Value;
     float[] output = new float[tokens * QHeads * Dim], lse = new float[tokens * QHeads];
     using (StepHandle step = kvc.kvc_step_begin(cache, &seq, &tokens, 1, null, 0, null)) {
       for (int layer = 0; layer < Layers; layer++) {
@@ -40,7 +42,7 @@ static unsafe class Proof {
     }
   }
 
-  static void ReadBack(CacheHandle cache, long seq, int layer, int head) {
+  static void ReadBack(CacheHandle cache, SequenceHandle seq, int layer, int head) {
     long live;
     kvc.kvc_seq_live(cache, seq, layer, head, &live);
     var positions = new long[live];
@@ -59,7 +61,7 @@ static unsafe class Proof {
     };
     if (args.Length > 0) options.target = args[0];
     using (CacheHandle cache = kvc.kvc_create(options, null, 0)) {
-      long seq = kvc.kvc_seq_create(cache, null);
+      SequenceHandle seq = kvc.kvc_seq_create(cache, null).Of(cache);
       RunStep(cache, seq, 200);
       for (int i = 0; i < 150; i++) RunStep(cache, seq, 1);
       var report = new kvc_evict_report();
@@ -75,7 +77,7 @@ static unsafe class Proof {
       try {
         kvc.kvc_destroy(cache);
         throw new Exception("a cache was destroyed twice");
-      } catch (KvcException e) when (e.Status == kvc_status.KVC_E_HANDLE) {}
+      } catch (KvcHandleException) {}
     }
     hash.TransformFinalBlock(new byte[0], 0, 0);
     Console.WriteLine(BitConverter.ToString(hash.Hash).Replace("-", "").ToLowerInvariant());

@@ -1,0 +1,99 @@
+using System;
+using Kvc.Raw;
+
+namespace Kvc {
+
+/// <summary>
+/// A cache. Dispose, or the collector, destroys it with its sequences and open steps, once calls that still run have returned and
+/// its device buffers are gone. Any method of any object may be called from any thread.
+/// </summary>
+public sealed unsafe partial class Cache : IDisposable {
+  readonly CacheHandle own;
+  bool disposed;   // a handle that a buffer still holds would not say so
+
+  /// <summary>Creates a cache; with layers, one for each.</summary>
+  public Cache(CacheOptions options, params LayerOptions[] layers) {
+    using (var row = new LayerRow(layers)) own = kvc.kvc_create(LayerRow.Given(options), row.First, row.Count);
+    Prefixes = new PrefixIndex(this);
+  }
+
+  internal Cache(CacheHandle handle) {
+    own = handle;
+    Prefixes = new PrefixIndex(this);
+  }
+
+  internal CacheHandle handle => disposed ? throw new ObjectDisposedException(nameof(Cache)) : own;
+
+  /// <summary>What was computed for one prompt, for the next that begins alike.</summary>
+  public PrefixIndex Prefixes { get; }
+
+  /// <summary>An empty sequence.</summary>
+  public Sequence CreateSequence(SequenceOptions options = null) => new Sequence(this, kvc.kvc_seq_create(handle, options?.raw));
+
+  /// <summary>Begins a step that adds tokenCounts[i] tokens to each of the sequences; positions, if given, must be their lengths.</summary>
+  public Step Begin(ReadOnlySpan<Sequence> sequences, ReadOnlySpan<long> tokenCounts, StepOptions options = null,
+                    ReadOnlySpan<long> positions = default(ReadOnlySpan<long>)) {
+    if (sequences.Length != tokenCounts.Length) throw new ArgumentException("kvc: as many token counts as sequences are needed");
+    SequenceHandle[] held = Sequence.Hold(sequences);
+    try {
+      long* values = stackalloc long[Math.Min(held.Length, 128)];
+      fixed (long* many = held.Length > 128 ? new long[held.Length] : null, counts = &tokenCounts.GetPinnableReference(),
+             at = &positions.GetPinnableReference()) {
+        long* seqs = many != null ? many : values;
+        for (int i = 0; i < held.Length; i++) seqs[i] = held[i].Value;
+        StepHandle begun = kvc.kvc_step_begin(handle, seqs, counts, held.Length, at, positions.Length, options?.raw);
+        begun.Hold(held);
+        held = null;
+        return new Step(begun, options != null && options.Buffers > Device.Cpu);
+      }
+    } finally {
+      if (held != null) Sequence.Let(held);
+    }
+  }
+
+  /// <summary>A step of one sequence.</summary>
+  public Step Begin(Sequence sequence, long tokens, StepOptions options = null) {
+    Sequence[] one = {sequence};
+    return Begin(one, new ReadOnlySpan<long>(&tokens, 1), options);
+  }
+
+  /// <summary>Learned sink logits of a layer, one per query head; none take them away.</summary>
+  public void SetSinkLogits(long layer, ReadOnlySpan<float> logits) {
+    fixed (float* from = &logits.GetPinnableReference()) kvc.kvc_sink_logits_set(handle, layer, from, logits.Length);
+  }
+
+  /// <summary>The caller's own RoPE frequencies of a layer, in radians per position.</summary>
+  public void SetRopeFrequencies(long layer, ReadOnlySpan<double> frequencies) {
+    fixed (double* from = &frequencies.GetPinnableReference()) {
+      kvc.kvc_rope_frequencies_set(handle, layer, from, frequencies.Length);
+    }
+  }
+
+  /// <summary>Bytes and counters of the cache now.</summary>
+  public CacheStats Stats() {
+    var stats = new CacheStats();
+    kvc.kvc_stats_get(handle, stats.raw);
+    return stats;
+  }
+
+  /// <summary>Waits for all that was launched on the device; on the host it does nothing.</summary>
+  public void Synchronize() => kvc.kvc_synchronize(handle);
+
+  /// <summary>Memory in, or for, the cache's device.</summary>
+  public DeviceBuffer CreateBuffer(BufferKind kind, long bytes) => new DeviceBuffer(this, kind, bytes);
+
+  /// <summary>Copies between any two of device memory and host memory, behind all that was launched before.</summary>
+  public void Copy(IntPtr to, Device toDevice, IntPtr from, Device fromDevice, long bytes) =>
+      kvc.kvc_buffer_copy(handle, to, (int)toDevice, from, (int)fromDevice, bytes);
+
+  /// <summary>Destroys the cache now and reports what Dispose would keep to itself. KvcHandleException if it is gone already.</summary>
+  public void Destroy() => kvc.kvc_destroy(handle);
+
+  /// <summary>Destroys the cache if it is still there.</summary>
+  public void Dispose() {
+    disposed = true;
+    own.Dispose();
+  }
+}
+
+}

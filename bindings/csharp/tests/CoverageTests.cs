@@ -1,0 +1,121 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Reflection;
+using System.Text;
+using Kvc;
+using Kvc.Raw;
+
+/// <summary>The classes of the namespace Kvc leave nothing of kvc.h out, and reach it through the generated layer alone.</summary>
+static class CoverageTests {
+  const BindingFlags All =
+      BindingFlags.Instance | BindingFlags.Static | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
+  // Native code does not call back into a managed run time: the allocator is left out, by decision.
+  static readonly HashSet<string> leftOut = new HashSet<string> {"struct_size", "reserved", "allocate", "release", "allocator_context"};
+
+  static Type[] Types => typeof(Cache).Assembly.GetTypes();
+
+  static string Pascal(string name) =>
+      string.Concat(name.Split('_').Where(word => word.Length > 0).Select(word => char.ToUpperInvariant(word[0]) + word.Substring(1)));
+
+  // Every method of the raw layer that some method of the namespace Kvc calls or takes as a delegate.
+  static HashSet<string> Called() {
+    var called = new HashSet<string>();
+    foreach (Type type in Types.Where(type => type.Namespace == "Kvc"))
+      foreach (MethodBase method in type.GetMethods(All).Cast<MethodBase>().Concat(type.GetConstructors(All)))
+        AddCalls(method, called);
+    return called;
+  }
+
+  static void AddCalls(MethodBase method, HashSet<string> called) {
+    byte[] code = method.GetMethodBody()?.GetILAsByteArray() ?? new byte[0];
+    for (int i = 0; i + 4 < code.Length; i++) {
+      bool isCall = code[i] == 0x28, isDelegate = i > 0 && code[i - 1] == 0xfe && code[i] == 0x06;
+      int token = BitConverter.ToInt32(code, i + 1);
+      if (!(isCall || isDelegate) || token >> 24 != 6) continue;   // 6: a method of this assembly
+      try {
+        MethodBase target = method.Module.ResolveMethod(token);
+        if (target.DeclaringType == typeof(kvc)) called.Add(target.Name);
+      } catch (ArgumentException) {
+        // Bytes that only look like a call.
+      }
+    }
+  }
+
+  static IEnumerable<string> Functions() {
+    foreach (string line in Program.Header.Split('\n')) {
+      int end = line.IndexOf('(');
+      if (!line.StartsWith("KVC_API ", StringComparison.Ordinal) || end < 0) continue;
+      yield return line.Substring(0, end).Split(' ', '*').Last();
+    }
+  }
+
+  public static void EveryFunctionIsCalled() {
+    string[] functions = Functions().Where(name => !name.EndsWith("_init", StringComparison.Ordinal)).ToArray();
+    Check.That(functions.Length > 50, "the header was not understood");
+    HashSet<string> called = Called();
+    string missing = string.Join(" ", functions.Where(name => !called.Contains(name)));
+    Check.Equal("", missing, "functions that no class calls");
+  }
+
+  // Lines: struct NAME SIZE ; field NAME OFFSET BYTES TYPE ; ...
+  public static void EveryFieldIsAProperty() {
+    var wrappers = new Dictionary<string, Type> {{"kvc_error", typeof(KvcException)}};
+    foreach (Type type in Types.Where(type => type.Namespace == "Kvc")) {
+      FieldInfo raw = type.GetField("raw", All);
+      if (raw != null) wrappers.Add(raw.FieldType.Name, type);
+    }
+    var missing = new StringBuilder();
+    foreach (string line in Discovery.AbiDescription.Split('\n')) {
+      string[] words = line.Split(' ');
+      if (words[0] != "struct") continue;
+      if (!wrappers.TryGetValue(words[1], out Type wrapper)) {
+        missing.Append(words[1]).Append(' ');
+        continue;
+      }
+      for (int i = 0; i + 1 < words.Length; i++)
+        if (words[i] == "field" && !leftOut.Contains(words[i + 1]) && wrapper.GetProperty(Pascal(words[i + 1])) == null)
+          missing.Append(words[1]).Append('.').Append(words[i + 1]).Append(' ');
+    }
+    Check.Equal("", missing.ToString(), "structs and fields without a class or property");
+  }
+
+  // Lines: enum NAME ENUMERATOR VALUE
+  public static void EveryEnumeratorIsThere() {
+    int seen = 0;
+    foreach (string line in Discovery.AbiDescription.Split('\n')) {
+      string[] words = line.Split(' ');
+      if (words[0] != "enum" || words[2].EndsWith("_MAX_", StringComparison.Ordinal)) continue;
+      seen++;
+      Type type = typeof(Cache).Assembly.GetType("Kvc." + Pascal(words[1].Substring("kvc_".Length)));
+      Check.That(type != null && type.IsEnum, words[1] + " has no enum");
+      Check.That(Enum.IsDefined(type, int.Parse(words[3])), words[2] + " is missing in " + type);
+    }
+    Check.That(seen > 30, "the description was not understood");
+  }
+
+  public static void EveryStatusHasItsException() {
+    foreach (Status status in Enum.GetValues(typeof(Status))) {
+      if (status == Status.Ok) continue;
+      var made = (KvcException)KvcException.Of((int)status, "kvc_x", "text");
+      Check.Equal("Kvc" + (status == Status.Io ? "IO" : status.ToString()) + "Exception", made.GetType().Name, "class of " + status);
+      Check.Equal(status, made.Status, "status");
+      Check.Equal("kvc_x", made.Operation, "operation");
+      Check.Equal("text", made.Message, "message");
+    }
+    Check.That(KvcException.Of(999, "kvc_x", "text") is InvalidOperationException, "an unknown status passed for a known one");
+  }
+
+  // What SWIG cannot express, by name; everything else goes through kvcPINVOKE.
+  public static void NoOtherImports() {
+    var known = new HashSet<string> {
+      "NativeLoader.dlopen", "NativeLoader.dlerror", "NativeLoader.mono_dllmap_insert", "NativeOrigin.KvcLoadedFrom",
+      "CacheHandle.KvcReleaseCache", "SequenceHandle.KvcReleaseSequence", "StepHandle.KvcReleaseStep", "BufferHandle.KvcReleaseBuffer"
+    };
+    var found = new HashSet<string>(
+        from type in Types where type != typeof(kvcPINVOKE) && type.DeclaringType != typeof(kvcPINVOKE)
+        from method in type.GetMethods(All) where (method.Attributes & MethodAttributes.PinvokeImpl) != 0
+        select type.Name + "." + method.Name);
+    Check.Equal(string.Join(" ", known.OrderBy(name => name)), string.Join(" ", found.OrderBy(name => name)), "imports");
+  }
+}

@@ -1,0 +1,158 @@
+using System;
+using System.IO;
+using Kvc;
+
+/// <summary>Misuse gives the exception of its status, which says what was done and why not, and changes nothing.</summary>
+static class ErrorTests {
+  static T Fails<T>(string operation, Action call) where T : KvcException {
+    T e = Check.Throws<T>(call);
+    Check.Equal(operation, e.Operation, "operation");
+    Check.That(e.Message.Length > 5, "a message that says nothing: " + e.Message);
+    return e;
+  }
+
+  public static void Argument() {
+    CacheOptions options = Model.Options();
+    options.KDim = 17;
+    KvcException e = Fails<KvcArgumentException>("kvc_create", () => new Cache(options));
+    Check.That(e.Message.Contains("17"), "the value is not named: " + e.Message);
+    Fails<KvcArgumentException>("kvc_supports", () => Discovery.CheckSupport(options));
+    Fails<KvcArgumentException>("kvc_plan_compute", () => Discovery.Plan(options, new PlanRequest {Tokens = 1}));
+    Fails<KvcArgumentException>("kvc_codec_format", () => Discovery.FormatCodec("int5"));
+    Fails<KvcArgumentException>("kvc_policy_format", () => Discovery.FormatPolicy("h3o"));
+    Fails<KvcArgumentException>("kvc_device_count", () => Discovery.DeviceCount((Device)77));
+    using (Cache cache = Model.Cache()) {
+      Sequence sequence = cache.CreateSequence();
+      Fails<KvcArgumentException>("kvc_seq_truncate", () => sequence.Truncate(0, (Cut)9));
+      Fails<KvcArgumentException>("kvc_seq_live", () => sequence.Live(Model.Layers, 0));
+      using (Step step = cache.Begin(sequence, 2)) {
+        Fails<KvcArgumentException>("kvc_append", () => step.Append(0, Model.Row(1, 1), Model.Row(2, 1)));
+        Fails<KvcArgumentException>("kvc_append", () => step.Append(0, null, null));
+      }
+    }
+  }
+
+  public static void Handle() {
+    using (Cache cache = Model.Cache()) {
+      Sequence sequence = cache.CreateSequence();
+      sequence.Destroy();
+      Fails<KvcHandleException>("kvc_seq_length", () => GC.KeepAlive(sequence.Length));
+      Fails<KvcHandleException>("kvc_seq_destroy", sequence.Destroy);
+      Fails<KvcHandleException>("kvc_step_begin", () => cache.Begin(sequence, 1));
+      using (Cache other = Model.Cache()) {
+        Sequence foreign = other.CreateSequence();
+        Fails<KvcHandleException>("kvc_step_begin", () => cache.Begin(foreign, 1));
+      }
+    }
+  }
+
+  public static void Range() {
+    using (Cache cache = Model.Cache()) {
+      Sequence sequence = cache.CreateSequence();
+      Model.Run(cache, sequence, 300);
+      Fails<KvcRangeException>("kvc_seq_fork", () => sequence.Fork(1));
+      Fails<KvcRangeException>("kvc_seq_truncate", () => sequence.Truncate(301));
+      Check.Equal(300, sequence.Length, "length after calls that failed");
+    }
+  }
+
+  public static void Order() {
+    using (Cache cache = Model.Cache()) {
+      Sequence sequence = cache.CreateSequence();
+      using (Step step = cache.Begin(sequence, 1)) {
+        Fails<KvcOrderException>("kvc_attend", () => step.Attend(0, Model.Row(1, 1), new float[Model.Dim]));
+        Fails<KvcOrderException>("kvc_step_commit", () => step.Commit());
+        Model.Layer(step, 1);
+        step.Commit();   // a commit that failed has left the step open
+      }
+    }
+    CacheOptions turning = Model.Options();
+    turning.Keys = Keys.BeforeRope;
+    turning.RopeTheta = 1e4;
+    using (var cache = new Cache(turning)) {
+      cache.SetRopeFrequencies(0, new double[Model.Dim / 2]);
+      cache.CreateSequence();
+      Fails<KvcOrderException>("kvc_rope_frequencies_set", () => cache.SetRopeFrequencies(0, new double[Model.Dim / 2]));
+    }
+  }
+
+  public static void Busy() {
+    using (Cache cache = Model.Cache()) {
+      Sequence sequence = cache.CreateSequence();
+      using (cache.Begin(sequence, 1)) {
+        Fails<KvcBusyException>("kvc_seq_destroy", sequence.Destroy);
+        Fails<KvcBusyException>("kvc_step_begin", () => cache.Begin(sequence, 1));
+        Fails<KvcBusyException>("kvc_snapshot_export", () => cache.Export());
+        Fails<KvcBusyException>("kvc_sink_logits_set", () => cache.SetSinkLogits(0, new float[1]));
+      }
+    }
+  }
+
+  public static void NoMemory() {
+    CacheOptions options = Model.Options();
+    options.ArenaGrowth = false;
+    options.ArenaTokens = 128;
+    options.ArenaSequences = 1;
+    using (var cache = new Cache(options)) {
+      Sequence sequence = cache.CreateSequence();
+      Fails<KvcNoMemoryException>("kvc_step_begin", () => cache.Begin(sequence, 100000));
+      Model.Run(cache, sequence, 64);
+    }
+  }
+
+  public static void Nonfinite() {
+    using (Cache cache = Model.Cache()) {
+      Sequence sequence = cache.CreateSequence();
+      float[] spoiled = Model.Row(1, 1);
+      spoiled[3] = float.NaN;
+      using (Step step = cache.Begin(sequence, 1))
+        Fails<KvcNonfiniteException>("kvc_append", () => step.Append(0, spoiled, Model.Row(1, 2)));
+    }
+  }
+
+  public static void Unsupported() {
+    using (Cache cache = Model.Cache()) {
+      Sequence sequence = cache.CreateSequence();
+      Fails<KvcUnsupportedException>("kvc_buffer_create", () => cache.CreateBuffer(BufferKind.Device, 256));
+      Fails<KvcUnsupportedException>("kvc_step_down", () => sequence.StepDown());
+    }
+  }
+
+  public static void Corrupt() {
+    using (Cache cache = Model.Cache()) {
+      Model.Run(cache, cache.CreateSequence(), 100);
+      byte[] bytes = cache.Export();
+      bytes[bytes.Length / 2] ^= 1;
+      Fails<KvcCorruptException>("kvc_snapshot_import", () => cache.Import(bytes));
+      Check.Equal(1, cache.Stats().Sequences, "sequences after an import that failed");
+    }
+  }
+
+  public static void Files() {
+    using (Cache cache = Model.Cache()) {
+      string nowhere = Path.Combine(Path.GetTempPath(), "kvc-no-such-folder", "x");
+      KvcException e = Fails<KvcIOException>("kvc_snapshot_load", () => cache.Load(nowhere));
+      Check.That(e.Message.Contains(nowhere), "the file is not named: " + e.Message);
+      Fails<KvcIOException>("kvc_snapshot_save", () => cache.Save(nowhere, cache.CreateSequence()));
+    }
+  }
+
+  // What C could not notice, or would cut.
+  public static void RefusedBeforeC() {
+    CacheOptions options = Model.Options();
+    Check.Throws<ArgumentOutOfRangeException>(() => options.Codec = new string('k', 128));
+    Check.Throws<ArgumentException>(() => options.Codec = "int4\0,k=int2");
+    Check.Throws<ArgumentException>(() => Discovery.FormatCodec("int4\0x"));
+    Check.Equal("int4", options.Codec, "codec after what was refused");
+    Check.Throws<ArgumentNullException>(() => new Cache((CacheOptions)null));
+    Check.Throws<ArgumentNullException>(() => new Cache(options, new LayerOptions(), null));
+    using (Cache cache = Model.Cache()) {
+      Sequence sequence = cache.CreateSequence();
+      Check.Throws<ArgumentException>(() => cache.Begin(new[] {sequence}, new long[] {1, 1}));
+      Check.Throws<ArgumentNullException>(() => cache.Begin(new Sequence[] {sequence, null}, new long[] {1, 1}));
+      Check.Throws<KvcArgumentException>(() => cache.Begin(sequence, 1, new StepOptions {Buffers = Device.Cuda}));
+      sequence.Dispose();
+      Check.Equal(0, cache.Stats().Sequences, "sequences: a begin that failed gives its references back");
+    }
+  }
+}
