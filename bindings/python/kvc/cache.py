@@ -235,7 +235,8 @@ class Cache:
     def read_codes(self, sequence: SupportsIndex, layer: int, head: int, part: str, dim: int) -> np.ndarray:
         """Integer codes [tokens in compressed pages, dim]."""
         out = np.empty((raw.seq_read_codes(self._handle, sequence, layer, head, _part(part), None), dim), np.uint8)
-        raw.seq_read_codes(self._handle, sequence, layer, head, _part(part), out)
+        if out.size:
+            raw.seq_read_codes(self._handle, sequence, layer, head, _part(part), out)
         return out
 
     def read_mass(self, sequence: SupportsIndex, layer: int, head: int) -> np.ndarray:

@@ -7,6 +7,9 @@ class KvcError(Exception):
 
     def __init__(self, message: str, status: int = 0, operation: str = ""):
         super().__init__(message)
+        if not status and self.status_name:  # refused by the binding itself
+            from .structs import Status
+            status = Status[self.status_name.removeprefix("KVC_")]
         self.message = message      # what, which and the limit
         self.status = status        # a kvc.Status, or a number that this binding does not know
         self.operation = operation  # the function of kvc.h, without "kvc_"

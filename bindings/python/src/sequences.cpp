@@ -107,16 +107,14 @@ void define_number(nb::module_& m, const char* name) {
 }
 
 template <auto function>
-void define_numbers(nb::module_& m, const char* name, const char* signature) {
+void define_numbers(nb::module_& m, const char* name) {
+    const std::string signature = std::string("def ") + name + "(cache: int, sequence: int, layer: int, head: int, out: Array) -> None";
     m.def(name,
           [name](uint64_t cache, int64_t sequence, int64_t layer, int64_t head, nb::handle out) {
               numbers<function>(name, cache, sequence, layer, head, out);
           },
-          nb::arg("cache"), nb::arg("sequence"), nb::arg("layer"), nb::arg("head"), nb::arg("out"), nb::sig(signature));
+          nb::arg("cache"), nb::arg("sequence"), nb::arg("layer"), nb::arg("head"), nb::arg("out"), nb::sig(signature.c_str()));
 }
-
-#define KVC_PYTHON_NUMBERS(name) \
-    define_numbers<&kvc_##name>(m, #name, "def " #name "(cache: int, sequence: int, layer: int, head: int, out: Array) -> None")
 
 void define_reading(nb::module_& m) {
     define_number<&kvc_seq_length>(m, "seq_length");
@@ -128,10 +126,10 @@ void define_reading(nb::module_& m) {
             return number<&kvc_seq_live>("seq_live", cache, sequence, layer, head);
         },
         nb::arg("cache"), nb::arg("sequence"), nb::arg("layer"), nb::arg("head"));
-    KVC_PYTHON_NUMBERS(seq_positions);
-    KVC_PYTHON_NUMBERS(seq_read_counts);
-    KVC_PYTHON_NUMBERS(seq_read_rungs);
-    KVC_PYTHON_NUMBERS(seq_read_mass);
+    define_numbers<&kvc_seq_positions>(m, "seq_positions");
+    define_numbers<&kvc_seq_read_counts>(m, "seq_read_counts");
+    define_numbers<&kvc_seq_read_rungs>(m, "seq_read_rungs");
+    define_numbers<&kvc_seq_read_mass>(m, "seq_read_mass");
     m.def("seq_read", &seq_read, nb::arg("cache"), nb::arg("sequence"), nb::arg("layer"), nb::arg("head"), nb::arg("part"),
           nb::arg("first"), nb::arg("n"), nb::arg("out"),
           nb::sig("def seq_read(cache: int, sequence: int, layer: int, head: int, part: int, first: int, n: int, out: Array) -> None"));

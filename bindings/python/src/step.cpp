@@ -24,10 +24,11 @@ public:
         lse_ = {KVC_F32, 0, 0, device};
         handle_ = make("step_begin", kvc_step_begin, cache_of(cache), sequences.data(), counts.data(), int64_t(sequences.size()),
                        positions ? positions->data() : nullptr, positions ? int64_t(positions->size()) : 0, &o);
+        is_open_ = true;
     }
     // A step that nobody ended is aborted; one that ended with its cache is no error.
     ~Step() {
-        if (!handle_) return;
+        if (!is_open_) return;
         nb::gil_scoped_release others_may_run;
         kvc_step_abort(handle_, nullptr);
     }
@@ -56,21 +57,21 @@ public:
     // On failure the step stays open.
     void commit(const std::optional<Numbers>& accepted) {
         call("step_commit", kvc_step_commit, handle_, accepted ? accepted->data() : nullptr, accepted ? int64_t(accepted->size()) : 0);
-        handle_ = nullptr;
+        is_open_ = false;
     }
 
     // May be called again, and after commit.
     void abort() {
-        kvc_step* const handle = std::exchange(handle_, nullptr);
-        if (handle) call("step_abort", kvc_step_abort, handle);
+        if (std::exchange(is_open_, false)) call("step_abort", kvc_step_abort, handle_);
     }
 
-    bool is_open() const { return handle_ != nullptr; }
+    bool is_open() const { return is_open_; }
 
 private:
     static int32_t type_of(int32_t dtype) { return dtype == KVC_DTYPE_DEFAULT ? int32_t{KVC_F32} : dtype; }
 
-    kvc_step* handle_ = nullptr;
+    kvc_step* handle_ = nullptr;  // kept when the step has ended: the library knows that it is stale
+    bool is_open_ = false;
     Wanted k_, v_, q_, out_, lse_;
 };
 
