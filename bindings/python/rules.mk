@@ -16,11 +16,11 @@ python: $(LIBKVC)
 	$(call python_launcher,proof_python,proof)
 
 python-test: python
-	$(PYTHON) -m pytest -q python/tests -m 'not long'
+	$(PYTHON) -m pytest -q python/tests
 
 # Storms, and a wheel that is built and installed.
 python-long: python
-	$(PYTHON) -m pytest -q python/tests -m long
+	$(PYTHON) -m pytest -q python/long
 
 # kvc/structs.py and kvc/_kvc.pyi, after a change of kvc.h or of what the compiled part offers; commit the result.
 python-regenerate: python

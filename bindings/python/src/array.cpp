@@ -66,8 +66,9 @@ bool Array::take_buffer(nb::handle from, const Wanted& wanted, bool written) {
 void Array::take_dlpack(nb::handle from, const Wanted& wanted, bool written) {
     if (!(written ? nb::try_cast(from, written_, false) : nb::try_cast(from, read_, false))) {
         const std::string type = nb::type_name(from.type()).c_str();
-        refuse_it((written ? "expected an array (NumPy, DLPack) that can be written, got " : "expected an array (NumPy, DLPack), got ") +
-                  type);
+        refuse_it(
+            (written ? "expected an array (NumPy, DLPack) that can be written, got " : "expected an array (NumPy, DLPack), got ") +
+            type);
     }
     const auto look = [&](const auto& array) {
         check_dtype(wanted, array.dtype().lanes == 1 ? int32_t(array.dtype().code) * 256 + array.dtype().bits : 0);

@@ -15,8 +15,7 @@ using Numbers = std::vector<int64_t>;
 void* pointer(uint64_t address) { return reinterpret_cast<void*>(address); }
 
 void sink_logits_set(uint64_t cache, int64_t layer, nb::handle logits) {
-    if (logits.is_none())
-        return call("sink_logits_set", kvc_sink_logits_set, cache_of(cache), layer, nullptr, int64_t{0});
+    if (logits.is_none()) return call("sink_logits_set", kvc_sink_logits_set, cache_of(cache), layer, nullptr, int64_t{0});
     const Array given("sink_logits_set", "logits", logits, {KVC_F32});
     call("sink_logits_set", kvc_sink_logits_set, cache_of(cache), layer, given.as<float>(), given.elements());
 }
@@ -41,9 +40,10 @@ void buffer_copy(uint64_t cache, uint64_t to, int32_t to_device, uint64_t from, 
 }
 
 // Memory at an address as a DLPack array, which keeps its owner alive.
-nb::ndarray<> view(uint64_t address, const std::vector<size_t>& shape, int32_t dtype, int32_t device, int64_t ordinal, nb::handle owner) {
+nb::ndarray<nb::array_api> view(uint64_t address, const std::vector<size_t>& shape, int32_t dtype, int32_t device, int64_t ordinal,
+                                nb::handle owner) {
     const nb::dlpack::dtype type{uint8_t(dtype / 256), uint8_t(dtype % 256), 1};
-    return nb::ndarray<>(pointer(address), shape.size(), shape.data(), owner, nullptr, type, device, int32_t(ordinal));
+    return nb::ndarray<nb::array_api>(pointer(address), shape.size(), shape.data(), owner, nullptr, type, device, int32_t(ordinal));
 }
 
 // ---- Prefix index ----
@@ -167,10 +167,12 @@ void define_cache(nb::module_& m) {
     m.def("buffer_destroy", &buffer_destroy, nb::arg("cache"), nb::arg("kind"), nb::arg("buffer"));
     m.def("buffer_copy", &buffer_copy, nb::arg("cache"), nb::arg("to"), nb::arg("to_device"), nb::arg("from_"), nb::arg("from_device"),
           nb::arg("bytes"));
-    m.def("view", &view, nb::arg("address"), nb::arg("shape"), nb::arg("dtype"), nb::arg("device"), nb::arg("ordinal"), nb::arg("owner"),
+    m.def("view", &view, nb::arg("address"), nb::arg("shape"), nb::arg("dtype"), nb::arg("device"), nb::arg("ordinal"),
+          nb::arg("owner"),
           nb::sig("def view(address: int, shape: collections.abc.Sequence[int], dtype: int, device: int, ordinal: int, "
                   "owner: object) -> Array"));
-    m.def("prefix_publish", &prefix_publish, nb::arg("cache"), nb::arg("sequence"), nb::arg("tokens"), nb::arg("salt"), nb::arg("options"),
+    m.def("prefix_publish", &prefix_publish, nb::arg("cache"), nb::arg("sequence"), nb::arg("tokens"), nb::arg("salt"),
+          nb::arg("options"),
           nb::sig("def prefix_publish(cache: int, sequence: int, tokens: Array, salt: bytes, options: dict) -> None"));
     m.def("prefix_lookup", &prefix_lookup, nb::arg("cache"), nb::arg("tokens"), nb::arg("salt"), nb::arg("options"),
           nb::sig("def prefix_lookup(cache: int, tokens: Array, salt: bytes, options: dict) -> tuple[int, dict]"));

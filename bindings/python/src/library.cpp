@@ -1,8 +1,6 @@
 // Version, discovery, planning: what needs no cache. And the module itself.
 #include <dlfcn.h>
-
 #include <nanobind/stl/string.h>
-
 #include <vector>
 
 #include "../../abi_check.h"

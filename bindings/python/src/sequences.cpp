@@ -102,18 +102,20 @@ int64_t seq_read_codes(uint64_t cache, int64_t sequence, int64_t layer, int64_t 
 
 template <auto function>
 void define_number(nb::module_& m, const char* name) {
-    m.def(name, [name](uint64_t cache, int64_t sequence) { return number<function>(name, cache, sequence); }, nb::arg("cache"),
-          nb::arg("sequence"));
+    m.def(
+        name, [name](uint64_t cache, int64_t sequence) { return number<function>(name, cache, sequence); }, nb::arg("cache"),
+        nb::arg("sequence"));
 }
 
 template <auto function>
 void define_numbers(nb::module_& m, const char* name) {
     const std::string signature = std::string("def ") + name + "(cache: int, sequence: int, layer: int, head: int, out: Array) -> None";
-    m.def(name,
-          [name](uint64_t cache, int64_t sequence, int64_t layer, int64_t head, nb::handle out) {
-              numbers<function>(name, cache, sequence, layer, head, out);
-          },
-          nb::arg("cache"), nb::arg("sequence"), nb::arg("layer"), nb::arg("head"), nb::arg("out"), nb::sig(signature.c_str()));
+    m.def(
+        name,
+        [name](uint64_t cache, int64_t sequence, int64_t layer, int64_t head, nb::handle out) {
+            numbers<function>(name, cache, sequence, layer, head, out);
+        },
+        nb::arg("cache"), nb::arg("sequence"), nb::arg("layer"), nb::arg("head"), nb::arg("out"), nb::sig(signature.c_str()));
 }
 
 void define_reading(nb::module_& m) {

@@ -14,7 +14,8 @@ class Step {
 public:
     Step(uint64_t cache, const Numbers& sequences, const Numbers& counts, const std::optional<Numbers>& positions, nb::dict values) {
         if (sequences.size() != counts.size())
-            refuse("step_begin", std::to_string(sequences.size()) + " sequences but " + std::to_string(counts.size()) + " token counts");
+            refuse("step_begin",
+                   std::to_string(sequences.size()) + " sequences but " + std::to_string(counts.size()) + " token counts");
         const kvc_step_options o = options<kvc_step_options>("step_begin", kvc_step_options_init, values);
         const int32_t device = o.buffers == KVC_DEVICE_DEFAULT ? int32_t{KVC_CPU} : o.buffers;
         k_ = {type_of(o.kv_dtype), o.k_token_stride, o.k_head_stride, device};
@@ -43,8 +44,7 @@ public:
     void attend(int64_t layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle settings) {
         const Array queries("attend", "q", q, q_), results("attend", "out", out, out_, true);
         kvc_attend_options o;
-        if (!settings.is_none())
-            o = options<kvc_attend_options>("attend", kvc_attend_options_init, nb::cast<nb::dict>(settings));
+        if (!settings.is_none()) o = options<kvc_attend_options>("attend", kvc_attend_options_init, nb::cast<nb::dict>(settings));
         const auto run = [&](float* sums, int64_t bytes) {
             call("attend", kvc_attend, handle_, layer, queries.data(), queries.bytes(), results.data(), results.bytes(), sums, bytes,
                  settings.is_none() ? nullptr : &o);
@@ -81,17 +81,18 @@ void define_step(nb::module_& m) {
     nb::class_<Step>(m, "Step", nb::is_weak_referenceable())
         .def(nb::init<uint64_t, const Numbers&, const Numbers&, const std::optional<Numbers>&, nb::dict>(), nb::arg("cache"),
              nb::arg("sequences"), nb::arg("counts"), nb::arg("positions").none(), nb::arg("options"))
-        .def("append", &Step::append, nb::arg("layer"), nb::arg("k"), nb::arg("v"),
+        .def("append", &Step::append, nb::arg("layer"), nb::arg("k").none(), nb::arg("v").none(),
              nb::sig("def append(self, layer: int, k: Array, v: Array) -> None"),
              "Stores keys [tokens, kv_heads, k_dim] and values [tokens, kv_heads, v_dim] of one layer; each layer once.")
-        .def("attend_into", &Step::attend, nb::arg("layer"), nb::arg("q"), nb::arg("out"), nb::arg("lse") = nb::none(),
+        .def("attend_into", &Step::attend, nb::arg("layer"), nb::arg("q").none(), nb::arg("out").none(), nb::arg("lse") = nb::none(),
              nb::arg("options") = nb::none(),
              nb::sig("def attend_into(self, layer: int, q: Array, out: Array, lse: Array | None = None, "
                      "options: AttendOptions | None = None) -> None"),
              "attend without its conveniences: out is given, and the fields of kvc_attend_options come as a dict.")
-        .def("commit", &Step::commit, nb::arg("accepted") = nb::none(),
-             nb::sig("def commit(self, accepted: collections.abc.Sequence[int] | None = None) -> None"),
-             "Publishes all tokens, or the first accepted[i] of each sequence (needs partial_commit=1). On failure the step stays open.")
+        .def(
+            "commit", &Step::commit, nb::arg("accepted") = nb::none(),
+            nb::sig("def commit(self, accepted: collections.abc.Sequence[int] | None = None) -> None"),
+            "Publishes all tokens, or the first accepted[i] of each sequence (needs partial_commit=1). On failure the step stays open.")
         .def("abort", &Step::abort, "Ends the step as if it had never begun. May be called again, and after commit.")
         .def_prop_ro("is_open", &Step::is_open, "Neither committed nor aborted.");
 }

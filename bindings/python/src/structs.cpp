@@ -11,11 +11,16 @@ namespace {
 
 template <class T>
 constexpr Kind kind_of() {
-    if constexpr (std::is_array_v<T>) return Kind::text;
-    else if constexpr (std::is_pointer_v<T>) return Kind::address;
-    else if constexpr (std::is_same_v<T, double>) return Kind::real64;
-    else if constexpr (std::is_same_v<T, float>) return Kind::real32;
-    else return sizeof(T) == 4 ? Kind::whole32 : Kind::whole64;
+    if constexpr (std::is_array_v<T>)
+        return Kind::text;
+    else if constexpr (std::is_pointer_v<T>)
+        return Kind::address;
+    else if constexpr (std::is_same_v<T, double>)
+        return Kind::real64;
+    else if constexpr (std::is_same_v<T, float>)
+        return Kind::real32;
+    else
+        return sizeof(T) == 4 ? Kind::whole32 : Kind::whole64;
 }
 
 constexpr const char* kind_names[] = {"int", "int", "float", "float", "str", "address"};
@@ -98,12 +103,18 @@ void set_text(const char* operation, const Field& field, nb::handle value, char*
 
 void set_field(const char* operation, const Field& field, nb::handle value, char* to) {
     switch (field.kind) {
-        case Kind::whole64: return store(to, whole(operation, field, value));
-        case Kind::real32: return store(to, float(real(operation, field, value)));
-        case Kind::real64: return store(to, real(operation, field, value));
-        case Kind::text: return set_text(operation, field, value, to);
-        case Kind::address: return store(to, value.is_none() ? int64_t{0} : whole(operation, field, value));
-        case Kind::whole32: break;
+    case Kind::whole64:
+        return store(to, whole(operation, field, value));
+    case Kind::real32:
+        return store(to, float(real(operation, field, value)));
+    case Kind::real64:
+        return store(to, real(operation, field, value));
+    case Kind::text:
+        return set_text(operation, field, value, to);
+    case Kind::address:
+        return store(to, value.is_none() ? int64_t{0} : whole(operation, field, value));
+    case Kind::whole32:
+        break;
     }
     const int64_t number = whole(operation, field, value);
     if (number != int32_t(number)) refuse_field(operation, field, value, "a number of 32 bits");
@@ -112,11 +123,16 @@ void set_field(const char* operation, const Field& field, nb::handle value, char
 
 nb::object value_of(const Field& field, const char* from) {
     switch (field.kind) {
-        case Kind::whole32: return nb::int_(load<int32_t>(from));
-        case Kind::real32: return nb::float_(load<float>(from));
-        case Kind::real64: return nb::float_(load<double>(from));
-        case Kind::text: return nb::str(from);
-        default: return nb::int_(load<int64_t>(from));
+    case Kind::whole32:
+        return nb::int_(load<int32_t>(from));
+    case Kind::real32:
+        return nb::float_(load<float>(from));
+    case Kind::real64:
+        return nb::float_(load<double>(from));
+    case Kind::text:
+        return nb::str(from);
+    default:
+        return nb::int_(load<int64_t>(from));
     }
 }
 
