@@ -261,6 +261,12 @@ class Cache:
         """New sequences from exported bytes, in the order of the export; all of them or none."""
         return [Sequence(self, handle) for handle in raw.snapshot_import(self._handle, snapshot)]
 
+    def check_snapshot(self, snapshot: bytes | bytearray | memoryview | str | os.PathLike) -> int:
+        """Raises what import_ (or load, of a path) would raise but for want of room, and makes nothing; the number of its sequences."""
+        if isinstance(snapshot, (str, os.PathLike)):
+            return raw.snapshot_check_file(self._handle, os.fspath(snapshot))
+        return raw.snapshot_check(self._handle, snapshot)
+
     def save(self, path: str | os.PathLike, sequences: Iterable[SupportsIndex] | None = None) -> None:
         """export to a file, which is replaced as a whole."""
         raw.snapshot_save(self._handle, None if sequences is None else list(sequences), os.fspath(path))

@@ -258,6 +258,8 @@ class Replayer(Steps):
             damaged = bytearray(snapshot)
             damaged[line.number("flip") % len(damaged)] ^= 1
             snapshot = damaged
+        if len(line.names) == 1:  # nothing to hold them: the bytes are only checked
+            return int64s(self.cache.check_snapshot(snapshot))
         made = self.cache.import_(snapshot)
         if len(made) != len(line.names) - 1:
             raise ScriptError(f"the snapshot has {len(made)} sequences, the line {len(line.names) - 1} names")

@@ -110,10 +110,17 @@ struct Bytes {
     Py_buffer view{};
 };
 
+// How many sequences a snapshot holds; its bytes are checked.
 template <class... From, class Function>
-Numbers imported(const char* operation, Function function, uint64_t cache, From... from) {
+int64_t checked(const char* operation, Function function, uint64_t cache, From... from) {
     int64_t n = 0;
     call(operation, function, cache_of(cache), from..., nullptr, int64_t{0}, &n);
+    return n;
+}
+
+template <class... From, class Function>
+Numbers imported(const char* operation, Function function, uint64_t cache, From... from) {
+    int64_t n = checked(operation, function, cache, from...);
     Numbers out(size_t(n) + 1);
     call(operation, function, cache_of(cache), from..., out.data(), n, &n);
     out.resize(size_t(n));
@@ -125,8 +132,17 @@ Numbers snapshot_import(uint64_t cache, nb::handle data) {
     return imported("snapshot_import", kvc_snapshot_import, cache, static_cast<const void*>(bytes.view.buf), int64_t(bytes.view.len));
 }
 
+int64_t snapshot_check(uint64_t cache, nb::handle data) {
+    const Bytes bytes(data);
+    return checked("snapshot_import", kvc_snapshot_import, cache, static_cast<const void*>(bytes.view.buf), int64_t(bytes.view.len));
+}
+
 Numbers snapshot_load(uint64_t cache, const std::string& path) {
     return imported("snapshot_load", kvc_snapshot_load, cache, path.c_str());
+}
+
+int64_t snapshot_check_file(uint64_t cache, const std::string& path) {
+    return checked("snapshot_load", kvc_snapshot_load, cache, path.c_str());
 }
 
 void snapshot_save(uint64_t cache, const std::optional<Numbers>& sequences, const std::string& path) {
@@ -187,6 +203,9 @@ void define_cache(nb::module_& m) {
     m.def("snapshot_export", &snapshot_export, nb::arg("cache"), nb::arg("sequences").none());
     m.def("snapshot_import", &snapshot_import, nb::arg("cache"), nb::arg("data"),
           nb::sig("def snapshot_import(cache: int, data: bytes | bytearray | memoryview) -> list[int]"));
+    m.def("snapshot_check", &snapshot_check, nb::arg("cache"), nb::arg("data"),
+          nb::sig("def snapshot_check(cache: int, data: bytes | bytearray | memoryview) -> int"));
+    m.def("snapshot_check_file", &snapshot_check_file, nb::arg("cache"), nb::arg("path"));
     m.def("snapshot_save", &snapshot_save, nb::arg("cache"), nb::arg("sequences").none(), nb::arg("path"));
     m.def("snapshot_load", &snapshot_load, nb::arg("cache"), nb::arg("path"));
     m.def("stats_get", &stats_get, nb::arg("cache"));

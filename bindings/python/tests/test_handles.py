@@ -66,6 +66,20 @@ def test_a_step_keeps_its_sequences(cache):
     assert cache.stats().sequences == 0
 
 
+def test_a_snapshot_can_be_checked_alone(cache, tmp_path):
+    held = [cache.create_sequence(), cache.create_sequence()]
+    snapshot = bytearray(cache.export(held))
+    cache.save(tmp_path / "all")
+    assert cache.check_snapshot(snapshot) == cache.check_snapshot(tmp_path / "all") == cache.stats().sequences == 2
+    snapshot[-1] ^= 1
+    with pytest.raises(kvc.CorruptError):
+        cache.check_snapshot(snapshot)
+    with pytest.raises(kvc.ArgumentError, match="contiguous bytes"):
+        cache.import_(np.zeros((4, 4), np.uint8)[:, ::2])
+    with pytest.raises(kvc.FileError):
+        cache.check_snapshot(str(tmp_path / "none"))
+
+
 @pytest.mark.parametrize("sequences, counts", [([1], [1, 2]), (["a"], [1]), ([None], [1])])
 def test_steps_of_nonsense_are_refused(cache, sequences, counts):
     with pytest.raises((kvc.ArgumentError, kvc.HandleError, TypeError)):
