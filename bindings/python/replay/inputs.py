@@ -6,6 +6,7 @@ import numpy as np
 KEYS, VALUES, QUERIES, SCORES, SINK_LOGITS, CLUSTERS = range(1, 7)
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
+_EVEN_QUARTERS = np.uint64(0x0000FFFF0000FFFF)
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
@@ -36,8 +37,8 @@ def bells(seed: int, data: int, layer: int, part: int, positions: np.ndarray, wi
     where = _key(_key(seed & _MASK, data & _MASK), (layer * 8 + part) & _MASK)
     rows = _keys(np.uint64(where), positions.astype(np.uint64))
     bits = _keys(rows[:, None], np.arange(width, dtype=np.uint64)[None, :])
-    quarters = bits.view(np.uint16).reshape(*bits.shape, 4)
-    return quarters.sum(axis=2, dtype=np.int64) - 131070
+    pairs = (bits & _EVEN_QUARTERS) + ((bits >> np.uint64(16)) & _EVEN_QUARTERS)
+    return ((pairs & np.uint64(0xFFFFFFFF)) + (pairs >> np.uint64(32))).astype(np.int64) - 131070
 
 
 def elements(n: np.ndarray, dtype: str, kind: str, dim: int) -> np.ndarray:
