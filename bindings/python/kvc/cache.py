@@ -90,7 +90,7 @@ class Cache:
         self._dropped: list[int] = []
         self._buffers: WeakSet[Buffer] = WeakSet()
         self._handle = raw.create(options, layers_differ or [])
-        default = options.get("v_dim") or options["k_dim"]
+        default = options.get("v_dim") or options.get("k_dim") or 0
         self._v_dims = [layer.get("v_dim") or layer.get("k_dim") or default for layer in layers_differ or []]
         self._v_dims = self._v_dims or [default] * options["layers"]
         self.device = Device(options.get("device") or Device.CPU)
