@@ -5,9 +5,14 @@ class KvcError(Exception):
     """A call of kvc that failed; the cache is as it was before the call."""
     status_name = ""
 
-    def __init__(self, message: str, status: int = 0):
+    def __init__(self, message: str, status: int = 0, operation: str = ""):
         super().__init__(message)
-        self.status = status
+        if not status and self.status_name:  # refused by the binding itself
+            from .structs import Status
+            status = Status[self.status_name.removeprefix("KVC_")]
+        self.message = message      # what, which and the limit
+        self.status = status        # a kvc.Status, or a number that this binding does not know
+        self.operation = operation  # the function of kvc.h, without "kvc_"
 
 
 class ArgumentError(KvcError, ValueError):
@@ -62,8 +67,18 @@ class DeviceError(KvcError):
     status_name = "KVC_E_DEVICE"
 
 
-class LibraryError(KvcError):
-    """libkvc was not found, or is another version than this binding can use."""
+class LibraryError(KvcError, ImportError):
+    """libkvc or the compiled part of this binding was not found, or is another version than this binding can use."""
 
 
 BY_STATUS_NAME = {kind.status_name: kind for kind in KvcError.__subclasses__() if kind.status_name}
+
+
+def of_status(status: int, operation: str, message: str) -> KvcError:
+    """The exception for a failed call; the compiled part raises what this returns."""
+    from .structs import Status
+    try:
+        known = Status(status)
+    except ValueError:
+        return InternalError(f"{operation}: status {status}, which this binding does not know: {message}", status, operation)
+    return BY_STATUS_NAME["KVC_" + known.name](message or f"{operation}: {known.name}", known, operation)

@@ -1,0 +1,1 @@
+"""The proof that the binding does what C does."""

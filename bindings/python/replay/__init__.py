@@ -1,0 +1,1 @@
+"""Replays operation scripts (docs/SCRIPTS.md) over the package kvc."""

@@ -1,0 +1,60 @@
+// An array of Python that kvc reads or writes where it lies, for the length of one call. Nothing is ever copied: what kvc cannot
+// take as it is, is refused.
+#pragma once
+
+#include <nanobind/ndarray.h>
+
+#include "failure.h"
+
+namespace kvc_python {
+
+// Element types that kvc.h's buffers have besides kvc_dtype, in its way: DLPack's type code * 256 + bits.
+constexpr int32_t dtype_i32 = 0x020, dtype_i64 = 0x040, dtype_u8 = 0x108, dtype_u16 = 0x110, dtype_f64 = 0x240;
+
+// How the array has to be. Strides in elements, 0 = dense.
+struct Wanted {
+    int32_t dtype = KVC_F32;
+    int64_t token_stride = 0, head_stride = 0;
+    int32_t device = KVC_CPU;
+};
+
+class Array {
+public:
+    // Any producer of DLPack, or what has Python's buffer protocol, which is the faster way to a NumPy array.
+    Array(const char* operation, const char* name, nb::handle from, const Wanted& wanted, bool written = false);
+    ~Array() {
+        if (view_.obj) PyBuffer_Release(&view_);
+    }
+    Array(const Array&) = delete;
+    Array& operator=(const Array&) = delete;
+
+    void* data() const { return data_; }
+    int64_t bytes() const { return bytes_; }
+    int64_t elements() const { return elements_; }
+    template <class T>
+    T* as() const {
+        return static_cast<T*>(data_);
+    }
+
+private:
+    bool take_buffer(nb::handle from, const Wanted& wanted, bool written);
+    void take_dlpack(nb::handle from, const Wanted& wanted, bool written);
+    void check_dtype(const Wanted& wanted, int32_t dtype) const;
+    void measure(const Wanted& wanted, size_t ndim, const int64_t* shape, const int64_t* strides);
+    [[noreturn]] void refuse_it(const std::string& what) const;
+
+    const char* operation_;
+    const char* name_;
+    Py_buffer view_{};
+    nb::ndarray<nb::ro> read_;
+    nb::ndarray<> written_;
+    void* data_ = nullptr;
+    int64_t bytes_ = 0, elements_ = 1;
+};
+
+// [tokens] or [rows][dim] that kvc fills in.
+struct Written : Array {
+    Written(const char* operation, nb::handle to, int32_t dtype) : Array(operation, "out", to, {dtype}, true) {}
+};
+
+}  // namespace kvc_python

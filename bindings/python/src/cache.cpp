@@ -1,0 +1,215 @@
+// What concerns a cache as a whole: its end, tables of the model, device memory, prefix index, statistics, snapshots.
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "array.h"
+#include "structs.h"
+
+namespace kvc_python {
+namespace {
+
+using Numbers = std::vector<int64_t>;
+
+void* pointer(uint64_t address) { return reinterpret_cast<void*>(address); }
+
+void sink_logits_set(uint64_t cache, int64_t layer, nb::handle logits) {
+    if (logits.is_none()) return call("sink_logits_set", kvc_sink_logits_set, cache_of(cache), layer, nullptr, int64_t{0});
+    const Array given("sink_logits_set", "logits", logits, {KVC_F32});
+    call("sink_logits_set", kvc_sink_logits_set, cache_of(cache), layer, given.as<float>(), given.elements());
+}
+
+void rope_frequencies_set(uint64_t cache, int64_t layer, nb::handle frequencies) {
+    const Array given("rope_frequencies_set", "frequencies", frequencies, {dtype_f64});
+    call("rope_frequencies_set", kvc_rope_frequencies_set, cache_of(cache), layer, given.as<double>(), given.elements());
+}
+
+// ---- Device memory ----
+
+uint64_t buffer_create(uint64_t cache, int32_t kind, int64_t bytes) {
+    return reinterpret_cast<uint64_t>(make("buffer_create", kvc_buffer_create, cache_of(cache), kind, bytes));
+}
+
+void buffer_destroy(uint64_t cache, int32_t kind, uint64_t buffer) {
+    call("buffer_destroy", kvc_buffer_destroy, cache_of(cache), kind, pointer(buffer));
+}
+
+void buffer_copy(uint64_t cache, uint64_t to, int32_t to_device, uint64_t from, int32_t from_device, int64_t bytes) {
+    call("buffer_copy", kvc_buffer_copy, cache_of(cache), pointer(to), to_device, pointer(from), from_device, bytes);
+}
+
+// Memory at an address as a DLPack array, which keeps its owner alive.
+nb::ndarray<nb::array_api> view(uint64_t address, const std::vector<size_t>& shape, int32_t dtype, int32_t device, int64_t ordinal,
+                                nb::handle owner) {
+    const nb::dlpack::dtype type{uint8_t(dtype / 256), uint8_t(dtype % 256), 1};
+    return nb::ndarray<nb::array_api>(pointer(address), shape.size(), shape.data(), owner, nullptr, type, device, int32_t(ordinal));
+}
+
+// ---- Prefix index ----
+
+void prefix_publish(uint64_t cache, int64_t sequence, nb::handle tokens, nb::bytes salt, nb::dict values) {
+    const Array ids("prefix_publish", "tokens", tokens, {dtype_i64});
+    const auto o = options<kvc_prefix_options>("prefix_publish", kvc_prefix_options_init, values);
+    call("prefix_publish", kvc_prefix_publish, cache_of(cache), sequence, ids.as<int64_t>(), ids.elements(), salt.data(),
+         int64_t(salt.size()), &o);
+}
+
+std::pair<int64_t, nb::dict> prefix_lookup(uint64_t cache, nb::handle tokens, nb::bytes salt, nb::dict values) {
+    const Array ids("prefix_lookup", "tokens", tokens, {dtype_i64});
+    const auto o = options<kvc_seq_options>("prefix_lookup", kvc_seq_options_init, values);
+    auto hit = blank<kvc_prefix_hit>();
+    const kvc_seq made = make("prefix_lookup", kvc_prefix_lookup, cache_of(cache), ids.as<int64_t>(), ids.elements(), salt.data(),
+                              int64_t(salt.size()), &o, &hit);
+    return {made, as_dict(hit)};
+}
+
+int64_t prefix_remove(uint64_t cache, nb::handle tokens, nb::bytes salt) {
+    const Array ids("prefix_remove", "tokens", tokens, {dtype_i64});
+    int64_t removed = 0;
+    call("prefix_remove", kvc_prefix_remove, cache_of(cache), ids.as<int64_t>(), ids.elements(), salt.data(), int64_t(salt.size()),
+         &removed);
+    return removed;
+}
+
+// ---- Snapshots ----
+
+struct Chosen {  // nullptr and 0: all sequences of the cache
+    explicit Chosen(const std::optional<Numbers>& given) : n(given ? int64_t(given->size()) : 0) {
+        static const kvc_seq none = 0;
+        seqs = !given ? nullptr : given->empty() ? &none : given->data();
+    }
+    const kvc_seq* seqs;
+    int64_t n;
+};
+
+// Straight into the bytes object that Python gets.
+nb::bytes snapshot_export(uint64_t cache, const std::optional<Numbers>& sequences) {
+    const Chosen chosen(sequences);
+    int64_t bytes = 0;
+    call("snapshot_export", kvc_snapshot_export, cache_of(cache), chosen.seqs, chosen.n, nullptr, int64_t{0}, &bytes);
+    nb::object out = nb::steal(PyBytes_FromStringAndSize(nullptr, bytes));
+    if (!out.is_valid()) throw nb::python_error();
+    call("snapshot_export", kvc_snapshot_export, cache_of(cache), chosen.seqs, chosen.n,
+         static_cast<void*>(PyBytes_AS_STRING(out.ptr())), bytes, &bytes);
+    if (bytes == PyBytes_GET_SIZE(out.ptr())) return nb::borrow<nb::bytes>(out);
+    return nb::bytes(PyBytes_AS_STRING(out.ptr()), size_t(bytes));  // it became shorter in between
+}
+
+// bytes, bytearray, memoryview, mmap: anything contiguous.
+struct Bytes {
+    explicit Bytes(nb::handle from) {
+        if (PyObject_GetBuffer(from.ptr(), &view, PyBUF_SIMPLE)) {
+            PyErr_Clear();
+            refuse("snapshot_import", std::string("data is a ") + nb::type_name(from.type()).c_str() + "; it must be contiguous bytes");
+        }
+    }
+    ~Bytes() { PyBuffer_Release(&view); }
+    Bytes(const Bytes&) = delete;
+    Bytes& operator=(const Bytes&) = delete;
+    Py_buffer view{};
+};
+
+// How many sequences a snapshot holds; its bytes are checked.
+template <class... From, class Function>
+int64_t checked(const char* operation, Function function, uint64_t cache, From... from) {
+    int64_t n = 0;
+    call(operation, function, cache_of(cache), from..., nullptr, int64_t{0}, &n);
+    return n;
+}
+
+template <class... From, class Function>
+Numbers imported(const char* operation, Function function, uint64_t cache, From... from) {
+    int64_t n = checked(operation, function, cache, from...);
+    Numbers out(size_t(n) + 1);
+    call(operation, function, cache_of(cache), from..., out.data(), n, &n);
+    out.resize(size_t(n));
+    return out;
+}
+
+Numbers snapshot_import(uint64_t cache, nb::handle data) {
+    const Bytes bytes(data);
+    return imported("snapshot_import", kvc_snapshot_import, cache, static_cast<const void*>(bytes.view.buf), int64_t(bytes.view.len));
+}
+
+int64_t snapshot_check(uint64_t cache, nb::handle data) {
+    const Bytes bytes(data);
+    return checked("snapshot_import", kvc_snapshot_import, cache, static_cast<const void*>(bytes.view.buf), int64_t(bytes.view.len));
+}
+
+Numbers snapshot_load(uint64_t cache, const std::string& path) {
+    return imported("snapshot_load", kvc_snapshot_load, cache, path.c_str());
+}
+
+int64_t snapshot_check_file(uint64_t cache, const std::string& path) {
+    return checked("snapshot_load", kvc_snapshot_load, cache, path.c_str());
+}
+
+void snapshot_save(uint64_t cache, const std::optional<Numbers>& sequences, const std::string& path) {
+    const Chosen chosen(sequences);
+    call("snapshot_save", kvc_snapshot_save, cache_of(cache), chosen.seqs, chosen.n, path.c_str());
+}
+
+// ---- Statistics ----
+
+nb::dict stats_get(uint64_t cache) {
+    auto out = blank<kvc_stats>();
+    call("stats_get", kvc_stats_get, cache_of(cache), &out);
+    return as_dict(out);
+}
+
+nb::dict seq_stats_get(uint64_t cache, int64_t sequence) {
+    auto out = blank<kvc_seq_stats>();
+    call("seq_stats_get", kvc_seq_stats_get, cache_of(cache), sequence, &out);
+    return as_dict(out);
+}
+
+nb::dict prefix_stats_get(uint64_t cache) {
+    auto out = blank<kvc_prefix_stats>();
+    call("prefix_stats_get", kvc_prefix_stats_get, cache_of(cache), &out);
+    return as_dict(out);
+}
+
+}  // namespace
+
+void define_cache(nb::module_& m) {
+    m.def("destroy", [](uint64_t cache) { call("destroy", kvc_destroy, cache_of(cache)); }, nb::arg("cache"));
+    m.def("synchronize", [](uint64_t cache) { call("synchronize", kvc_synchronize, cache_of(cache)); }, nb::arg("cache"));
+    m.def("sink_logits_set", &sink_logits_set, nb::arg("cache"), nb::arg("layer"), nb::arg("logits").none(),
+          nb::sig("def sink_logits_set(cache: int, layer: int, logits: Array | None) -> None"));
+    m.def("rope_frequencies_set", &rope_frequencies_set, nb::arg("cache"), nb::arg("layer"), nb::arg("frequencies"),
+          nb::sig("def rope_frequencies_set(cache: int, layer: int, frequencies: Array) -> None"));
+    m.def("buffer_create", &buffer_create, nb::arg("cache"), nb::arg("kind"), nb::arg("bytes"));
+    m.def("buffer_destroy", &buffer_destroy, nb::arg("cache"), nb::arg("kind"), nb::arg("buffer"));
+    m.def("buffer_copy", &buffer_copy, nb::arg("cache"), nb::arg("to"), nb::arg("to_device"), nb::arg("from_"), nb::arg("from_device"),
+          nb::arg("bytes"));
+    m.def("view", &view, nb::arg("address"), nb::arg("shape"), nb::arg("dtype"), nb::arg("device"), nb::arg("ordinal"),
+          nb::arg("owner"),
+          nb::sig("def view(address: int, shape: collections.abc.Sequence[int], dtype: int, device: int, ordinal: int, "
+                  "owner: object) -> Array"));
+    m.def("prefix_publish", &prefix_publish, nb::arg("cache"), nb::arg("sequence"), nb::arg("tokens"), nb::arg("salt"),
+          nb::arg("options"),
+          nb::sig("def prefix_publish(cache: int, sequence: int, tokens: Array, salt: bytes, options: dict) -> None"));
+    m.def("prefix_lookup", &prefix_lookup, nb::arg("cache"), nb::arg("tokens"), nb::arg("salt"), nb::arg("options"),
+          nb::sig("def prefix_lookup(cache: int, tokens: Array, salt: bytes, options: dict) -> tuple[int, dict]"));
+    m.def("prefix_remove", &prefix_remove, nb::arg("cache"), nb::arg("tokens"), nb::arg("salt"),
+          nb::sig("def prefix_remove(cache: int, tokens: Array, salt: bytes) -> int"));
+    m.def("prefix_clear", [](uint64_t cache) { call("prefix_clear", kvc_prefix_clear, cache_of(cache)); }, nb::arg("cache"));
+    m.def(
+        "prefix_budget_set",
+        [](uint64_t cache, int64_t bytes) { call("prefix_budget_set", kvc_prefix_budget_set, cache_of(cache), bytes); },
+        nb::arg("cache"), nb::arg("bytes"));
+    m.def("prefix_stats_get", &prefix_stats_get, nb::arg("cache"));
+    m.def("snapshot_export", &snapshot_export, nb::arg("cache"), nb::arg("sequences").none());
+    m.def("snapshot_import", &snapshot_import, nb::arg("cache"), nb::arg("data"),
+          nb::sig("def snapshot_import(cache: int, data: bytes | bytearray | memoryview) -> list[int]"));
+    m.def("snapshot_check", &snapshot_check, nb::arg("cache"), nb::arg("data"),
+          nb::sig("def snapshot_check(cache: int, data: bytes | bytearray | memoryview) -> int"));
+    m.def("snapshot_check_file", &snapshot_check_file, nb::arg("cache"), nb::arg("path"));
+    m.def("snapshot_save", &snapshot_save, nb::arg("cache"), nb::arg("sequences").none(), nb::arg("path"));
+    m.def("snapshot_load", &snapshot_load, nb::arg("cache"), nb::arg("path"));
+    m.def("stats_get", &stats_get, nb::arg("cache"));
+    m.def("seq_stats_get", &seq_stats_get, nb::arg("cache"), nb::arg("sequence"));
+}
+
+}  // namespace kvc_python

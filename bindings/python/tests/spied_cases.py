@@ -1,0 +1,253 @@
+"""Run by test_spied.py in a process of its own, whose calls of libkvc go through spy.c."""
+import ctypes
+import gc
+import itertools
+import sys
+import threading
+import time
+
+import kvc
+import numpy as np
+import pytest
+
+SPY = ctypes.CDLL(None)
+SHAPE = dict(layers=2, kv_heads=2, q_heads=4, k_dim=64)
+Addresses = ctypes.c_void_p * 6
+
+
+def number(name: str, kind=ctypes.c_int64):
+    return kind.in_dll(SPY, name)
+
+
+def seen() -> list[int]:
+    return list(Addresses.in_dll(SPY, "spy_seen"))
+
+
+def collect() -> None:
+    gc.collect()
+
+
+def address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+@pytest.fixture
+def cache():
+    with kvc.Cache(codec="int4", arena_tokens=1024, arena_growth=1, **SHAPE) as opened:
+        yield opened
+    SPY_STATUS.value = SPY_WAIT.value = 0
+
+
+SPY_STATUS, SPY_WAIT = number("spy_status", ctypes.c_int32), number("spy_wait_ms", ctypes.c_int32)
+
+
+# ---- no copies ----
+
+class Dlpack:
+    """A producer of DLPack and nothing else, such as a tensor of another library."""
+
+    def __init__(self, array: np.ndarray):
+        self._array = array
+
+    def __dlpack__(self, **arguments):
+        return self._array.__dlpack__(**arguments)
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, Dlpack, memoryview])
+def test_the_library_is_handed_the_arrays_themselves(cache, wrap):
+    fused = np.zeros((5, 8, 64), np.float32)  # q, k and v of each token side by side, as models make them
+    q, k, v = fused[:, :4], fused[:, 4:6], fused[:, 6:]
+    out, lse = np.empty((5, 4, 64), np.float32), np.empty((5, 4), np.float32)
+    step = cache.step([cache.create_sequence()], [5], k_token_stride=512, v_token_stride=512, q_token_stride=512)
+    step.append(0, wrap(k), wrap(v))
+    step.attend(0, wrap(q), wrap(out), wrap(lse))
+    assert seen()[:5] == [address(array) for array in (k, v, q, out, lse)]
+    assert list((ctypes.c_int64 * 2).in_dll(SPY, "spy_bytes")) == [(4 * 512 + 128) * 4, (4 * 512 + 256) * 4]
+
+
+# ---- lifetimes ----
+
+def test_a_hundred_thousand_dropped_sequences_leave_none(cache):
+    for _ in range(100_000):
+        cache.create_sequence()
+    collect()
+    assert cache.stats().sequences == 0
+
+
+def test_dropped_steps_are_aborted(cache):
+    sequence = cache.create_sequence()
+    for _ in range(20_000):
+        cache.step([sequence], [1])
+    collect()
+    assert cache.stats().open_steps == 0 and cache.length(sequence) == 0
+    with cache.step([sequence], [0]) as step:
+        step.append(0, np.empty((0, 2, 64), np.float32), np.empty((0, 2, 64), np.float32))
+        step.append(1, np.empty((0, 2, 64), np.float32), np.empty((0, 2, 64), np.float32))
+
+
+def test_dropped_caches_are_destroyed_with_what_they_hold():
+    before = number("spy_caches").value
+    for i in range(5_000):
+        cache = kvc.Cache(arena_tokens=64, **SHAPE)
+        sequence = cache.create_sequence()
+        kept = [cache.step([sequence], [1]), sequence] if i % 2 else [cache, sequence]
+        kept.append(kept)  # only the collector ends this
+    del cache, sequence, kept
+    collect()
+    assert number("spy_caches").value == before
+
+
+def test_a_sequence_that_the_collector_takes_before_its_step_ends_later(cache):
+    sequence = cache.create_sequence()
+    step = cache.step([sequence], [1])
+    sequence.__del__()  # as the collector may do first in a cycle
+    assert cache.stats().sequences == 1
+    step.abort()
+    cache.create_sequence()
+    assert cache.stats().sequences == 0
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["cache", "sequence", "step", "buffer"])))
+@pytest.mark.parametrize("close", [True, False])
+def test_any_order_of_destruction(order, close):
+    before = number("spy_caches").value, number("spy_buffers").value
+    things = {"cache": kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE)}
+    things["sequence"] = things["cache"].create_sequence()
+    things["step"] = things["cache"].step([things["sequence"]], [1])
+    things["buffer"] = things["cache"].create_buffer(64)
+    for name in order:
+        thing = things.pop(name)
+        if close:
+            end_twice(name, thing)
+        del thing
+        collect()
+    assert (number("spy_caches").value, number("spy_buffers").value) == before
+
+
+def end_twice(name: str, thing) -> None:
+    end = thing.abort if name == "step" else thing.close
+    for _ in range(2):
+        try:
+            end()
+        except (kvc.BusyError, kvc.HandleError):
+            assert name in ("sequence", "step")  # it belongs to the open step, or its cache is gone
+
+
+# ---- threads ----
+
+def test_other_threads_run_during_a_call(cache):
+    SPY_WAIT.value = 300
+    inside = number("spy_inside", ctypes.c_int32)
+    caller = threading.Thread(target=cache.synchronize)
+    caller.start()
+    observed, end = 0, time.monotonic() + 10
+    while caller.is_alive() and time.monotonic() < end:
+        observed += inside.value
+    caller.join()
+    assert observed > 100
+
+
+def test_close_while_other_threads_call(cache):
+    errors = []
+
+    def use():
+        try:
+            while True:
+                sequence = cache.create_sequence()
+                with cache.step([sequence], [1]) as step:
+                    for layer in range(2):
+                        step.append(layer, np.zeros((1, 2, 64), np.float32), np.zeros((1, 2, 64), np.float32))
+                        step.attend(layer, np.zeros((1, 4, 64), np.float32))
+        except kvc.HandleError as fault:
+            errors.append(fault)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    cache.close()
+    for thread in threads:
+        thread.join(20)
+    assert len(errors) == 4
+
+
+# ---- errors ----
+
+@pytest.mark.parametrize("status", list(kvc.Status)[1:])
+def test_every_status_has_its_exception(cache, status):
+    SPY_STATUS.value = status
+    with pytest.raises(kvc.KvcError) as caught:
+        cache.synchronize()
+    fault = caught.value
+    assert "KVC_" + status.name == type(fault).status_name == kvc.default_library().status_name(status)
+    assert (fault.status, fault.operation, fault.message) == (status, "synchronize", f"synchronize: told to fail with {status.value}")
+    assert str(fault) == fault.message
+
+
+def test_a_status_that_nobody_knows_is_no_success(cache):
+    SPY_STATUS.value = 77
+    with pytest.raises(kvc.InternalError, match="status 77, which this binding does not know") as caught:
+        cache.synchronize()
+    assert caught.value.status == 77
+
+
+# ---- device memory ----
+
+def device_tensor(cache: kvc.Cache, array: np.ndarray):
+    buffer = cache.create_buffer(array.nbytes)
+    buffer.copy_from(address(array), kvc.Device.CPU, array.nbytes)
+    return buffer, buffer.view(array.shape, kvc.Dtype.F32)
+
+
+def test_device_buffers_and_streams_reach_the_library():
+    random = np.random.default_rng(0)
+    q, k, v = (random.standard_normal((3, heads, 64)).astype(np.float32) for heads in (4, 2, 2))
+    with kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE) as cache:
+        held = [device_tensor(cache, array) for array in (q, k, v, np.empty_like(q))]
+        tensors = [tensor for _, tensor in held]
+        assert tensors[0].__dlpack_device__() == (kvc.Device.CUDA, 0) and held[0][0].__dlpack_device__() == (kvc.Device.CUDA, 0)
+        step = cache.step([cache.create_sequence()], [3], buffers=kvc.Device.CUDA, stream=0x5EED)
+        step.append(0, tensors[1], tensors[2])
+        step.attend(0, tensors[0], tensors[3])
+        cache.synchronize()
+        assert seen() == [held[i][0].address for i in (1, 2, 0, 3)] + [None, 0x5EED]
+        out = np.empty_like(q)
+        held[3][0].copy_to(address(out), kvc.Device.CPU, out.nbytes)
+        with pytest.raises(kvc.ArgumentError, match="k: expected an array on a CUDA device, got one on the host"):
+            step.append(1, Dlpack(k), tensors[2])
+        with pytest.raises(kvc.ArgumentError, match="out must be given"):
+            step.attend(0, tensors[0])
+        with pytest.raises(kvc.ArgumentError, match="more than the 1536 bytes"):
+            held[1][0].view((4, 2, 64), kvc.Dtype.F32)
+        on_host = cache.step([cache.create_sequence()], [3])
+        with pytest.raises(kvc.ArgumentError, match="q: expected an array on the host, got one on a CUDA device"):
+            on_host.append(0, k, v) or on_host.attend(0, tensors[0], out)
+        np.testing.assert_array_equal(on_host.attend(0, q), out)
+
+
+def test_pinned_memory_is_the_hosts():
+    with kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE) as cache:
+        pinned = cache.create_buffer(3 * 128 * 4, kvc.BufferKind.BUFFER_PINNED)
+        assert np.from_dlpack(pinned).size == 3 * 128 * 4
+        step = cache.step([cache.create_sequence()], [3])
+        array = np.from_dlpack(pinned).view(np.float32).reshape(3, 2, 64)
+        array[:] = 0
+        step.append(0, array, pinned.view((3, 2, 64), kvc.Dtype.F32))
+        assert seen()[:2] == [pinned.address, pinned.address]
+
+
+def test_a_view_keeps_its_buffer():
+    with kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE) as cache:
+        view = cache.create_buffer(512, kvc.BufferKind.BUFFER_PINNED).view((512,), 0x108)
+        collect()
+        assert number("spy_buffers").value == 1
+        del view
+        collect()
+        assert number("spy_buffers").value == 0
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", __file__, *sys.argv[1:]]))

@@ -1,0 +1,157 @@
+"""What arrays the binding takes as they lie, what it refuses, and that a hot loop allocates nothing."""
+import gc
+import sys
+import tracemalloc
+
+import kvc
+import numpy as np
+import pytest
+from kvc.library import raw
+
+SHAPE = dict(layers=2, kv_heads=2, q_heads=4, k_dim=64)
+
+
+@pytest.fixture
+def cache():
+    with kvc.Cache(codec="int4", arena_tokens=1024, arena_growth=1, **SHAPE) as opened:
+        yield opened
+
+
+def tensors(tokens: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+    random = np.random.default_rng(seed)
+    return tuple(random.standard_normal((tokens, heads, 64)).astype(np.float32) for heads in (4, 2, 2))
+
+
+def as_bf16(array: np.ndarray):
+    """A DLPack tensor of bfloat16, which NumPy does not have, over the upper halves of the numbers; and the numbers that are left."""
+    bits = (array.view(np.uint32) >> 16).astype(np.uint16)
+    rounded = (bits.astype(np.uint32) << 16).view(np.float32)
+    return raw.view(bits.__array_interface__["data"][0], bits.shape, kvc.Dtype.BF16, kvc.Device.CPU, 0, bits), bits, rounded
+
+
+def test_bfloat16_tensors_and_their_bits_are_the_same(cache):
+    q, k, v = (as_bf16(array) for array in tensors(5))
+    outs = []
+    for form in (0, 1):  # tensors, bits
+        step = cache.step([cache.create_sequence()], [5], kv_dtype="bf16", q_dtype=np.uint16, out_dtype=kvc.Dtype.BF16)
+        step.append(0, k[form], v[form])
+        out = np.empty((5, 4, 64), np.uint16)
+        outs.append(step.attend(0, q[form], out))
+    np.testing.assert_array_equal(*outs)
+    step = cache.step([cache.create_sequence()], [5])
+    step.append(0, k[2], v[2])
+    expected = step.attend(0, q[2])
+    np.testing.assert_allclose((outs[0].astype(np.uint32) << 16).view(np.float32), expected, rtol=2**-8)
+
+
+def test_torch_names_of_types_are_understood():
+    class Torch(str):
+        """Prints as torch.dtype does, and is of that module."""
+    Torch.__module__ = "torch"
+    for name, expected in (("float32", kvc.Dtype.F32), ("float16", kvc.Dtype.F16), ("bfloat16", kvc.Dtype.BF16)):
+        assert kvc.step.dtype_of("kv_dtype", Torch("torch." + name)) == expected
+    for wrong in (np.float64, "int8", np.int16):
+        with pytest.raises(kvc.ArgumentError, match="kv_dtype"):
+            kvc.step.dtype_of("kv_dtype", wrong)
+
+
+def test_strided_arrays_give_the_same_numbers_as_dense_ones(cache):
+    q, k, v = tensors(7)
+    fused = np.concatenate([q, k, v], axis=1)  # [tokens][q, k and v heads][dim]
+    heads_first = np.ascontiguousarray(k.transpose(1, 0, 2))  # [heads][tokens][dim]
+    step = cache.step([cache.create_sequence()], [7])
+    step.append(0, k, v)
+    expected = step.attend(0, q)
+    step.abort()
+    step = cache.step([cache.create_sequence()], [7], k_token_stride=64, k_head_stride=7 * 64, v_token_stride=512, q_token_stride=512)
+    step.append(0, heads_first.transpose(1, 0, 2), fused[:, 6:])
+    np.testing.assert_array_equal(step.attend(0, fused[:, :4]), expected)
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda k: k[:, :, ::2].copy()[:, ::-1], "heads"),                    # backwards
+    (lambda k: np.repeat(k, 2, axis=2)[:, :, ::2], "whole rows"),         # every other channel
+    (lambda k: k.transpose(1, 0, 2), "elements apart"),                   # strides that the step was not told
+    (lambda k: np.concatenate([k, k], axis=1)[:, :2], "k_token_stride"),  # likewise; the message says what to say
+    (lambda k: k.astype(np.float16), "expected an array of float32, got float16"),
+    (lambda k: k.astype(">f4"), "expected an array"),                     # the other byte order
+    (lambda k: k.tobytes(), "got uint8"),
+    (lambda k: np.frombuffer(b"\0" + k.tobytes(), np.uint8)[1:].view(np.float32), "not aligned"),
+    (lambda k: k.tolist(), "got list"),
+    (lambda k: None, "got NoneType"),
+    (lambda k: k[:3], "k"),                                               # too short: the library's own words
+])
+def test_what_cannot_be_taken_as_it_is_is_refused(cache, spoil, words):
+    q, k, v = tensors(4)
+    sequence = cache.create_sequence()
+    step = cache.step([sequence], [4])
+    with pytest.raises(kvc.ArgumentError, match=words) as caught:
+        step.append(0, spoil(k), v)
+    assert (caught.value.operation, caught.value.status) == ("append", kvc.Status.E_ARGUMENT)
+    step.append(0, k, v)  # nothing has changed
+
+
+def test_results_go_into_writable_arrays_only(cache):
+    q, k, v = tensors(2)
+    step = cache.step([cache.create_sequence()], [2])
+    step.append(0, k, v)
+    frozen = np.empty_like(q)
+    frozen.flags.writeable = False
+    for out in (frozen, bytes(q.nbytes)):
+        with pytest.raises(kvc.ArgumentError, match="out: expected an array .* that can be written"):
+            step.attend(0, q, out)
+    frozen = q.copy()
+    frozen.flags.writeable = False
+    out = np.empty_like(q)
+    assert step.attend(0, frozen, out) is out  # what is only read may be frozen
+
+
+@pytest.mark.parametrize("wrong, words", [
+    (dict(k_dim="64"), "k_dim is '64'; it must be an integer"), (dict(k_dim=1 << 63), "below 2\\^63"), (dict(k_dim=64.0), "an integer"),
+    (dict(codec=4), "codec is 4; it must be a str"), (dict(codec="int4" + " " * 124), "at most 127 bytes"), (dict(target="a\0b"), "without NUL"),
+    (dict(arena_growth=1 << 31), "32 bits"), (dict(rope_theta="x"), "a number"), (dict(struct_size=8), "no field struct_size"),
+    (dict(no_such=1), "kvc_options has no field no_such"), (dict(layers_differ=[dict(codex="int4")] * 2), "kvc_layer has no field codex"),
+])
+def test_options_of_wrong_types_are_refused(wrong, words):
+    with pytest.raises(kvc.ArgumentError, match=words):
+        kvc.Cache(**{**SHAPE, "arena_tokens": 64, **wrong})
+
+
+def test_an_arena_of_the_caller_is_used_and_kept():
+    block = np.zeros((1 << 20) + 128, np.uint8)
+    block = block[-block.__array_interface__["data"][0] % 128:][:1 << 20]
+    cache = kvc.Cache(arena_block=block, codec="fp16", **SHAPE)
+    with cache.step([cache.create_sequence()], [4]) as step:
+        for layer in range(2):
+            step.append(layer, *tensors(4)[1:])
+    assert block.any() and cache.stats().arena_bytes <= block.nbytes
+    cache.close()
+    with pytest.raises(kvc.ArgumentError, match="cannot be written"):
+        kvc.Cache(arena_block=bytes(1 << 20), **SHAPE)
+
+
+def test_the_hot_loop_allocates_and_copies_nothing():
+    """Nothing stays, and what a call needs for its own length is less than 512 bytes, however large the arrays are."""
+    tokens, calls = 512, 50
+    q, k, v = tensors(tokens)
+    out, lse = np.empty_like(q), np.empty((tokens, 4), np.float32)
+    with kvc.Cache(**{**SHAPE, "layers": calls + 1}, codec="fp16", arena_tokens=tokens) as cache:
+        step = cache.step([cache.create_sequence()], [tokens])
+        step.append(calls, k, v)
+        step.attend_into(calls, q, out, lse)
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            layers = list(range(calls))
+            before, blocks = tracemalloc.get_traced_memory()[0], sys.getallocatedblocks()
+            tracemalloc.reset_peak()
+            for layer in layers:
+                step.append(layer, k, v)
+                step.attend_into(layer, q, out, lse)
+            blocks = sys.getallocatedblocks() - blocks
+            peak = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+        assert blocks <= 2 and peak < 512, (blocks, peak)  # the loop's own variable, the measurement's numbers

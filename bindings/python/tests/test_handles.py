@@ -1,0 +1,126 @@
+"""Sequences, steps and caches that have ended, and what is loaded."""
+import subprocess
+import sys
+
+import kvc
+import numpy as np
+import pytest
+
+SHAPE = dict(layers=1, kv_heads=1, k_dim=64)
+ROW = np.zeros((1, 1, 64), np.float32)
+
+
+@pytest.fixture
+def cache():
+    with kvc.Cache(arena_tokens=1024, **SHAPE) as opened:
+        yield opened
+
+
+def test_a_sequence_ends_with_its_block_and_only_once(cache):
+    with cache.create_sequence() as sequence:
+        assert cache.length(sequence) == 0 and sequence.cache is cache and repr(sequence) == f"<kvc.Sequence {int(sequence):#x}>"
+    assert cache.stats().sequences == 0
+    sequence.close()
+    with pytest.raises(kvc.HandleError):
+        cache.destroy_sequence(sequence)
+    with pytest.raises(kvc.HandleError):
+        cache.length(sequence)
+
+
+def test_sequences_of_another_cache_are_refused(cache):
+    with kvc.Cache(arena_tokens=64, **SHAPE) as other:
+        foreign = other.create_sequence()
+        with pytest.raises(kvc.HandleError):
+            cache.length(foreign)
+        with pytest.raises(kvc.HandleError):
+            cache.step([foreign], [1])
+
+
+def test_an_ended_step_answers_handle(cache):
+    for end in (kvc.Step.commit, kvc.Step.abort):
+        step = cache.step([cache.create_sequence()], [1])
+        step.append(0, ROW, ROW)
+        end(step)
+        for use in (lambda: step.append(0, ROW, ROW), lambda: step.attend(0, ROW), step.commit):
+            with pytest.raises(kvc.HandleError):
+                use()
+        step.abort()  # ending it twice is none of these
+
+
+def test_a_closed_cache_answers_handle_to_everything(cache):
+    sequence = cache.create_sequence()
+    step = cache.step([sequence], [1])
+    cache.close()
+    for use in (cache.stats, cache.create_sequence, cache.clear_prefixes, cache.synchronize, cache.export, step.commit,
+                lambda: cache.length(sequence), lambda: step.append(0, ROW, ROW), lambda: cache.create_buffer(64)):
+        with pytest.raises(kvc.HandleError):
+            use()
+
+
+def test_a_step_keeps_its_sequences(cache):
+    step = cache.step([cache.create_sequence()], [1])
+    step.append(0, ROW, ROW)
+    step.commit()
+    assert cache.stats().sequences == 1
+    del step
+    assert cache.stats().sequences == 0
+
+
+def test_a_snapshot_can_be_checked_alone(cache, tmp_path):
+    held = [cache.create_sequence(), cache.create_sequence()]
+    snapshot = bytearray(cache.export(held))
+    cache.save(tmp_path / "all")
+    assert cache.check_snapshot(snapshot) == cache.check_snapshot(tmp_path / "all") == cache.stats().sequences == 2
+    snapshot[-1] ^= 1
+    with pytest.raises(kvc.CorruptError):
+        cache.check_snapshot(snapshot)
+    with pytest.raises(kvc.ArgumentError, match="contiguous bytes"):
+        cache.import_(np.zeros((4, 4), np.uint8)[:, ::2])
+    with pytest.raises(kvc.FileError):
+        cache.check_snapshot(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("sequences, counts", [([1], [1, 2]), (["a"], [1]), ([None], [1])])
+def test_steps_of_nonsense_are_refused(cache, sequences, counts):
+    with pytest.raises((kvc.ArgumentError, kvc.HandleError, TypeError)):
+        cache.step(sequences, counts)
+    assert cache.stats().open_steps == 0
+
+
+def test_devices_that_are_not_there_are_unsupported(cache):
+    library = kvc.default_library()
+    assert len(library.devices(kvc.Device.CPU)) == 1
+    with pytest.raises(kvc.UnsupportedError):
+        cache.create_buffer(64)
+    with pytest.raises(kvc.ArgumentError):
+        library.devices(99)
+
+
+def load(clone, code: str, **environment: str) -> subprocess.CompletedProcess:
+    settings = {"PYTHONPATH": str(clone / "bindings" / "python"), **environment}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=settings)
+
+
+def test_the_library_is_the_one_that_was_asked_for(clone):
+    prefix = str(clone / "build" / "bindings" / "prefix" / "lib")
+    where = "import kvc; print(kvc.default_library().path)"
+    assert load(clone, where).stdout.strip() == str(clone / "build" / "release" / "libkvc.so")
+    assert load(clone, where, KVC_LIBRARY=f"{prefix}/libkvc.so").stdout.strip() == f"{prefix}/libkvc.so"
+    assert load(clone, where, KVC_LIBRARY="libkvc.so.1", LD_LIBRARY_PATH=prefix).stdout.strip() == f"{prefix}/libkvc.so.1"
+    other = load(clone, f"import kvc; kvc.Library('{prefix}/libkvc.so')")
+    assert "is not the library of this process" in other.stderr and "LibraryError" in other.stderr
+
+
+def test_what_is_no_libkvc_is_refused(clone, tmp_path):
+    (tmp_path / "text.so").write_text("not a library")
+    assert "LibraryError" in load(clone, "import kvc", KVC_LIBRARY=str(tmp_path / "text.so")).stderr
+    assert "LibraryError" in load(clone, "import kvc", KVC_LIBRARY="libm.so.6").stderr
+
+
+@pytest.mark.parametrize("fault, words", [("OTHER_VERSION", "has ABI 1000"), ("OTHER_LAYOUT", "struct kvc_error field status")])
+def test_a_library_of_another_abi_is_refused(clone, tmp_path, fault, words):
+    prefix, library = clone / "build" / "bindings" / "prefix" / "lib", tmp_path / "other.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,--no-as-needed", f"-D{fault}", str(clone / "bindings" / "proof" / "other_abi.c"),
+                    "-o", str(library), f"-L{prefix}", "-lkvc", "-ldl"], check=True)
+    result = load(clone, "import kvc", KVC_LIBRARY=str(library), LD_LIBRARY_PATH=str(prefix))
+    assert result.returncode == 1 and "LibraryError" in result.stderr and words in result.stderr
