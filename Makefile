@@ -6,7 +6,7 @@ SETUP := cmake/setup.sh
 PYTHON := .venv/bin/python
 CLANG_FORMAT := .venv/bin/clang-format
 CTEST := ctest --no-tests=error -j$(JOBS) --output-on-failure
-PYTEST_FOLDERS = $(sort $(dir $(wildcard tests/quality/test_*.py tests/python/test_*.py bindings/python/tests/test_*.py)))
+PYTEST_FOLDERS = $(sort $(dir $(wildcard tests/quality/test_*.py tests/python/test_*.py)))
 GENERATED = ':!bindings/generated' ':!bindings/*/generated/*' ':!bindings/go/raw'
 CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
@@ -14,7 +14,7 @@ CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 STAGES := check-tidy format-check test-release test-cuda test-package test-bindings test-python test-neon test-asan test-tsan
 STAGES_FULL := $(STAGES) test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-full tidy
 
-.PHONY: build library debug cuda gates gates-full demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
+.PHONY: build library python-binding debug cuda gates gates-full demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
         fuzz-snapshot stream-long avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp $(STAGES)
 
 define configure_and_build
@@ -25,10 +25,13 @@ build: ## the release, build/release/libkvc.so (the default)
 	@$(SETUP) build test
 	$(call configure_and_build,release)
 
-library: ## libkvc.so alone, without tests and benchmarks
+library: ## libkvc.so, and the same as an archive; without tests and benchmarks
 	@$(SETUP) build
 	@[ -e build/release/build.ninja ] || cmake --preset release -DKVC_TESTS=OFF -DKVC_BENCH=OFF
-	@cmake --build --preset release -j$(JOBS) --target kvc
+	@cmake --build --preset release -j$(JOBS) --target kvc kvc_static
+
+python-binding: library ## the compiled part of the Python binding, over the release
+	@$(MAKE) --no-print-directory -C bindings python
 
 debug: ## the same without optimization
 	@$(SETUP) build test
@@ -48,18 +51,18 @@ gates-full: cuda ## the same of every kernel for sm_80, too
 
 demo: ## the main job: a real language model writes text from compressed caches under one byte budget
 	@$(SETUP) build python
-	@$(MAKE) --no-print-directory library
+	@$(MAKE) --no-print-directory library python-binding
 	@$(PYTHON) tools/demo.py
 
 eval: ## quality of every preset on a real model and text; writes out/eval.json and out/eval.html
 	@$(SETUP) build python
-	@$(MAKE) --no-print-directory library
+	@$(MAKE) --no-print-directory library python-binding
 	@mkdir -p out
 	./kvc-eval --model smollm2 --json out/eval.json --html out/eval.html
 
 eval-long: ## long contexts, hours: KL and perplexity by position at 8k and 32k, needles to 32k, StreamingLLM far past the trained length; out/eval-long*
 	@$(SETUP) build python
-	@$(MAKE) --no-print-directory library
+	@$(MAKE) --no-print-directory library python-binding
 	@mkdir -p out
 	./kvc-eval --tokens 8192 --chunk 256 --by-position 1024 --tasks 2048,4096,7000 --modes "int8,int4,k3v2,int2,h2o:20%,streaming:20%" \
 	  --json out/eval-long.json --html out/eval-long.html
@@ -101,8 +104,8 @@ test-package: ## a program built against the installed package
 	@$(MAKE) --no-print-directory build
 	@tests/package/run build/release
 
-test-bindings: ## every language over the raw layer
-	@$(SETUP) build bindings
+test-bindings: ## every language: its layers, its replayer, its examples, and that all give the same digests
+	@$(SETUP) build bindings python
 	@$(MAKE) --no-print-directory library
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test
 
@@ -113,7 +116,7 @@ test-go test-rust test-java test-csharp: ## one language alone
 
 test-python: ## kvc-eval, the demo and the model-level quality bars
 	@$(SETUP) build python
-	@$(MAKE) --no-print-directory library
+	@$(MAKE) --no-print-directory library python-binding
 	@$(PYTHON) -m pytest -q $(PYTEST_FOLDERS)
 
 test-bars: ## the quality bars at full length: every preset on 2,048 tokens with needles, Gemma 3 as a second architecture

@@ -25,3 +25,8 @@ install(FILES "${PROJECT_BINARY_DIR}/kvcConfig.cmake" "${PROJECT_BINARY_DIR}/kvc
 file(RELATIVE_PATH KVC_PC_TO_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 configure_file(cmake/kvc.pc.in "${PROJECT_BINARY_DIR}/kvc.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/kvc.pc" DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# The archive that tests link, for programs that carry kvc inside (Go's tag kvc_static). It is there if it was built.
+configure_file(cmake/kvc-static.pc.in "${PROJECT_BINARY_DIR}/kvc-static.pc" @ONLY)
+install(TARGETS kvc_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} OPTIONAL)
+install(FILES "${PROJECT_BINARY_DIR}/kvc-static.pc" DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

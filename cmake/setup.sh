@@ -76,7 +76,10 @@ collect() {
       want_command mcs mono-mcs
       want_command mono mono-runtime
       want_python ;;
-    python | python-gemma3 | cuda)
+    python)
+      want_python
+      compgen -G '/usr/include/python3*/Python.h' > /dev/null || want libpython3-dev ;;   # for the compiled part of the binding
+    python-gemma3 | cuda)
       want_python ;;
     *)
       echo "setup: unknown group '$1'" >&2
