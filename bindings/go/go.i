@@ -1,5 +1,5 @@
 /* Go: handles are uintptr, so that the collector never takes one for a pointer; errors are a status and a Kvc_error, as in C;
- * a slice stands for pointer and length, and its memory reaches C as it is: no copy and no allocation. */
+ * a slice stands for pointer and length, and its memory reaches C as it is: no copy and no allocation. An empty slice is NULL. */
 
 %insert(cgo_comment_typedefs) %{
 #cgo pkg-config: kvc
@@ -17,7 +17,7 @@ _swig_gopanic("kvc: text does not fit its field")
 
 %define KVC_BUFFER(POINTER, LENGTH, GOTYPE, UNIT)
 %typemap(gotype) (POINTER, LENGTH) "[]GOTYPE"
-%typemap(in) (POINTER, LENGTH) %{ $1 = ($1_ltype)$input.array; $2 = (int64_t)$input.len * UNIT; %}
+%typemap(in) (POINTER, LENGTH) %{ $1 = ($1_ltype)($input.len > 0 ? $input.array : NULL); $2 = (int64_t)$input.len * UNIT; %}
 %enddef
 KVC_BUFFER(const void* k, int64_t k_bytes, byte, 1)
 KVC_BUFFER(const void* v, int64_t v_bytes, byte, 1)
@@ -54,3 +54,19 @@ KVC_BUFFER(const void* salt, int64_t salt_bytes, byte, 1)
 /* One number out: a pointer to a Go variable. */
 %typemap(gotype) int64_t* out, int64_t* out_tokens, int64_t* out_written, int64_t* out_n "*int64"
 %typemap(in) int64_t* out, int64_t* out_tokens, int64_t* out_written, int64_t* out_n %{ $1 = ($1_ltype)$input; %}
+
+/* What Go's types cannot say: memory by its address, of a device or of C, which no slice may stand for; and how long a text may be,
+ * so that a longer one is an error before it gets here. */
+%inline %{
+static int32_t kvc_append_at(kvc_step* step, int64_t layer, const void* k_address, int64_t k_bytes, const void* v_address,
+                             int64_t v_bytes, kvc_error* err) {
+  return kvc_append(step, layer, k_address, k_bytes, v_address, v_bytes, err);
+}
+static int32_t kvc_attend_at(kvc_step* step, int64_t layer, const void* q_address, int64_t q_bytes, void* out_address, int64_t out_bytes,
+                             void* lse_address, int64_t lse_bytes, const kvc_attend_options* options, kvc_error* err) {
+  return kvc_attend(step, layer, q_address, q_bytes, out_address, out_bytes, (float*)lse_address, lse_bytes, options, err);
+}
+static int64_t kvc_codec_capacity(void) { return sizeof(((kvc_options*)0)->codec) - 1; }
+static int64_t kvc_target_capacity(void) { return sizeof(((kvc_options*)0)->target) - 1; }
+static int64_t kvc_policy_capacity(void) { return sizeof(((kvc_options*)0)->policy) - 1; }
+%}

@@ -31,61 +31,61 @@ typedef struct { void* array; intgo len; intgo cap; } _goslice_;
 #cgo pkg-config: kvc
 #cgo CFLAGS: -I${SRCDIR}/../.. -Wno-unused-function
 
-typedef _gostring_ swig_type_1;
+typedef long long swig_type_1;
 typedef long long swig_type_2;
-typedef _gostring_ swig_type_3;
+typedef long long swig_type_3;
 typedef long long swig_type_4;
-typedef _goslice_ swig_type_5;
-typedef _gostring_ swig_type_6;
-typedef _gostring_ swig_type_7;
-typedef _gostring_ swig_type_8;
+typedef long long swig_type_5;
+typedef long long swig_type_6;
+typedef long long swig_type_7;
+typedef long long swig_type_8;
 typedef long long swig_type_9;
-typedef _gostring_ swig_type_10;
-typedef long long swig_type_11;
+typedef long long swig_type_10;
+typedef _gostring_ swig_type_11;
 typedef long long swig_type_12;
 typedef _gostring_ swig_type_13;
-typedef _goslice_ swig_type_14;
-typedef long long swig_type_15;
+typedef long long swig_type_14;
+typedef _goslice_ swig_type_15;
 typedef _gostring_ swig_type_16;
-typedef long long swig_type_17;
-typedef long long swig_type_18;
-typedef _gostring_ swig_type_19;
-typedef _goslice_ swig_type_20;
+typedef _gostring_ swig_type_17;
+typedef _gostring_ swig_type_18;
+typedef long long swig_type_19;
+typedef _gostring_ swig_type_20;
 typedef long long swig_type_21;
-typedef _gostring_ swig_type_22;
-typedef long long swig_type_23;
-typedef long long swig_type_24;
+typedef long long swig_type_22;
+typedef _gostring_ swig_type_23;
+typedef _goslice_ swig_type_24;
 typedef long long swig_type_25;
-typedef long long swig_type_26;
-typedef _goslice_ swig_type_27;
+typedef _gostring_ swig_type_26;
+typedef long long swig_type_27;
 typedef long long swig_type_28;
-typedef long long swig_type_29;
-typedef long long swig_type_30;
+typedef _gostring_ swig_type_29;
+typedef _goslice_ swig_type_30;
 typedef long long swig_type_31;
-typedef long long swig_type_32;
+typedef _gostring_ swig_type_32;
 typedef long long swig_type_33;
 typedef long long swig_type_34;
 typedef long long swig_type_35;
 typedef long long swig_type_36;
-typedef long long swig_type_37;
+typedef _goslice_ swig_type_37;
 typedef long long swig_type_38;
 typedef long long swig_type_39;
-typedef _gostring_ swig_type_40;
-typedef _gostring_ swig_type_41;
-typedef _gostring_ swig_type_42;
-typedef _gostring_ swig_type_43;
+typedef long long swig_type_40;
+typedef long long swig_type_41;
+typedef long long swig_type_42;
+typedef long long swig_type_43;
 typedef long long swig_type_44;
 typedef long long swig_type_45;
 typedef long long swig_type_46;
 typedef long long swig_type_47;
 typedef long long swig_type_48;
 typedef long long swig_type_49;
-typedef long long swig_type_50;
-typedef long long swig_type_51;
-typedef long long swig_type_52;
-typedef long long swig_type_53;
-typedef _gostring_ swig_type_54;
-typedef _gostring_ swig_type_55;
+typedef _gostring_ swig_type_50;
+typedef _gostring_ swig_type_51;
+typedef _gostring_ swig_type_52;
+typedef _gostring_ swig_type_53;
+typedef long long swig_type_54;
+typedef long long swig_type_55;
 typedef long long swig_type_56;
 typedef long long swig_type_57;
 typedef long long swig_type_58;
@@ -94,14 +94,14 @@ typedef long long swig_type_60;
 typedef long long swig_type_61;
 typedef long long swig_type_62;
 typedef long long swig_type_63;
-typedef long long swig_type_64;
-typedef long long swig_type_65;
+typedef _gostring_ swig_type_64;
+typedef _gostring_ swig_type_65;
 typedef long long swig_type_66;
 typedef long long swig_type_67;
 typedef long long swig_type_68;
 typedef long long swig_type_69;
-typedef _gostring_ swig_type_70;
-typedef _gostring_ swig_type_71;
+typedef long long swig_type_70;
+typedef long long swig_type_71;
 typedef long long swig_type_72;
 typedef long long swig_type_73;
 typedef long long swig_type_74;
@@ -110,8 +110,8 @@ typedef long long swig_type_76;
 typedef long long swig_type_77;
 typedef long long swig_type_78;
 typedef long long swig_type_79;
-typedef long long swig_type_80;
-typedef long long swig_type_81;
+typedef _gostring_ swig_type_80;
+typedef _gostring_ swig_type_81;
 typedef long long swig_type_82;
 typedef long long swig_type_83;
 typedef long long swig_type_84;
@@ -128,9 +128,9 @@ typedef long long swig_type_94;
 typedef long long swig_type_95;
 typedef long long swig_type_96;
 typedef long long swig_type_97;
-typedef _goslice_ swig_type_98;
+typedef long long swig_type_98;
 typedef long long swig_type_99;
-typedef _goslice_ swig_type_100;
+typedef long long swig_type_100;
 typedef long long swig_type_101;
 typedef long long swig_type_102;
 typedef long long swig_type_103;
@@ -138,9 +138,9 @@ typedef long long swig_type_104;
 typedef long long swig_type_105;
 typedef long long swig_type_106;
 typedef long long swig_type_107;
-typedef long long swig_type_108;
+typedef _goslice_ swig_type_108;
 typedef long long swig_type_109;
-typedef long long swig_type_110;
+typedef _goslice_ swig_type_110;
 typedef long long swig_type_111;
 typedef long long swig_type_112;
 typedef long long swig_type_113;
@@ -150,7 +150,7 @@ typedef long long swig_type_116;
 typedef long long swig_type_117;
 typedef long long swig_type_118;
 typedef long long swig_type_119;
-typedef _goslice_ swig_type_120;
+typedef long long swig_type_120;
 typedef long long swig_type_121;
 typedef long long swig_type_122;
 typedef long long swig_type_123;
@@ -160,7 +160,7 @@ typedef long long swig_type_126;
 typedef long long swig_type_127;
 typedef long long swig_type_128;
 typedef long long swig_type_129;
-typedef long long swig_type_130;
+typedef _goslice_ swig_type_130;
 typedef long long swig_type_131;
 typedef long long swig_type_132;
 typedef long long swig_type_133;
@@ -172,19 +172,19 @@ typedef long long swig_type_138;
 typedef long long swig_type_139;
 typedef long long swig_type_140;
 typedef long long swig_type_141;
-typedef _goslice_ swig_type_142;
-typedef _goslice_ swig_type_143;
-typedef _goslice_ swig_type_144;
+typedef long long swig_type_142;
+typedef long long swig_type_143;
+typedef long long swig_type_144;
 typedef long long swig_type_145;
-typedef _goslice_ swig_type_146;
-typedef _goslice_ swig_type_147;
-typedef _goslice_ swig_type_148;
+typedef long long swig_type_146;
+typedef long long swig_type_147;
+typedef long long swig_type_148;
 typedef long long swig_type_149;
 typedef long long swig_type_150;
 typedef long long swig_type_151;
-typedef long long swig_type_152;
-typedef long long swig_type_153;
-typedef long long swig_type_154;
+typedef _goslice_ swig_type_152;
+typedef _goslice_ swig_type_153;
+typedef _goslice_ swig_type_154;
 typedef long long swig_type_155;
 typedef _goslice_ swig_type_156;
 typedef _goslice_ swig_type_157;
@@ -196,9 +196,9 @@ typedef long long swig_type_162;
 typedef long long swig_type_163;
 typedef long long swig_type_164;
 typedef long long swig_type_165;
-typedef long long swig_type_166;
-typedef long long swig_type_167;
-typedef long long swig_type_168;
+typedef _goslice_ swig_type_166;
+typedef _goslice_ swig_type_167;
+typedef _goslice_ swig_type_168;
 typedef long long swig_type_169;
 typedef long long swig_type_170;
 typedef long long swig_type_171;
@@ -212,9 +212,9 @@ typedef long long swig_type_178;
 typedef long long swig_type_179;
 typedef long long swig_type_180;
 typedef long long swig_type_181;
-typedef _goslice_ swig_type_182;
+typedef long long swig_type_182;
 typedef long long swig_type_183;
-typedef _goslice_ swig_type_184;
+typedef long long swig_type_184;
 typedef long long swig_type_185;
 typedef long long swig_type_186;
 typedef long long swig_type_187;
@@ -222,9 +222,9 @@ typedef long long swig_type_188;
 typedef long long swig_type_189;
 typedef long long swig_type_190;
 typedef long long swig_type_191;
-typedef long long swig_type_192;
+typedef _goslice_ swig_type_192;
 typedef long long swig_type_193;
-typedef long long swig_type_194;
+typedef _goslice_ swig_type_194;
 typedef long long swig_type_195;
 typedef long long swig_type_196;
 typedef long long swig_type_197;
@@ -238,38 +238,38 @@ typedef long long swig_type_204;
 typedef long long swig_type_205;
 typedef long long swig_type_206;
 typedef long long swig_type_207;
-typedef _goslice_ swig_type_208;
-typedef _goslice_ swig_type_209;
+typedef long long swig_type_208;
+typedef long long swig_type_209;
 typedef long long swig_type_210;
-typedef _goslice_ swig_type_211;
-typedef _goslice_ swig_type_212;
-typedef _goslice_ swig_type_213;
-typedef _goslice_ swig_type_214;
+typedef long long swig_type_211;
+typedef long long swig_type_212;
+typedef long long swig_type_213;
+typedef long long swig_type_214;
 typedef long long swig_type_215;
 typedef long long swig_type_216;
 typedef long long swig_type_217;
-typedef long long swig_type_218;
-typedef long long swig_type_219;
+typedef _goslice_ swig_type_218;
+typedef _goslice_ swig_type_219;
 typedef long long swig_type_220;
-typedef long long swig_type_221;
-typedef long long swig_type_222;
-typedef long long swig_type_223;
-typedef long long swig_type_224;
-typedef _goslice_ swig_type_225;
+typedef _goslice_ swig_type_221;
+typedef _goslice_ swig_type_222;
+typedef _goslice_ swig_type_223;
+typedef _goslice_ swig_type_224;
+typedef long long swig_type_225;
 typedef long long swig_type_226;
 typedef long long swig_type_227;
 typedef long long swig_type_228;
-typedef _goslice_ swig_type_229;
+typedef long long swig_type_229;
 typedef long long swig_type_230;
 typedef long long swig_type_231;
 typedef long long swig_type_232;
 typedef long long swig_type_233;
 typedef long long swig_type_234;
-typedef long long swig_type_235;
+typedef _goslice_ swig_type_235;
 typedef long long swig_type_236;
 typedef long long swig_type_237;
 typedef long long swig_type_238;
-typedef long long swig_type_239;
+typedef _goslice_ swig_type_239;
 typedef long long swig_type_240;
 typedef long long swig_type_241;
 typedef long long swig_type_242;
@@ -280,13 +280,13 @@ typedef long long swig_type_246;
 typedef long long swig_type_247;
 typedef long long swig_type_248;
 typedef long long swig_type_249;
-typedef _goslice_ swig_type_250;
+typedef long long swig_type_250;
 typedef long long swig_type_251;
 typedef long long swig_type_252;
 typedef long long swig_type_253;
 typedef long long swig_type_254;
 typedef long long swig_type_255;
-typedef _goslice_ swig_type_256;
+typedef long long swig_type_256;
 typedef long long swig_type_257;
 typedef long long swig_type_258;
 typedef long long swig_type_259;
@@ -294,17 +294,17 @@ typedef _goslice_ swig_type_260;
 typedef long long swig_type_261;
 typedef long long swig_type_262;
 typedef long long swig_type_263;
-typedef _goslice_ swig_type_264;
+typedef long long swig_type_264;
 typedef long long swig_type_265;
-typedef long long swig_type_266;
+typedef _goslice_ swig_type_266;
 typedef long long swig_type_267;
 typedef long long swig_type_268;
 typedef long long swig_type_269;
-typedef long long swig_type_270;
+typedef _goslice_ swig_type_270;
 typedef long long swig_type_271;
 typedef long long swig_type_272;
 typedef long long swig_type_273;
-typedef long long swig_type_274;
+typedef _goslice_ swig_type_274;
 typedef long long swig_type_275;
 typedef long long swig_type_276;
 typedef long long swig_type_277;
@@ -344,23 +344,38 @@ typedef long long swig_type_310;
 typedef long long swig_type_311;
 typedef long long swig_type_312;
 typedef long long swig_type_313;
-typedef _goslice_ swig_type_314;
-typedef _goslice_ swig_type_315;
-typedef _goslice_ swig_type_316;
-typedef _goslice_ swig_type_317;
-typedef _goslice_ swig_type_318;
-typedef _gostring_ swig_type_319;
-typedef _gostring_ swig_type_320;
-typedef _goslice_ swig_type_321;
+typedef long long swig_type_314;
+typedef long long swig_type_315;
+typedef long long swig_type_316;
+typedef long long swig_type_317;
+typedef long long swig_type_318;
+typedef long long swig_type_319;
+typedef long long swig_type_320;
+typedef long long swig_type_321;
 typedef long long swig_type_322;
 typedef long long swig_type_323;
-typedef _gostring_ swig_type_324;
+typedef _goslice_ swig_type_324;
+typedef _goslice_ swig_type_325;
+typedef _goslice_ swig_type_326;
+typedef _goslice_ swig_type_327;
+typedef _goslice_ swig_type_328;
+typedef _gostring_ swig_type_329;
+typedef _gostring_ swig_type_330;
+typedef _goslice_ swig_type_331;
+typedef long long swig_type_332;
+typedef long long swig_type_333;
+typedef _gostring_ swig_type_334;
 extern void _wrap_Swig_free_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_raw_a811af1668d8bad3(swig_intgo arg1);
-extern swig_type_1 _wrap_kvc_version_raw_a811af1668d8bad3(void);
-extern swig_type_2 _wrap_kvc_abi_version_raw_a811af1668d8bad3(void);
-extern swig_type_3 _wrap_kvc_build_info_raw_a811af1668d8bad3(void);
-extern swig_type_4 _wrap_kvc_abi_describe_raw_a811af1668d8bad3(swig_type_5 arg1);
+extern int _wrap_kvc_append_at_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_1 arg2, uintptr_t arg3, swig_type_2 arg4, uintptr_t arg5, swig_type_3 arg6, uintptr_t arg7);
+extern int _wrap_kvc_attend_at_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_4 arg2, uintptr_t arg3, swig_type_5 arg4, uintptr_t arg5, swig_type_6 arg6, uintptr_t arg7, swig_type_7 arg8, uintptr_t arg9, uintptr_t arg10);
+extern swig_type_8 _wrap_kvc_codec_capacity_raw_a811af1668d8bad3(void);
+extern swig_type_9 _wrap_kvc_target_capacity_raw_a811af1668d8bad3(void);
+extern swig_type_10 _wrap_kvc_policy_capacity_raw_a811af1668d8bad3(void);
+extern swig_type_11 _wrap_kvc_version_raw_a811af1668d8bad3(void);
+extern swig_type_12 _wrap_kvc_abi_version_raw_a811af1668d8bad3(void);
+extern swig_type_13 _wrap_kvc_build_info_raw_a811af1668d8bad3(void);
+extern swig_type_14 _wrap_kvc_abi_describe_raw_a811af1668d8bad3(swig_type_15 arg1);
 extern swig_intgo _wrap_KVC_OK_raw_a811af1668d8bad3(void);
 extern swig_intgo _wrap_KVC_E_ARGUMENT_raw_a811af1668d8bad3(void);
 extern swig_intgo _wrap_KVC_E_HANDLE_raw_a811af1668d8bad3(void);
@@ -378,11 +393,11 @@ extern swig_intgo _wrap_KVC_E_DEVICE_raw_a811af1668d8bad3(void);
 extern int _wrap_kvc_error_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_error_status_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_error_status_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_error_message_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_6 arg2);
-extern swig_type_7 _wrap_kvc_error_message_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_error_message_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_16 arg2);
+extern swig_type_17 _wrap_kvc_error_message_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_error_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_error_raw_a811af1668d8bad3(uintptr_t arg1);
-extern swig_type_8 _wrap_kvc_status_name_raw_a811af1668d8bad3(int arg1);
+extern swig_type_18 _wrap_kvc_status_name_raw_a811af1668d8bad3(int arg1);
 extern swig_intgo _wrap_KVC_DTYPE_DEFAULT_raw_a811af1668d8bad3(void);
 extern swig_intgo _wrap_KVC_F16_raw_a811af1668d8bad3(void);
 extern swig_intgo _wrap_KVC_F32_raw_a811af1668d8bad3(void);
@@ -399,49 +414,49 @@ extern swig_intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_a811af1668d8bad3(void);
 extern swig_intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_a811af1668d8bad3(void);
 extern swig_intgo _wrap_KVC_POSITIONS_TRUE_raw_a811af1668d8bad3(void);
 extern swig_intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_a811af1668d8bad3(void);
-extern swig_type_9 _wrap_kvc_preset_count_raw_a811af1668d8bad3(void);
-extern swig_type_10 _wrap_kvc_preset_name_raw_a811af1668d8bad3(swig_type_11 arg1);
-extern swig_type_12 _wrap_kvc_codec_format_raw_a811af1668d8bad3(swig_type_13 arg1, swig_type_14 arg2, uintptr_t arg3);
-extern swig_type_15 _wrap_kvc_policy_count_raw_a811af1668d8bad3(void);
-extern swig_type_16 _wrap_kvc_policy_name_raw_a811af1668d8bad3(swig_type_17 arg1);
-extern swig_type_18 _wrap_kvc_policy_format_raw_a811af1668d8bad3(swig_type_19 arg1, swig_type_20 arg2, uintptr_t arg3);
-extern swig_type_21 _wrap_kvc_target_count_raw_a811af1668d8bad3(void);
-extern swig_type_22 _wrap_kvc_target_name_raw_a811af1668d8bad3(swig_type_23 arg1);
-extern swig_type_24 _wrap_kvc_device_count_raw_a811af1668d8bad3(int arg1, uintptr_t arg2);
-extern swig_type_25 _wrap_kvc_device_describe_raw_a811af1668d8bad3(int arg1, swig_type_26 arg2, swig_type_27 arg3, uintptr_t arg4);
+extern swig_type_19 _wrap_kvc_preset_count_raw_a811af1668d8bad3(void);
+extern swig_type_20 _wrap_kvc_preset_name_raw_a811af1668d8bad3(swig_type_21 arg1);
+extern swig_type_22 _wrap_kvc_codec_format_raw_a811af1668d8bad3(swig_type_23 arg1, swig_type_24 arg2, uintptr_t arg3);
+extern swig_type_25 _wrap_kvc_policy_count_raw_a811af1668d8bad3(void);
+extern swig_type_26 _wrap_kvc_policy_name_raw_a811af1668d8bad3(swig_type_27 arg1);
+extern swig_type_28 _wrap_kvc_policy_format_raw_a811af1668d8bad3(swig_type_29 arg1, swig_type_30 arg2, uintptr_t arg3);
+extern swig_type_31 _wrap_kvc_target_count_raw_a811af1668d8bad3(void);
+extern swig_type_32 _wrap_kvc_target_name_raw_a811af1668d8bad3(swig_type_33 arg1);
+extern swig_type_34 _wrap_kvc_device_count_raw_a811af1668d8bad3(int arg1, uintptr_t arg2);
+extern swig_type_35 _wrap_kvc_device_describe_raw_a811af1668d8bad3(int arg1, swig_type_36 arg2, swig_type_37 arg3, uintptr_t arg4);
 extern int _wrap_kvc_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_options_device_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_options_device_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_layers_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_28 arg2);
-extern swig_type_29 _wrap_kvc_options_layers_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_kv_heads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_30 arg2);
-extern swig_type_31 _wrap_kvc_options_kv_heads_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_q_heads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_32 arg2);
-extern swig_type_33 _wrap_kvc_options_q_heads_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_k_dim_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_34 arg2);
-extern swig_type_35 _wrap_kvc_options_k_dim_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_v_dim_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_36 arg2);
-extern swig_type_37 _wrap_kvc_options_v_dim_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_sliding_window_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_38 arg2);
-extern swig_type_39 _wrap_kvc_options_sliding_window_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_codec_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_40 arg2);
-extern swig_type_41 _wrap_kvc_options_codec_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_target_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_42 arg2);
-extern swig_type_43 _wrap_kvc_options_target_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_44 arg2);
-extern swig_type_45 _wrap_kvc_options_arena_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_46 arg2);
-extern swig_type_47 _wrap_kvc_options_arena_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_sequences_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_48 arg2);
-extern swig_type_49 _wrap_kvc_options_arena_sequences_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_layers_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_38 arg2);
+extern swig_type_39 _wrap_kvc_options_layers_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_kv_heads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_40 arg2);
+extern swig_type_41 _wrap_kvc_options_kv_heads_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_q_heads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_42 arg2);
+extern swig_type_43 _wrap_kvc_options_q_heads_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_k_dim_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_44 arg2);
+extern swig_type_45 _wrap_kvc_options_k_dim_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_v_dim_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_46 arg2);
+extern swig_type_47 _wrap_kvc_options_v_dim_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_sliding_window_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_48 arg2);
+extern swig_type_49 _wrap_kvc_options_sliding_window_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_codec_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_50 arg2);
+extern swig_type_51 _wrap_kvc_options_codec_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_target_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_52 arg2);
+extern swig_type_53 _wrap_kvc_options_target_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_54 arg2);
+extern swig_type_55 _wrap_kvc_options_arena_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_56 arg2);
+extern swig_type_57 _wrap_kvc_options_arena_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_sequences_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_58 arg2);
+extern swig_type_59 _wrap_kvc_options_arena_sequences_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_options_arena_block_set_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2);
 extern uintptr_t _wrap_kvc_options_arena_block_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_options_arena_growth_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_options_arena_growth_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_options_spare_pages_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_options_spare_pages_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_threads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_50 arg2);
-extern swig_type_51 _wrap_kvc_options_threads_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_threads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_60 arg2);
+extern swig_type_61 _wrap_kvc_options_threads_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_options_saturate_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_options_saturate_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_options_rope_pairs_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
@@ -452,99 +467,99 @@ extern void _wrap_kvc_options_positions_set_raw_a811af1668d8bad3(uintptr_t arg1,
 extern int _wrap_kvc_options_positions_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_options_rope_theta_set_raw_a811af1668d8bad3(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_options_rope_theta_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_rope_dims_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_52 arg2);
-extern swig_type_53 _wrap_kvc_options_rope_dims_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_policy_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_54 arg2);
-extern swig_type_55 _wrap_kvc_options_policy_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_context_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_56 arg2);
-extern swig_type_57 _wrap_kvc_options_context_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_options_device_ordinal_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_58 arg2);
-extern swig_type_59 _wrap_kvc_options_device_ordinal_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_rope_dims_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_62 arg2);
+extern swig_type_63 _wrap_kvc_options_rope_dims_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_policy_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_64 arg2);
+extern swig_type_65 _wrap_kvc_options_policy_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_context_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_66 arg2);
+extern swig_type_67 _wrap_kvc_options_context_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_options_device_ordinal_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_68 arg2);
+extern swig_type_69 _wrap_kvc_options_device_ordinal_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_options_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_options_raw_a811af1668d8bad3(uintptr_t arg1);
 extern int _wrap_kvc_layer_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_layer_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_layer_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_layer_kv_heads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_60 arg2);
-extern swig_type_61 _wrap_kvc_layer_kv_heads_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_layer_q_heads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_62 arg2);
-extern swig_type_63 _wrap_kvc_layer_q_heads_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_layer_k_dim_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_64 arg2);
-extern swig_type_65 _wrap_kvc_layer_k_dim_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_layer_v_dim_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_66 arg2);
-extern swig_type_67 _wrap_kvc_layer_v_dim_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_layer_sliding_window_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_68 arg2);
-extern swig_type_69 _wrap_kvc_layer_sliding_window_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_layer_codec_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_70 arg2);
-extern swig_type_71 _wrap_kvc_layer_codec_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_kv_heads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_70 arg2);
+extern swig_type_71 _wrap_kvc_layer_kv_heads_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_q_heads_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_72 arg2);
+extern swig_type_73 _wrap_kvc_layer_q_heads_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_k_dim_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_74 arg2);
+extern swig_type_75 _wrap_kvc_layer_k_dim_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_v_dim_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_76 arg2);
+extern swig_type_77 _wrap_kvc_layer_v_dim_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_sliding_window_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_78 arg2);
+extern swig_type_79 _wrap_kvc_layer_sliding_window_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_layer_codec_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_80 arg2);
+extern swig_type_81 _wrap_kvc_layer_codec_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_layer_rope_theta_set_raw_a811af1668d8bad3(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_layer_rope_theta_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_layer_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_layer_raw_a811af1668d8bad3(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_supports_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, swig_type_72 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_supports_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, swig_type_82 arg3, uintptr_t arg4);
 extern int _wrap_kvc_plan_request_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_plan_request_partial_commit_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_plan_request_partial_commit_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_73 arg2);
-extern swig_type_74 _wrap_kvc_plan_request_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_sequences_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_75 arg2);
-extern swig_type_76 _wrap_kvc_plan_request_sequences_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_step_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_77 arg2);
-extern swig_type_78 _wrap_kvc_plan_request_step_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_budget_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_79 arg2);
-extern swig_type_80 _wrap_kvc_plan_request_budget_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_83 arg2);
+extern swig_type_84 _wrap_kvc_plan_request_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_sequences_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_85 arg2);
+extern swig_type_86 _wrap_kvc_plan_request_sequences_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_step_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_87 arg2);
+extern swig_type_88 _wrap_kvc_plan_request_step_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_budget_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_89 arg2);
+extern swig_type_90 _wrap_kvc_plan_request_budget_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_plan_request_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_plan_request_raw_a811af1668d8bad3(uintptr_t arg1);
 extern int _wrap_kvc_plan_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_plan_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_plan_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_plan_arena_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_81 arg2);
-extern swig_type_82 _wrap_kvc_plan_arena_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_plan_slab_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_83 arg2);
-extern swig_type_84 _wrap_kvc_plan_slab_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_plan_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_85 arg2);
-extern swig_type_86 _wrap_kvc_plan_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_plan_fp16_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_87 arg2);
-extern swig_type_88 _wrap_kvc_plan_fp16_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_plan_max_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_89 arg2);
-extern swig_type_90 _wrap_kvc_plan_max_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_plan_max_sequences_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_91 arg2);
-extern swig_type_92 _wrap_kvc_plan_max_sequences_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_arena_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_91 arg2);
+extern swig_type_92 _wrap_kvc_plan_arena_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_slab_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_93 arg2);
+extern swig_type_94 _wrap_kvc_plan_slab_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_95 arg2);
+extern swig_type_96 _wrap_kvc_plan_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_fp16_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_97 arg2);
+extern swig_type_98 _wrap_kvc_plan_fp16_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_max_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_99 arg2);
+extern swig_type_100 _wrap_kvc_plan_max_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_max_sequences_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_101 arg2);
+extern swig_type_102 _wrap_kvc_plan_max_sequences_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_plan_codec_bits_set_raw_a811af1668d8bad3(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_plan_codec_bits_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_plan_effective_bits_set_raw_a811af1668d8bad3(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_plan_effective_bits_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_plan_checkpoint_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_93 arg2);
-extern swig_type_94 _wrap_kvc_plan_checkpoint_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_plan_checkpoint_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_103 arg2);
+extern swig_type_104 _wrap_kvc_plan_checkpoint_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_plan_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_plan_raw_a811af1668d8bad3(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_plan_compute_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, swig_type_95 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern uintptr_t _wrap_kvc_create_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, swig_type_96 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_plan_compute_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, swig_type_105 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern uintptr_t _wrap_kvc_create_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, swig_type_106 arg3, uintptr_t arg4);
 extern swig_intgo _wrap_kvc_destroy_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_kvc_sink_logits_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_97 arg2, swig_type_98 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_rope_frequencies_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_99 arg2, swig_type_100 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_sink_logits_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_107 arg2, swig_type_108 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_rope_frequencies_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_109 arg2, swig_type_110 arg3, uintptr_t arg4);
 extern int _wrap_kvc_seq_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_seq_options_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_seq_options_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_seq_options_first_position_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_101 arg2);
-extern swig_type_102 _wrap_kvc_seq_options_first_position_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_seq_options_prompt_length_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_103 arg2);
-extern swig_type_104 _wrap_kvc_seq_options_prompt_length_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_options_first_position_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_111 arg2);
+extern swig_type_112 _wrap_kvc_seq_options_first_position_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_options_prompt_length_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_113 arg2);
+extern swig_type_114 _wrap_kvc_seq_options_prompt_length_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_seq_options_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_seq_options_raw_a811af1668d8bad3(uintptr_t arg1);
 extern swig_intgo _wrap_KVC_CUT_EXACT_raw_a811af1668d8bad3(void);
 extern swig_intgo _wrap_KVC_CUT_INEXACT_raw_a811af1668d8bad3(void);
-extern swig_type_105 _wrap_kvc_seq_create_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_seq_destroy_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_106 arg2, uintptr_t arg3);
-extern swig_type_107 _wrap_kvc_seq_fork_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_108 arg2, swig_type_109 arg3, int arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_truncate_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_110 arg2, swig_type_111 arg3, int arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_length_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_112 arg2, swig_voidp arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_exact_floor_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_113 arg2, swig_voidp arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_live_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_114 arg2, swig_type_115 arg3, swig_type_116 arg4, swig_voidp arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_positions_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_117 arg2, swig_type_118 arg3, swig_type_119 arg4, swig_type_120 arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_prompt_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_121 arg2, swig_type_122 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_budget_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_123 arg2, swig_type_124 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_step_limit_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_125 arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_type_115 _wrap_kvc_seq_create_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_intgo _wrap_kvc_seq_destroy_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_116 arg2, uintptr_t arg3);
+extern swig_type_117 _wrap_kvc_seq_fork_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_118 arg2, swig_type_119 arg3, int arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_truncate_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_120 arg2, swig_type_121 arg3, int arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_length_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_122 arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_exact_floor_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_123 arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_live_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_124 arg2, swig_type_125 arg3, swig_type_126 arg4, swig_voidp arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_positions_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_127 arg2, swig_type_128 arg3, swig_type_129 arg4, swig_type_130 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_prompt_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_131 arg2, swig_type_132 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_budget_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_133 arg2, swig_type_134 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_step_limit_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_135 arg2, swig_voidp arg3, uintptr_t arg4);
 extern int _wrap_kvc_step_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_step_options_kv_dtype_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_step_options_kv_dtype_get_raw_a811af1668d8bad3(uintptr_t arg1);
@@ -552,22 +567,22 @@ extern void _wrap_kvc_step_options_q_dtype_set_raw_a811af1668d8bad3(uintptr_t ar
 extern int _wrap_kvc_step_options_q_dtype_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_step_options_out_dtype_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_step_options_out_dtype_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_options_k_token_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_126 arg2);
-extern swig_type_127 _wrap_kvc_step_options_k_token_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_options_k_head_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_128 arg2);
-extern swig_type_129 _wrap_kvc_step_options_k_head_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_options_v_token_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_130 arg2);
-extern swig_type_131 _wrap_kvc_step_options_v_token_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_options_v_head_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_132 arg2);
-extern swig_type_133 _wrap_kvc_step_options_v_head_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_options_q_token_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_134 arg2);
-extern swig_type_135 _wrap_kvc_step_options_q_token_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_options_q_head_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_136 arg2);
-extern swig_type_137 _wrap_kvc_step_options_q_head_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_options_out_token_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_138 arg2);
-extern swig_type_139 _wrap_kvc_step_options_out_token_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_options_out_head_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_140 arg2);
-extern swig_type_141 _wrap_kvc_step_options_out_head_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_k_token_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_136 arg2);
+extern swig_type_137 _wrap_kvc_step_options_k_token_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_k_head_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_138 arg2);
+extern swig_type_139 _wrap_kvc_step_options_k_head_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_v_token_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_140 arg2);
+extern swig_type_141 _wrap_kvc_step_options_v_token_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_v_head_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_142 arg2);
+extern swig_type_143 _wrap_kvc_step_options_v_head_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_q_token_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_144 arg2);
+extern swig_type_145 _wrap_kvc_step_options_q_token_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_q_head_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_146 arg2);
+extern swig_type_147 _wrap_kvc_step_options_q_head_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_out_token_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_148 arg2);
+extern swig_type_149 _wrap_kvc_step_options_out_token_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_options_out_head_stride_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_150 arg2);
+extern swig_type_151 _wrap_kvc_step_options_out_head_stride_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_step_options_partial_commit_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_step_options_partial_commit_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_step_options_strict_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
@@ -580,17 +595,17 @@ extern void _wrap_kvc_step_options_stream_set_raw_a811af1668d8bad3(uintptr_t arg
 extern uintptr_t _wrap_kvc_step_options_stream_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_step_options_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_step_options_raw_a811af1668d8bad3(uintptr_t arg1);
-extern uintptr_t _wrap_kvc_step_begin_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_142 arg2, swig_type_143 arg3, swig_type_144 arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_append_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_145 arg2, swig_type_146 arg3, swig_type_147 arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_step_commit_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_148 arg2, uintptr_t arg3);
+extern uintptr_t _wrap_kvc_step_begin_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_152 arg2, swig_type_153 arg3, swig_type_154 arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_append_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_155 arg2, swig_type_156 arg3, swig_type_157 arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_step_commit_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_158 arg2, uintptr_t arg3);
 extern swig_intgo _wrap_kvc_step_abort_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2);
 extern swig_intgo _wrap_kvc_synchronize_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2);
 extern swig_intgo _wrap_KVC_BUFFER_UNSET_raw_a811af1668d8bad3(void);
 extern swig_intgo _wrap_KVC_BUFFER_DEVICE_raw_a811af1668d8bad3(void);
 extern swig_intgo _wrap_KVC_BUFFER_PINNED_raw_a811af1668d8bad3(void);
-extern uintptr_t _wrap_kvc_buffer_create_raw_a811af1668d8bad3(uintptr_t arg1, int arg2, swig_type_149 arg3, uintptr_t arg4);
+extern uintptr_t _wrap_kvc_buffer_create_raw_a811af1668d8bad3(uintptr_t arg1, int arg2, swig_type_159 arg3, uintptr_t arg4);
 extern swig_intgo _wrap_kvc_buffer_destroy_raw_a811af1668d8bad3(uintptr_t arg1, int arg2, uintptr_t arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_buffer_copy_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, int arg3, uintptr_t arg4, int arg5, swig_type_150 arg6, uintptr_t arg7);
+extern swig_intgo _wrap_kvc_buffer_copy_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, int arg3, uintptr_t arg4, int arg5, swig_type_160 arg6, uintptr_t arg7);
 extern int _wrap_kvc_attend_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_attend_options_scale_set_raw_a811af1668d8bad3(uintptr_t arg1, float arg2);
 extern float _wrap_kvc_attend_options_scale_get_raw_a811af1668d8bad3(uintptr_t arg1);
@@ -598,47 +613,47 @@ extern void _wrap_kvc_attend_options_soft_cap_set_raw_a811af1668d8bad3(uintptr_t
 extern float _wrap_kvc_attend_options_soft_cap_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_attend_options_partial_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_attend_options_partial_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_sliding_window_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_151 arg2);
-extern swig_type_152 _wrap_kvc_attend_options_sliding_window_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_causal_offset_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_153 arg2);
-extern swig_type_154 _wrap_kvc_attend_options_causal_offset_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_sliding_window_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_161 arg2);
+extern swig_type_162 _wrap_kvc_attend_options_sliding_window_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_causal_offset_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_163 arg2);
+extern swig_type_164 _wrap_kvc_attend_options_causal_offset_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_attend_options_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_attend_options_raw_a811af1668d8bad3(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_attend_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_155 arg2, swig_type_156 arg3, swig_type_157 arg4, swig_type_158 arg5, uintptr_t arg6, uintptr_t arg7);
+extern swig_intgo _wrap_kvc_attend_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_165 arg2, swig_type_166 arg3, swig_type_167 arg4, swig_type_168 arg5, uintptr_t arg6, uintptr_t arg7);
 extern int _wrap_kvc_evict_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_evict_options_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_evict_options_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_layer_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_159 arg2);
-extern swig_type_160 _wrap_kvc_evict_options_layer_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_layer_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_161 arg2);
-extern swig_type_162 _wrap_kvc_evict_options_layer_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_head_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_163 arg2);
-extern swig_type_164 _wrap_kvc_evict_options_head_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_head_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_165 arg2);
-extern swig_type_166 _wrap_kvc_evict_options_head_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_budget_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_167 arg2);
-extern swig_type_168 _wrap_kvc_evict_options_budget_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_recent_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_169 arg2);
-extern swig_type_170 _wrap_kvc_evict_options_recent_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_layer_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_169 arg2);
+extern swig_type_170 _wrap_kvc_evict_options_layer_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_layer_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_171 arg2);
+extern swig_type_172 _wrap_kvc_evict_options_layer_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_head_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_173 arg2);
+extern swig_type_174 _wrap_kvc_evict_options_head_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_head_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_175 arg2);
+extern swig_type_176 _wrap_kvc_evict_options_head_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_budget_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_177 arg2);
+extern swig_type_178 _wrap_kvc_evict_options_budget_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_recent_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_179 arg2);
+extern swig_type_180 _wrap_kvc_evict_options_recent_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_evict_options_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_evict_options_raw_a811af1668d8bad3(uintptr_t arg1);
 extern int _wrap_kvc_evict_report_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_evict_report_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_evict_report_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_evicted_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_171 arg2);
-extern swig_type_172 _wrap_kvc_evict_report_tokens_evicted_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_records_freed_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_173 arg2);
-extern swig_type_174 _wrap_kvc_evict_report_records_freed_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_bytes_freed_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_175 arg2);
-extern swig_type_176 _wrap_kvc_evict_report_bytes_freed_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_repacked_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_177 arg2);
-extern swig_type_178 _wrap_kvc_evict_report_tokens_repacked_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_merged_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_179 arg2);
-extern swig_type_180 _wrap_kvc_evict_report_tokens_merged_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_evicted_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_181 arg2);
+extern swig_type_182 _wrap_kvc_evict_report_tokens_evicted_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_records_freed_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_183 arg2);
+extern swig_type_184 _wrap_kvc_evict_report_records_freed_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_bytes_freed_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_185 arg2);
+extern swig_type_186 _wrap_kvc_evict_report_bytes_freed_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_repacked_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_187 arg2);
+extern swig_type_188 _wrap_kvc_evict_report_tokens_repacked_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_merged_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_189 arg2);
+extern swig_type_190 _wrap_kvc_evict_report_tokens_merged_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_evict_report_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_evict_report_raw_a811af1668d8bad3(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_evict_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_181 arg2, swig_type_182 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_evict_keep_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_183 arg2, swig_type_184 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_evict_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_191 arg2, swig_type_192 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_evict_keep_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_193 arg2, swig_type_194 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
 extern int _wrap_kvc_prefix_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_prefix_options_pinned_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_prefix_options_pinned_get_raw_a811af1668d8bad3(uintptr_t arg1);
@@ -647,147 +662,147 @@ extern void _wrap_delete_kvc_prefix_options_raw_a811af1668d8bad3(uintptr_t arg1)
 extern int _wrap_kvc_prefix_hit_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_prefix_hit_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_prefix_hit_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_prefix_hit_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_185 arg2);
-extern swig_type_186 _wrap_kvc_prefix_hit_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_prefix_hit_shared_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_187 arg2);
-extern swig_type_188 _wrap_kvc_prefix_hit_shared_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_hit_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_195 arg2);
+extern swig_type_196 _wrap_kvc_prefix_hit_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_hit_shared_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_197 arg2);
+extern swig_type_198 _wrap_kvc_prefix_hit_shared_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_prefix_hit_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_prefix_hit_raw_a811af1668d8bad3(uintptr_t arg1);
 extern int _wrap_kvc_prefix_stats_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_prefix_stats_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_prefix_stats_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_entries_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_189 arg2);
-extern swig_type_190 _wrap_kvc_prefix_stats_entries_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_191 arg2);
-extern swig_type_192 _wrap_kvc_prefix_stats_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_193 arg2);
-extern swig_type_194 _wrap_kvc_prefix_stats_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_host_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_195 arg2);
-extern swig_type_196 _wrap_kvc_prefix_stats_host_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_budget_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_197 arg2);
-extern swig_type_198 _wrap_kvc_prefix_stats_budget_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_hits_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_199 arg2);
-extern swig_type_200 _wrap_kvc_prefix_stats_hits_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_misses_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_201 arg2);
-extern swig_type_202 _wrap_kvc_prefix_stats_misses_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_hit_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_203 arg2);
-extern swig_type_204 _wrap_kvc_prefix_stats_hit_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_evictions_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_205 arg2);
-extern swig_type_206 _wrap_kvc_prefix_stats_evictions_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_entries_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_199 arg2);
+extern swig_type_200 _wrap_kvc_prefix_stats_entries_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_201 arg2);
+extern swig_type_202 _wrap_kvc_prefix_stats_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_203 arg2);
+extern swig_type_204 _wrap_kvc_prefix_stats_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_host_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_205 arg2);
+extern swig_type_206 _wrap_kvc_prefix_stats_host_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_budget_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_207 arg2);
+extern swig_type_208 _wrap_kvc_prefix_stats_budget_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_hits_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_209 arg2);
+extern swig_type_210 _wrap_kvc_prefix_stats_hits_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_misses_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_211 arg2);
+extern swig_type_212 _wrap_kvc_prefix_stats_misses_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_hit_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_213 arg2);
+extern swig_type_214 _wrap_kvc_prefix_stats_hit_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_evictions_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_215 arg2);
+extern swig_type_216 _wrap_kvc_prefix_stats_evictions_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_prefix_stats_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_prefix_stats_raw_a811af1668d8bad3(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_prefix_publish_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_207 arg2, swig_type_208 arg3, swig_type_209 arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_type_210 _wrap_kvc_prefix_lookup_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_211 arg2, swig_type_212 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_prefix_remove_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_213 arg2, swig_type_214 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_prefix_publish_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_217 arg2, swig_type_218 arg3, swig_type_219 arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_type_220 _wrap_kvc_prefix_lookup_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_221 arg2, swig_type_222 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_prefix_remove_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_223 arg2, swig_type_224 arg3, swig_voidp arg4, uintptr_t arg5);
 extern swig_intgo _wrap_kvc_prefix_clear_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_kvc_prefix_budget_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_215 arg2, uintptr_t arg3);
+extern swig_intgo _wrap_kvc_prefix_budget_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_225 arg2, uintptr_t arg3);
 extern swig_intgo _wrap_kvc_prefix_stats_get_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
 extern int _wrap_kvc_merge_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_merge_options_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_merge_options_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_layer_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_216 arg2);
-extern swig_type_217 _wrap_kvc_merge_options_layer_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_layer_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_218 arg2);
-extern swig_type_219 _wrap_kvc_merge_options_layer_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_head_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_220 arg2);
-extern swig_type_221 _wrap_kvc_merge_options_head_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_head_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_222 arg2);
-extern swig_type_223 _wrap_kvc_merge_options_head_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_layer_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_226 arg2);
+extern swig_type_227 _wrap_kvc_merge_options_layer_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_layer_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_228 arg2);
+extern swig_type_229 _wrap_kvc_merge_options_layer_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_head_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_230 arg2);
+extern swig_type_231 _wrap_kvc_merge_options_head_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_head_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_232 arg2);
+extern swig_type_233 _wrap_kvc_merge_options_head_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_merge_options_values_only_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_merge_options_values_only_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_merge_options_unbiased_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_merge_options_unbiased_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_merge_options_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_merge_options_raw_a811af1668d8bad3(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_merge_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_224 arg2, swig_type_225 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_read_counts_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_226 arg2, swig_type_227 arg3, swig_type_228 arg4, swig_type_229 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_merge_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_234 arg2, swig_type_235 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_read_counts_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_236 arg2, swig_type_237 arg3, swig_type_238 arg4, swig_type_239 arg5, uintptr_t arg6);
 extern int _wrap_kvc_step_down_options_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_step_down_options_rung_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_step_down_options_rung_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_down_options_layer_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_230 arg2);
-extern swig_type_231 _wrap_kvc_step_down_options_layer_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_down_options_layer_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_232 arg2);
-extern swig_type_233 _wrap_kvc_step_down_options_layer_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_down_options_budget_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_234 arg2);
-extern swig_type_235 _wrap_kvc_step_down_options_budget_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_down_options_recent_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_236 arg2);
-extern swig_type_237 _wrap_kvc_step_down_options_recent_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_layer_begin_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_240 arg2);
+extern swig_type_241 _wrap_kvc_step_down_options_layer_begin_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_layer_end_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_242 arg2);
+extern swig_type_243 _wrap_kvc_step_down_options_layer_end_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_budget_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_244 arg2);
+extern swig_type_245 _wrap_kvc_step_down_options_budget_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_recent_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_246 arg2);
+extern swig_type_247 _wrap_kvc_step_down_options_recent_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_step_down_options_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_step_down_options_raw_a811af1668d8bad3(uintptr_t arg1);
 extern int _wrap_kvc_step_down_report_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_step_down_report_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_step_down_report_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_down_report_pages_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_238 arg2);
-extern swig_type_239 _wrap_kvc_step_down_report_pages_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_down_report_tokens_requantized_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_240 arg2);
-extern swig_type_241 _wrap_kvc_step_down_report_tokens_requantized_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_down_report_bytes_freed_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_242 arg2);
-extern swig_type_243 _wrap_kvc_step_down_report_bytes_freed_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_step_down_report_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_244 arg2);
-extern swig_type_245 _wrap_kvc_step_down_report_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_pages_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_248 arg2);
+extern swig_type_249 _wrap_kvc_step_down_report_pages_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_tokens_requantized_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_250 arg2);
+extern swig_type_251 _wrap_kvc_step_down_report_tokens_requantized_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_bytes_freed_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_252 arg2);
+extern swig_type_253 _wrap_kvc_step_down_report_bytes_freed_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_254 arg2);
+extern swig_type_255 _wrap_kvc_step_down_report_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_step_down_report_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_step_down_report_raw_a811af1668d8bad3(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_step_down_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_246 arg2, uintptr_t arg3, uintptr_t arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_read_rungs_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_247 arg2, swig_type_248 arg3, swig_type_249 arg4, swig_type_250 arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_read_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_251 arg2, swig_type_252 arg3, swig_type_253 arg4, int arg5, swig_type_254 arg6, swig_type_255 arg7, swig_type_256 arg8, uintptr_t arg9);
-extern swig_intgo _wrap_kvc_seq_read_codes_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_257 arg2, swig_type_258 arg3, swig_type_259 arg4, int arg5, swig_type_260 arg6, swig_voidp arg7, uintptr_t arg8);
-extern swig_intgo _wrap_kvc_seq_read_mass_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_261 arg2, swig_type_262 arg3, swig_type_263 arg4, swig_type_264 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_step_down_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_256 arg2, uintptr_t arg3, uintptr_t arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_read_rungs_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_257 arg2, swig_type_258 arg3, swig_type_259 arg4, swig_type_260 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_read_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_261 arg2, swig_type_262 arg3, swig_type_263 arg4, int arg5, swig_type_264 arg6, swig_type_265 arg7, swig_type_266 arg8, uintptr_t arg9);
+extern swig_intgo _wrap_kvc_seq_read_codes_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_267 arg2, swig_type_268 arg3, swig_type_269 arg4, int arg5, swig_type_270 arg6, swig_voidp arg7, uintptr_t arg8);
+extern swig_intgo _wrap_kvc_seq_read_mass_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_271 arg2, swig_type_272 arg3, swig_type_273 arg4, swig_type_274 arg5, uintptr_t arg6);
 extern int _wrap_kvc_stats_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_stats_open_steps_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_stats_open_steps_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_arena_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_265 arg2);
-extern swig_type_266 _wrap_kvc_stats_arena_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_bound_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_267 arg2);
-extern swig_type_268 _wrap_kvc_stats_bound_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_269 arg2);
-extern swig_type_270 _wrap_kvc_stats_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_sink_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_271 arg2);
-extern swig_type_272 _wrap_kvc_stats_sink_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_window_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_273 arg2);
-extern swig_type_274 _wrap_kvc_stats_window_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_code_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_275 arg2);
-extern swig_type_276 _wrap_kvc_stats_code_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_side_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_277 arg2);
-extern swig_type_278 _wrap_kvc_stats_side_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_reserved_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_279 arg2);
-extern swig_type_280 _wrap_kvc_stats_reserved_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_table_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_281 arg2);
-extern swig_type_282 _wrap_kvc_stats_table_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_scratch_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_283 arg2);
-extern swig_type_284 _wrap_kvc_stats_scratch_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_sequences_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_285 arg2);
-extern swig_type_286 _wrap_kvc_stats_sequences_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_appended_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_287 arg2);
-extern swig_type_288 _wrap_kvc_stats_tokens_appended_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_evicted_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_289 arg2);
-extern swig_type_290 _wrap_kvc_stats_tokens_evicted_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_pages_quantized_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_291 arg2);
-extern swig_type_292 _wrap_kvc_stats_pages_quantized_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_requantized_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_293 arg2);
-extern swig_type_294 _wrap_kvc_stats_tokens_requantized_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_slow_calls_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_295 arg2);
-extern swig_type_296 _wrap_kvc_stats_slow_calls_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_merged_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_297 arg2);
-extern swig_type_298 _wrap_kvc_stats_tokens_merged_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_synchronizations_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_299 arg2);
-extern swig_type_300 _wrap_kvc_stats_synchronizations_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_stats_bytes_staged_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_301 arg2);
-extern swig_type_302 _wrap_kvc_stats_bytes_staged_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_arena_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_275 arg2);
+extern swig_type_276 _wrap_kvc_stats_arena_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_bound_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_277 arg2);
+extern swig_type_278 _wrap_kvc_stats_bound_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_279 arg2);
+extern swig_type_280 _wrap_kvc_stats_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_sink_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_281 arg2);
+extern swig_type_282 _wrap_kvc_stats_sink_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_window_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_283 arg2);
+extern swig_type_284 _wrap_kvc_stats_window_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_code_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_285 arg2);
+extern swig_type_286 _wrap_kvc_stats_code_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_side_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_287 arg2);
+extern swig_type_288 _wrap_kvc_stats_side_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_reserved_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_289 arg2);
+extern swig_type_290 _wrap_kvc_stats_reserved_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_table_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_291 arg2);
+extern swig_type_292 _wrap_kvc_stats_table_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_scratch_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_293 arg2);
+extern swig_type_294 _wrap_kvc_stats_scratch_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_sequences_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_295 arg2);
+extern swig_type_296 _wrap_kvc_stats_sequences_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_appended_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_297 arg2);
+extern swig_type_298 _wrap_kvc_stats_tokens_appended_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_evicted_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_299 arg2);
+extern swig_type_300 _wrap_kvc_stats_tokens_evicted_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_pages_quantized_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_301 arg2);
+extern swig_type_302 _wrap_kvc_stats_pages_quantized_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_requantized_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_303 arg2);
+extern swig_type_304 _wrap_kvc_stats_tokens_requantized_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_slow_calls_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_305 arg2);
+extern swig_type_306 _wrap_kvc_stats_slow_calls_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_merged_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_307 arg2);
+extern swig_type_308 _wrap_kvc_stats_tokens_merged_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_synchronizations_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_309 arg2);
+extern swig_type_310 _wrap_kvc_stats_synchronizations_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_stats_bytes_staged_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_311 arg2);
+extern swig_type_312 _wrap_kvc_stats_bytes_staged_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_stats_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_stats_raw_a811af1668d8bad3(uintptr_t arg1);
 extern int _wrap_kvc_seq_stats_struct_size_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_seq_stats_reserved_set_raw_a811af1668d8bad3(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_seq_stats_reserved_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_303 arg2);
-extern swig_type_304 _wrap_kvc_seq_stats_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_305 arg2);
-extern swig_type_306 _wrap_kvc_seq_stats_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_shared_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_307 arg2);
-extern swig_type_308 _wrap_kvc_seq_stats_shared_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_table_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_309 arg2);
-extern swig_type_310 _wrap_kvc_seq_stats_table_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_fp16_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_311 arg2);
-extern swig_type_312 _wrap_kvc_seq_stats_fp16_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_tokens_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_313 arg2);
+extern swig_type_314 _wrap_kvc_seq_stats_tokens_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_record_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_315 arg2);
+extern swig_type_316 _wrap_kvc_seq_stats_record_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_shared_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_317 arg2);
+extern swig_type_318 _wrap_kvc_seq_stats_shared_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_table_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_319 arg2);
+extern swig_type_320 _wrap_kvc_seq_stats_table_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_fp16_bytes_set_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_321 arg2);
+extern swig_type_322 _wrap_kvc_seq_stats_fp16_bytes_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_seq_stats_codec_bits_set_raw_a811af1668d8bad3(uintptr_t arg1, double arg2);
 extern double _wrap_kvc_seq_stats_codec_bits_get_raw_a811af1668d8bad3(uintptr_t arg1);
 extern void _wrap_kvc_seq_stats_effective_bits_set_raw_a811af1668d8bad3(uintptr_t arg1, double arg2);
@@ -795,15 +810,15 @@ extern double _wrap_kvc_seq_stats_effective_bits_get_raw_a811af1668d8bad3(uintpt
 extern uintptr_t _wrap_new_kvc_seq_stats_raw_a811af1668d8bad3(void);
 extern void _wrap_delete_kvc_seq_stats_raw_a811af1668d8bad3(uintptr_t arg1);
 extern swig_intgo _wrap_kvc_stats_get_raw_a811af1668d8bad3(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_seq_stats_get_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_313 arg2, uintptr_t arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_snapshot_export_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_314 arg2, swig_type_315 arg3, swig_voidp arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_snapshot_import_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_316 arg2, swig_type_317 arg3, swig_voidp arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_snapshot_save_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_318 arg2, swig_type_319 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_snapshot_load_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_320 arg2, swig_type_321 arg3, swig_voidp arg4, uintptr_t arg5);
-extern uintptr_t _wrap_kvc_layers_new_raw_a811af1668d8bad3(swig_type_322 arg1);
-extern uintptr_t _wrap_kvc_layers_at_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_323 arg2);
+extern swig_intgo _wrap_kvc_seq_stats_get_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_323 arg2, uintptr_t arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_snapshot_export_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_324 arg2, swig_type_325 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_snapshot_import_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_326 arg2, swig_type_327 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_snapshot_save_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_328 arg2, swig_type_329 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_snapshot_load_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_330 arg2, swig_type_331 arg3, swig_voidp arg4, uintptr_t arg5);
+extern uintptr_t _wrap_kvc_layers_new_raw_a811af1668d8bad3(swig_type_332 arg1);
+extern uintptr_t _wrap_kvc_layers_at_raw_a811af1668d8bad3(uintptr_t arg1, swig_type_333 arg2);
 extern void _wrap_kvc_layers_delete_raw_a811af1668d8bad3(uintptr_t arg1);
-extern swig_type_324 _wrap_kvc_abi_mismatch_raw_a811af1668d8bad3(void);
+extern swig_type_334 _wrap_kvc_abi_mismatch_raw_a811af1668d8bad3(void);
 #undef intgo
 */
 import "C"
@@ -867,6 +882,53 @@ func Swig_malloc(arg1 int) (_swig_ret uintptr) {
 	return swig_r
 }
 
+func Kvc_append_at(arg1 uintptr, arg2 int64, arg3 uintptr, arg4 int64, arg5 uintptr, arg6 int64, arg7 Kvc_error) (_swig_ret int32) {
+	var swig_r int32
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := arg4
+	_swig_i_4 := arg5
+	_swig_i_5 := arg6
+	_swig_i_6 := getSwigcptr(arg7)
+	swig_r = (int32)(C._wrap_kvc_append_at_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_1(_swig_i_1), C.uintptr_t(_swig_i_2), C.swig_type_2(_swig_i_3), C.uintptr_t(_swig_i_4), C.swig_type_3(_swig_i_5), C.uintptr_t(_swig_i_6)))
+	return swig_r
+}
+
+func Kvc_attend_at(arg1 uintptr, arg2 int64, arg3 uintptr, arg4 int64, arg5 uintptr, arg6 int64, arg7 uintptr, arg8 int64, arg9 Kvc_attend_options, arg10 Kvc_error) (_swig_ret int32) {
+	var swig_r int32
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := arg4
+	_swig_i_4 := arg5
+	_swig_i_5 := arg6
+	_swig_i_6 := arg7
+	_swig_i_7 := arg8
+	_swig_i_8 := getSwigcptr(arg9)
+	_swig_i_9 := getSwigcptr(arg10)
+	swig_r = (int32)(C._wrap_kvc_attend_at_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_4(_swig_i_1), C.uintptr_t(_swig_i_2), C.swig_type_5(_swig_i_3), C.uintptr_t(_swig_i_4), C.swig_type_6(_swig_i_5), C.uintptr_t(_swig_i_6), C.swig_type_7(_swig_i_7), C.uintptr_t(_swig_i_8), C.uintptr_t(_swig_i_9)))
+	return swig_r
+}
+
+func Kvc_codec_capacity() (_swig_ret int64) {
+	var swig_r int64
+	swig_r = (int64)(C._wrap_kvc_codec_capacity_raw_a811af1668d8bad3())
+	return swig_r
+}
+
+func Kvc_target_capacity() (_swig_ret int64) {
+	var swig_r int64
+	swig_r = (int64)(C._wrap_kvc_target_capacity_raw_a811af1668d8bad3())
+	return swig_r
+}
+
+func Kvc_policy_capacity() (_swig_ret int64) {
+	var swig_r int64
+	swig_r = (int64)(C._wrap_kvc_policy_capacity_raw_a811af1668d8bad3())
+	return swig_r
+}
+
 const KVC_ABI_VERSION int = 1
 func Kvc_version() (_swig_ret string) {
 	var swig_r string
@@ -895,7 +957,7 @@ func Kvc_build_info() (_swig_ret string) {
 func Kvc_abi_describe(arg1 []byte) (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_abi_describe_raw_a811af1668d8bad3(*(*C.swig_type_5)(unsafe.Pointer(&_swig_i_0))))
+	swig_r = (int64)(C._wrap_kvc_abi_describe_raw_a811af1668d8bad3(*(*C.swig_type_15)(unsafe.Pointer(&_swig_i_0))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1033,7 +1095,7 @@ func (arg1 SwigcptrKvc_error) GetStatus() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_error) SetMessage(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_error_message_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_6)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_error_message_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_16)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1207,7 +1269,7 @@ func Kvc_preset_count() (_swig_ret int64) {
 func Kvc_preset_name(arg1 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_preset_name_raw_a811af1668d8bad3(C.swig_type_11(_swig_i_0))
+	swig_r_p := C._wrap_kvc_preset_name_raw_a811af1668d8bad3(C.swig_type_21(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1219,7 +1281,7 @@ func Kvc_codec_format(arg1 string, arg2 []byte, arg3 Kvc_error) (_swig_ret int64
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (int64)(C._wrap_kvc_codec_format_raw_a811af1668d8bad3(*(*C.swig_type_13)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_14)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	swig_r = (int64)(C._wrap_kvc_codec_format_raw_a811af1668d8bad3(*(*C.swig_type_23)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1238,7 +1300,7 @@ func Kvc_policy_count() (_swig_ret int64) {
 func Kvc_policy_name(arg1 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_policy_name_raw_a811af1668d8bad3(C.swig_type_17(_swig_i_0))
+	swig_r_p := C._wrap_kvc_policy_name_raw_a811af1668d8bad3(C.swig_type_27(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1250,7 +1312,7 @@ func Kvc_policy_format(arg1 string, arg2 []byte, arg3 Kvc_error) (_swig_ret int6
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (int64)(C._wrap_kvc_policy_format_raw_a811af1668d8bad3(*(*C.swig_type_19)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	swig_r = (int64)(C._wrap_kvc_policy_format_raw_a811af1668d8bad3(*(*C.swig_type_29)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1269,7 +1331,7 @@ func Kvc_target_count() (_swig_ret int64) {
 func Kvc_target_name(arg1 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_target_name_raw_a811af1668d8bad3(C.swig_type_23(_swig_i_0))
+	swig_r_p := C._wrap_kvc_target_name_raw_a811af1668d8bad3(C.swig_type_33(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1290,7 +1352,7 @@ func Kvc_device_describe(arg1 int32, arg2 int64, arg3 []byte, arg4 Kvc_error) (_
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (int64)(C._wrap_kvc_device_describe_raw_a811af1668d8bad3(C.int(_swig_i_0), C.swig_type_26(_swig_i_1), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (int64)(C._wrap_kvc_device_describe_raw_a811af1668d8bad3(C.int(_swig_i_0), C.swig_type_36(_swig_i_1), *(*C.swig_type_37)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -1329,7 +1391,7 @@ func (arg1 SwigcptrKvc_options) GetDevice() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_options) SetLayers(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_layers_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_28(_swig_i_1))
+	C._wrap_kvc_options_layers_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_38(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetLayers() (_swig_ret int64) {
@@ -1342,7 +1404,7 @@ func (arg1 SwigcptrKvc_options) GetLayers() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetKv_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_kv_heads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_30(_swig_i_1))
+	C._wrap_kvc_options_kv_heads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_40(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetKv_heads() (_swig_ret int64) {
@@ -1355,7 +1417,7 @@ func (arg1 SwigcptrKvc_options) GetKv_heads() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetQ_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_q_heads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_32(_swig_i_1))
+	C._wrap_kvc_options_q_heads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_42(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetQ_heads() (_swig_ret int64) {
@@ -1368,7 +1430,7 @@ func (arg1 SwigcptrKvc_options) GetQ_heads() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetK_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_k_dim_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_34(_swig_i_1))
+	C._wrap_kvc_options_k_dim_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_44(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetK_dim() (_swig_ret int64) {
@@ -1381,7 +1443,7 @@ func (arg1 SwigcptrKvc_options) GetK_dim() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetV_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_v_dim_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_36(_swig_i_1))
+	C._wrap_kvc_options_v_dim_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_46(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetV_dim() (_swig_ret int64) {
@@ -1394,7 +1456,7 @@ func (arg1 SwigcptrKvc_options) GetV_dim() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_sliding_window_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_38(_swig_i_1))
+	C._wrap_kvc_options_sliding_window_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_48(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetSliding_window() (_swig_ret int64) {
@@ -1407,7 +1469,7 @@ func (arg1 SwigcptrKvc_options) GetSliding_window() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetCodec(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_codec_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_40)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_options_codec_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1426,7 +1488,7 @@ func (arg1 SwigcptrKvc_options) GetCodec() (_swig_ret string) {
 func (arg1 SwigcptrKvc_options) SetTarget(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_target_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_42)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_options_target_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_52)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1445,7 +1507,7 @@ func (arg1 SwigcptrKvc_options) GetTarget() (_swig_ret string) {
 func (arg1 SwigcptrKvc_options) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_44(_swig_i_1))
+	C._wrap_kvc_options_arena_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_54(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_bytes() (_swig_ret int64) {
@@ -1458,7 +1520,7 @@ func (arg1 SwigcptrKvc_options) GetArena_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetArena_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_46(_swig_i_1))
+	C._wrap_kvc_options_arena_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_56(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_tokens() (_swig_ret int64) {
@@ -1471,7 +1533,7 @@ func (arg1 SwigcptrKvc_options) GetArena_tokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetArena_sequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_sequences_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_48(_swig_i_1))
+	C._wrap_kvc_options_arena_sequences_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_58(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_sequences() (_swig_ret int64) {
@@ -1523,7 +1585,7 @@ func (arg1 SwigcptrKvc_options) GetSpare_pages() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_options) SetThreads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_threads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_50(_swig_i_1))
+	C._wrap_kvc_options_threads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_60(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetThreads() (_swig_ret int64) {
@@ -1601,7 +1663,7 @@ func (arg1 SwigcptrKvc_options) GetRope_theta() (_swig_ret float64) {
 func (arg1 SwigcptrKvc_options) SetRope_dims(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_rope_dims_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_52(_swig_i_1))
+	C._wrap_kvc_options_rope_dims_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_62(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetRope_dims() (_swig_ret int64) {
@@ -1614,7 +1676,7 @@ func (arg1 SwigcptrKvc_options) GetRope_dims() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetPolicy(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_policy_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_54)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_options_policy_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1633,7 +1695,7 @@ func (arg1 SwigcptrKvc_options) GetPolicy() (_swig_ret string) {
 func (arg1 SwigcptrKvc_options) SetContext_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_context_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_56(_swig_i_1))
+	C._wrap_kvc_options_context_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_66(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetContext_tokens() (_swig_ret int64) {
@@ -1646,7 +1708,7 @@ func (arg1 SwigcptrKvc_options) GetContext_tokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_options) SetDevice_ordinal(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_device_ordinal_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_58(_swig_i_1))
+	C._wrap_kvc_options_device_ordinal_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_68(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetDevice_ordinal() (_swig_ret int64) {
@@ -1755,7 +1817,7 @@ func (arg1 SwigcptrKvc_layer) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_layer) SetKv_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_kv_heads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_60(_swig_i_1))
+	C._wrap_kvc_layer_kv_heads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_70(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetKv_heads() (_swig_ret int64) {
@@ -1768,7 +1830,7 @@ func (arg1 SwigcptrKvc_layer) GetKv_heads() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetQ_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_q_heads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_62(_swig_i_1))
+	C._wrap_kvc_layer_q_heads_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_72(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetQ_heads() (_swig_ret int64) {
@@ -1781,7 +1843,7 @@ func (arg1 SwigcptrKvc_layer) GetQ_heads() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetK_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_k_dim_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_64(_swig_i_1))
+	C._wrap_kvc_layer_k_dim_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_74(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetK_dim() (_swig_ret int64) {
@@ -1794,7 +1856,7 @@ func (arg1 SwigcptrKvc_layer) GetK_dim() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetV_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_v_dim_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_66(_swig_i_1))
+	C._wrap_kvc_layer_v_dim_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_76(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetV_dim() (_swig_ret int64) {
@@ -1807,7 +1869,7 @@ func (arg1 SwigcptrKvc_layer) GetV_dim() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_sliding_window_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_68(_swig_i_1))
+	C._wrap_kvc_layer_sliding_window_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_78(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetSliding_window() (_swig_ret int64) {
@@ -1820,7 +1882,7 @@ func (arg1 SwigcptrKvc_layer) GetSliding_window() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_layer) SetCodec(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_codec_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_layer_codec_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1888,7 +1950,7 @@ func Kvc_supports(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_error) 
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_supports_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_72(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_supports_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_82(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -1924,7 +1986,7 @@ func (arg1 SwigcptrKvc_plan_request) GetPartial_commit() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_plan_request) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_73(_swig_i_1))
+	C._wrap_kvc_plan_request_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_83(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetTokens() (_swig_ret int64) {
@@ -1937,7 +1999,7 @@ func (arg1 SwigcptrKvc_plan_request) GetTokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan_request) SetSequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_sequences_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_75(_swig_i_1))
+	C._wrap_kvc_plan_request_sequences_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_85(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetSequences() (_swig_ret int64) {
@@ -1950,7 +2012,7 @@ func (arg1 SwigcptrKvc_plan_request) GetSequences() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan_request) SetStep_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_step_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_77(_swig_i_1))
+	C._wrap_kvc_plan_request_step_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_87(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetStep_tokens() (_swig_ret int64) {
@@ -1963,7 +2025,7 @@ func (arg1 SwigcptrKvc_plan_request) GetStep_tokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan_request) SetBudget_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_budget_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_79(_swig_i_1))
+	C._wrap_kvc_plan_request_budget_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_89(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetBudget_bytes() (_swig_ret int64) {
@@ -2032,7 +2094,7 @@ func (arg1 SwigcptrKvc_plan) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_plan) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_arena_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_81(_swig_i_1))
+	C._wrap_kvc_plan_arena_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_91(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetArena_bytes() (_swig_ret int64) {
@@ -2045,7 +2107,7 @@ func (arg1 SwigcptrKvc_plan) GetArena_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetSlab_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_slab_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_83(_swig_i_1))
+	C._wrap_kvc_plan_slab_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_93(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetSlab_bytes() (_swig_ret int64) {
@@ -2058,7 +2120,7 @@ func (arg1 SwigcptrKvc_plan) GetSlab_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_85(_swig_i_1))
+	C._wrap_kvc_plan_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetRecord_bytes() (_swig_ret int64) {
@@ -2071,7 +2133,7 @@ func (arg1 SwigcptrKvc_plan) GetRecord_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetFp16_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_fp16_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_87(_swig_i_1))
+	C._wrap_kvc_plan_fp16_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_97(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetFp16_bytes() (_swig_ret int64) {
@@ -2084,7 +2146,7 @@ func (arg1 SwigcptrKvc_plan) GetFp16_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetMax_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_max_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_89(_swig_i_1))
+	C._wrap_kvc_plan_max_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_99(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetMax_tokens() (_swig_ret int64) {
@@ -2097,7 +2159,7 @@ func (arg1 SwigcptrKvc_plan) GetMax_tokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_plan) SetMax_sequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_max_sequences_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_91(_swig_i_1))
+	C._wrap_kvc_plan_max_sequences_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_101(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetMax_sequences() (_swig_ret int64) {
@@ -2136,7 +2198,7 @@ func (arg1 SwigcptrKvc_plan) GetEffective_bits() (_swig_ret float64) {
 func (arg1 SwigcptrKvc_plan) SetCheckpoint_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_checkpoint_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_93(_swig_i_1))
+	C._wrap_kvc_plan_checkpoint_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_103(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetCheckpoint_bytes() (_swig_ret int64) {
@@ -2191,7 +2253,7 @@ func Kvc_plan_compute(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_pla
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_plan_compute_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_95(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_plan_compute_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_105(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	return swig_r
 }
 
@@ -2201,7 +2263,7 @@ func Kvc_create(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (uintptr)(C._wrap_kvc_create_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_96(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (uintptr)(C._wrap_kvc_create_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_106(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2219,7 +2281,7 @@ func Kvc_sink_logits_set(arg1 uintptr, arg2 int64, arg3 []float32, arg4 Kvc_erro
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_sink_logits_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_97(_swig_i_1), *(*C.swig_type_98)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_sink_logits_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_107(_swig_i_1), *(*C.swig_type_108)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2232,7 +2294,7 @@ func Kvc_rope_frequencies_set(arg1 uintptr, arg2 int64, arg3 []float64, arg4 Kvc
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_rope_frequencies_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_99(_swig_i_1), *(*C.swig_type_100)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_rope_frequencies_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_109(_swig_i_1), *(*C.swig_type_110)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2271,7 +2333,7 @@ func (arg1 SwigcptrKvc_seq_options) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_seq_options) SetFirst_position(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_options_first_position_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_101(_swig_i_1))
+	C._wrap_kvc_seq_options_first_position_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_options) GetFirst_position() (_swig_ret int64) {
@@ -2284,7 +2346,7 @@ func (arg1 SwigcptrKvc_seq_options) GetFirst_position() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_options) SetPrompt_length(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_options_prompt_length_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_103(_swig_i_1))
+	C._wrap_kvc_seq_options_prompt_length_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_113(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_options) GetPrompt_length() (_swig_ret int64) {
@@ -2346,7 +2408,7 @@ func Kvc_seq_destroy(arg1 uintptr, arg2 int64, arg3 Kvc_error) (_swig_ret Kvc_st
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_destroy_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_106(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_destroy_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_116(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -2357,7 +2419,7 @@ func Kvc_seq_fork(arg1 uintptr, arg2 int64, arg3 int64, arg4 int32, arg5 Kvc_err
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (int64)(C._wrap_kvc_seq_fork_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_108(_swig_i_1), C.swig_type_109(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (int64)(C._wrap_kvc_seq_fork_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_118(_swig_i_1), C.swig_type_119(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	return swig_r
 }
 
@@ -2368,7 +2430,7 @@ func Kvc_seq_truncate(arg1 uintptr, arg2 int64, arg3 int64, arg4 int32, arg5 Kvc
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_truncate_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_110(_swig_i_1), C.swig_type_111(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_truncate_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_120(_swig_i_1), C.swig_type_121(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	return swig_r
 }
 
@@ -2378,7 +2440,7 @@ func Kvc_seq_length(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) (_swi
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_length_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_112(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_length_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_122(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2388,7 +2450,7 @@ func Kvc_seq_exact_floor(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) 
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_exact_floor_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_113(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_exact_floor_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_123(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2400,7 +2462,7 @@ func Kvc_seq_live(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 *int64,
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_live_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_114(_swig_i_1), C.swig_type_115(_swig_i_2), C.swig_type_116(_swig_i_3), C.swig_voidp(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_live_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_124(_swig_i_1), C.swig_type_125(_swig_i_2), C.swig_type_126(_swig_i_3), C.swig_voidp(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	return swig_r
 }
 
@@ -2412,7 +2474,7 @@ func Kvc_seq_positions(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_positions_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_117(_swig_i_1), C.swig_type_118(_swig_i_2), C.swig_type_119(_swig_i_3), *(*C.swig_type_120)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_positions_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_127(_swig_i_1), C.swig_type_128(_swig_i_2), C.swig_type_129(_swig_i_3), *(*C.swig_type_130)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -2425,7 +2487,7 @@ func Kvc_seq_prompt_set(arg1 uintptr, arg2 int64, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_prompt_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_121(_swig_i_1), C.swig_type_122(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_prompt_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_131(_swig_i_1), C.swig_type_132(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2435,7 +2497,7 @@ func Kvc_seq_budget_set(arg1 uintptr, arg2 int64, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_budget_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_123(_swig_i_1), C.swig_type_124(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_budget_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_133(_swig_i_1), C.swig_type_134(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2445,7 +2507,7 @@ func Kvc_seq_step_limit(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_step_limit_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_125(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_step_limit_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_135(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2507,7 +2569,7 @@ func (arg1 SwigcptrKvc_step_options) GetOut_dtype() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_step_options) SetK_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_k_token_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_126(_swig_i_1))
+	C._wrap_kvc_step_options_k_token_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_136(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetK_token_stride() (_swig_ret int64) {
@@ -2520,7 +2582,7 @@ func (arg1 SwigcptrKvc_step_options) GetK_token_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetK_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_k_head_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_128(_swig_i_1))
+	C._wrap_kvc_step_options_k_head_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_138(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetK_head_stride() (_swig_ret int64) {
@@ -2533,7 +2595,7 @@ func (arg1 SwigcptrKvc_step_options) GetK_head_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetV_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_v_token_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_130(_swig_i_1))
+	C._wrap_kvc_step_options_v_token_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_140(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetV_token_stride() (_swig_ret int64) {
@@ -2546,7 +2608,7 @@ func (arg1 SwigcptrKvc_step_options) GetV_token_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetV_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_v_head_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_132(_swig_i_1))
+	C._wrap_kvc_step_options_v_head_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_142(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetV_head_stride() (_swig_ret int64) {
@@ -2559,7 +2621,7 @@ func (arg1 SwigcptrKvc_step_options) GetV_head_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetQ_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_q_token_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_134(_swig_i_1))
+	C._wrap_kvc_step_options_q_token_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_144(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetQ_token_stride() (_swig_ret int64) {
@@ -2572,7 +2634,7 @@ func (arg1 SwigcptrKvc_step_options) GetQ_token_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetQ_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_q_head_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_136(_swig_i_1))
+	C._wrap_kvc_step_options_q_head_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_146(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetQ_head_stride() (_swig_ret int64) {
@@ -2585,7 +2647,7 @@ func (arg1 SwigcptrKvc_step_options) GetQ_head_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetOut_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_out_token_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_138(_swig_i_1))
+	C._wrap_kvc_step_options_out_token_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_148(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetOut_token_stride() (_swig_ret int64) {
@@ -2598,7 +2660,7 @@ func (arg1 SwigcptrKvc_step_options) GetOut_token_stride() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_options) SetOut_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_out_head_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_140(_swig_i_1))
+	C._wrap_kvc_step_options_out_head_stride_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_150(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetOut_head_stride() (_swig_ret int64) {
@@ -2730,7 +2792,7 @@ func Kvc_step_begin(arg1 uintptr, arg2 []int64, arg3 []int64, arg4 []int64, arg5
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (uintptr)(C._wrap_kvc_step_begin_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_142)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_143)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_144)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (uintptr)(C._wrap_kvc_step_begin_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_152)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_153)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_154)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2750,7 +2812,7 @@ func Kvc_append(arg1 uintptr, arg2 int64, arg3 []byte, arg4 []byte, arg5 Kvc_err
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_append_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_145(_swig_i_1), *(*C.swig_type_146)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_147)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_append_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_155(_swig_i_1), *(*C.swig_type_156)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_157)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2765,7 +2827,7 @@ func Kvc_step_commit(arg1 uintptr, arg2 []int64, arg3 Kvc_error) (_swig_ret Kvc_
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_step_commit_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_148)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_step_commit_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_158)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2816,7 +2878,7 @@ func Kvc_buffer_create(arg1 uintptr, arg2 int32, arg3 int64, arg4 Kvc_error) (_s
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (uintptr)(C._wrap_kvc_buffer_create_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.swig_type_149(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (uintptr)(C._wrap_kvc_buffer_create_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.swig_type_159(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2839,7 +2901,7 @@ func Kvc_buffer_copy(arg1 uintptr, arg2 uintptr, arg3 int32, arg4 uintptr, arg5 
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
 	_swig_i_6 := getSwigcptr(arg7)
-	swig_r = (Kvc_status)(C._wrap_kvc_buffer_copy_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), C.uintptr_t(_swig_i_3), C.int(_swig_i_4), C.swig_type_150(_swig_i_5), C.uintptr_t(_swig_i_6)))
+	swig_r = (Kvc_status)(C._wrap_kvc_buffer_copy_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), C.uintptr_t(_swig_i_3), C.int(_swig_i_4), C.swig_type_160(_swig_i_5), C.uintptr_t(_swig_i_6)))
 	return swig_r
 }
 
@@ -2901,7 +2963,7 @@ func (arg1 SwigcptrKvc_attend_options) GetPartial() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_attend_options) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_sliding_window_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_151(_swig_i_1))
+	C._wrap_kvc_attend_options_sliding_window_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_161(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetSliding_window() (_swig_ret int64) {
@@ -2914,7 +2976,7 @@ func (arg1 SwigcptrKvc_attend_options) GetSliding_window() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_attend_options) SetCausal_offset(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_causal_offset_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_153(_swig_i_1))
+	C._wrap_kvc_attend_options_causal_offset_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_163(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetCausal_offset() (_swig_ret int64) {
@@ -2960,7 +3022,7 @@ func Kvc_attend(arg1 uintptr, arg2 int64, arg3 []byte, arg4 []byte, arg5 []float
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
 	_swig_i_6 := getSwigcptr(arg7)
-	swig_r = (Kvc_status)(C._wrap_kvc_attend_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_155(_swig_i_1), *(*C.swig_type_156)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_157)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_158)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5), C.uintptr_t(_swig_i_6)))
+	swig_r = (Kvc_status)(C._wrap_kvc_attend_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_165(_swig_i_1), *(*C.swig_type_166)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_167)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_168)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5), C.uintptr_t(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3005,7 +3067,7 @@ func (arg1 SwigcptrKvc_evict_options) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_evict_options) SetLayer_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_layer_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_159(_swig_i_1))
+	C._wrap_kvc_evict_options_layer_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_169(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetLayer_begin() (_swig_ret int64) {
@@ -3018,7 +3080,7 @@ func (arg1 SwigcptrKvc_evict_options) GetLayer_begin() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetLayer_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_layer_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_161(_swig_i_1))
+	C._wrap_kvc_evict_options_layer_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_171(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetLayer_end() (_swig_ret int64) {
@@ -3031,7 +3093,7 @@ func (arg1 SwigcptrKvc_evict_options) GetLayer_end() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetHead_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_head_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_163(_swig_i_1))
+	C._wrap_kvc_evict_options_head_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_173(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetHead_begin() (_swig_ret int64) {
@@ -3044,7 +3106,7 @@ func (arg1 SwigcptrKvc_evict_options) GetHead_begin() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetHead_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_head_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_165(_swig_i_1))
+	C._wrap_kvc_evict_options_head_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_175(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetHead_end() (_swig_ret int64) {
@@ -3057,7 +3119,7 @@ func (arg1 SwigcptrKvc_evict_options) GetHead_end() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetBudget(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_budget_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_167(_swig_i_1))
+	C._wrap_kvc_evict_options_budget_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_177(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetBudget() (_swig_ret int64) {
@@ -3070,7 +3132,7 @@ func (arg1 SwigcptrKvc_evict_options) GetBudget() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_options) SetRecent(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_recent_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_169(_swig_i_1))
+	C._wrap_kvc_evict_options_recent_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_179(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetRecent() (_swig_ret int64) {
@@ -3143,7 +3205,7 @@ func (arg1 SwigcptrKvc_evict_report) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_evict_report) SetTokens_evicted(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_evicted_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_171(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_evicted_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_181(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_evicted() (_swig_ret int64) {
@@ -3156,7 +3218,7 @@ func (arg1 SwigcptrKvc_evict_report) GetTokens_evicted() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_report) SetRecords_freed(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_records_freed_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_173(_swig_i_1))
+	C._wrap_kvc_evict_report_records_freed_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_183(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetRecords_freed() (_swig_ret int64) {
@@ -3169,7 +3231,7 @@ func (arg1 SwigcptrKvc_evict_report) GetRecords_freed() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_report) SetBytes_freed(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_bytes_freed_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_175(_swig_i_1))
+	C._wrap_kvc_evict_report_bytes_freed_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_185(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetBytes_freed() (_swig_ret int64) {
@@ -3182,7 +3244,7 @@ func (arg1 SwigcptrKvc_evict_report) GetBytes_freed() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_report) SetTokens_repacked(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_repacked_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_177(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_repacked_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_187(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_repacked() (_swig_ret int64) {
@@ -3195,7 +3257,7 @@ func (arg1 SwigcptrKvc_evict_report) GetTokens_repacked() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_evict_report) SetTokens_merged(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_merged_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_179(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_merged_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_189(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_merged() (_swig_ret int64) {
@@ -3242,7 +3304,7 @@ func Kvc_evict(arg1 uintptr, arg2 int64, arg3 []float32, arg4 Kvc_evict_options,
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_evict_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_181(_swig_i_1), *(*C.swig_type_182)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_evict_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_191(_swig_i_1), *(*C.swig_type_192)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3257,7 +3319,7 @@ func Kvc_evict_keep(arg1 uintptr, arg2 int64, arg3 []int64, arg4 Kvc_evict_optio
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_evict_keep_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_183(_swig_i_1), *(*C.swig_type_184)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_evict_keep_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_193(_swig_i_1), *(*C.swig_type_194)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3344,7 +3406,7 @@ func (arg1 SwigcptrKvc_prefix_hit) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_prefix_hit) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_hit_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_185(_swig_i_1))
+	C._wrap_kvc_prefix_hit_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_195(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) GetTokens() (_swig_ret int64) {
@@ -3357,7 +3419,7 @@ func (arg1 SwigcptrKvc_prefix_hit) GetTokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_prefix_hit) SetShared(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_hit_shared_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_187(_swig_i_1))
+	C._wrap_kvc_prefix_hit_shared_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_197(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) GetShared() (_swig_ret int64) {
@@ -3422,7 +3484,7 @@ func (arg1 SwigcptrKvc_prefix_stats) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_prefix_stats) SetEntries(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_entries_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_189(_swig_i_1))
+	C._wrap_kvc_prefix_stats_entries_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_199(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetEntries() (_swig_ret int64) {
@@ -3435,7 +3497,7 @@ func (arg1 SwigcptrKvc_prefix_stats) GetEntries() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_prefix_stats) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_191(_swig_i_1))
+	C._wrap_kvc_prefix_stats_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_201(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetTokens() (_swig_ret int64) {
@@ -3448,7 +3510,7 @@ func (arg1 SwigcptrKvc_prefix_stats) GetTokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_prefix_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_193(_swig_i_1))
+	C._wrap_kvc_prefix_stats_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_203(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetRecord_bytes() (_swig_ret int64) {
@@ -3461,7 +3523,7 @@ func (arg1 SwigcptrKvc_prefix_stats) GetRecord_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_prefix_stats) SetHost_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_host_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_195(_swig_i_1))
+	C._wrap_kvc_prefix_stats_host_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_205(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetHost_bytes() (_swig_ret int64) {
@@ -3474,7 +3536,7 @@ func (arg1 SwigcptrKvc_prefix_stats) GetHost_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_prefix_stats) SetBudget_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_budget_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_197(_swig_i_1))
+	C._wrap_kvc_prefix_stats_budget_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_207(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetBudget_bytes() (_swig_ret int64) {
@@ -3487,7 +3549,7 @@ func (arg1 SwigcptrKvc_prefix_stats) GetBudget_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_prefix_stats) SetHits(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_hits_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_199(_swig_i_1))
+	C._wrap_kvc_prefix_stats_hits_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_209(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetHits() (_swig_ret int64) {
@@ -3500,7 +3562,7 @@ func (arg1 SwigcptrKvc_prefix_stats) GetHits() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_prefix_stats) SetMisses(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_misses_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_201(_swig_i_1))
+	C._wrap_kvc_prefix_stats_misses_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_211(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetMisses() (_swig_ret int64) {
@@ -3513,7 +3575,7 @@ func (arg1 SwigcptrKvc_prefix_stats) GetMisses() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_prefix_stats) SetHit_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_hit_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_203(_swig_i_1))
+	C._wrap_kvc_prefix_stats_hit_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_213(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetHit_tokens() (_swig_ret int64) {
@@ -3526,7 +3588,7 @@ func (arg1 SwigcptrKvc_prefix_stats) GetHit_tokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_prefix_stats) SetEvictions(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_evictions_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_205(_swig_i_1))
+	C._wrap_kvc_prefix_stats_evictions_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_215(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetEvictions() (_swig_ret int64) {
@@ -3581,7 +3643,7 @@ func Kvc_prefix_publish(arg1 uintptr, arg2 int64, arg3 []int64, arg4 []byte, arg
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_publish_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_207(_swig_i_1), *(*C.swig_type_208)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_209)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_publish_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_217(_swig_i_1), *(*C.swig_type_218)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_219)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3599,7 +3661,7 @@ func Kvc_prefix_lookup(arg1 uintptr, arg2 []int64, arg3 []byte, arg4 Kvc_seq_opt
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (int64)(C._wrap_kvc_prefix_lookup_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_211)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_212)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (int64)(C._wrap_kvc_prefix_lookup_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_221)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_222)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3616,7 +3678,7 @@ func Kvc_prefix_remove(arg1 uintptr, arg2 []int64, arg3 []byte, arg4 *int64, arg
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_remove_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_213)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_214)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_remove_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_223)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_224)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3639,7 +3701,7 @@ func Kvc_prefix_budget_set(arg1 uintptr, arg2 int64, arg3 Kvc_error) (_swig_ret 
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_budget_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_215(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_budget_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_225(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -3684,7 +3746,7 @@ func (arg1 SwigcptrKvc_merge_options) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_merge_options) SetLayer_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_layer_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_216(_swig_i_1))
+	C._wrap_kvc_merge_options_layer_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_226(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetLayer_begin() (_swig_ret int64) {
@@ -3697,7 +3759,7 @@ func (arg1 SwigcptrKvc_merge_options) GetLayer_begin() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_merge_options) SetLayer_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_layer_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_218(_swig_i_1))
+	C._wrap_kvc_merge_options_layer_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_228(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetLayer_end() (_swig_ret int64) {
@@ -3710,7 +3772,7 @@ func (arg1 SwigcptrKvc_merge_options) GetLayer_end() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_merge_options) SetHead_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_head_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_220(_swig_i_1))
+	C._wrap_kvc_merge_options_head_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_230(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetHead_begin() (_swig_ret int64) {
@@ -3723,7 +3785,7 @@ func (arg1 SwigcptrKvc_merge_options) GetHead_begin() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_merge_options) SetHead_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_head_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_222(_swig_i_1))
+	C._wrap_kvc_merge_options_head_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_232(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetHead_end() (_swig_ret int64) {
@@ -3798,7 +3860,7 @@ func Kvc_merge(arg1 uintptr, arg2 int64, arg3 []int32, arg4 Kvc_merge_options, a
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_merge_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_224(_swig_i_1), *(*C.swig_type_225)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_merge_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_234(_swig_i_1), *(*C.swig_type_235)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3813,7 +3875,7 @@ func Kvc_seq_read_counts(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_counts_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_226(_swig_i_1), C.swig_type_227(_swig_i_2), C.swig_type_228(_swig_i_3), *(*C.swig_type_229)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_counts_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_236(_swig_i_1), C.swig_type_237(_swig_i_2), C.swig_type_238(_swig_i_3), *(*C.swig_type_239)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -3852,7 +3914,7 @@ func (arg1 SwigcptrKvc_step_down_options) GetRung() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_step_down_options) SetLayer_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_options_layer_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_230(_swig_i_1))
+	C._wrap_kvc_step_down_options_layer_begin_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_240(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_options) GetLayer_begin() (_swig_ret int64) {
@@ -3865,7 +3927,7 @@ func (arg1 SwigcptrKvc_step_down_options) GetLayer_begin() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_down_options) SetLayer_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_options_layer_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_232(_swig_i_1))
+	C._wrap_kvc_step_down_options_layer_end_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_242(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_options) GetLayer_end() (_swig_ret int64) {
@@ -3878,7 +3940,7 @@ func (arg1 SwigcptrKvc_step_down_options) GetLayer_end() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_down_options) SetBudget_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_options_budget_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_234(_swig_i_1))
+	C._wrap_kvc_step_down_options_budget_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_244(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_options) GetBudget_bytes() (_swig_ret int64) {
@@ -3891,7 +3953,7 @@ func (arg1 SwigcptrKvc_step_down_options) GetBudget_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_down_options) SetRecent(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_options_recent_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_236(_swig_i_1))
+	C._wrap_kvc_step_down_options_recent_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_246(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_options) GetRecent() (_swig_ret int64) {
@@ -3960,7 +4022,7 @@ func (arg1 SwigcptrKvc_step_down_report) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_step_down_report) SetPages(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_report_pages_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_238(_swig_i_1))
+	C._wrap_kvc_step_down_report_pages_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_248(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_report) GetPages() (_swig_ret int64) {
@@ -3973,7 +4035,7 @@ func (arg1 SwigcptrKvc_step_down_report) GetPages() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_down_report) SetTokens_requantized(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_report_tokens_requantized_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_240(_swig_i_1))
+	C._wrap_kvc_step_down_report_tokens_requantized_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_250(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_report) GetTokens_requantized() (_swig_ret int64) {
@@ -3986,7 +4048,7 @@ func (arg1 SwigcptrKvc_step_down_report) GetTokens_requantized() (_swig_ret int6
 func (arg1 SwigcptrKvc_step_down_report) SetBytes_freed(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_report_bytes_freed_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_242(_swig_i_1))
+	C._wrap_kvc_step_down_report_bytes_freed_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_252(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_report) GetBytes_freed() (_swig_ret int64) {
@@ -3999,7 +4061,7 @@ func (arg1 SwigcptrKvc_step_down_report) GetBytes_freed() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_step_down_report) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_report_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_244(_swig_i_1))
+	C._wrap_kvc_step_down_report_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_254(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_report) GetRecord_bytes() (_swig_ret int64) {
@@ -4043,7 +4105,7 @@ func Kvc_step_down(arg1 uintptr, arg2 int64, arg3 Kvc_step_down_options, arg4 Kv
 	_swig_i_2 := getSwigcptr(arg3)
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_step_down_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_246(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_step_down_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_256(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	return swig_r
 }
 
@@ -4055,7 +4117,7 @@ func Kvc_seq_read_rungs(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 [
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_rungs_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_247(_swig_i_1), C.swig_type_248(_swig_i_2), C.swig_type_249(_swig_i_3), *(*C.swig_type_250)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_rungs_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_257(_swig_i_1), C.swig_type_258(_swig_i_2), C.swig_type_259(_swig_i_3), *(*C.swig_type_260)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -4073,7 +4135,7 @@ func Kvc_seq_read(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 int32, 
 	_swig_i_6 := arg7
 	_swig_i_7 := arg8
 	_swig_i_8 := getSwigcptr(arg9)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_251(_swig_i_1), C.swig_type_252(_swig_i_2), C.swig_type_253(_swig_i_3), C.int(_swig_i_4), C.swig_type_254(_swig_i_5), C.swig_type_255(_swig_i_6), *(*C.swig_type_256)(unsafe.Pointer(&_swig_i_7)), C.uintptr_t(_swig_i_8)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_261(_swig_i_1), C.swig_type_262(_swig_i_2), C.swig_type_263(_swig_i_3), C.int(_swig_i_4), C.swig_type_264(_swig_i_5), C.swig_type_265(_swig_i_6), *(*C.swig_type_266)(unsafe.Pointer(&_swig_i_7)), C.uintptr_t(_swig_i_8)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg8
 	}
@@ -4090,7 +4152,7 @@ func Kvc_seq_read_codes(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 i
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
 	_swig_i_7 := getSwigcptr(arg8)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_codes_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_257(_swig_i_1), C.swig_type_258(_swig_i_2), C.swig_type_259(_swig_i_3), C.int(_swig_i_4), *(*C.swig_type_260)(unsafe.Pointer(&_swig_i_5)), C.swig_voidp(_swig_i_6), C.uintptr_t(_swig_i_7)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_codes_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_267(_swig_i_1), C.swig_type_268(_swig_i_2), C.swig_type_269(_swig_i_3), C.int(_swig_i_4), *(*C.swig_type_270)(unsafe.Pointer(&_swig_i_5)), C.swig_voidp(_swig_i_6), C.uintptr_t(_swig_i_7)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg6
 	}
@@ -4105,7 +4167,7 @@ func Kvc_seq_read_mass(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_mass_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_261(_swig_i_1), C.swig_type_262(_swig_i_2), C.swig_type_263(_swig_i_3), *(*C.swig_type_264)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_mass_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_271(_swig_i_1), C.swig_type_272(_swig_i_2), C.swig_type_273(_swig_i_3), *(*C.swig_type_274)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -4144,7 +4206,7 @@ func (arg1 SwigcptrKvc_stats) GetOpen_steps() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_stats) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_arena_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_265(_swig_i_1))
+	C._wrap_kvc_stats_arena_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_275(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetArena_bytes() (_swig_ret int64) {
@@ -4157,7 +4219,7 @@ func (arg1 SwigcptrKvc_stats) GetArena_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetBound_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_bound_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_267(_swig_i_1))
+	C._wrap_kvc_stats_bound_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_277(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetBound_bytes() (_swig_ret int64) {
@@ -4170,7 +4232,7 @@ func (arg1 SwigcptrKvc_stats) GetBound_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_269(_swig_i_1))
+	C._wrap_kvc_stats_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_279(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetRecord_bytes() (_swig_ret int64) {
@@ -4183,7 +4245,7 @@ func (arg1 SwigcptrKvc_stats) GetRecord_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSink_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_sink_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_271(_swig_i_1))
+	C._wrap_kvc_stats_sink_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_281(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSink_bytes() (_swig_ret int64) {
@@ -4196,7 +4258,7 @@ func (arg1 SwigcptrKvc_stats) GetSink_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetWindow_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_window_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_273(_swig_i_1))
+	C._wrap_kvc_stats_window_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_283(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetWindow_bytes() (_swig_ret int64) {
@@ -4209,7 +4271,7 @@ func (arg1 SwigcptrKvc_stats) GetWindow_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetCode_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_code_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_275(_swig_i_1))
+	C._wrap_kvc_stats_code_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_285(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetCode_bytes() (_swig_ret int64) {
@@ -4222,7 +4284,7 @@ func (arg1 SwigcptrKvc_stats) GetCode_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSide_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_side_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_277(_swig_i_1))
+	C._wrap_kvc_stats_side_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_287(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSide_bytes() (_swig_ret int64) {
@@ -4235,7 +4297,7 @@ func (arg1 SwigcptrKvc_stats) GetSide_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetReserved_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_reserved_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_279(_swig_i_1))
+	C._wrap_kvc_stats_reserved_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_289(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetReserved_bytes() (_swig_ret int64) {
@@ -4248,7 +4310,7 @@ func (arg1 SwigcptrKvc_stats) GetReserved_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTable_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_table_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_281(_swig_i_1))
+	C._wrap_kvc_stats_table_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_291(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTable_bytes() (_swig_ret int64) {
@@ -4261,7 +4323,7 @@ func (arg1 SwigcptrKvc_stats) GetTable_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetScratch_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_scratch_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_283(_swig_i_1))
+	C._wrap_kvc_stats_scratch_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_293(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetScratch_bytes() (_swig_ret int64) {
@@ -4274,7 +4336,7 @@ func (arg1 SwigcptrKvc_stats) GetScratch_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_sequences_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_285(_swig_i_1))
+	C._wrap_kvc_stats_sequences_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_295(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSequences() (_swig_ret int64) {
@@ -4287,7 +4349,7 @@ func (arg1 SwigcptrKvc_stats) GetSequences() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTokens_appended(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_appended_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_287(_swig_i_1))
+	C._wrap_kvc_stats_tokens_appended_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_297(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_appended() (_swig_ret int64) {
@@ -4300,7 +4362,7 @@ func (arg1 SwigcptrKvc_stats) GetTokens_appended() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTokens_evicted(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_evicted_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_289(_swig_i_1))
+	C._wrap_kvc_stats_tokens_evicted_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_299(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_evicted() (_swig_ret int64) {
@@ -4313,7 +4375,7 @@ func (arg1 SwigcptrKvc_stats) GetTokens_evicted() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetPages_quantized(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_pages_quantized_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_291(_swig_i_1))
+	C._wrap_kvc_stats_pages_quantized_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_301(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetPages_quantized() (_swig_ret int64) {
@@ -4326,7 +4388,7 @@ func (arg1 SwigcptrKvc_stats) GetPages_quantized() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTokens_requantized(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_requantized_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_293(_swig_i_1))
+	C._wrap_kvc_stats_tokens_requantized_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_303(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_requantized() (_swig_ret int64) {
@@ -4339,7 +4401,7 @@ func (arg1 SwigcptrKvc_stats) GetTokens_requantized() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSlow_calls(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_slow_calls_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_295(_swig_i_1))
+	C._wrap_kvc_stats_slow_calls_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_305(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSlow_calls() (_swig_ret int64) {
@@ -4352,7 +4414,7 @@ func (arg1 SwigcptrKvc_stats) GetSlow_calls() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetTokens_merged(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_merged_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_297(_swig_i_1))
+	C._wrap_kvc_stats_tokens_merged_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_307(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_merged() (_swig_ret int64) {
@@ -4365,7 +4427,7 @@ func (arg1 SwigcptrKvc_stats) GetTokens_merged() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetSynchronizations(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_synchronizations_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_299(_swig_i_1))
+	C._wrap_kvc_stats_synchronizations_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_309(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSynchronizations() (_swig_ret int64) {
@@ -4378,7 +4440,7 @@ func (arg1 SwigcptrKvc_stats) GetSynchronizations() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_stats) SetBytes_staged(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_bytes_staged_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_301(_swig_i_1))
+	C._wrap_kvc_stats_bytes_staged_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_311(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetBytes_staged() (_swig_ret int64) {
@@ -4477,7 +4539,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetReserved() (_swig_ret int32) {
 func (arg1 SwigcptrKvc_seq_stats) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_303(_swig_i_1))
+	C._wrap_kvc_seq_stats_tokens_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_313(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetTokens() (_swig_ret int64) {
@@ -4490,7 +4552,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetTokens() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_305(_swig_i_1))
+	C._wrap_kvc_seq_stats_record_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_315(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetRecord_bytes() (_swig_ret int64) {
@@ -4503,7 +4565,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetRecord_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_stats) SetShared_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_shared_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_307(_swig_i_1))
+	C._wrap_kvc_seq_stats_shared_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_317(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetShared_bytes() (_swig_ret int64) {
@@ -4516,7 +4578,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetShared_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_stats) SetTable_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_table_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_309(_swig_i_1))
+	C._wrap_kvc_seq_stats_table_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_319(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetTable_bytes() (_swig_ret int64) {
@@ -4529,7 +4591,7 @@ func (arg1 SwigcptrKvc_seq_stats) GetTable_bytes() (_swig_ret int64) {
 func (arg1 SwigcptrKvc_seq_stats) SetFp16_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_fp16_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_311(_swig_i_1))
+	C._wrap_kvc_seq_stats_fp16_bytes_set_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_321(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetFp16_bytes() (_swig_ret int64) {
@@ -4613,7 +4675,7 @@ func Kvc_seq_stats_get(arg1 uintptr, arg2 int64, arg3 Kvc_seq_stats, arg4 Kvc_er
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_stats_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_313(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_stats_get_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_323(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -4624,7 +4686,7 @@ func Kvc_snapshot_export(arg1 uintptr, arg2 []int64, arg3 []byte, arg4 *int64, a
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_export_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_314)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_315)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_export_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_324)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_325)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4641,7 +4703,7 @@ func Kvc_snapshot_import(arg1 uintptr, arg2 []byte, arg3 []int64, arg4 *int64, a
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_import_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_316)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_317)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_import_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_326)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_327)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4657,7 +4719,7 @@ func Kvc_snapshot_save(arg1 uintptr, arg2 []int64, arg3 string, arg4 Kvc_error) 
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_save_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_318)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_319)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_save_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_328)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_329)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4674,7 +4736,7 @@ func Kvc_snapshot_load(arg1 uintptr, arg2 string, arg3 []int64, arg4 *int64, arg
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_load_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_320)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_321)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_load_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), *(*C.swig_type_330)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_331)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4687,7 +4749,7 @@ func Kvc_snapshot_load(arg1 uintptr, arg2 string, arg3 []int64, arg4 *int64, arg
 func Kvc_layers_new(arg1 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := arg1
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_a811af1668d8bad3(C.swig_type_322(_swig_i_0))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_a811af1668d8bad3(C.swig_type_332(_swig_i_0))))
 	return swig_r
 }
 
@@ -4695,7 +4757,7 @@ func Kvc_layers_at(arg1 Kvc_layer, arg2 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := getSwigcptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_323(_swig_i_1))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_a811af1668d8bad3(C.uintptr_t(_swig_i_0), C.swig_type_333(_swig_i_1))))
 	return swig_r
 }
 

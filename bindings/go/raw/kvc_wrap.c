@@ -231,6 +231,19 @@ static void* Swig_malloc(int c) {
 #include <kvc.h>
 #include "abi_check.h"
 
+
+static int32_t kvc_append_at(kvc_step* step, int64_t layer, const void* k_address, int64_t k_bytes, const void* v_address,
+                             int64_t v_bytes, kvc_error* err) {
+  return kvc_append(step, layer, k_address, k_bytes, v_address, v_bytes, err);
+}
+static int32_t kvc_attend_at(kvc_step* step, int64_t layer, const void* q_address, int64_t q_bytes, void* out_address, int64_t out_bytes,
+                             void* lse_address, int64_t lse_bytes, const kvc_attend_options* options, kvc_error* err) {
+  return kvc_attend(step, layer, q_address, q_bytes, out_address, out_bytes, (float*)lse_address, lse_bytes, options, err);
+}
+static int64_t kvc_codec_capacity(void) { return sizeof(((kvc_options*)0)->codec) - 1; }
+static int64_t kvc_target_capacity(void) { return sizeof(((kvc_options*)0)->target) - 1; }
+static int64_t kvc_policy_capacity(void) { return sizeof(((kvc_options*)0)->policy) - 1; }
+
 SWIGINTERN struct kvc_error *new_kvc_error(void){
     kvc_error* made = (kvc_error*)calloc(1, sizeof(kvc_error));
     if (made) made->struct_size = sizeof(kvc_error);
@@ -387,6 +400,95 @@ void *_wrap_Swig_malloc_raw_a811af1668d8bad3(intgo _swig_go_0) {
 }
 
 
+int _wrap_kvc_append_at_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _swig_go_1, void *_swig_go_2, long long _swig_go_3, void *_swig_go_4, long long _swig_go_5, struct kvc_error *_swig_go_6) {
+  kvc_step *arg1 = 0 ;
+  int64_t arg2 ;
+  void *arg3 = 0 ;
+  int64_t arg4 ;
+  void *arg5 = 0 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(kvc_step **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  arg3 = *(void **)&_swig_go_2; 
+  arg4 = (int64_t)_swig_go_3; 
+  arg5 = *(void **)&_swig_go_4; 
+  arg6 = (int64_t)_swig_go_5; 
+  arg7 = *(kvc_error **)&_swig_go_6; 
+  
+  result = kvc_append_at(arg1,arg2,(void const *)arg3,arg4,(void const *)arg5,arg6,arg7);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+int _wrap_kvc_attend_at_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _swig_go_1, void *_swig_go_2, long long _swig_go_3, void *_swig_go_4, long long _swig_go_5, void *_swig_go_6, long long _swig_go_7, struct kvc_attend_options *_swig_go_8, struct kvc_error *_swig_go_9) {
+  kvc_step *arg1 = 0 ;
+  int64_t arg2 ;
+  void *arg3 = 0 ;
+  int64_t arg4 ;
+  void *arg5 = 0 ;
+  int64_t arg6 ;
+  void *arg7 = 0 ;
+  int64_t arg8 ;
+  kvc_attend_options *arg9 = 0 ;
+  kvc_error *arg10 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(kvc_step **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  arg3 = *(void **)&_swig_go_2; 
+  arg4 = (int64_t)_swig_go_3; 
+  arg5 = *(void **)&_swig_go_4; 
+  arg6 = (int64_t)_swig_go_5; 
+  arg7 = *(void **)&_swig_go_6; 
+  arg8 = (int64_t)_swig_go_7; 
+  arg9 = *(kvc_attend_options **)&_swig_go_8; 
+  arg10 = *(kvc_error **)&_swig_go_9; 
+  
+  result = kvc_attend_at(arg1,arg2,(void const *)arg3,arg4,arg5,arg6,arg7,arg8,(struct kvc_attend_options const *)arg9,arg10);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_kvc_codec_capacity_raw_a811af1668d8bad3() {
+  int64_t result;
+  long long _swig_go_result;
+  
+  
+  result = kvc_codec_capacity();
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_kvc_target_capacity_raw_a811af1668d8bad3() {
+  int64_t result;
+  long long _swig_go_result;
+  
+  
+  result = kvc_target_capacity();
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_kvc_policy_capacity_raw_a811af1668d8bad3() {
+  int64_t result;
+  long long _swig_go_result;
+  
+  
+  result = kvc_policy_capacity();
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
 _gostring_ _wrap_kvc_version_raw_a811af1668d8bad3() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -426,7 +528,7 @@ long long _wrap_kvc_abi_describe_raw_a811af1668d8bad3(_goslice_ _swig_go_0) {
   int64_t result;
   long long _swig_go_result;
   
-  arg1 = (char *)_swig_go_0.array; arg2 = (int64_t)_swig_go_0.len * 1; 
+  arg1 = (char *)(_swig_go_0.len > 0 ? _swig_go_0.array : NULL); arg2 = (int64_t)_swig_go_0.len * 1; 
   
   result = kvc_abi_describe(arg1,arg2);
   _swig_go_result = result; 
@@ -946,7 +1048,7 @@ long long _wrap_kvc_codec_format_raw_a811af1668d8bad3(_gostring_ _swig_go_0, _go
   temp1[_swig_go_0.n] = '\0';
   arg1 = (char *)temp1;
   
-  arg2 = (char *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg2 = (char *)(_swig_go_1.len > 0 ? _swig_go_1.array : NULL); arg3 = (int64_t)_swig_go_1.len * 1; 
   arg4 = *(kvc_error **)&_swig_go_2; 
   
   result = kvc_codec_format((char const *)arg1,arg2,arg3,arg4);
@@ -995,7 +1097,7 @@ long long _wrap_kvc_policy_format_raw_a811af1668d8bad3(_gostring_ _swig_go_0, _g
   temp1[_swig_go_0.n] = '\0';
   arg1 = (char *)temp1;
   
-  arg2 = (char *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg2 = (char *)(_swig_go_1.len > 0 ? _swig_go_1.array : NULL); arg3 = (int64_t)_swig_go_1.len * 1; 
   arg4 = *(kvc_error **)&_swig_go_2; 
   
   result = kvc_policy_format((char const *)arg1,arg2,arg3,arg4);
@@ -1055,7 +1157,7 @@ long long _wrap_kvc_device_describe_raw_a811af1668d8bad3(int _swig_go_0, long lo
   
   arg1 = (int32_t)_swig_go_0; 
   arg2 = (int64_t)_swig_go_1; 
-  arg3 = (char *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg3 = (char *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg4 = (int64_t)_swig_go_2.len * 1; 
   arg5 = *(kvc_error **)&_swig_go_3; 
   
   result = kvc_device_describe(arg1,arg2,arg3,arg4,arg5);
@@ -2551,7 +2653,7 @@ intgo _wrap_kvc_sink_logits_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long
   
   arg1 = *(kvc_cache **)&_swig_go_0; 
   arg2 = (int64_t)_swig_go_1; 
-  arg3 = (float *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg3 = (float *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg4 = (int64_t)_swig_go_2.len * 1; 
   arg5 = *(kvc_error **)&_swig_go_3; 
   
   result = (kvc_status)kvc_sink_logits_set(arg1,arg2,(float const *)arg3,arg4,arg5);
@@ -2571,7 +2673,7 @@ intgo _wrap_kvc_rope_frequencies_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0,
   
   arg1 = *(kvc_cache **)&_swig_go_0; 
   arg2 = (int64_t)_swig_go_1; 
-  arg3 = (double *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg3 = (double *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg4 = (int64_t)_swig_go_2.len * 1; 
   arg5 = *(kvc_error **)&_swig_go_3; 
   
   result = (kvc_status)kvc_rope_frequencies_set(arg1,arg2,(double const *)arg3,arg4,arg5);
@@ -2865,7 +2967,7 @@ intgo _wrap_kvc_seq_positions_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long l
   arg2 = (kvc_seq)_swig_go_1; 
   arg3 = (int64_t)_swig_go_2; 
   arg4 = (int64_t)_swig_go_3; 
-  arg5 = (int64_t *)_swig_go_4.array; arg6 = (int64_t)_swig_go_4.len * 1; 
+  arg5 = (int64_t *)(_swig_go_4.len > 0 ? _swig_go_4.array : NULL); arg6 = (int64_t)_swig_go_4.len * 1; 
   arg7 = *(kvc_error **)&_swig_go_5; 
   
   result = (kvc_status)kvc_seq_positions((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
@@ -3385,7 +3487,7 @@ kvc_step *_wrap_kvc_step_begin_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gosl
   arg3 = (int64_t*)_swig_go_2.array;
   arg4 = _swig_go_2.len;
   
-  arg5 = (int64_t *)_swig_go_3.array; arg6 = (int64_t)_swig_go_3.len * 1; 
+  arg5 = (int64_t *)(_swig_go_3.len > 0 ? _swig_go_3.array : NULL); arg6 = (int64_t)_swig_go_3.len * 1; 
   arg7 = *(kvc_step_options **)&_swig_go_4; 
   arg8 = *(kvc_error **)&_swig_go_5; 
   
@@ -3408,8 +3510,8 @@ intgo _wrap_kvc_append_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _swi
   
   arg1 = *(kvc_step **)&_swig_go_0; 
   arg2 = (int64_t)_swig_go_1; 
-  arg3 = (void *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
-  arg5 = (void *)_swig_go_3.array; arg6 = (int64_t)_swig_go_3.len * 1; 
+  arg3 = (void *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg5 = (void *)(_swig_go_3.len > 0 ? _swig_go_3.array : NULL); arg6 = (int64_t)_swig_go_3.len * 1; 
   arg7 = *(kvc_error **)&_swig_go_4; 
   
   result = (kvc_status)kvc_append(arg1,arg2,(void const *)arg3,arg4,(void const *)arg5,arg6,arg7);
@@ -3427,7 +3529,7 @@ intgo _wrap_kvc_step_commit_raw_a811af1668d8bad3(kvc_step *_swig_go_0, _goslice_
   intgo _swig_go_result;
   
   arg1 = *(kvc_step **)&_swig_go_0; 
-  arg2 = (int64_t *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg2 = (int64_t *)(_swig_go_1.len > 0 ? _swig_go_1.array : NULL); arg3 = (int64_t)_swig_go_1.len * 1; 
   arg4 = *(kvc_error **)&_swig_go_2; 
   
   result = (kvc_status)kvc_step_commit(arg1,(int64_t const *)arg2,arg3,arg4);
@@ -3740,9 +3842,9 @@ intgo _wrap_kvc_attend_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _swi
   
   arg1 = *(kvc_step **)&_swig_go_0; 
   arg2 = (int64_t)_swig_go_1; 
-  arg3 = (void *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
-  arg5 = (void *)_swig_go_3.array; arg6 = (int64_t)_swig_go_3.len * 1; 
-  arg7 = (float *)_swig_go_4.array; arg8 = (int64_t)_swig_go_4.len * 4; 
+  arg3 = (void *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg5 = (void *)(_swig_go_3.len > 0 ? _swig_go_3.array : NULL); arg6 = (int64_t)_swig_go_3.len * 1; 
+  arg7 = (float *)(_swig_go_4.len > 0 ? _swig_go_4.array : NULL); arg8 = (int64_t)_swig_go_4.len * 4; 
   arg9 = *(kvc_attend_options **)&_swig_go_5; 
   arg10 = *(kvc_error **)&_swig_go_6; 
   
@@ -4158,7 +4260,7 @@ intgo _wrap_kvc_evict_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swi
   
   arg1 = *(kvc_cache **)&_swig_go_0; 
   arg2 = (kvc_seq)_swig_go_1; 
-  arg3 = (float *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg3 = (float *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg4 = (int64_t)_swig_go_2.len * 1; 
   arg5 = *(kvc_evict_options **)&_swig_go_3; 
   arg6 = *(kvc_evict_report **)&_swig_go_4; 
   arg7 = *(kvc_error **)&_swig_go_5; 
@@ -4182,7 +4284,7 @@ intgo _wrap_kvc_evict_keep_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long
   
   arg1 = *(kvc_cache **)&_swig_go_0; 
   arg2 = (kvc_seq)_swig_go_1; 
-  arg3 = (int64_t *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg3 = (int64_t *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg4 = (int64_t)_swig_go_2.len * 1; 
   arg5 = *(kvc_evict_options **)&_swig_go_3; 
   arg6 = *(kvc_evict_report **)&_swig_go_4; 
   arg7 = *(kvc_error **)&_swig_go_5; 
@@ -4659,8 +4761,8 @@ intgo _wrap_kvc_prefix_publish_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long 
   
   arg1 = *(kvc_cache **)&_swig_go_0; 
   arg2 = (kvc_seq)_swig_go_1; 
-  arg3 = (int64_t *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
-  arg5 = (void *)_swig_go_3.array; arg6 = (int64_t)_swig_go_3.len * 1; 
+  arg3 = (int64_t *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg5 = (void *)(_swig_go_3.len > 0 ? _swig_go_3.array : NULL); arg6 = (int64_t)_swig_go_3.len * 1; 
   arg7 = *(kvc_prefix_options **)&_swig_go_4; 
   arg8 = *(kvc_error **)&_swig_go_5; 
   
@@ -4683,8 +4785,8 @@ long long _wrap_kvc_prefix_lookup_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _g
   long long _swig_go_result;
   
   arg1 = *(kvc_cache **)&_swig_go_0; 
-  arg2 = (int64_t *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
-  arg4 = (void *)_swig_go_2.array; arg5 = (int64_t)_swig_go_2.len * 1; 
+  arg2 = (int64_t *)(_swig_go_1.len > 0 ? _swig_go_1.array : NULL); arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg4 = (void *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg5 = (int64_t)_swig_go_2.len * 1; 
   arg6 = *(kvc_seq_options **)&_swig_go_3; 
   arg7 = *(kvc_prefix_hit **)&_swig_go_4; 
   arg8 = *(kvc_error **)&_swig_go_5; 
@@ -4707,8 +4809,8 @@ intgo _wrap_kvc_prefix_remove_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gosli
   intgo _swig_go_result;
   
   arg1 = *(kvc_cache **)&_swig_go_0; 
-  arg2 = (int64_t *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
-  arg4 = (void *)_swig_go_2.array; arg5 = (int64_t)_swig_go_2.len * 1; 
+  arg2 = (int64_t *)(_swig_go_1.len > 0 ? _swig_go_1.array : NULL); arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg4 = (void *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg5 = (int64_t)_swig_go_2.len * 1; 
   arg6 = (int64_t *)_swig_go_3; 
   arg7 = *(kvc_error **)&_swig_go_4; 
   
@@ -4989,7 +5091,7 @@ intgo _wrap_kvc_merge_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swi
   
   arg1 = *(kvc_cache **)&_swig_go_0; 
   arg2 = (kvc_seq)_swig_go_1; 
-  arg3 = (int32_t *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg3 = (int32_t *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg4 = (int64_t)_swig_go_2.len * 1; 
   arg5 = *(kvc_merge_options **)&_swig_go_3; 
   arg6 = *(kvc_evict_report **)&_swig_go_4; 
   arg7 = *(kvc_error **)&_swig_go_5; 
@@ -5015,7 +5117,7 @@ intgo _wrap_kvc_seq_read_counts_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long
   arg2 = (kvc_seq)_swig_go_1; 
   arg3 = (int64_t)_swig_go_2; 
   arg4 = (int64_t)_swig_go_3; 
-  arg5 = (int64_t *)_swig_go_4.array; arg6 = (int64_t)_swig_go_4.len * 1; 
+  arg5 = (int64_t *)(_swig_go_4.len > 0 ? _swig_go_4.array : NULL); arg6 = (int64_t)_swig_go_4.len * 1; 
   arg7 = *(kvc_error **)&_swig_go_5; 
   
   result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
@@ -5378,7 +5480,7 @@ intgo _wrap_kvc_seq_read_rungs_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long 
   arg2 = (kvc_seq)_swig_go_1; 
   arg3 = (int64_t)_swig_go_2; 
   arg4 = (int64_t)_swig_go_3; 
-  arg5 = (int64_t *)_swig_go_4.array; arg6 = (int64_t)_swig_go_4.len * 1; 
+  arg5 = (int64_t *)(_swig_go_4.len > 0 ? _swig_go_4.array : NULL); arg6 = (int64_t)_swig_go_4.len * 1; 
   arg7 = *(kvc_error **)&_swig_go_5; 
   
   result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
@@ -5408,7 +5510,7 @@ intgo _wrap_kvc_seq_read_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _
   arg5 = (int32_t)_swig_go_4; 
   arg6 = (int64_t)_swig_go_5; 
   arg7 = (int64_t)_swig_go_6; 
-  arg8 = (float *)_swig_go_7.array; arg9 = (int64_t)_swig_go_7.len * 4; 
+  arg8 = (float *)(_swig_go_7.len > 0 ? _swig_go_7.array : NULL); arg9 = (int64_t)_swig_go_7.len * 4; 
   arg10 = *(kvc_error **)&_swig_go_8; 
   
   result = (kvc_status)kvc_seq_read((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8,arg9,arg10);
@@ -5435,7 +5537,7 @@ intgo _wrap_kvc_seq_read_codes_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long 
   arg3 = (int64_t)_swig_go_2; 
   arg4 = (int64_t)_swig_go_3; 
   arg5 = (int32_t)_swig_go_4; 
-  arg6 = (uint8_t *)_swig_go_5.array; arg7 = (int64_t)_swig_go_5.len * 1; 
+  arg6 = (uint8_t *)(_swig_go_5.len > 0 ? _swig_go_5.array : NULL); arg7 = (int64_t)_swig_go_5.len * 1; 
   arg8 = (int64_t *)_swig_go_6; 
   arg9 = *(kvc_error **)&_swig_go_7; 
   
@@ -5460,7 +5562,7 @@ intgo _wrap_kvc_seq_read_mass_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long l
   arg2 = (kvc_seq)_swig_go_1; 
   arg3 = (int64_t)_swig_go_2; 
   arg4 = (int64_t)_swig_go_3; 
-  arg5 = (int64_t *)_swig_go_4.array; arg6 = (int64_t)_swig_go_4.len * 1; 
+  arg5 = (int64_t *)(_swig_go_4.len > 0 ? _swig_go_4.array : NULL); arg6 = (int64_t)_swig_go_4.len * 1; 
   arg7 = *(kvc_error **)&_swig_go_5; 
   
   result = (kvc_status)kvc_seq_read_mass((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
@@ -6285,8 +6387,8 @@ intgo _wrap_kvc_snapshot_export_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gos
   intgo _swig_go_result;
   
   arg1 = *(kvc_cache **)&_swig_go_0; 
-  arg2 = (kvc_seq *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
-  arg4 = (void *)_swig_go_2.array; arg5 = (int64_t)_swig_go_2.len * 1; 
+  arg2 = (kvc_seq *)(_swig_go_1.len > 0 ? _swig_go_1.array : NULL); arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg4 = (void *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg5 = (int64_t)_swig_go_2.len * 1; 
   arg6 = (int64_t *)_swig_go_3; 
   arg7 = *(kvc_error **)&_swig_go_4; 
   
@@ -6308,8 +6410,8 @@ intgo _wrap_kvc_snapshot_import_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gos
   intgo _swig_go_result;
   
   arg1 = *(kvc_cache **)&_swig_go_0; 
-  arg2 = (void *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
-  arg4 = (kvc_seq *)_swig_go_2.array; arg5 = (int64_t)_swig_go_2.len * 1; 
+  arg2 = (void *)(_swig_go_1.len > 0 ? _swig_go_1.array : NULL); arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg4 = (kvc_seq *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg5 = (int64_t)_swig_go_2.len * 1; 
   arg6 = (int64_t *)_swig_go_3; 
   arg7 = *(kvc_error **)&_swig_go_4; 
   
@@ -6330,7 +6432,7 @@ intgo _wrap_kvc_snapshot_save_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gosli
   intgo _swig_go_result;
   
   arg1 = *(kvc_cache **)&_swig_go_0; 
-  arg2 = (kvc_seq *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg2 = (kvc_seq *)(_swig_go_1.len > 0 ? _swig_go_1.array : NULL); arg3 = (int64_t)_swig_go_1.len * 1; 
   
   temp4 = (char *)malloc(_swig_go_2.n + 1);
   memcpy(temp4, _swig_go_2.p, _swig_go_2.n);
@@ -6364,7 +6466,7 @@ intgo _wrap_kvc_snapshot_load_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gostr
   temp2[_swig_go_1.n] = '\0';
   arg2 = (char *)temp2;
   
-  arg3 = (kvc_seq *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg3 = (kvc_seq *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg4 = (int64_t)_swig_go_2.len * 1; 
   arg5 = (int64_t *)_swig_go_3; 
   arg6 = *(kvc_error **)&_swig_go_4; 
   
