@@ -1,0 +1,146 @@
+package kvc
+
+import (
+	"runtime"
+	"sync"
+
+	"kvc/raw"
+)
+
+// A crossing is what a call of the library needs in C's memory: the error that it may fill, and the options of the calls that must
+// not allocate. Crossings are used again and again, so that append and attend touch the heap of neither language.
+type crossing struct {
+	failure     raw.Kvc_error
+	step        raw.Kvc_step_options
+	attend      raw.Kvc_attend_options
+	stepHolds   StepOptions   // what step was last set to
+	attendHolds AttendOptions // what attend was last set to
+
+	sequences, counts []int64
+}
+
+var crossings = sync.Pool{New: func() any {
+	x := &crossing{failure: raw.NewKvc_error(), step: raw.NewKvc_step_options(), attend: raw.NewKvc_attend_options()}
+	runtime.AddCleanup(x, func(was crossing) {
+		raw.DeleteKvc_error(was.failure)
+		raw.DeleteKvc_step_options(was.step)
+		raw.DeleteKvc_attend_options(was.attend)
+	}, *x)
+	return x
+}}
+
+// cross runs one function of the raw layer and makes an error of its status.
+func cross(operation string, run func(x *crossing) raw.Kvc_status) error {
+	x := crossings.Get().(*crossing)
+	return x.end(operation, run(x))
+}
+
+func (x *crossing) end(operation string, status raw.Kvc_status) (err error) {
+	if status != raw.KVC_OK {
+		err = &Error{Status(status), operation, x.failure.GetMessage()}
+	}
+	runtime.KeepAlive(x)
+	crossings.Put(x)
+	return err
+}
+
+// made is the status of a function that returns what it made, or nothing and a filled error.
+func (x *crossing) made(something bool) raw.Kvc_status {
+	if something {
+		return raw.KVC_OK
+	}
+	return raw.Kvc_status(x.failure.GetStatus())
+}
+
+// call runs a function over the cache. The handle is no pointer: only KeepAlive keeps the collector from destroying the cache while
+// the library uses it. A nil cache has the handle 0, which the library refuses.
+func (c *Cache) call(operation string, run func(cache uintptr, x *crossing) raw.Kvc_status) error {
+	x := crossings.Get().(*crossing)
+	status := run(c.access(), x)
+	runtime.KeepAlive(c)
+	return x.end(operation, status)
+}
+
+func (s *Sequence) call(operation string, run func(cache uintptr, sequence int64, x *crossing) raw.Kvc_status) error {
+	x := crossings.Get().(*crossing)
+	cache, sequence := s.access()
+	status := run(cache, sequence, x)
+	runtime.KeepAlive(s) // and with it its cache
+	return x.end(operation, status)
+}
+
+func (s *Step) call(operation string, run func(step uintptr, x *crossing) raw.Kvc_status) error {
+	x := crossings.Get().(*crossing)
+	status := run(s.access(), x)
+	runtime.KeepAlive(s) // and with it its cache
+	return x.end(operation, status)
+}
+
+// number runs a function that gives one number.
+func (s *Sequence) number(operation string, run func(cache uintptr, sequence int64, out *int64, x *crossing) raw.Kvc_status) (int, error) {
+	var out int64
+	err := s.call(operation, func(cache uintptr, sequence int64, x *crossing) raw.Kvc_status {
+		return run(cache, sequence, &out, x)
+	})
+	return int(out), err
+}
+
+// The accessors are the only readers of handles. With the build tag kvc_gc_stress each runs the collector after it has read one, so
+// that a missing KeepAlive shows.
+
+func (c *Cache) access() uintptr {
+	if c == nil {
+		return 0
+	}
+	handle := c.handle
+	collect()
+	return handle
+}
+
+func (s *Sequence) access() (cache uintptr, sequence int64) {
+	if s == nil || s.cache == nil {
+		return 0, 0
+	}
+	cache, sequence = s.cache.handle, s.handle
+	collect()
+	return cache, sequence
+}
+
+func (s *Step) access() uintptr {
+	if s == nil {
+		return 0
+	}
+	handle := s.handle
+	collect()
+	return handle
+}
+
+// A life ends once: by Close, or by the collector when nothing refers to the object any more.
+type life struct {
+	mutex   sync.Mutex
+	ended   bool
+	cleanup runtime.Cleanup
+}
+
+// close ends the life, unless it has ended before. What the library no longer knows ended with its cache.
+func (l *life) close(destroy func() error) error {
+	l.mutex.Lock()
+	ended := l.ended
+	l.mutex.Unlock()
+	if ended {
+		return nil
+	}
+	err := destroy()
+	if err != nil && err.(*Error).Status != ErrHandle {
+		return err
+	}
+	l.end()
+	return nil
+}
+
+func (l *life) end() {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.ended = true
+	l.cleanup.Stop()
+}
