@@ -115,32 +115,14 @@ func (s *Step) access() uintptr {
 	return handle
 }
 
-// A life ends once: by Close, or by the collector when nothing refers to the object any more.
-type life struct {
-	mutex   sync.Mutex
-	ended   bool
-	cleanup runtime.Cleanup
-}
+// A life ends by Close, or by the collector when nothing refers to the object any more. The library knows which handles are live: to
+// end one twice, from two goroutines or after its cache, is ErrHandle there and nothing to Close.
+type life struct{ cleanup runtime.Cleanup }
 
-// close ends the life, unless it has ended before. What the library no longer knows ended with its cache.
 func (l *life) close(destroy func() error) error {
-	l.mutex.Lock()
-	ended := l.ended
-	l.mutex.Unlock()
-	if ended {
-		return nil
-	}
-	err := destroy()
-	if err != nil && err.(*Error).Status != ErrHandle {
+	if err := destroy(); err != nil && err.(*Error).Status != ErrHandle {
 		return err
 	}
-	l.end()
-	return nil
-}
-
-func (l *life) end() {
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
-	l.ended = true
 	l.cleanup.Stop()
+	return nil
 }

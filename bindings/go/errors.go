@@ -38,7 +38,11 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("kvc: %s: %s: %s", e.Operation, e.Status.Error(), e.Message)
+	message := e.Message
+	if !strings.HasPrefix(message, e.Operation+":") { // most of the library's messages begin with it
+		message = e.Operation + ": " + message
+	}
+	return fmt.Sprintf("kvc: %s (%s)", message, e.Status.Error())
 }
 
 // Unwrap gives the status.

@@ -67,7 +67,7 @@ func (s *Sequence) Destroy() error {
 		return raw.Kvc_seq_destroy(cache, sequence, x.failure)
 	})
 	if err == nil {
-		s.end()
+		s.cleanup.Stop()
 	}
 	return err
 }

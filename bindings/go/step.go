@@ -64,10 +64,10 @@ func (c *Cache) BeginAt(entries []Entry, positions []int64, options StepOptions)
 		s.handle = raw.Kvc_step_begin(cache, x.sequences, x.counts, positions, x.stepOptions(options), x.failure)
 		return x.made(s.handle != 0)
 	})
-	runtime.KeepAlive(entries)
 	if err != nil {
 		return nil, err
 	}
+	// That the entries are read here keeps their sequences through the call.
 	held := abandoned{s.handle, append([]Entry(nil), entries...)}
 	s.cleanup = runtime.AddCleanup(s, func(a abandoned) {
 		raw.Kvc_step_abort(a.step, nil)
@@ -90,7 +90,7 @@ func (s *Step) Commit(accepted ...int64) error {
 		return raw.Kvc_step_commit(step, accepted, x.failure)
 	})
 	if err == nil {
-		s.end()
+		s.cleanup.Stop()
 	}
 	return err
 }
@@ -99,7 +99,7 @@ func (s *Step) Commit(accepted ...int64) error {
 func (s *Step) Abort() error {
 	err := s.call("step_abort", func(step uintptr, x *crossing) raw.Kvc_status { return raw.Kvc_step_abort(step, x.failure) })
 	if err == nil {
-		s.end()
+		s.cleanup.Stop()
 	}
 	return err
 }
