@@ -29,7 +29,7 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	running, waiting := e.Depth()
 	family("num_requests_running", "gauge", "", running)
 	family("num_requests_waiting", "gauge", "", waiting)
-	family("kv_cache_usage_perc", "gauge", "", float64(stats.RecordBytes+stats.ReservedBytes)/float64(stats.ArenaBytes))
+	family("kv_cache_usage_perc", "gauge", "", float64(stats.RecordBytes)/float64(stats.ArenaBytes))
 	family("kv_cache_bytes", "gauge", `{kind="arena"}`, stats.ArenaBytes, `{kind="bound"}`, stats.BoundBytes, `{kind="record"}`, stats.RecordBytes,
 		`{kind="sink"}`, stats.SinkBytes, `{kind="window"}`, stats.WindowBytes, `{kind="code"}`, stats.CodeBytes, `{kind="side"}`, stats.SideBytes,
 		`{kind="reserved"}`, stats.ReservedBytes, `{kind="table"}`, stats.TableBytes, `{kind="scratch"}`, stats.ScratchBytes,

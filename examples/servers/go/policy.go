@@ -24,11 +24,10 @@ func parsePolicy(text, mode string) (Policy, error) {
 	const ofRoom = 7.0 / 8
 	switch budget, evicts := strings.CutPrefix(text, "evict:"); {
 	case text == "step-down":
-		rungs := strings.Split(mode, "/")
-		if len(rungs) < 2 {
-			return p, fmt.Errorf("--policy step-down needs a ladder as --mode, such as int8/int4, not %q", mode)
+		last, err := lastRung(mode)
+		if err != nil {
+			return p, err
 		}
-		last, _, _ := strings.Cut(rungs[len(rungs)-1], "@")
 		p.stepDown, p.most, p.planned = true, ofRoom, last
 	case evicts:
 		tokens, err := strconv.Atoi(budget)
@@ -40,6 +39,20 @@ func parsePolicy(text, mode string) (Policy, error) {
 		p.library = text
 	}
 	return p, nil
+}
+
+// lastRung is the codec of a ladder's last rung, with the window and sinks that the first one says for all.
+func lastRung(ladder string) (string, error) {
+	canonical, err := kvc.FormatCodec(ladder)
+	if err != nil {
+		return "", err
+	}
+	rungs := strings.Split(canonical, "/")
+	if len(rungs) < 2 {
+		return "", fmt.Errorf("--policy step-down needs a ladder as --mode, such as int8/int4, not %q", ladder)
+	}
+	last, _, _ := strings.Cut(rungs[len(rungs)-1], "@")
+	return last + rungs[0][strings.Index(rungs[0], ",window="):], nil
 }
 
 // Admission knows the share of the arena that a request takes, by kvc's planner.

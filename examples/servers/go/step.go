@@ -61,8 +61,12 @@ func (e *Engine) begin() (*kvc.Step, error) {
 			continue
 		} else if last > 0 {
 			r.streams, r.entries = r.streams[:last], r.entries[:last]
-		} else if !e.preempt(r.streams[0]) {
+		} else if e.preempt(r.streams[0]) {
+			continue
+		} else if r.entries[0].Tokens == 1 {
 			return nil, err
+		} else {
+			r.entries[0].Tokens /= 2
 		}
 	}
 }

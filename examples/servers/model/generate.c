@@ -72,7 +72,8 @@ static void start(run* self, const arguments* given, int64_t prompt, int64_t tok
     kvc_options_init(&options, sizeof options);
     options.layers = shape->layers, options.q_heads = shape->q_heads, options.kv_heads = shape->kv_heads,
     options.k_dim = shape->head_dim;
-    options.arena_tokens = tokens, options.threads = given->threads - 1, options.context_tokens = shape->context_tokens;
+    options.arena_tokens = tokens, options.arena_growth = 1, options.threads = given->threads - 1;
+    options.context_tokens = shape->context_tokens;
     if (snprintf(options.codec, sizeof options.codec, "%s", given->mode) >= (int)sizeof options.codec) fail("--mode", "too long");
     if (snprintf(options.policy, sizeof options.policy, "%s", given->policy) >= (int)sizeof options.policy)
         fail("--policy", "too long");
