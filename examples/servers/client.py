@@ -22,6 +22,7 @@ class Server:
     def __init__(self, command: str, *options: str, seconds: float = 60):
         words = [*shlex.split(command), "--port", "0", "--model", str(MODEL), *options]
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True)
+        self.patience = REQUEST_SECONDS
         self.errors: list[str] = []
         self._reader = threading.Thread(target=lambda: self.errors.extend(self.process.stderr), daemon=True)
         self._reader.start()
@@ -43,7 +44,7 @@ class Server:
             time.sleep(0.05)
 
     def connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.patience)
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict, bytes]:
         connection = self.connection()

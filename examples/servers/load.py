@@ -47,6 +47,7 @@ def make_prompts(count: int, tokens: int) -> list[str]:
 def run_mode(options: argparse.Namespace, mode: str, prompts: list[str]) -> Run:
     run, times, lock = Run(mode), [], threading.Lock()
     server = Server(options.server, "--mode", mode, "--arena-bytes", str(options.arena_mebibytes << 20), "--max-queue", "0", "--threads", str(options.threads))
+    server.patience = 7200  # the last stream waits until all other prompts are read
 
     def ask(prompt: str) -> None:
         connection, answer = server.open_stream(prompt, options.max_tokens)
