@@ -1,0 +1,263 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+)
+
+const bodyBytesMost = 1 << 20
+
+var errInvalid = errors.New("invalid request")
+
+// Server answers HTTP requests.
+type Server struct {
+	engine  *Engine
+	opening []int64 // tokens that begin a system prompt
+	ending  int64   // the token that ends it
+	ids     atomic.Int64
+}
+
+type choice struct {
+	Text     string  `json:"text"`
+	Index    int     `json:"index"`
+	Logprobs *int    `json:"logprobs"`
+	Finish   *string `json:"finish_reason"`
+}
+
+type usage struct {
+	Prompt     int `json:"prompt_tokens"`
+	Completion int `json:"completion_tokens"`
+	Total      int `json:"total_tokens"`
+}
+
+type completion struct {
+	ID      string   `json:"id"`
+	Object  string   `json:"object"`
+	Created int64    `json:"created"`
+	Model   string   `json:"model"`
+	Choices []choice `json:"choices"`
+	Usage   *usage   `json:"usage,omitempty"`
+}
+
+// Routes of the server.
+func (s *Server) Routes() http.Handler {
+	mux := http.NewServeMux()
+	route := func(path, method string, handle http.HandlerFunc) {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != method {
+				w.Header().Set("Allow", method)
+				refuse(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s %s: only %s is allowed", r.Method, path, method))
+				return
+			}
+			handle(w, r)
+		})
+	}
+	route("/v1/completions", http.MethodPost, s.complete)
+	route("/metrics", http.MethodGet, s.metrics)
+	route("/healthz", http.MethodGet, func(w http.ResponseWriter, _ *http.Request) {
+		if s.engine.Closing() {
+			refuse(w, http.StatusServiceUnavailable, errShutdown.Error())
+			return
+		}
+		answer(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, http.StatusNotFound, "there is no "+r.URL.Path)
+	})
+	return mux
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // a client that has gone hears nothing
+}
+
+func errorBody(status int, message string) map[string]any {
+	kind := "invalid_request_error"
+	if status == http.StatusTooManyRequests {
+		kind = "rate_limit_error"
+	} else if status >= 500 {
+		kind = "server_error"
+	}
+	return map[string]any{"error": map[string]any{"message": message, "type": kind, "param": nil, "code": nil}}
+}
+
+func refuse(w http.ResponseWriter, status int, message string) {
+	if status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "1")
+	}
+	answer(w, status, errorBody(status, message))
+}
+
+func statusOf(err error) int {
+	switch {
+	case errors.Is(err, errInvalid):
+		return http.StatusBadRequest
+	case errors.Is(err, errBusy):
+		return http.StatusTooManyRequests
+	case errors.Is(err, errShutdown):
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// request is the part of a body that matters.
+type request struct {
+	prompt    string
+	maxTokens int
+	stream    bool
+}
+
+func parse(body []byte) (request, error) {
+	out := request{maxTokens: 16}
+	bad := func(format string, values ...any) (request, error) {
+		return out, fmt.Errorf("%w: %s", errInvalid, fmt.Sprintf(format, values...))
+	}
+	var fields map[string]any
+	if !utf8.Valid(body) {
+		return bad("the body is not UTF-8")
+	}
+	if err := json.Unmarshal(body, &fields); err != nil || fields == nil {
+		return bad("the body is not a JSON object: %v", err)
+	}
+	for name, value := range fields {
+		number, isNumber := value.(float64)
+		switch name {
+		case "prompt":
+			if out.prompt, _ = value.(string); out.prompt == "" && value != nil {
+				return bad("prompt must be a string that is not empty")
+			}
+		case "max_tokens":
+			if value != nil && (!isNumber || number < 1 || number != math.Trunc(number) || number > math.MaxInt32) {
+				return bad("max_tokens must be an integer from 1")
+			} else if value != nil {
+				out.maxTokens = int(number)
+			}
+		case "stream":
+			var isBool bool
+			if out.stream, isBool = value.(bool); !isBool && value != nil {
+				return bad("stream must be a boolean")
+			}
+		case "temperature", "n", "best_of":
+			if only := map[string]float64{"n": 1, "best_of": 1}[name]; value != nil && (!isNumber || number != only) {
+				return bad("%s must be %v: text is greedy", name, only)
+			}
+		case "stop", "suffix", "logprobs", "echo":
+			if value != nil && !(name == "echo" && value == false) {
+				return bad("%s is not offered", name)
+			}
+		}
+	}
+	if out.prompt == "" {
+		return bad("prompt is required")
+	}
+	return out, nil
+}
+
+func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyBytesMost))
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", bodyBytesMost))
+		return
+	} else if err != nil {
+		return // the client has gone
+	}
+	asked, err := parse(body)
+	if err == nil {
+		err = s.serve(w, r, asked)
+	}
+	if err != nil {
+		refuse(w, statusOf(err), err.Error())
+	}
+}
+
+// serve answers, or returns what to refuse with before anything was written.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, asked request) error {
+	tokens, err := s.engine.model.Encode(asked.prompt)
+	if err != nil {
+		return err
+	}
+	if most := s.engine.model.context; len(tokens)+asked.maxTokens > most {
+		return fmt.Errorf("%w: %d tokens of prompt and %d of max_tokens are more than the model's context of %d", errInvalid, len(tokens),
+			asked.maxTokens, most)
+	}
+	stream := newStream(r.Context(), tokens, asked.maxTokens, systemTokens(tokens, s.opening, s.ending))
+	if err := s.engine.Submit(stream); err != nil {
+		return err
+	}
+	select {
+	case <-stream.admitted:
+	case <-r.Context().Done():
+		return nil
+	}
+	head := completion{ID: fmt.Sprintf("cmpl-%d", s.ids.Add(1)), Object: "text_completion", Created: time.Now().Unix(), Model: "smollm2-135m"}
+	if asked.stream {
+		return sendStream(w, r, stream, head)
+	}
+	return sendWhole(w, r, stream, head)
+}
+
+func sendWhole(w http.ResponseWriter, r *http.Request, stream *Stream, head completion) error {
+	var text strings.Builder
+	for {
+		select {
+		case <-r.Context().Done():
+			return nil
+		case event := <-stream.events:
+			if event.err != nil {
+				return event.err
+			}
+			text.WriteString(event.text)
+			if event.finish != "" {
+				head.Choices = []choice{{Text: text.String(), Finish: &event.finish}}
+				head.Usage = &usage{stream.prompt, stream.written(), stream.prompt + stream.written()}
+				answer(w, http.StatusOK, head)
+				return nil
+			}
+		}
+	}
+}
+
+func sendStream(w http.ResponseWriter, r *http.Request, stream *Stream, head completion) error {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-cache")
+	w.WriteHeader(http.StatusOK)
+	_ = http.NewResponseController(w).Flush()
+	send := func(body any) {
+		data, _ := json.Marshal(body) // plain structs always have a form
+		fmt.Fprintf(w, "data: %s\n\n", data)
+		_ = http.NewResponseController(w).Flush()
+	}
+	for {
+		select {
+		case <-r.Context().Done():
+			return nil
+		case event := <-stream.events:
+			if event.err != nil {
+				send(errorBody(statusOf(event.err), event.err.Error()))
+				return nil
+			}
+			one := choice{Text: event.text}
+			if event.finish != "" {
+				one.Finish = &event.finish
+			}
+			if event.text != "" || event.finish != "" {
+				head.Choices = []choice{one}
+				send(head)
+			}
+			if event.finish != "" {
+				fmt.Fprint(w, "data: [DONE]\n\n")
+				return nil
+			}
+		}
+	}
+}

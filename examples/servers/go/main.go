@@ -1,0 +1,127 @@
+// A server of SmolLM2-135M with kvc as its KV cache. docs/SERVERS.md tells what it promises.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"kvc"
+)
+
+const (
+	grace       = 2 * time.Second // of running streams at the end
+	lastAnswers = time.Second
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "server:", err)
+		os.Exit(1)
+	}
+}
+
+type settings struct {
+	port, arenaBytes, threads, maxQueue int
+	folder, mode, policy                string
+}
+
+func parseSettings() (settings, error) {
+	var s settings
+	flags := flag.NewFlagSet("server", flag.ContinueOnError)
+	flags.IntVar(&s.port, "port", 8080, "loopback port; 0 = a free one")
+	flags.StringVar(&s.folder, "model", "build/servers/model", "folder of the model's files")
+	flags.StringVar(&s.mode, "mode", "int4", "codec of the cache")
+	flags.IntVar(&s.arenaBytes, "arena-bytes", 256<<20, "byte budget of the cache")
+	flags.StringVar(&s.policy, "policy", "", "what is given up when memory is full")
+	flags.IntVar(&s.threads, "threads", runtime.NumCPU(), "threads that compute")
+	flags.IntVar(&s.maxQueue, "max-queue", 64, "requests that may wait")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return s, err
+	}
+	if flags.NArg() > 0 || s.threads < 1 || s.maxQueue < 0 {
+		return s, fmt.Errorf("--threads must be at least 1, --max-queue at least 0, and no words may follow: %q", flags.Args())
+	}
+	return s, nil
+}
+
+func run() error {
+	set, err := parseSettings()
+	if err != nil {
+		return err
+	}
+	model, err := OpenModel(set.folder, set.threads)
+	if err != nil {
+		return err
+	}
+	defer model.Close()
+	policy, err := parsePolicy(set.policy, set.mode)
+	if err != nil {
+		return err
+	}
+	options := kvc.Options{Layers: model.layers, KVHeads: model.kvHeads, QHeads: model.qHeads, KDim: model.headDim, Codec: set.mode,
+		ArenaBytes: set.arenaBytes, Threads: set.threads - 1, Policy: policy.library, ContextTokens: model.context}
+	cache, err := kvc.New(options)
+	if err != nil {
+		return err
+	}
+	defer cache.Close()
+	admission := newAdmission(options, policy)
+	if share, err := admission.Share(64); err != nil || share == 0 {
+		return fmt.Errorf("--arena-bytes %d holds not even one request of 64 tokens (%v)", set.arenaBytes, err)
+	}
+	server, err := newServer(newEngine(model, cache, admission, set.maxQueue))
+	if err != nil {
+		return err
+	}
+	return server.listen(set.port)
+}
+
+func newServer(engine *Engine) (*Server, error) {
+	opening, err := engine.model.Encode("<|im_start|>system")
+	if err != nil {
+		return nil, err
+	}
+	ending, err := engine.model.Encode("<|im_end|>")
+	if err != nil {
+		return nil, err
+	}
+	return &Server{engine: engine, opening: opening, ending: ending[0]}, nil
+}
+
+// listen serves until a signal says to end, and checks that nothing is left.
+func (s *Server) listen(port int) error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return err
+	}
+	go s.engine.Run()
+	server := &http.Server{Handler: s.Routes(), ReadHeaderTimeout: 10 * time.Second}
+	go server.Serve(listener) // returns when the server is shut down
+	fmt.Printf("listening on %s\n", listener.Addr())
+	<-signals
+	s.engine.Shutdown(grace)
+	last, cancel := context.WithTimeout(context.Background(), lastAnswers)
+	defer cancel()
+	if server.Shutdown(last) != nil {
+		server.Close()
+	}
+	cache := s.engine.cache
+	if err := cache.ClearPrefixes(); err != nil {
+		return err
+	}
+	stats, err := cache.Stats()
+	if err == nil && (stats.Sequences != 0 || stats.RecordBytes != 0 || stats.OpenSteps != 0) {
+		err = fmt.Errorf("%d sequences, %d record bytes and %d steps are left", stats.Sequences, stats.RecordBytes, stats.OpenSteps)
+	}
+	return err
+}
