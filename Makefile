@@ -11,11 +11,12 @@ GENERATED = ':!bindings/generated' ':!bindings/*/generated/*' ':!bindings/go/raw
 CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
-STAGES := check-tidy format-check test-release test-cuda test-package test-bindings test-python test-neon test-asan test-tsan
+STAGES := check-tidy format-check test-release test-cuda test-package test-bindings test-python test-servers test-neon test-asan test-tsan
 STAGES_FULL := $(STAGES) test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-full tidy
 
 .PHONY: build library python-binding debug cuda gates gates-full demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
-        fuzz-snapshot stream-long avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp $(STAGES)
+        fuzz-snapshot stream-long avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp \
+        serve-go serve-rust serve-java serve-csharp $(STAGES)
 
 define configure_and_build
 	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
@@ -113,6 +114,17 @@ test-go test-rust test-java test-csharp: ## one language alone
 	@$(SETUP) build bindings
 	@$(MAKE) --no-print-directory library
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test c $(subst test-,,$@)
+
+test-servers: ## servers of a real model over HTTP, each held to docs/SERVERS.md by one black-box test
+	@$(SETUP) build bindings python
+	@$(MAKE) --no-print-directory library python-binding
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" examples/servers/test
+
+serve-go serve-rust serve-java serve-csharp: ## a server of SmolLM2 on port 8080, with kvc as its cache
+	@$(SETUP) build bindings python
+	@$(MAKE) --no-print-directory library python-binding
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(MAKE) --no-print-directory -C bindings c
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(MAKE) --no-print-directory -C examples/servers $@
 
 test-python: ## kvc-eval, the demo and the model-level quality bars
 	@$(SETUP) build python
