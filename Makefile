@@ -15,7 +15,7 @@ STAGES := check-tidy format-check test-release test-cuda test-package test-bindi
 STAGES_FULL := $(STAGES) test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-full tidy
 
 .PHONY: build library debug cuda gates gates-full demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
-        fuzz-snapshot stream-long avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp $(STAGES)
+        fuzz-snapshot stream-long conformance avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp $(STAGES)
 
 define configure_and_build
 	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
@@ -110,6 +110,14 @@ test-go test-rust test-java test-csharp: ## one language alone
 	@$(SETUP) build bindings
 	@$(MAKE) --no-print-directory library
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test c $(subst test-,,$@)
+
+SCRIPTS := 1000
+LANGUAGES :=
+conformance: ## random scripts in every language (LANGUAGES="go rust": in these) must print one digest; one line a language; SCRIPTS=1000
+	@$(SETUP) build test bindings
+	@cmake --preset release $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) > /dev/null
+	@cmake --build --preset release -j$(JOBS) --target kvc kvc_script
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/conformance/run --scripts $(SCRIPTS) $(LANGUAGES)
 
 test-python: ## kvc-eval, the demo and the model-level quality bars
 	@$(SETUP) build python
