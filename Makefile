@@ -15,7 +15,7 @@ STAGES := check-tidy format-check test-release test-cuda test-package test-bindi
 STAGES_FULL := $(STAGES) test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-full tidy
 
 .PHONY: build library python-binding debug cuda gates gates-full demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
-        fuzz-snapshot stream-long avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp \
+        fuzz-snapshot stream-long conformance avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp \
         serve-go serve-rust serve-java serve-csharp $(STAGES)
 
 define configure_and_build
@@ -125,6 +125,14 @@ serve-go serve-rust serve-java serve-csharp: ## a server of SmolLM2 on port 8080
 	@$(MAKE) --no-print-directory library python-binding
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(MAKE) --no-print-directory -C bindings c
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(MAKE) --no-print-directory -C examples/servers $@
+
+SCRIPTS := 1000
+LANGUAGES :=
+conformance: ## random scripts in every language (LANGUAGES="go rust": in these) must print one digest; one line a language; SCRIPTS=1000
+	@$(SETUP) build test bindings python
+	@cmake --preset release $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) > /dev/null
+	@cmake --build --preset release -j$(JOBS) --target kvc kvc_script
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/conformance/run --scripts $(SCRIPTS) $(LANGUAGES)
 
 test-python: ## kvc-eval, the demo and the model-level quality bars
 	@$(SETUP) build python

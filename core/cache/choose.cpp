@@ -11,12 +11,12 @@ constexpr double mass_unit = 0x1p-30;
 
 }  // namespace
 
-// Sinks and the residual window always stay. Of a lossless codec nothing but the window's own tokens does: its 16-bit pages are pages
-// like all others.
+// Sinks and the residual window always stay. Of a lossless codec nothing but the window's own tokens does, whatever table their page is in:
+// a truncate can leave the newest ones in a page that had fallen behind the window.
 bool Evictor::may_leave(size_t layer, const Cache::LiveToken& token) const {
-    if (token.form == KernelTable::Form::codes) return true;
     const PageRule& rule = cache_.layers_[layer].rule;
-    return token.form == KernelTable::Form::window && rule.lossless && token.index < sequence_.length - rule.window;
+    if (!rule.lossless) return token.form == KernelTable::Form::codes;
+    return token.form != KernelTable::Form::sinks && token.index < sequence_.length - rule.window;
 }
 
 void Evictor::choose_by_list(size_t layer, std::span<const Tokens> tokens, std::vector<std::vector<bool>>* keep) const {

@@ -159,6 +159,17 @@ TEST_CASE("evict: values move without loss, keys within the bound of one more qu
             }
 }
 
+TEST_CASE("evict: the window of a 16-bit codec stays, also in a page that had fallen behind it before a truncate") {
+    for (const std::string codec : {"k=f16,v=f16", "k=bf16,v=bf16"})
+        for (const char* line : {"keep a", "evict a budget=12", "keep a positions=8,9,130,131"}) {
+            const std::string script = "create growth=1 codec=" + codec +
+                                       ",window=5,sinks=7\nseq a\nbegin t a:140\nappend t\ncommit t\n" + "truncate a length=135\n" +
+                                       line + "\npositions a\n";
+            const kvc_scripts::Comparison result = kvc_scripts::compare(kvc_scripts::parse(script), {"scalar", 0});
+            CHECK_MESSAGE(result.fault.empty(), result.fault);
+        }
+}
+
 TEST_CASE("evict: in a layer with a sliding window it leaves attention to what is left of the window") {
     Session session(" kv_heads=1 k_dim=32 sliding_window=200 codec=" + short_window("int4", 10, 3));
     session.ok("seq a data=3");

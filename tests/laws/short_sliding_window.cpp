@@ -73,3 +73,18 @@ TEST_CASE("short sliding window: no budget takes a token, because all that is le
     CHECK(session.ok("keep a positions=399").numbers[0] == 0);
     CHECK(session.stored("a") == before);
 }
+
+TEST_CASE("short sliding window: a cut at the sinks begins anew, and what comes again is held again") {
+    for (int64_t length : {0, 2, 4})
+        for (const std::string& codec : {short_window("int4", 5, sinks), short_window("fp16", 5, sinks)}) {
+            CAPTURE(length);
+            CAPTURE(codec);
+            const std::string script =
+                "create growth=1 k_dim=32 sliding_window=100 codec=" + codec +
+                "\nseq a\nbegin t a:170\nappend t\ncommit t\ntruncate a cut=inexact length=" + std::to_string(length) +
+                "\nbegin u a:128\nappend u seed=2\ncommit u\nfloor a\nread a\nfork b a length=" + std::to_string(length + 128) +
+                "\nevict b budget=70\npositions b\n";
+            const kvc_scripts::Comparison result = kvc_scripts::compare(kvc_scripts::parse(script), {"scalar", 0});
+            CHECK_MESSAGE(result.fault.empty(), result.fault);
+        }
+}

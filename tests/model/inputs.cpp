@@ -174,20 +174,46 @@ std::vector<float> sink_logits_of(const Operation& operation, const ScriptShapes
     return kvc_reference::rows(stream_of(operation, KVC_F32, 0), operation.number("layer"), Part::sink_logits, 0, 1, 1, n);
 }
 
-std::vector<float> evict_scores(const Operation& operation, const ScriptShapes& shapes, uint64_t data, int64_t tokens) {
+namespace {
+
+// The kv heads that a line acts on, as (layer, head), in the order of scores and clusters.
+std::vector<std::pair<int64_t, int64_t>> heads_acted_on(const Operation& operation, const ScriptShapes& shapes) {
     auto [layer_begin, layer_end] = operation.range("layers");
     const auto [head_begin, head_end] = operation.range("heads");
     if (layer_end == 0) layer_end = shapes.options.layers;
-    std::vector<float> scores;
+    std::vector<std::pair<int64_t, int64_t>> acted_on;
     for (int64_t l = std::max<int64_t>(layer_begin, 0); l < std::min(layer_end, shapes.options.layers); ++l) {
         const int64_t heads = head_end == 0 ? shapes.layers[l].kv_heads : std::max<int64_t>(head_end - head_begin, 0);
-        for (int64_t head = head_begin; head < head_begin + heads; ++head) {
-            const Stream stream{operation.seed("scores"), data, Kind::normal, kvc_reference::Element::f32};
-            const std::vector<float> row = kvc_reference::rows(stream, l, Part::scores, head, 1, 1, tokens);
-            scores.insert(scores.end(), row.begin(), row.end());
-        }
+        for (int64_t head = head_begin; head < head_begin + heads; ++head)
+            acted_on.emplace_back(l, head);
+    }
+    return acted_on;
+}
+
+}  // namespace
+
+std::vector<float> evict_scores(const Operation& operation, const ScriptShapes& shapes, uint64_t data, int64_t tokens) {
+    std::vector<float> scores;
+    for (const auto& [layer, head] : heads_acted_on(operation, shapes)) {
+        const Stream stream{operation.seed("scores"), data, Kind::normal, kvc_reference::Element::f32};
+        const std::vector<float> row = kvc_reference::rows(stream, layer, Part::scores, head, 1, 1, std::max<int64_t>(tokens, 0));
+        scores.insert(scores.end(), row.begin(), row.end());
     }
     return scores;
+}
+
+std::vector<int32_t> merge_clusters(const Operation& operation, const ScriptShapes& shapes, uint64_t data, int64_t tokens) {
+    const int64_t first = operation.number("first"), recent = operation.number("recent");
+    std::vector<int32_t> clusters;
+    for (const auto& [layer, head] : heads_acted_on(operation, shapes)) {
+        const uint64_t row = kvc_reference::row_key(operation.seed("seed"), data, layer, Part::clusters, static_cast<uint64_t>(head));
+        for (int64_t i = 0; i < tokens; ++i) {
+            const int64_t choice = kvc_reference::bell(row, static_cast<uint64_t>(i)) & 3;  // as the remainder that is not negative
+            const bool stays = i % 4 == 0 || i < first || i >= tokens - recent || choice >= 2;
+            clusters.push_back(static_cast<int32_t>(stays ? i : choice == 0 ? i - i % 4 : -1));
+        }
+    }
+    return clusters;
 }
 
 }  // namespace kvc_scripts

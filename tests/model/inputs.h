@@ -50,6 +50,8 @@ struct StepRecord {
 
 // [layers acted on][heads acted on][tokens] of an evict line.
 std::vector<float> evict_scores(const Operation& operation, const ScriptShapes& shapes, uint64_t data, int64_t tokens);
+// The same of a merge line: the token that each one joins, itself or -1.
+std::vector<int32_t> merge_clusters(const Operation& operation, const ScriptShapes& shapes, uint64_t data, int64_t tokens);
 // The numbers that an append or attend of this step is fed with, [tokens][heads * dim].
 std::vector<float> input(const Operation& operation, const ScriptShapes& shapes, const StepRecord& step, kvc_reference::Part part);
 // The token ids of a publish, lookup or unpublish line: those of `text`, from index `turn` on those of `other`.

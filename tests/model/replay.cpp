@@ -5,24 +5,19 @@
 
 namespace kvc_scripts {
 
-namespace {
-
-template <typename T>
-void add_bytes(Outcome& outcome, const T* from, size_t n) {
-    const auto* bytes = reinterpret_cast<const uint8_t*>(from);
-    outcome.bytes.insert(outcome.bytes.end(), bytes, bytes + n * sizeof(T));
-}
-
-void add_numbers(Outcome& outcome, const std::vector<int64_t>& numbers) {
-    outcome.numbers = numbers;
-    add_bytes(outcome, numbers.data(), numbers.size());
-}
-
-}  // namespace
-
 int32_t& device_of_scripts() {
     static int32_t device = KVC_DEVICE_DEFAULT;
     return device;
+}
+
+void Outcome::add_bytes(const void* from, size_t n) {
+    const auto* first = static_cast<const uint8_t*>(from);
+    bytes.insert(bytes.end(), first, first + n);
+}
+
+void Outcome::set_numbers(std::vector<int64_t> given) {
+    numbers = std::move(given);
+    add_bytes(numbers.data(), numbers.size() * sizeof(int64_t));
 }
 
 // ---- Running ----
@@ -48,10 +43,16 @@ const std::map<std::string, Replay::Verb>& Replay::verbs() {
                                                     {"abort", &Replay::abort},
                                                     {"evict", &Replay::evict},
                                                     {"keep", &Replay::keep},
+                                                    {"merge", &Replay::merge},
+                                                    {"step_down", &Replay::step_down},
                                                     {"read", &Replay::read},
                                                     {"codes", &Replay::codes},
                                                     {"mass", &Replay::mass},
                                                     {"positions", &Replay::positions},
+                                                    {"counts", &Replay::counts},
+                                                    {"rungs", &Replay::rungs},
+                                                    {"export", &Replay::export_snapshot},
+                                                    {"import", &Replay::import_snapshot},
                                                     {"live", &Replay::live},
                                                     {"length", &Replay::length},
                                                     {"floor", &Replay::floor},
@@ -135,7 +136,7 @@ void Replay::plan(const Operation& operation, Outcome& outcome) {
     const bool uniform = shapes_.uniform();
     outcome.status = kvc_plan_compute(&shapes_.options, uniform ? nullptr : shapes_.layers.data(), uniform ? 0 : shapes_.options.layers,
                                       &request, &plan, &error_);
-    add_numbers(outcome, {plan.arena_bytes, plan.slab_bytes, plan.record_bytes, plan.fp16_bytes, plan.max_tokens, plan.max_sequences});
+    outcome.set_numbers({plan.arena_bytes, plan.slab_bytes, plan.record_bytes, plan.fp16_bytes, plan.max_tokens, plan.max_sequences});
 }
 
 void Replay::sink_logits(const Operation& operation, Outcome& outcome) {
@@ -149,15 +150,15 @@ void Replay::stats(const Operation& operation, Outcome& outcome) {
         kvc_seq_stats s{};
         s.struct_size = sizeof s;
         outcome.status = kvc_seq_stats_get(cache_, handle_of(operation.name(0)), &s, &error_);
-        add_numbers(outcome, {s.tokens, s.record_bytes, s.shared_bytes, s.fp16_bytes});
+        outcome.set_numbers({s.tokens, s.record_bytes, s.shared_bytes, s.fp16_bytes});
         return;
     }
     kvc_stats s{};
     s.struct_size = sizeof s;
     outcome.status = kvc_stats_get(cache_, &s, &error_);
-    add_numbers(outcome, {s.arena_bytes, s.bound_bytes, s.record_bytes, s.sink_bytes, s.window_bytes, s.code_bytes, s.reserved_bytes,
-                          s.side_bytes, s.sequences, s.open_steps, s.tokens_appended, s.tokens_evicted, s.pages_quantized,
-                          s.tokens_requantized});
+    outcome.set_numbers({s.arena_bytes, s.bound_bytes, s.record_bytes, s.sink_bytes, s.window_bytes, s.code_bytes, s.reserved_bytes,
+                         s.side_bytes, s.sequences, s.open_steps, s.tokens_appended, s.tokens_evicted, s.pages_quantized,
+                         s.tokens_requantized});
 }
 
 // ---- Sequences ----
@@ -199,20 +200,20 @@ void Replay::prompt(const Operation& operation, Outcome& outcome) {
 void Replay::length(const Operation& operation, Outcome& outcome) {
     int64_t value = 0;
     outcome.status = kvc_seq_length(cache_, handle_of(operation.name(0)), &value, &error_);
-    add_numbers(outcome, {value});
+    outcome.set_numbers({value});
 }
 
 void Replay::floor(const Operation& operation, Outcome& outcome) {
     int64_t value = 0;
     outcome.status = kvc_seq_exact_floor(cache_, handle_of(operation.name(0)), &value, &error_);
-    add_numbers(outcome, {value});
+    outcome.set_numbers({value});
 }
 
 void Replay::live(const Operation& operation, Outcome& outcome) {
     int64_t value = 0;
     outcome.status =
         kvc_seq_live(cache_, handle_of(operation.name(0)), operation.number("layer"), operation.number("head"), &value, &error_);
-    add_numbers(outcome, {value});
+    outcome.set_numbers({value});
 }
 
 }  // namespace kvc_scripts

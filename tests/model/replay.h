@@ -27,8 +27,12 @@ struct Outcome {
     std::vector<uint8_t> bytes;
     std::vector<float> out, lse;   // attend: [tokens][q_heads][v_dim], [tokens][q_heads]
     std::vector<float> values;     // read
-    std::vector<int64_t> numbers;  // positions, mass, live, length, floor, evict's report, stats, plan
+    std::vector<int64_t> numbers;  // positions, mass, counts, rungs, live, length, floor, reports, stats, plan, bytes of a snapshot
     std::vector<uint8_t> codes;
+
+    // Numbers that the operation gave, and as bytes behind what it gave before.
+    void set_numbers(std::vector<int64_t> given);
+    void add_bytes(const void* from, size_t n);
 };
 
 class Replay {
@@ -71,10 +75,16 @@ private:
     void abort(const Operation&, Outcome&);
     void evict(const Operation&, Outcome&);
     void keep(const Operation&, Outcome&);
+    void merge(const Operation&, Outcome&);
+    void step_down(const Operation&, Outcome&);
     void read(const Operation&, Outcome&);
     void codes(const Operation&, Outcome&);
     void mass(const Operation&, Outcome&);
     void positions(const Operation&, Outcome&);
+    void counts(const Operation&, Outcome&);
+    void rungs(const Operation&, Outcome&);
+    void export_snapshot(const Operation&, Outcome&);
+    void import_snapshot(const Operation&, Outcome&);
     void live(const Operation&, Outcome&);
     void length(const Operation&, Outcome&);
     void floor(const Operation&, Outcome&);
@@ -86,6 +96,10 @@ private:
     void prefix_budget(const Operation&, Outcome&);
     void prefix_stats(const Operation&, Outcome&);
 
+    // A list with an entry for each live token of a head, from the function that gives it.
+    using ReadList = kvc_status (*)(const kvc_cache*, kvc_seq, int64_t, int64_t, int64_t*, int64_t, kvc_error*);
+    void read_list(const Operation&, Outcome&, ReadList);
+
     RunOptions run_options_;
     ScriptShapes shapes_;
     kvc_cache* cache_ = nullptr;
@@ -93,6 +107,7 @@ private:
     std::map<std::string, uint64_t> data_;
     std::map<std::string, int64_t> first_positions_;
     std::map<std::string, StepRecord> steps_;
+    std::map<std::string, std::vector<uint8_t>> snapshots_;
     kvc_error error_{};
     kvc_reference::Sha256 digest_;
 };

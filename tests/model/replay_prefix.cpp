@@ -2,16 +2,6 @@
 #include "tests/model/replay.h"
 
 namespace kvc_scripts {
-namespace {
-
-void set_numbers(Outcome& outcome, std::vector<int64_t> numbers) {
-    outcome.numbers = std::move(numbers);
-    const auto* bytes = reinterpret_cast<const uint8_t*>(outcome.numbers.data());
-    outcome.bytes.insert(outcome.bytes.end(), bytes, bytes + outcome.numbers.size() * sizeof(int64_t));
-}
-
-}  // namespace
-
 void Replay::publish(const Operation& operation, Outcome& outcome) {
     const std::vector<int64_t> tokens = prompt_tokens(operation);
     const std::string salt = operation.word("salt", "");
@@ -37,7 +27,7 @@ void Replay::lookup(const Operation& operation, Outcome& outcome) {
     sequences_[operation.name(0)] = made;
     data_[operation.name(0)] = operation.seed("data");
     first_positions_[operation.name(0)] = o.first_position;
-    set_numbers(outcome, {hit.tokens, hit.shared});
+    outcome.set_numbers({hit.tokens, hit.shared});
 }
 
 void Replay::unpublish(const Operation& operation, Outcome& outcome) {
@@ -46,7 +36,7 @@ void Replay::unpublish(const Operation& operation, Outcome& outcome) {
     int64_t removed = 0;
     outcome.status = kvc_prefix_remove(cache_, tokens.data(), static_cast<int64_t>(tokens.size()), salt.data(),
                                        static_cast<int64_t>(salt.size()), &removed, &error_);
-    set_numbers(outcome, {removed});
+    outcome.set_numbers({removed});
 }
 
 void Replay::prefix_clear(const Operation&, Outcome& outcome) { outcome.status = kvc_prefix_clear(cache_, &error_); }
@@ -59,7 +49,7 @@ void Replay::prefix_stats(const Operation&, Outcome& outcome) {
     kvc_prefix_stats s{};
     s.struct_size = sizeof s;
     outcome.status = kvc_prefix_stats_get(cache_, &s, &error_);
-    set_numbers(outcome, {s.entries, s.tokens, s.record_bytes, s.budget_bytes, s.hits, s.misses, s.hit_tokens, s.evictions});
+    outcome.set_numbers({s.entries, s.tokens, s.record_bytes, s.budget_bytes, s.hits, s.misses, s.hit_tokens, s.evictions});
 }
 
 }  // namespace kvc_scripts

@@ -10,16 +10,6 @@ namespace kvc_scripts {
 
 using kvc_reference::Part;
 
-namespace {
-
-void set_numbers(Outcome& outcome, std::vector<int64_t> numbers) {
-    outcome.numbers = std::move(numbers);
-    const auto* bytes = reinterpret_cast<const uint8_t*>(outcome.numbers.data());
-    outcome.bytes.insert(outcome.bytes.end(), bytes, bytes + outcome.numbers.size() * sizeof(int64_t));
-}
-
-}  // namespace
-
 void Replay::begin(const Operation& operation, Outcome& outcome) {
     StepRecord record;
     std::vector<kvc_seq> handles;
@@ -125,7 +115,7 @@ kvc_evict_options evict_options(const Operation& operation) {
 }
 
 void set_report(Outcome& outcome, const kvc_evict_report& report) {
-    set_numbers(outcome, {report.tokens_evicted, report.records_freed, report.bytes_freed, report.tokens_repacked});
+    outcome.set_numbers({report.tokens_evicted, report.records_freed, report.bytes_freed, report.tokens_repacked});
 }
 
 }  // namespace
@@ -185,28 +175,26 @@ void Replay::codes(const Operation& operation, Outcome& outcome) {
     outcome.codes.resize(static_cast<size_t>(tokens * (part_of(operation) == KVC_KEYS ? shape.k_dim : shape.v_dim)));
     outcome.status = kvc_seq_read_codes(cache_, handle, layer, head, part_of(operation), outcome.codes.data(),
                                         static_cast<int64_t>(outcome.codes.size()), &tokens, &error_);
-    set_numbers(outcome, {tokens});
+    outcome.set_numbers({tokens});
     outcome.bytes.insert(outcome.bytes.end(), outcome.codes.begin(), outcome.codes.end());
 }
 
-void Replay::mass(const Operation& operation, Outcome& outcome) {
+void Replay::read_list(const Operation& operation, Outcome& outcome, ReadList give) {
     const kvc_seq handle = handle_of(operation.name(0));
+    const int64_t layer = operation.number("layer"), head = operation.number("head");
     int64_t live = 0;
-    kvc_seq_live(cache_, handle, operation.number("layer"), operation.number("head"), &live, nullptr);
+    kvc_seq_live(cache_, handle, layer, head, &live, nullptr);
     std::vector<int64_t> values(static_cast<size_t>(live));
-    outcome.status =
-        kvc_seq_read_mass(cache_, handle, operation.number("layer"), operation.number("head"), values.data(), live, &error_);
-    set_numbers(outcome, values);
+    outcome.status = give(cache_, handle, layer, head, values.data(), live, &error_);
+    outcome.set_numbers(std::move(values));
 }
 
-void Replay::positions(const Operation& operation, Outcome& outcome) {
-    const kvc_seq handle = handle_of(operation.name(0));
-    int64_t live = 0;
-    kvc_seq_live(cache_, handle, operation.number("layer"), operation.number("head"), &live, nullptr);
-    std::vector<int64_t> values(static_cast<size_t>(live));
-    outcome.status =
-        kvc_seq_positions(cache_, handle, operation.number("layer"), operation.number("head"), values.data(), live, &error_);
-    set_numbers(outcome, values);
-}
+void Replay::mass(const Operation& operation, Outcome& outcome) { read_list(operation, outcome, kvc_seq_read_mass); }
+
+void Replay::positions(const Operation& operation, Outcome& outcome) { read_list(operation, outcome, kvc_seq_positions); }
+
+void Replay::counts(const Operation& operation, Outcome& outcome) { read_list(operation, outcome, kvc_seq_read_counts); }
+
+void Replay::rungs(const Operation& operation, Outcome& outcome) { read_list(operation, outcome, kvc_seq_read_rungs); }
 
 }  // namespace kvc_scripts

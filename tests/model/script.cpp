@@ -2,6 +2,8 @@
 
 #include <cctype>
 #include <charconv>
+#include <fstream>
+#include <iostream>
 #include <kvc.h>
 #include <sstream>
 #include <stdexcept>
@@ -89,11 +91,24 @@ Script parse(const std::string& text) {
         if (!(words >> verb)) continue;
         try {
             script.push_back(parse_line(words, verb));
+            script.back().line = number;
         } catch (const std::exception& problem) {
             throw std::runtime_error("line " + std::to_string(number) + ": " + problem.what());
         }
     }
     return script;
+}
+
+Script load(const std::string& path) {
+    std::ostringstream text;
+    if (path == "-") {
+        text << std::cin.rdbuf();
+    } else {
+        std::ifstream file(path);
+        if (!file) throw std::runtime_error("cannot read " + path);
+        text << file.rdbuf();
+    }
+    return parse(text.str());
 }
 
 std::string print(const Operation& operation) {

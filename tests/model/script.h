@@ -15,6 +15,7 @@ struct Operation {
     std::vector<std::pair<std::string, int64_t>> counts;  // name:number
     std::map<std::string, std::string> arguments;         // key=value
     std::string expected;                                 // after "->"; empty: ok
+    int64_t line = 0;                                     // of the text that it was parsed from
 
     bool has(const std::string& key) const { return arguments.count(key) > 0; }
     int64_t number(const std::string& key, int64_t otherwise = 0) const;
@@ -32,6 +33,8 @@ using Script = std::vector<Operation>;
 
 // Throws std::runtime_error that names the line.
 Script parse(const std::string& text);
+// The script in a file, "-" for standard input. Throws std::runtime_error.
+Script load(const std::string& path);
 std::string print(const Operation& operation);
 std::string print(const Script& script);
 

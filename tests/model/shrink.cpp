@@ -87,8 +87,8 @@ private:
         for (size_t i = 0; i < best_.size(); ++i) {
             for (size_t c = 0; c < best_[i].counts.size(); ++c)
                 smaller = lower(best_[i].counts[c].second, [&](Script& s, int64_t n) { s[i].counts[c].second = n; }) || smaller;
-            for (const char* key :
-                 {"layers", "kv_heads", "q_heads", "length", "budget", "seed", "data", "first_position", "n", "first"}) {
+            for (const char* key : {"layers", "kv_heads", "q_heads", "length", "budget", "seed", "data", "first_position", "n", "first",
+                                    "recent", "rung", "budget_bytes", "flip"}) {
                 const std::string text = best_[i].word(key);
                 if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos) continue;
                 smaller = lower(best_[i].number(key), [&](Script& s, int64_t n) { s[i].set(key, n); }) || smaller;

@@ -106,8 +106,10 @@ kvc_status ReferenceModel::cut(SequenceState& s, int64_t length, bool inexact) {
         const int64_t held = s.layers[l].held_from;
         if (held > 0 && n > shapes_[l].codec.sinks && n - shapes_[l].sliding_window + 1 < held) return KVC_E_RANGE;
     }
-    for (size_t l = 0; l < shapes_.size(); ++l)
+    for (size_t l = 0; l < shapes_.size(); ++l) {
         if (shapes_[l].codec.coded()) cut_layer(static_cast<int64_t>(l), s.layers[l], n);
+        if (n <= shapes_[l].codec.sinks) s.layers[l].held_from = 0;  // no page is left: those that come again are held again
+    }
     trim(s, n);
     if (!exact) s.cut_inexactly = true, s.event_floor = n;
     return KVC_OK;

@@ -10,7 +10,7 @@
 
 namespace kvc_reference {
 
-enum class Part : uint64_t { keys = 1, values = 2, queries = 3, scores = 4, sink_logits = 5 };
+enum class Part : uint64_t { keys = 1, values = 2, queries = 3, scores = 4, sink_logits = 5, clusters = 6 };
 enum class Kind { normal, sharp, constant, zero, outlier, tiny, extreme, huge, nan, inf };
 enum class Element { f32, f16, bf16 };
 
@@ -75,10 +75,13 @@ inline float element_value(const Stream& s, uint64_t row_key, int64_t index, int
     }
 }
 
+constexpr uint64_t row_key(uint64_t seed, uint64_t data, int64_t layer, Part part, uint64_t position) {
+    return key(key(key(seed, data), static_cast<uint64_t>(layer) * 8 + static_cast<uint64_t>(part)), position);
+}
+
 // One row [heads, dim] of a stream. For nan and inf the caller overwrites the last element of its buffer.
 inline void fill_row(const Stream& s, int64_t layer, Part part, int64_t position, int64_t heads, int64_t dim, float* out) {
-    const uint64_t where = key(key(s.seed, s.data), static_cast<uint64_t>(layer) * 8 + static_cast<uint64_t>(part));
-    const uint64_t row = key(where, s.kind == Kind::constant ? 0 : static_cast<uint64_t>(position));
+    const uint64_t row = row_key(s.seed, s.data, layer, part, s.kind == Kind::constant ? 0 : static_cast<uint64_t>(position));
     for (int64_t i = 0; i < heads * dim; ++i)
         out[i] = element_value(s, row, i, i % dim);
 }
