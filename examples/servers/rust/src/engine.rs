@@ -129,8 +129,7 @@ impl Engine {
         let Some(youngest) = (0..self.running.len()).rev().find(|index| *index != but) else {
             return false;
         };
-        let mut stream = self.release(youngest);
-        stream.length = 0;
+        let stream = self.release(youngest);
         self.queue.lock().waiting.push_front(stream);
         self.queue.count.preempted.add(1);
         self.rows.entries[0].stream -= usize::from(youngest < but);

@@ -43,7 +43,7 @@ pub struct Stream {
     pub share: f64,
     /// Prompt and text.
     pub tokens: Vec<i64>,
-    /// How many of them are in the cache.
+    /// How many of them are in the cache, from admission on.
     pub length: usize,
     pub sequence: Option<Sequence>,
     /// The system prompt needs no publishing.
