@@ -174,6 +174,7 @@ test-tsan tsan: ## what runs threads, under the thread sanitizer: the C API, scr
 	$(call configure_and_build,tsan)
 	@$(CTEST) --test-dir build/tsan -E '^(laws|kernels|snapshot|device)$$'
 	@build/tsan/tests/laws/kvc_laws_tests -tc='*thread*'
+	@build/tsan/tests/device/kvc_device_tests -tc='*thread*'
 
 test-tsan-full: test-tsan ## the kernels and all laws too, which take long and run on one thread
 	@$(CTEST) --test-dir build/tsan -R '^(laws|kernels|snapshot|device)$$'
