@@ -230,7 +230,6 @@ final class Engine implements Runnable {
       Stream stream = running.get(i);
       if (stream == but) continue;
       release(stream);
-      stream.length = 0;
       queue.addFirst(stream);
       count.preempted.incrementAndGet();
       return true;
