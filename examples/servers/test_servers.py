@@ -130,6 +130,16 @@ def test_a_long_prompt_beside_a_stream(server):
     assert order[0] > 3, "the stream stood still while the prompt was read"
 
 
+def test_tokens_come_as_they_are_written(server):
+    name = "generation_tokens_total"
+    before = server.metrics()[name]
+    connection, answer = server.open_stream(chat(QUESTIONS[0]), 60)
+    next(events(answer))
+    assert server.metrics()[name] - before < 20, "the first token was held back"
+    assert len(list(events(answer))) > 50
+    connection.close()
+
+
 def test_sixteen_clients_at_once(server):
     prompts = [chat(QUESTIONS[i % len(QUESTIONS)], SYSTEM) for i in range(CLIENTS)]
     texts = [expected(prompt, 24) for prompt in prompts]

@@ -1,0 +1,82 @@
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpServer;
+import java.io.IOException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.util.Map;
+import java.util.concurrent.Executors;
+import java.util.concurrent.atomic.AtomicInteger;
+import kvc.KvcException;
+
+/** Routes requests to their answers. Each connection that asks something has a thread of its own meanwhile. */
+final class Server {
+  private final Engine engine;
+  private final Completions completions;
+  private final HttpServer http;
+  private final AtomicInteger open = new AtomicInteger(); // requests that are being answered
+
+  /** Listens on loopback; port 0 = a free one. */
+  Server(Engine engine, int port) throws IOException {
+    this.engine = engine;
+    completions = new Completions(engine);
+    System.setProperty("sun.net.httpserver.nodelay", "true"); // each token is sent when it is there
+    System.setProperty("sun.net.httpserver.maxReqTime", "10"); // seconds in which a request must have come
+    http = HttpServer.create(new InetSocketAddress(InetAddress.getByName("127.0.0.1"), port), 0);
+    http.setExecutor(Executors.newCachedThreadPool());
+    http.createContext("/", this::handle);
+  }
+
+  void start() { http.start(); }
+
+  int port() { return http.getAddress().getPort(); }
+
+  /** Waits for the last answers; true if none is left under way. */
+  boolean stop(long millis) throws InterruptedException {
+    long until = System.nanoTime() + millis * 1_000_000;
+    while (open.get() > 0 && System.nanoTime() < until) Thread.sleep(5);
+    http.stop(0);
+    return open.get() == 0;
+  }
+
+  private void handle(HttpExchange exchange) throws IOException {
+    open.incrementAndGet();
+    try {
+      try {
+        route(exchange);
+      } catch (Refusal e) {
+        Answer.refuse(exchange, e);
+      } catch (KvcException | OutOfMemoryError | InterruptedException e) {
+        Answer.refuse(exchange, Refusal.failed(e));
+      }
+    } finally {
+      exchange.close();
+      open.decrementAndGet();
+    }
+  }
+
+  private void route(HttpExchange exchange) throws IOException, Refusal, InterruptedException {
+    String path = exchange.getRequestURI().getPath();
+    switch (path) {
+      case "/v1/completions":
+        allow(exchange, "POST");
+        completions.answer(exchange);
+        break;
+      case "/metrics":
+        allow(exchange, "GET");
+        Answer.text(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", Metrics.of(engine));
+        break;
+      case "/healthz":
+        allow(exchange, "GET");
+        if (engine.closing()) throw Refusal.shutdown();
+        Answer.json(exchange, 200, Map.of("status", "ok"));
+        break;
+      default: throw new Refusal(404, "there is no " + path);
+    }
+  }
+
+  private static void allow(HttpExchange exchange, String method) throws Refusal {
+    if (exchange.getRequestMethod().equals(method)) return;
+    exchange.getResponseHeaders().set("Allow", method);
+    throw new Refusal(405, exchange.getRequestMethod() + " " + exchange.getRequestURI().getPath() + ": only " + method + " is allowed");
+  }
+}

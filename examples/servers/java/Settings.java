@@ -1,0 +1,33 @@
+import java.util.Map;
+import java.util.TreeMap;
+
+/** The command line. */
+record Settings(int port, String folder, String mode, long arenaBytes, String policy, int threads, int maxQueue) {
+  private static final int PORT_MOST = 65535;
+
+  /** Throws IllegalArgumentException, and says which option is wrong. */
+  static Settings parse(String[] words) {
+    Map<String, String> values = new TreeMap<>(Map.of("--port", "8080", "--model", "build/servers/model", "--mode", "int4",
+        "--arena-bytes", "268435456", "--policy", "", "--threads",
+        String.valueOf(Runtime.getRuntime().availableProcessors()), "--max-queue", "64"));
+    for (int i = 0; i < words.length; i += 2) {
+      if (!values.containsKey(words[i])) throw new IllegalArgumentException("no option " + words[i] + "; there are " + values.keySet());
+      if (i + 1 == words.length) throw new IllegalArgumentException(words[i] + " needs a value");
+      values.put(words[i], words[i + 1]);
+    }
+    return new Settings((int) number(values, "--port", 0, PORT_MOST), values.get("--model"), values.get("--mode"),
+        number(values, "--arena-bytes", 1, Long.MAX_VALUE), values.get("--policy"), (int) number(values, "--threads", 1, Short.MAX_VALUE),
+        (int) number(values, "--max-queue", 0, Integer.MAX_VALUE));
+  }
+
+  private static long number(Map<String, String> values, String name, long least, long most) {
+    String text = values.get(name);
+    try {
+      long value = Long.parseLong(text);
+      if (value >= least && value <= most) return value;
+    } catch (NumberFormatException e) {
+      // Said below.
+    }
+    throw new IllegalArgumentException(name + " " + text + ": an integer from " + least + " to " + most);
+  }
+}
