@@ -11,7 +11,7 @@ GENERATED = ':!bindings/generated' ':!bindings/*/generated/*' ':!bindings/go/raw
 CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
-STAGES := check-tidy format-check test-release test-cuda test-package test-bindings test-python test-servers test-neon test-asan test-tsan
+STAGES := check-tidy format-check test-release test-cuda test-package test-bindings conformance test-python test-servers test-neon test-asan test-tsan
 STAGES_FULL := $(STAGES) test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-full tidy
 
 .PHONY: build library python-binding debug cuda gates gates-full demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \

@@ -232,7 +232,6 @@ func (e *Engine) preempt(but *Stream) bool {
 	for i := len(e.running) - 1; i >= 0; i-- {
 		if s := e.running[i]; s != but {
 			e.release(s)
-			s.length = 0
 			e.queue = append([]*Stream{s}, e.queue...)
 			e.count.preempted.Add(1)
 			return true
