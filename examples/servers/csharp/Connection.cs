@@ -9,8 +9,8 @@ using System.Text;
 namespace SmolServer {
 
 /// <summary>
-/// One request over HTTP/1.1 or 1.0, and its answer; the connection ends with it. System.Net.HttpListener would not do: it cannot take
-/// a free port, and does not tell that a client has gone before something is written to it.
+/// Requests over HTTP/1.1 or 1.0 and their answers, one after the other. System.Net.HttpListener would not do: it cannot take a free
+/// port, and does not tell that a client has gone before something is written to it.
 /// RequestException: the request is malformed. IOException, SocketException: the client has gone.
 /// </summary>
 sealed class Connection : IDisposable {
@@ -28,6 +28,7 @@ sealed class Connection : IDisposable {
   int headBytes;
   double deadline = HeadSeconds;
   bool modern, chunks;  // HTTP/1.1; the answer goes out in chunks
+  bool framed;          // it is known where the request ends: its head was understood, and its body read if it has one
 
   public Connection(Socket socket) {
     this.socket = socket;
@@ -41,9 +42,18 @@ sealed class Connection : IDisposable {
   /// <summary>Some of the answer was sent: it cannot become another one.</summary>
   public bool Answered { get; private set; }
 
-  /// <summary>Reads what stands before the body.</summary>
+  /// <summary>Another request may follow.</summary>
+  public bool Persists { get; private set; }
+
+  /// <summary>Waits for a request and reads what stands before the body.</summary>
   public void ReadHead() {
-    string[] words = ReadLine().Split(' ');
+    Answered = Persists = framed = modern = chunks = false;
+    Method = Path = "";
+    headers.Clear();
+    headBytes = 0;
+    deadline = clock.Elapsed.TotalSeconds + HeadSeconds;
+    string first = ReadLine();
+    string[] words = (first != "" ? first : ReadLine()).Split(' ');   // an empty line may follow the request before
     if (words.Length != 3 || words[0] == "" || !words[2].StartsWith("HTTP/", StringComparison.Ordinal)) {
       throw RequestException.Invalid("this is no request of HTTP/1.1");
     }
@@ -55,25 +65,28 @@ sealed class Connection : IDisposable {
       int colon = line.IndexOf(':');
       if (colon < 1 || line.IndexOfAny(new[] {' ', '\t'}, 0, colon) >= 0) throw RequestException.Invalid("a header field is malformed");
       string name = line.Substring(0, colon), value = line.Substring(colon + 1).Trim(' ', '\t');
-      if (headers.TryGetValue(name, out string before) && before != value && name.StartsWith("content-l", StringComparison.OrdinalIgnoreCase)) {
-        throw RequestException.Invalid("two lengths are given");
-      }
+      bool frames = Is(name, "Content-Length") || Is(name, "Transfer-Encoding");
+      if (frames && headers.ContainsKey(name)) throw RequestException.Invalid(name + " is given twice");
       headers[name] = value;
     }
+    framed = !headers.ContainsKey("Content-Length") && !headers.ContainsKey("Transfer-Encoding");
   }
+
+  static bool Is(string word, string expected) => word.Equals(expected, StringComparison.OrdinalIgnoreCase);
 
   /// <summary>Reads the body, of so many bytes at most.</summary>
   public byte[] ReadBody(int most) {
     deadline = clock.Elapsed.TotalSeconds + BodySeconds;
-    bool inChunks = headers.TryGetValue("Transfer-Encoding", out string coding), hasLength = headers.TryGetValue("Content-Length", out string text);
+    bool inChunks = headers.TryGetValue("Transfer-Encoding", out string coding);
+    bool hasLength = headers.TryGetValue("Content-Length", out string text);
     long length = 0;
     if (inChunks && hasLength) throw RequestException.Invalid("a body has a length or comes in chunks");
-    if (inChunks && !coding.Equals("chunked", StringComparison.OrdinalIgnoreCase)) throw new RequestException(501, "no such Transfer-Encoding: " + coding);
+    if (inChunks && !Is(coding, "chunked")) throw new RequestException(501, "no such Transfer-Encoding: " + coding);
     if (hasLength && !long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out length)) {
       throw RequestException.Invalid("Content-Length is no number");
     }
     if (length > most) throw TooLarge(most);
-    if (modern && headers.TryGetValue("Expect", out string expected) && expected.Equals("100-continue", StringComparison.OrdinalIgnoreCase)) {
+    if (modern && headers.TryGetValue("Expect", out string expected) && Is(expected, "100-continue")) {
       SendAll(Encoding.ASCII.GetBytes("HTTP/1.1 100 Continue\r\n\r\n"));
     }
     using (var body = new MemoryStream()) {
@@ -82,6 +95,7 @@ sealed class Connection : IDisposable {
       } else {
         CopyTo(body, length);
       }
+      framed = true;
       return body.ToArray();
     }
   }
@@ -90,7 +104,7 @@ sealed class Connection : IDisposable {
 
   void ReadChunks(MemoryStream body, int most) {
     for (;;) {
-      headBytes = 0;
+      headBytes = 1;   // each chunk's lines have their own limit
       string size = ReadLine().Split(';')[0].Trim();
       if (!int.TryParse(size, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out int n) || n < 0) {
         throw RequestException.Invalid("a chunk's size is no number");
@@ -130,17 +144,22 @@ sealed class Connection : IDisposable {
   // Waits for more bytes.
   void Receive() {
     int left = (int)((deadline - clock.Elapsed.TotalSeconds) * 1000);
-    if (left <= 0 || !socket.Poll(left * 1000, SelectMode.SelectRead)) throw new RequestException(408, "the request did not arrive in time");
+    if (left <= 0 || !socket.Poll(left * 1000, SelectMode.SelectRead)) {
+      if (headBytes == 0) throw new EndOfStreamException();   // nothing more is asked
+      throw new RequestException(408, "the request did not arrive in time");
+    }
+    ReceiveNow();
+  }
+
+  void ReceiveNow() {
     from = 0;
     to = socket.Receive(buffer);
     if (to == 0) throw new EndOfStreamException();
   }
 
-  /// <summary>Throws if the client has gone. What it still sends is dropped.</summary>
+  /// <summary>Throws if the client has gone. One that has sent its next request is seen to go only when something is sent to it.</summary>
   public void CheckPresence() {
-    while (socket.Poll(0, SelectMode.SelectRead)) {
-      if (socket.Receive(buffer) == 0) throw new EndOfStreamException();
-    }
+    if (from == to && socket.Poll(0, SelectMode.SelectRead)) ReceiveNow();
   }
 
   /// <summary>The whole answer.</summary>
@@ -175,8 +194,10 @@ sealed class Connection : IDisposable {
 
   void SendHead(int status, string type, string more) {
     Answered = true;
+    Persists = modern && framed && !(headers.TryGetValue("Connection", out string wish) && Is(wish, "close"));
     SendAll(Encoding.ASCII.GetBytes("HTTP/1.1 " + status + " " + reasons[status] + "\r\nContent-Type: " + type + "\r\n" + more +
-                                    "Date: " + DateTime.UtcNow.ToString("r", CultureInfo.InvariantCulture) + "\r\nConnection: close\r\n\r\n"));
+                                    "Date: " + DateTime.UtcNow.ToString("r", CultureInfo.InvariantCulture) + "\r\n" +
+                                    (Persists ? "\r\n" : "Connection: close\r\n\r\n")));
   }
 
   void SendAll(byte[] bytes) {

@@ -14,6 +14,7 @@ sealed class Listener {
   readonly Action<Connection> handle;
   readonly SemaphoreSlim free = new SemaphoreSlim(ConnectionsMost);
   readonly Thread thread;
+  volatile bool stopped;
 
   /// <summary>Listens on a loopback port, 0 = a free one. SocketException if that cannot be had.</summary>
   public Listener(int port, Action<Connection> handle) {
@@ -29,6 +30,7 @@ sealed class Listener {
 
   /// <summary>Takes no more connections, and waits for a while until those that there are have ended.</summary>
   public void Stop(TimeSpan longest) {
+    stopped = true;
     listener.Stop();
     for (DateTime end = DateTime.UtcNow + longest; free.CurrentCount < ConnectionsMost && DateTime.UtcNow < end;) Thread.Sleep(10);
   }
@@ -41,8 +43,8 @@ sealed class Listener {
         socket = listener.AcceptSocket();
       } catch (Exception e) when (e is SocketException || e is ObjectDisposedException || e is InvalidOperationException) {
         free.Release();
-        if (!listener.Server.IsBound) return;   // stopped
-        Thread.Sleep(10);                       // a connection that was reset before it was taken, or no descriptor is left
+        if (stopped) return;
+        Thread.Sleep(10);   // a connection that was reset before it was taken, or no descriptor is left
         continue;
       }
       new Thread(() => Serve(socket), StackBytes) {IsBackground = true}.Start();
@@ -52,12 +54,14 @@ sealed class Listener {
   void Serve(Socket socket) {
     try {
       using (var connection = new Connection(socket)) {
-        handle(connection);
+        do {
+          handle(connection);
+        } while (connection.Persists && !stopped);
         connection.Finish();
       }
     } catch (Exception e) when (e is IOException || e is SocketException || e is ObjectDisposedException) {
       // The client has gone.
-    } catch (Exception e) {
+    } catch (Exception e) when (!(e is ThreadAbortException)) {   // which is how mono ends threads with the program
       Console.Error.WriteLine("server: " + e);   // a fault of this program; the other requests go on
     } finally {
       free.Release();

@@ -7,7 +7,7 @@ static class Tests {
   static int Main() {
     var tests = new Action[] {
       StreamTests.SystemPromptsEndBehindTheirMark, JsonTests.ValuesAreRead, JsonTests.WhatIsNoJsonIsRefused,
-      JsonTests.QuotedTextIsReadBack, ConnectionTests.BodiesArriveInEveryForm, ConnectionTests.MalformedRequestsAreRefused,
+      JsonTests.QuotedTextIsReadBack, ConnectionTests.BodiesArriveInEveryForm, ConnectionTests.RequestsFollowEachOther, ConnectionTests.MalformedRequestsAreRefused,
       ConnectionTests.PartsGoOutAsTheClientsVersionWantsThem, ConnectionTests.AClientThatHasGoneIsNoticed,
       EngineTests.PreemptedStreamsGoOnAsIfNothingHadHappened,
     };
