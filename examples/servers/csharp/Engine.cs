@@ -151,13 +151,13 @@ sealed partial class Engine {
     }
   }
 
-  // Takes the youngest running stream but one off the cache and puts it back to the head of the queue.
+  // Takes the youngest running stream but one off the cache and puts it back to the head of the queue; what it has in the cache counts
+  // anew at its admission.
   bool Preempt(Stream but) {
     lock (mutex) {
       Stream stream = running.LastOrDefault(one => one != but);
       if (stream == null) return false;
       Release(stream);
-      stream.Length = 0;
       queue.AddFirst(stream);
       Count.Preempted.Add();
       return true;

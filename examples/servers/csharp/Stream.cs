@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.Threading;
 using Kvc;
 
@@ -83,8 +84,11 @@ sealed class Stream {
 
   /// <summary>The next event; null if none came for a while.</summary>
   public Event Receive(int milliseconds) {
+    Stopwatch waited = Stopwatch.StartNew();
     lock (events) {
-      if (events.Count == 0) Monitor.Wait(events, milliseconds);
+      for (long left; events.Count == 0 && (left = milliseconds - waited.ElapsedMilliseconds) > 0;) {
+        Monitor.Wait(events, (int)left);   // the start wakes, too
+      }
       return events.Count == 0 ? null : events.Dequeue();
     }
   }

@@ -36,8 +36,8 @@ static class EngineTests {
   static string Text(Stream stream) {
     var text = new StringBuilder();
     for (;;) {
-      Event one = stream.Receive(60000);
-      Tests.That(one != null, "no token came in a minute");
+      Event one = stream.Receive(300000);
+      Tests.That(one != null, "no token came in five minutes");
       if (one.Failure != null) throw one.Failure;
       text.Append(one.Text);
       if (one.Finish != null) return text.ToString();

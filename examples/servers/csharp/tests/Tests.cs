@@ -6,8 +6,8 @@ namespace SmolServer {
 static class Tests {
   static int Main() {
     var tests = new Action[] {
-      StreamTests.SystemPromptsEndBehindTheirMark, JsonTests.ValuesAreRead, JsonTests.WhatIsNoJsonIsRefused,
-      JsonTests.QuotedTextIsReadBack, ConnectionTests.BodiesArriveInEveryForm, ConnectionTests.RequestsFollowEachOther, ConnectionTests.MalformedRequestsAreRefused,
+      StreamTests.SystemPromptsEndBehindTheirMark, StreamTests.EventsAreWaitedFor, JsonTests.ValuesAreRead,
+      JsonTests.WhatIsNoJsonIsRefused, JsonTests.QuotedTextIsReadBack, ConnectionTests.BodiesArriveInEveryForm, ConnectionTests.RequestsFollowEachOther, ConnectionTests.MalformedRequestsAreRefused,
       ConnectionTests.PartsGoOutAsTheClientsVersionWantsThem, ConnectionTests.AClientThatHasGoneIsNoticed,
       EngineTests.PreemptedStreamsGoOnAsIfNothingHadHappened,
     };
