@@ -41,7 +41,8 @@ static class ConnectionTests {
     }
   }
 
-  static void Echo(Connection connection) => connection.Answer(200, "text/plain", "[" + Encoding.ASCII.GetString(connection.ReadBody(20)) + "]");
+  static void Echo(Connection connection) =>
+      connection.Answer(200, "text/plain", "[" + Encoding.ASCII.GetString(connection.ReadBody(20)) + "]");
 
   public static void BodiesArriveInEveryForm() {
     var requests = new[] {
@@ -80,8 +81,10 @@ static class ConnectionTests {
       (400, "nonsense\r\n\r\n"), (400, "POST /\r\n\r\n"), (400, "POST / FTP/1.1\r\n\r\n"), (505, "POST / HTTP/2.0\r\n\r\n"),
       (400, "POST / HTTP/1.1\r\nno colon\r\n\r\n"), (400, "POST / HTTP/1.1\r\na b: c\r\n\r\n"),
       (400, "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"), (400, "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),
-      (400, "POST / HTTP/1.1\r\nContent-Length: 1\r\n" + Chunked + "0\r\n\r\n"), (413, "POST / HTTP/1.1\r\nContent-Length: 21\r\n\r\n" + new string('a', 21)),
-      (413, "POST / HTTP/1.1\r\n" + Chunked + "9\r\n123456789\r\nc\r\n123456789abc\r\n0\r\n\r\n"), (413, "POST / HTTP/1.1\r\n" + Chunked + "7fffffff\r\n"),
+      (400, "POST / HTTP/1.1\r\nContent-Length: 1\r\n" + Chunked + "0\r\n\r\n"),
+      (413, "POST / HTTP/1.1\r\nContent-Length: 21\r\n\r\n" + new string('a', 21)),
+      (413, "POST / HTTP/1.1\r\n" + Chunked + "9\r\n123456789\r\nc\r\n123456789abc\r\n0\r\n\r\n"),
+      (413, "POST / HTTP/1.1\r\n" + Chunked + "7fffffff\r\n"),
       (400, "POST / HTTP/1.1\r\n" + Chunked + "x\r\n"), (400, "POST / HTTP/1.1\r\n" + Chunked + "ffffffff\r\n"),
       (400, "POST / HTTP/1.1\r\n" + Chunked + "1\r\nabc\r\n0\r\n\r\n"), (501, "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
       (431, "POST / HTTP/1.1\r\nA: " + new string('a', 20000)),

@@ -7,7 +7,8 @@ namespace SmolServer {
 static class JsonTests {
   public static void ValuesAreRead() {
     var fields = (Dictionary<string, object>)Json.Parse(
-        " {\"a\" : [1, -0.5e+1,\t0, true,false , null, {}, []],\r\n \"\\u00e9\\ud83d\\ude00\\\"\\\\\\/\\b\\f\\n\\r\\t\" : \"b\", \"a b\": 1, \"a b\": 2} ");
+        " {\"a\" : [1, -0.5e+1,\t0, true,false , null, {}, []],\r\n " +
+        "\"\\u00e9\\ud83d\\ude00\\\"\\\\\\/\\b\\f\\n\\r\\t\" : \"b\", \"a b\": 1, \"a b\": 2} ");
     Tests.Equal("1 -5 0 True False  {} []", string.Join(" ", ((List<object>)fields["a"]).Select(Form)), "values");
     Tests.Equal("b", fields["\u00e9\ud83d\ude00\"\\/\b\f\n\r\t"], "escapes");
     Tests.Equal(2.0, fields["a b"], "the last of equal names");
@@ -21,7 +22,8 @@ static class JsonTests {
 
   public static void WhatIsNoJsonIsRefused() {
     string[] wrong = {
-      "", " ", "{", "}", "[1,]", "[1 2]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "'a'", "\"a", "\"\\x\"", "\"\\u12g4\"", "\"\\u12", "\"\\u+123\"",
+      "", " ", "{", "}", "[1,]", "[1 2]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "'a'", "\"a", "\"\\x\"", "\"\\u12g4\"", "\"\\u12",
+      "\"\\u+123\"",
       "\"a\nb\"", "\"\0\"", "01", "-", "+1", "1.", ".5", "1e", "1e999", "NaN", "tru", "nulll", "1 2", "\ufeff{}", new string('[', 100000),
     };
     foreach (string text in wrong) {

@@ -7,7 +7,8 @@ static class Tests {
   static int Main() {
     var tests = new Action[] {
       StreamTests.SystemPromptsEndBehindTheirMark, StreamTests.EventsAreWaitedFor, JsonTests.ValuesAreRead,
-      JsonTests.WhatIsNoJsonIsRefused, JsonTests.QuotedTextIsReadBack, ConnectionTests.BodiesArriveInEveryForm, ConnectionTests.RequestsFollowEachOther, ConnectionTests.MalformedRequestsAreRefused,
+      JsonTests.WhatIsNoJsonIsRefused, JsonTests.QuotedTextIsReadBack, ConnectionTests.BodiesArriveInEveryForm,
+      ConnectionTests.RequestsFollowEachOther, ConnectionTests.MalformedRequestsAreRefused,
       ConnectionTests.PartsGoOutAsTheClientsVersionWantsThem, ConnectionTests.AClientThatHasGoneIsNoticed,
       EngineTests.PreemptedStreamsGoOnAsIfNothingHadHappened,
     };
