@@ -199,6 +199,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, asked request) er
 	case <-r.Context().Done():
 		return nil
 	}
+	if stream.refused != nil {
+		return stream.refused
+	}
 	head := completion{ID: fmt.Sprintf("cmpl-%d", s.ids.Add(1)), Object: "text_completion", Created: time.Now().Unix(), Model: "smollm2-135m"}
 	if asked.stream {
 		return sendStream(w, r, stream, head)

@@ -33,6 +33,7 @@ type Stream struct {
 	admitted chan struct{} // closed at admission, or at the end
 	events   chan Event    // has room for all that can come
 	started  bool          // admitted was closed
+	refused  error         // why it never was admitted; set before admitted is closed
 }
 
 func newStream(gone context.Context, tokens []int64, maxTokens, system int) *Stream {
@@ -58,6 +59,9 @@ func (s *Stream) start() {
 
 // fail ends the request; the connection hears why.
 func (s *Stream) fail(err error) {
+	if !s.started {
+		s.refused = err
+	}
 	s.events <- Event{err: err}
 	s.start()
 }

@@ -1,0 +1,44 @@
+using System;
+using System.Collections.Generic;
+
+namespace SmolServer {
+
+/// <summary>The command line.</summary>
+sealed class Settings {
+  public int Port { get; private set; } = 8080;
+  public string Folder { get; private set; } = "build/servers/model";
+  public string Mode { get; private set; } = "int4";
+  public long ArenaBytes { get; private set; } = 256L << 20;
+  public string Policy { get; private set; } = "";
+  public int Threads { get; private set; } = Environment.ProcessorCount;
+  public int MaxQueue { get; private set; } = 64;
+
+  /// <summary>ArgumentException says what is wrong.</summary>
+  public static Settings Parse(string[] words) {
+    var settings = new Settings();
+    var known = new Dictionary<string, Action<string>> {
+      {"--port", text => settings.Port = (int)Number("--port", text, 0, ushort.MaxValue)},
+      {"--model", text => settings.Folder = text},
+      {"--mode", text => settings.Mode = text},
+      {"--arena-bytes", text => settings.ArenaBytes = Number("--arena-bytes", text, 1, long.MaxValue)},
+      {"--policy", text => settings.Policy = text},
+      {"--threads", text => settings.Threads = (int)Number("--threads", text, 1, 1024)},
+      {"--max-queue", text => settings.MaxQueue = (int)Number("--max-queue", text, 0, int.MaxValue)},
+    };
+    for (int i = 0; i < words.Length; i += 2) {
+      if (!known.TryGetValue(words[i], out Action<string> take)) {
+        throw new ArgumentException("there is no option " + words[i] + "; there are " + string.Join(", ", known.Keys));
+      }
+      if (i + 1 == words.Length) throw new ArgumentException(words[i] + " needs a value");
+      take(words[i + 1]);
+    }
+    return settings;
+  }
+
+  static long Number(string option, string text, long least, long most) {
+    if (long.TryParse(text, out long value) && value >= least && value <= most) return value;
+    throw new ArgumentException(option + " must be an integer from " + least + " to " + most + ", not " + text);
+  }
+}
+
+}
