@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <numeric>
-#include <set>
+
+#include "core/base/size.h"
 
 namespace kvc {
 namespace {
@@ -53,13 +54,16 @@ bool Moments::same_need(size_t a, size_t b) const {
     return x.format.sink_bytes == y.format.sink_bytes && x.format.window_bytes == y.format.window_bytes;
 }
 
-void Moments::add(RecordCounts& counts, int64_t record_bytes, int64_t n) const {
-    if (record_bytes <= 0 || n <= 0) return;
-    counts[size_t(std::lower_bound(sizes_.begin(), sizes_.end(), record_bytes) - sizes_.begin())] += n;
+size_t Moments::class_of(int64_t record_bytes) const {
+    return size_t(std::lower_bound(sizes_.begin(), sizes_.end(), record_bytes) - sizes_.begin());
+}
+
+void Moments::add(Counts counts, int64_t record_bytes, int64_t n) const {
+    if (record_bytes > 0 && n > 0) counts[class_of(record_bytes)] += n;
 }
 
 // Records of coded pages. What a policy that scores tokens leaves where is unknown: all of it counts at the first rung.
-void Moments::add_codes(const Kind& kind, int64_t length, int64_t codes, RecordCounts& counts) const {
+void Moments::add_codes(const Kind& kind, int64_t length, int64_t codes, Counts counts) const {
     const Layer& layer = layers_[kind.layer];
     const bool scored = policy_ && !policy_.is_closed_rule() && layer.policy_acts;
     const PageState state = state_at(policy_, layer, budgets_[kind.layer], length);
@@ -73,7 +77,7 @@ void Moments::add_codes(const Kind& kind, int64_t length, int64_t codes, RecordC
 }
 
 // New records of pages that step down at the end of a step, while the old ones are still held.
-void Moments::add_aging(int64_t end, RecordCounts& counts) const {
+void Moments::add_aging(int64_t end, Counts counts) const {
     if (end % age_period != 0) return;
     for (const Kind& kind : kinds_) {
         const Layer& layer = layers_[kind.layer];
@@ -85,8 +89,7 @@ void Moments::add_aging(int64_t end, RecordCounts& counts) const {
     }
 }
 
-RecordCounts Moments::at_rest(int64_t length) const {
-    RecordCounts counts(sizes_.size());
+void Moments::add_at_rest(int64_t length, Counts counts) const {
     for (const Kind& kind : kinds_) {
         if (length == 0) break;
         const Layer& layer = layers_[kind.layer];
@@ -97,12 +100,24 @@ RecordCounts Moments::at_rest(int64_t length) const {
         add_codes(kind, length, records.codes, counts);
         add(counts, side_bytes, heads * records.sides);
     }
-    return counts;
+}
+
+Size Moments::bytes_of(const std::vector<int64_t>& counts) const {
+    Size bytes = 0;
+    for (size_t c = 0; c < sizes_.size(); c++)
+        bytes = bytes + Size(sizes_[c]) * Size(counts[c]);
+    return bytes;
+}
+
+Size Moments::bytes_at_rest(int64_t length) const {
+    std::vector<int64_t> counts(sizes_.size());
+    add_at_rest(length, counts);
+    return bytes_of(counts);
 }
 
 // The window, the sinks if there were more to come, and whatever leaves the source's tables later.
-RecordCounts Moments::of_checkpoint(int64_t length) const {
-    RecordCounts counts(sizes_.size());
+Size Moments::bytes_of_checkpoint(int64_t length) const {
+    std::vector<int64_t> counts(sizes_.size());
     for (const Kind& kind : kinds_) {
         const Layer& layer = layers_[kind.layer];
         const LayerFormat& format = layer.format;
@@ -116,31 +131,30 @@ RecordCounts Moments::of_checkpoint(int64_t length) const {
         if (leaves && !layer.rule.lossless) add(counts, format.code_bytes, heads * records.codes);
         if (leaves) add(counts, side_bytes, heads * records.sides);
     }
-    return counts;
+    return bytes_of(counts);
 }
 
-// What one sequence holds while a step of `count` tokens is open on it.
-RecordCounts Moments::in_step(int64_t length, int64_t count, bool partial_commit) const {
-    RecordCounts counts = at_rest(length), staging(sizes_.size());
+// What one sequence holds while the step is open on it.
+void Moments::add_in_step(const StepSpan& step, bool partial_commit, Counts counts, Counts scratch) const {
+    add_at_rest(step.length, counts);
+    // One layer at a time: layers of the same record size share their staging.
+    std::fill(scratch.begin(), scratch.end(), 0);
     for (const Kind& kind : kinds_) {
         const Layer& layer = layers_[kind.layer];
         const LayerBudget& budget = budgets_[kind.layer];
         const int64_t heads = kind.times * layer.kv_heads;
-        const StepNeed need = step_need(layer.rule, state_at(policy_, layer, budget, length), length, count, partial_commit);
-        if (length + count > budget.tokens) add(counts, side_bytes, heads * sides_in_passing(policy_, layer, budget));
+        const PageState state = state_at(policy_, layer, budget, step.length);
+        const StepNeed need = step_need(layer.rule, state, step.length, step.count, partial_commit);
+        if (step.length + step.count > budget.tokens) add(counts, side_bytes, heads * sides_in_passing(policy_, layer, budget));
         add(counts, layer.format.sink_bytes, heads * need.sinks);
         add(counts, layer.format.window_bytes, heads * need.window);
         add(counts, layer.format.code_bytes, heads * need.codes);
-        // One layer at a time: layers of the same record size share their staging.
-        RecordCounts staged(sizes_.size());
-        add(staged, layer.format.window_bytes, layer.kv_heads * need.staged);
-        for (size_t c = 0; c < staged.size(); c++)
-            staging[c] = std::max(staging[c], staged[c]);
+        int64_t& staged = scratch[class_of(layer.format.window_bytes)];
+        staged = std::max(staged, layer.kv_heads * need.staged);
     }
-    for (size_t c = 0; c < staging.size(); c++)
-        counts[c] += staging[c];
-    add_aging(length + count, counts);
-    return counts;
+    for (size_t c = 0; c < scratch.size(); c++)
+        counts[c] += scratch[c];
+    add_aging(step.length + step.count, counts);
 }
 
 int64_t Moments::boundary_period() const {
@@ -149,8 +163,7 @@ int64_t Moments::boundary_period() const {
 }
 
 // The steps of a prompt that can hold the peak: the last ones before each boundary that counts, and before its end.
-std::vector<Moments::StepSpan> Moments::steps_of(int64_t prompt, int64_t step_tokens) const {
-    std::vector<StepSpan> steps;
+void Moments::add_steps_of(int64_t prompt, int64_t step_tokens, std::vector<StepSpan>& steps) const {
     const auto add_last = [&](int64_t from, int64_t to) {
         const int64_t n = ceil_div(to - from, step_tokens);
         for (int64_t i = std::max<int64_t>(0, n - periods_to_look_at(step_tokens)); i < n; i++)
@@ -159,39 +172,61 @@ std::vector<Moments::StepSpan> Moments::steps_of(int64_t prompt, int64_t step_to
     const int64_t period = boundary_period();
     if (period == 0) {
         add_last(0, prompt);
-        return steps;
+        return;
     }
     for (int64_t i = std::max<int64_t>(0, prompt / period - periods_to_look_at(period)); i * period < prompt; i++)
         add_last(i * period, std::min(prompt, (i + 1) * period));
-    return steps;
 }
 
 // Lengths of prompts at which a moment can be the worst: a page's worth before the end of each step that counts.
 std::vector<int64_t> Moments::prompts_up_to(int64_t longest, int64_t step_tokens) const {
-    std::set<int64_t> lengths = {0};
-    for (const StepSpan& span : steps_of(longest, step_tokens)) {
-        const int64_t end = span.length + span.count;
+    std::vector<StepSpan> steps;
+    add_steps_of(longest, step_tokens, steps);
+    std::vector<int64_t> lengths = {0};
+    for (const StepSpan& step : steps) {
+        const int64_t end = step.length + step.count;
         for (int64_t length = std::max<int64_t>(0, end - page_tokens); length <= end; length++)
-            lengths.insert(length);
+            lengths.push_back(length);
     }
-    return {lengths.begin(), lengths.end()};
+    std::sort(lengths.begin(), lengths.end());
+    lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
+    return lengths;
 }
 
 void Moments::collect(const PlanRequest& request) {
-    const auto step = [&](int64_t length, int64_t count) {
-        const auto [at, added] = steps_.try_emplace({length, count});
-        if (added) at->second = in_step(length, count, request.partial_commit);
-        return std::pair(&at->second, added);
+    const std::vector<int64_t> prompts = prompts_up_to(request.tokens - 1, request.step_tokens);
+    std::vector<StepSpan> steps;
+    for (const int64_t prompt : prompts) {
+        add_steps_of(prompt, request.step_tokens, steps);
+        steps.push_back({prompt, 1});
+    }
+    std::sort(steps.begin(), steps.end());
+    steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
+
+    counts_.assign((steps.size() + prompts.size() + 1) * sizes_.size(), 0);
+    const Counts scratch = counts_of(steps.size() + prompts.size());
+    for (size_t i = 0; i < steps.size(); i++)
+        add_in_step(steps[i], request.partial_commit, counts_of(i), scratch);
+    for (size_t i = 0; i < prompts.size(); i++)
+        add_at_rest(prompts[i], counts_of(steps.size() + i));
+
+    const int64_t others = request.sequences - 1;
+    const auto index_of = [&](const StepSpan& step) {
+        return size_t(std::lower_bound(steps.begin(), steps.end(), step) - steps.begin());
     };
-    for (const int64_t prompt : prompts_up_to(request.tokens - 1, request.step_tokens)) {
-        const RecordCounts& rest = rests_.emplace_back(at_rest(prompt));
-        const int64_t others = request.sequences - 1;
-        for (const StepSpan& span : steps_of(prompt, request.step_tokens)) {
-            const auto [open, added] = step(span.length, span.count);
-            if (added || others > 0) moments_.push_back({open, 1, &rest, others});
-        }
+    if (others == 0) {  // steps are all there is
+        for (size_t i = 0; i < steps.size(); i++)
+            moments_.push_back({i, 1, 0, 0});
+        return;
+    }
+    std::vector<StepSpan> own;
+    for (size_t i = 0; i < prompts.size(); i++) {
+        own.clear();
+        add_steps_of(prompts[i], request.step_tokens, own);
+        for (const StepSpan& step : own)
+            moments_.push_back({index_of(step), 1, steps.size() + i, others});
         // All sequences share one step's staging; a decode step has none (a page that arrives in it stays in the window).
-        moments_.push_back({step(prompt, 1).first, request.sequences, &rest, 0});
+        moments_.push_back({index_of({prompts[i], 1}), request.sequences, steps.size() + i, 0});
     }
 }
 
@@ -201,9 +236,11 @@ int64_t Moments::slabs(int64_t slab_bytes) const {
         per_slab.push_back(records_per_slab(slab_bytes, bytes));
     int64_t most = 0;
     for (const Moment& moment : moments_) {
+        const int64_t* const open = &counts_[moment.open * sizes_.size()];
+        const int64_t* const rest = &counts_[moment.rest * sizes_.size()];
         int64_t slabs = 0;
         for (size_t c = 0; c < sizes_.size(); c++) {
-            const int64_t n = (*moment.open)[c] * moment.open_times + (*moment.rest)[c] * moment.rest_times;
+            const int64_t n = open[c] * moment.open_times + rest[c] * moment.rest_times;
             if (n > 0) slabs += ceil_div(n, per_slab[c]);
         }
         most = std::max(most, slabs);

@@ -5,8 +5,7 @@
 // a boundary (of a policy, of ages) lies between; these repeat their places within pages after 64 / gcd(64, period).
 #pragma once
 #include <compare>
-#include <deque>
-#include <map>
+#include <span>
 #include <vector>
 
 #include "core/cache/budget.h"
@@ -14,14 +13,9 @@
 
 namespace kvc {
 
-// Records by record size, parallel to Moments::sizes.
-using RecordCounts = std::vector<int64_t>;
-
 class Moments {
 public:
     Moments(const std::vector<Layer>& layers, const PolicySpec& policy, std::vector<LayerBudget> budgets);
-    Moments(Moments&&) = default;  // what moments point at stays where it is
-    Moments(const Moments&) = delete;
 
     // All moments of prompts of up to request.tokens - 1 tokens and of the decode steps behind them.
     void collect(const PlanRequest& request);
@@ -29,46 +23,53 @@ public:
     // moment, not the sum of each size's own.
     int64_t slabs(int64_t slab_bytes) const;
 
-    const std::vector<int64_t>& sizes() const { return sizes_; }
-    // What one sequence holds between steps.
-    RecordCounts at_rest(int64_t length) const;
+    // What one sequence holds between steps, in bytes of records.
+    Size bytes_at_rest(int64_t length) const;
     // What an entry of the prefix index holds alone, once its source has gone on.
-    RecordCounts of_checkpoint(int64_t length) const;
+    Size bytes_of_checkpoint(int64_t length) const;
 
 private:
+    // Numbers of records, parallel to sizes_.
+    using Counts = std::span<int64_t>;
+
     // Layers that hold the same, and how many.
     struct Kind {
         size_t layer;
         int64_t times;
     };
-    struct Moment {
-        const RecordCounts* open;  // of sequences with an open step
-        int64_t open_times;
-        const RecordCounts* rest;  // of the others
-        int64_t rest_times;
-    };
     struct StepSpan {
         int64_t length, count;
         auto operator<=>(const StepSpan&) const = default;
     };
+    // Which counts, and how often: of sequences with an open step, and of the others.
+    struct Moment {
+        size_t open;
+        int64_t open_times;
+        size_t rest;
+        int64_t rest_times;
+    };
 
     bool same_need(size_t a, size_t b) const;
-    void add(RecordCounts& counts, int64_t record_bytes, int64_t n) const;
-    void add_codes(const Kind& kind, int64_t length, int64_t codes, RecordCounts& counts) const;
-    void add_aging(int64_t end, RecordCounts& counts) const;
-    RecordCounts in_step(int64_t length, int64_t count, bool partial_commit) const;
+    size_t class_of(int64_t record_bytes) const;  // which of sizes_
+    void add(Counts counts, int64_t record_bytes, int64_t n) const;
+    void add_codes(const Kind& kind, int64_t length, int64_t codes, Counts counts) const;
+    void add_aging(int64_t end, Counts counts) const;
+    void add_at_rest(int64_t length, Counts counts) const;
+    // scratch: counts of no meaning.
+    void add_in_step(const StepSpan& step, bool partial_commit, Counts counts, Counts scratch) const;
+    Counts counts_of(size_t index) { return Counts(counts_).subspan(index * sizes_.size(), sizes_.size()); }
+    Size bytes_of(const std::vector<int64_t>& counts) const;
     // Tokens between two boundaries that no step crosses; 0: there are none.
     int64_t boundary_period() const;
-    std::vector<StepSpan> steps_of(int64_t prompt, int64_t step_tokens) const;
+    void add_steps_of(int64_t prompt, int64_t step_tokens, std::vector<StepSpan>& steps) const;
     std::vector<int64_t> prompts_up_to(int64_t longest, int64_t step_tokens) const;
 
     const std::vector<Layer>& layers_;
     const PolicySpec& policy_;
     std::vector<LayerBudget> budgets_;
     std::vector<Kind> kinds_;
-    std::vector<int64_t> sizes_;  // ascending
-    std::map<StepSpan, RecordCounts> steps_;
-    std::deque<RecordCounts> rests_;
+    std::vector<int64_t> sizes_;   // of records, ascending
+    std::vector<int64_t> counts_;  // of all steps, then of all prompts at rest
     std::vector<Moment> moments_;
 };
 

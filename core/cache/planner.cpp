@@ -68,13 +68,6 @@ Status check_request(const PlanRequest& request) {
     return check("budget_bytes", request.budget_bytes, 0, INT64_MAX);
 }
 
-Size bytes_of(const std::vector<int64_t>& sizes, const RecordCounts& counts) {
-    Size bytes = 0;
-    for (size_t c = 0; c < sizes.size(); c++)
-        bytes = bytes + Size(sizes[c]) * Size(counts[c]);
-    return bytes;
-}
-
 int64_t elements_per_token(const std::vector<Layer>& layers) {
     int64_t elements = 0;
     for (const Layer& layer : layers)
@@ -108,11 +101,10 @@ Result<Plan> plan_memory(const std::vector<Layer>& layers, const PolicySpec& pol
     if (!arena.valid() || arena.value() > most) return too_large;
 
     Plan plan;
-    plan.checkpoint_bytes = bytes_of(moments->sizes(), moments->of_checkpoint(request.tokens)).value();
+    plan.checkpoint_bytes = moments->bytes_of_checkpoint(request.tokens).value();
     plan.fp16_bytes = fp16.value();
     plan.arena_bytes = arena.value();
-    plan.record_bytes =
-        (bytes_of(moments->sizes(), moments->at_rest(request.tokens)) * Size(request.sequences)).value();  // all lie in that arena
+    plan.record_bytes = (moments->bytes_at_rest(request.tokens) * Size(request.sequences)).value();  // all lie in that arena
     plan.slab_bytes = slab_bytes_for(plan.arena_bytes, largest);
     plan.codec_bits = codec_bits(layers);
     plan.effective_bits = double(plan.record_bytes) * 16 / double(plan.fp16_bytes);
