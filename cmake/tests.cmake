@@ -19,7 +19,7 @@ if(NOT KVC_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
 endif()
 
 # Seconds a test program may take; emulated and sanitized code is slower.
-set(KVC_TEST_TIMEOUT 300)
+set(KVC_TEST_TIMEOUT 900)
 if(CMAKE_CROSSCOMPILING)
   add_compile_definitions(KVC_TESTS_EMULATED)  # the largest grids are thinned
 endif()
