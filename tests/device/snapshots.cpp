@@ -1,7 +1,7 @@
 // Law: a snapshot is of no device. What the CPU exported goes on on a device, and back on the CPU, as if it had never moved.
 #include <kvc.h>
-#include <utility>
 
+#include "tests/laws/device_session.h"
 #include "tests/laws/policy_session.h"
 #include "tests/snapshot/carrier.h"
 
@@ -9,15 +9,6 @@ using namespace kvc_laws;
 using namespace kvc_snapshots;
 
 namespace {
-
-Session open_on(int32_t device, const std::string& create) {
-    const int32_t before = std::exchange(kvc_scripts::device_of_scripts(), device);
-    struct Restored {
-        int32_t device;
-        ~Restored() { kvc_scripts::device_of_scripts() = device; }
-    } restored{before};
-    return Session(create);
-}
 
 // go_on runs three times: where the sequences were made, on the device, and back on the CPU.
 template <typename Prepare, typename GoOn>

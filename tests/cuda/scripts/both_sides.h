@@ -1,22 +1,12 @@
-// One script on the CPU and on the emulated CUDA device, and how far outputs may lie apart.
+// How far outputs of the CPU and of the emulated CUDA device may lie apart.
 #pragma once
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <string>
-#include <utility>
 
-#include "tests/laws/session.h"
+#include "tests/laws/device_session.h"
 
 namespace kvc_cuda_scripts {
-
-inline kvc_laws::Session open_on(int32_t device, const std::string& create) {
-    struct Restored {
-        int32_t device;
-        ~Restored() { kvc_scripts::device_of_scripts() = device; }
-    } const restored{std::exchange(kvc_scripts::device_of_scripts(), device)};
-    return kvc_laws::Session(create);
-}
 
 // Of two attends' outputs, f32.
 inline double largest_difference(const kvc_laws::Bytes& a, const kvc_laws::Bytes& b) {

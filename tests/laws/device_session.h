@@ -1,0 +1,18 @@
+// A session whose cache lies on a device that is named, whatever device scripts make their caches on otherwise.
+#pragma once
+#include <string>
+#include <utility>
+
+#include "tests/laws/session.h"
+
+namespace kvc_laws {
+
+inline Session open_on(int32_t device, const std::string& create) {
+    struct Restored {
+        int32_t device;
+        ~Restored() { kvc_scripts::device_of_scripts() = device; }
+    } const restored{std::exchange(kvc_scripts::device_of_scripts(), device)};
+    return Session(create);
+}
+
+}  // namespace kvc_laws
