@@ -351,6 +351,7 @@ void CudaDevice::end(CudaExecutor& executor) {
         lost_ = left;  // nobody can wait for what the step has queued, or knows what its stores have found
     }
     (executor.bad_->any() && left.ok() ? ended_bad_ : idle_bad_).push_back(std::move(executor.bad_));
+    executor.workspace_->mass.forget();
     idle_.push_back(std::move(executor.workspace_));
 }
 
@@ -370,6 +371,7 @@ Status CudaDevice::synchronize(std::vector<BadStore>* bad) {
     KVC_TRY(collect(true));
     for (CudaExecutor* const executor : executors_) {
         executor->bad_->report(&found_);
+        executor->workspace_->mass.add_to_host();
     }
     bad->insert(bad->end(), found_.begin(), found_.end());
     found_.clear();

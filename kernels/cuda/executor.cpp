@@ -50,6 +50,12 @@ Status CudaExecutor::upload(const UploadRing::Piece& piece) {
     return workspace_->uploads.mark(stream_);
 }
 
+Status CudaExecutor::queued() {
+    std::lock_guard lock(device_->mutex());
+    queued_ = true;
+    return runtime::launched();
+}
+
 // ---- buffers of the host ----
 
 Result<const void*> CudaExecutor::input(const void* buffer, int64_t bytes) {
@@ -66,6 +72,7 @@ Result<const void*> CudaExecutor::input(const void* buffer, int64_t bytes) {
     std::memcpy(piece->host, buffer, size_t(bytes));
     KVC_TRY(ring.send(*piece, stream_));
     KVC_TRY(ring.mark(stream_));
+    KVC_TRY(queued());
     return piece->device;
 }
 
@@ -171,7 +178,7 @@ Status CudaExecutor::queue_stores(std::span<const StoreParams> jobs) {
         const auto run = jobs.subspan(size_t(first), size_t(n));
         launch_store(run[0], table + first, int(n), most_tokens(run), stream_);
     });
-    return runtime::launched();
+    return queued();
 }
 
 Status CudaExecutor::queue_codes(std::span<const QuantizeParams> jobs) {
@@ -193,7 +200,7 @@ Status CudaExecutor::queue_codes(std::span<const QuantizeParams> jobs) {
     const auto alike = [&](int64_t a, int64_t b) { return jobs[size_t(a)].format == jobs[size_t(b)].format; };
     for_each_run(int64_t(jobs.size()), alike,
                  [&](int64_t first, int64_t n) { launch_quantize(*jobs[size_t(first)].format, table + first, int(n), stream_); });
-    return runtime::launched();
+    return queued();
 }
 
 // Items of one launch share their params and their class.
@@ -239,7 +246,7 @@ Status CudaExecutor::attend(std::span<const AttendParams* const> params, std::sp
         });
         start = group.end;
     }
-    return runtime::launched();
+    return queued();
 }
 
 Status CudaExecutor::finish(const FinishCall& call, std::span<const FinishTile> tiles) {
@@ -263,7 +270,7 @@ Status CudaExecutor::finish(const FinishCall& call, std::span<const FinishTile> 
         launch_finish(device_call, device_tiles + first, int(n), most_tokens(tiles.subspan(size_t(first), size_t(n))), stream_);
     });
     note_rows(call, tiles);
-    return runtime::launched();
+    return queued();
 }
 
 }  // namespace kvc::cuda

@@ -55,9 +55,13 @@ private:
     Status queue_stores(std::span<const StoreParams> jobs);
     Status queue_codes(std::span<const QuantizeParams> jobs);
     Status upload(const UploadRing::Piece& piece);
+    // After launches: what the device gathered since order() may not hold them.
+    Status queued();
     Status take_deliveries();
     void note_rows(const FinishCall& call, std::span<const FinishTile> tiles);
-    Status add_mass(std::span<const AttendParams* const> params, std::span<const MassItem> items, int64_t counters);
+    Status count_mass(std::span<const AttendParams* const> params, std::span<const MassItem> items, int64_t counters);
+    // Waits, and adds what was counted so far to the host's counters.
+    Status settle_mass();
 
     const std::shared_ptr<CudaDevice> device_;
     const Stream stream_;

@@ -13,7 +13,8 @@ constexpr int64_t least_ring = 64 * 1024;
 // What an upload holds besides the tables that begin was told of: sink logits, frequencies of RoPE, gaps between tables.
 constexpr int64_t upload_slack = 16 * 1024;
 
-constexpr int64_t most_mass = int64_t{16} << 20;
+// Of attention mass: a step's calls wait for each other only where their counters take more than this.
+constexpr int64_t most_mass = int64_t{16} << 20, most_mass_calls = 128;
 
 int64_t next_power(int64_t bytes) {
     int64_t power = 4096;
@@ -38,7 +39,8 @@ WorkspaceSizes WorkspaceSizes::of(const DeviceStep& s) {
     sizes.states = s.state_floats * int64_t(sizeof(float));
     sizes.slabs = s.slab_count * int64_t(sizeof(std::byte*));
     if (s.lse_floats > 0) {
-        sizes.mass = std::min(most_mass, (s.entries + s.items) * page_tokens * int64_t(sizeof(int64_t)));
+        const int64_t one_call = (s.entries + s.items) * page_tokens * int64_t(sizeof(int64_t));
+        sizes.mass = std::min(most_mass, most_mass_calls * one_call);
     }
     return sizes;
 }
@@ -64,8 +66,7 @@ Status Workspace::create(const WorkspaceSizes& sizes) {
     KVC_TRY(lse.allocate("log-sum-exps", sizes.lse));
     KVC_TRY(outputs.allocate("outputs", sizes.outputs));
     KVC_TRY(delivery.allocate("outputs (pinned memory of the host)", sizes.outputs));
-    KVC_TRY(mass.allocate("attention mass", sizes.mass));
-    KVC_TRY(mass_delivery.allocate("attention mass (pinned memory of the host)", sizes.mass));
+    KVC_TRY(mass.create(sizes.mass));
     return slabs_.allocate("the table of slabs", sizes.slabs);
 }
 

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/backend/device.h"
+#include "kernels/cuda/mass_block.h"
 #include "kernels/cuda/upload_ring.h"
 
 namespace kvc::cuda {
@@ -13,7 +14,7 @@ struct WorkspaceSizes {
     int64_t inputs = 0;             // host buffers that one call reads
     int64_t outputs = 0, lse = 0;   // and writes; log-sum-exps for mass
     int64_t states = 0, slabs = 0;  // partial results; the table of slabs
-    int64_t mass = 0;               // counters that are summed at a time
+    int64_t mass = 0;               // counters that are on their way at a time
 
     static WorkspaceSizes of(const DeviceStep& step);
     bool covers(const WorkspaceSizes& other) const;
@@ -33,8 +34,8 @@ public:
     UploadRing uploads;  // tables of jobs, each read by the launch behind it
     UploadRing inputs;   // callers' host buffers, read by all launches of a call
     DeviceBlock states, lse, outputs;
-    DeviceBlock mass;
-    PinnedBlock delivery, mass_delivery;  // where outputs and mass arrive
+    PinnedBlock delivery;  // where outputs arrive
+    MassBlock mass;
 
 private:
     WorkspaceSizes sizes_;

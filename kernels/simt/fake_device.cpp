@@ -14,6 +14,9 @@ FakeDevice::FakeDevice() {
     schedule.set_around([this] { memory.unlock(); }, [this] { memory.lock(); });
     schedule.on_launch = [this](QueuedStream* stream, std::function<void()> work) {
         std::lock_guard lock(mutex_);
+        if (before_launches_) {
+            before_launches_();
+        }
         if (fails_now()) {
             launch_failed_ = true;
         } else if (!schedule.fault()) {
@@ -38,6 +41,11 @@ void FakeDevice::fail_call_in(int64_t n) {
 void FakeDevice::fault_in(int64_t n) {
     std::lock_guard lock(mutex_);
     schedule.fault_in(n);
+}
+
+void FakeDevice::before_launches(std::function<void()> body) {
+    std::lock_guard lock(mutex_);
+    before_launches_ = std::move(body);
 }
 
 void FakeDevice::heal() {

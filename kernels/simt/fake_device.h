@@ -22,6 +22,8 @@ public:
     void fail_call_in(int64_t n);
     // The n-th operation that runs from now on faults, which shows at the next synchronization; 0: none.
     void fault_in(int64_t n);
+    // Runs right before launches are queued: what another thread does then. nullptr: nothing.
+    void before_launches(std::function<void()> body);
     // As if the device had been reset: the fault is forgotten.
     void heal();
     // No device, for that reason; "" for one.
@@ -66,6 +68,7 @@ private:
     uint64_t lane_seed_ = 0;
     int64_t fail_in_ = 0;
     bool launch_failed_ = false;
+    std::function<void()> before_launches_;
     std::string absent_;
     Counts counts_;
 };

@@ -32,7 +32,7 @@ struct RigShape {
     int64_t gap = 0;  // numbers between the rows of out, which nobody may write
     bool sink_logits = false;
     bool prompt_class = false;  // of steps of several tokens
-    bool mass = false;
+    int64_t mass = 0;           // how often the mass of an attend is added to its counters
     bool keys_before_rope = false;
     bool counts = false;  // every fifth token stands for several
 };

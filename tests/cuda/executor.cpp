@@ -70,9 +70,27 @@ TEST_CASE("executor: prompt-class items and attention mass, counters included") 
         for (const uint64_t seed : {0, 9}) {
             INFO(std::string(codec), ", seed ", seed);
             const Order order(seed);
-            Rig rig(open(), {.codec = codec, .device_buffers = seed == 9, .prompt_class = true, .mass = true});
+            Rig rig(open(), {.codec = codec, .device_buffers = seed == 9, .prompt_class = true, .mass = 1});
             run_stream(rig, {60, 64, 64, 1});
         }
+    }
+}
+
+TEST_CASE("executor: attention mass waits for nothing until its block is full, and is added once") {
+    const Order order(3);
+    for (const int64_t calls : {1, 50, 1000}) {  // the last fill the block, and lap the marks of the ring
+        INFO(calls, " calls");
+        Rig rig(open(), {.sequences = 1, .heads = 1, .group = 1, .device_buffers = true, .mass = calls});
+        run_stream(rig, {60});
+        rig.plan(64);
+        const int64_t before = FakeDevice::get().counts().waits;
+        REQUIRE(rig.run().ok());
+        const int64_t waits = FakeDevice::get().counts().waits - before;
+        if (calls < 1000) {
+            CHECK(waits == 1);  // the synchronize
+        }
+        REQUIRE(rig.fetch().ok());
+        rig.check_outputs();
     }
 }
 
@@ -85,7 +103,7 @@ TEST_CASE("executor: keys before RoPE, tokens that stand for several, and their 
                 Rig rig(open(), {.codec = codec,
                                  .device_buffers = seed == 5,
                                  .prompt_class = true,
-                                 .mass = true,
+                                 .mass = 1,
                                  .keys_before_rope = turned,
                                  .counts = true});
                 run_stream(rig, {60, 64, 64, 1});
@@ -136,6 +154,33 @@ TEST_CASE("executor: with device buffers nothing waits from begin to the end of 
     CHECK(FakeDevice::get().counts().waits == before.waits);
     REQUIRE(rig.fetch().ok());
     rig.check_outputs();
+}
+
+TEST_CASE("executor: what a call queues after another thread has synchronized in the middle of it is waited for, too") {
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        INFO("seed ", seed);
+        const Order order(seed);
+        const auto device = open();
+        const auto stream = new_stream();
+        {
+            Rig rig(device, {.device_buffers = true});
+            rig.plan(40);
+            REQUIRE(rig.begin(stream).ok());
+            REQUIRE(rig.append().ok());
+            rig.end();
+            REQUIRE(rig.begin(stream).ok());
+            std::vector<kvc::BadStore> bad;
+            int launches = 0;
+            FakeDevice::get().before_launches([&] { launches += device->synchronize(&bad).ok() ? 1 : 0; });
+            REQUIRE(rig.attend().ok());
+            FakeDevice::get().before_launches(nullptr);
+            rig.end();
+            CHECK(launches > 1);
+            REQUIRE(rig.fetch().ok());
+            rig.check_outputs();
+        }
+        kvc::cuda::runtime::destroy_stream(stream);
+    }
 }
 
 TEST_CASE("executor: steps of several sequences in flight on streams of their own and the device's, three steps deep") {
