@@ -581,7 +581,7 @@ typedef struct kvc_stats {
     int64_t scratch_bytes; /* host memory of open steps and worker threads, outside the arena */
     int64_t sequences;
     int64_t tokens_appended; /* since creation, per sequence */
-    int64_t tokens_evicted;  /* since creation, per layer and head */
+    int64_t tokens_evicted;  /* since creation, per layer and head; not what falls behind a window, as under the policy streaming */
     int64_t pages_quantized;
     int64_t tokens_requantized;
     int64_t slow_calls;       /* attends that dequantize pages explicitly: those over keys before RoPE */
