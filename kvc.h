@@ -147,7 +147,8 @@ KVC_API int64_t kvc_codec_format(const char* codec, char* out, int64_t out_bytes
 /* Policies: streaming h2o mean_attention tova snapkv key_norm expected_attention key_diversity cluster given. Static; NULL out of range. */
 KVC_API int64_t kvc_policy_count(void);
 KVC_API const char* kvc_policy_name(int64_t index);
-/* The same of a policy string (grammar in docs/POLICIES.md, e.g. "h2o:20%" or "streaming:4+512"): its canonical form with all defaults. */
+/* The same of a policy string (grammar in docs/POLICIES.md, e.g. "h2o:20%" or "streaming:4+512"): its canonical form with all
+ * defaults, which can be longer than kvc_options.policy holds. */
 KVC_API int64_t kvc_policy_format(const char* policy, char* out, int64_t out_bytes, kvc_error* err);
 /* Kernel targets that this machine can run, best first, such as avx2, scalar. Static; NULL out of range. */
 KVC_API int64_t kvc_target_count(void);
@@ -415,7 +416,9 @@ KVC_API kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t st
 /* Evicts down to the budget. scores = NULL: by the cache's policy; without one, sinks and the most recent tokens stay (StreamingLLM,
  * arXiv 2309.17453). Otherwise the highest scores stay (ties: the higher position): f32 [layers acted on, heads acted on,
  * length - first_position], n_scores in all.
- * Sinks and the residual window (none with 16-bit codecs) always stay; other sequences never change. The report may be NULL. */
+ * Sinks and the residual window of the codec always stay; of a 16-bit codec, which has none unless its string says so, the first 4
+ * tokens stay where there are neither scores nor a policy (but not with KVC_POSITIONS_IN_CACHE). Other sequences never change. The
+ * report may be NULL. */
 KVC_API kvc_status kvc_evict(kvc_cache* cache, kvc_seq seq, const float* scores, int64_t n_scores, const kvc_evict_options* options,
                              kvc_evict_report* out, kvc_error* err);
 /* Evicts all tokens but the given positions (ascending), sinks and the residual window; positions that are evicted already may be

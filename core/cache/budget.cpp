@@ -27,7 +27,7 @@ Result<LayerBudget> layer_budget(const PolicySpec& policy, const std::vector<Lay
     const int64_t weight = policy.weight_of(index, int64_t(layers.size()));
     LayerBudget budget;
     budget.tokens = total / weights * weight + total % weights * weight / weights;  // in two parts, so that nothing overflows
-    const int64_t least = layer.rule.sinks + (policy.policy->traits.by_position ? 1 : std::max<int64_t>(1, window_tokens(layer.rule)));
+    const int64_t least = layer.rule.sinks + (policy.is_closed_rule() ? 1 : std::max<int64_t>(1, window_tokens(layer.rule)));
     if (budget.tokens < least) {
         return fail(Code::argument, "policy ", policy.policy->name, ": the budget of layer ", index, " is ", budget.tokens,
                     " tokens, below the ", least, " that sinks and window hold");
@@ -90,7 +90,8 @@ Result<std::vector<LayerBudget>> within_bytes(const PolicySpec& policy, const st
         const int64_t middle = good + (bad - good) / 2;
         (fits(middle) ? good : bad) = middle;
     }
-    Result<std::vector<LayerBudget>> budgets = spread(policy, layers, std::max<int64_t>(1, good));
+    if (good == 0) return fail(Code::argument, "policy ", policy.policy->name, ": one token a head takes more than ", limit, " bytes");
+    Result<std::vector<LayerBudget>> budgets = spread(policy, layers, good);
     if (budgets.ok()) return budgets;
     return fail(budgets.status().code, budgets.status().message, " (", limit, " bytes)");
 }

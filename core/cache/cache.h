@@ -237,6 +237,8 @@ private:
     // A sequence with the tokens of `source` below `length`; `take` = source is about to be released, so that its private records
     // are handed over instead of copied. nullptr: the arena is full.
     std::unique_ptr<Sequence> cut(const Sequence& source, int64_t length, bool take);
+    bool is_window_page(size_t layer, const PageEntry& entry) const;
+    int64_t first_renamed(size_t layer, const Sequence& source, int64_t first, int64_t end) const;
     PageState cut_state(size_t layer, const Sequence& source, int64_t length) const;
     // Records that cut() takes from the arena, by size class.
     std::vector<int64_t> cut_needs(const Sequence& source, int64_t length, bool take) const;

@@ -8,6 +8,7 @@ namespace kvc {
 namespace {
 
 constexpr double mass_unit = 0x1p-30;
+constexpr int64_t default_sinks = 4;
 
 }  // namespace
 
@@ -51,8 +52,10 @@ Status Evictor::choose_by_score(size_t layer, std::span<const Tokens> tokens, co
                     " tokens of sinks, window and recent that stay in layer ", int64_t(layer), ", head ", h);
     }
     if (request_.by_policy && cache_.policy_.heads_compete) {
-        const int64_t floor = Amount{BudgetUnit::share, cache_.policy_.head_floor}.of(budget);
-        *keep = keep_competing(heads, budget, floor);
+        std::vector<int64_t> floors;
+        for (const HeadScores& head : heads)
+            floors.push_back(Amount{BudgetUnit::share, cache_.policy_.head_floor}.of(budget - head.fixed()));
+        *keep = keep_competing(heads, budget, floors);
         return {};
     }
     for (const HeadScores& head : heads)
@@ -80,6 +83,13 @@ std::vector<double> Evictor::mass_of(size_t layer, size_t head, const Tokens& to
     return out;
 }
 
+// Nobody asked for a run without sinks where a 16-bit codec, which pins none for itself, meets an eviction without policy and scores.
+int64_t Evictor::unasked_sinks(size_t layer) const {
+    const PageRule& rule = cache_.layers_[layer].rule;
+    const bool asked = request_.scores || request_.by_policy || rule.sinks > 0 || !rule.lossless;
+    return asked || cache_.rope_.in_cache ? 0 : default_sinks;
+}
+
 HeadScores Evictor::score_head(size_t layer, size_t head, const Tokens& tokens, int64_t recent, const float* given) const {
     const LayerFormat& format = cache_.layers_[layer].format;
     const PolicyTraits& traits = policy().traits;
@@ -87,10 +97,11 @@ HeadScores Evictor::score_head(size_t layer, size_t head, const Tokens& tokens, 
     std::vector<float> rows, keys, norms;
     std::vector<double> mass;
     HeadScores out;
+    const int64_t sinks = unasked_sinks(layer);
     for (const Cache::LiveToken& token : tokens) {
         positions.push_back(sequence_.first_position + token.index);
         if (given) rows.push_back(given[token.index]);
-        out.open.push_back(may_leave(layer, token) && token.index < sequence_.length - recent);
+        out.open.push_back(may_leave(layer, token) && token.index >= sinks && token.index < sequence_.length - recent);
     }
     if (traits.mass != MassUse::none) mass = mass_of(layer, head, tokens);
     if (traits.keys) {

@@ -81,12 +81,12 @@ RecordId Cache::own(RecordId source, int size_class, bool take) {
     return id;
 }
 
-// The page that a cut goes through, as a 16-bit page: its slots at or above the cut are free again. `coded`: only its codes are held.
 // Whether the page's record is one of 16 bits; a coded page of a lossless codec is, until it is stepped down.
 bool Cache::is_16_bit_page(size_t layer, const PageEntry& entry, bool coded) const {
     return !coded || (layers_[layer].rule.lossless && rung_of(layer, entry.record) == 0);
 }
 
+// The page that a cut goes through, as a 16-bit page: its slots at or above the cut are free again. `coded`: only its codes are held.
 bool Cache::cut_page(size_t layer, const Sequence& sequence, const PageEntry& source, bool coded, int64_t page, int64_t length,
                      bool take, PageEntry* out) {
     const LayerFormat& format = layers_[layer].format;
@@ -169,7 +169,7 @@ bool Cache::cut_head(size_t layer, const Sequence& source, size_t head, int64_t 
         const PageEntry entry = dropped ? PageEntry{}
                                 : coded ? from.coded[size_t(page - pages.state.first_coded)]
                                         : from.window[size_t(page - pages.state.first_window)];
-        const bool whole = rule.page_start(page + 1) <= length && !coded;
+        const bool whole = rule.page_start(page + 1) <= length && (!coded || is_window_page(layer, entry));
         PageEntry cut;
         if (whole) {
             cut = share(entry);
@@ -181,6 +181,22 @@ bool Cache::cut_head(size_t layer, const Sequence& source, size_t head, int64_t 
     return true;
 }
 
+// A page of a 16-bit codec that fell behind the window changed its table and nothing else.
+bool Cache::is_window_page(size_t layer, const PageEntry& entry) const {
+    return layers_[layer].rule.lossless && entry.record && !entry.side && is_16_bit_page(layer, entry, true);
+}
+
+// From which page on, up to `end`, all pages can go back to the window as they are.
+int64_t Cache::first_renamed(size_t layer, const Sequence& source, int64_t first, int64_t end) const {
+    const LayerPages& pages = source.layers[layer];
+    for (int64_t page = end - 1; page >= std::max(first, pages.state.first_coded); page--) {
+        for (const HeadPages& head : pages.heads) {
+            if (!is_window_page(layer, head.coded[size_t(page - pages.state.first_coded)])) return page + 1;
+        }
+    }
+    return std::min(std::max(first, pages.state.first_coded), end);
+}
+
 // Pages from first_window on are at hand in 16 bits; below it, all but the cut page itself stay codes.
 PageState Cache::cut_state(size_t layer, const Sequence& source, int64_t length) const {
     const PageRule& rule = layers_[layer].rule;
@@ -189,6 +205,7 @@ PageState Cache::cut_state(size_t layer, const Sequence& source, int64_t length)
     PageState out;
     out.kept = state.kept;
     out.coded_end = std::max(rule.first_fp16_page(length), std::min(state.first_window, cut_page));
+    if (rule.lossless) out.coded_end = first_renamed(layer, source, rule.first_fp16_page(length), out.coded_end);
     out.first_window = std::min(state.first_window, out.coded_end);
     out.first_coded = std::min(state.first_coded, out.coded_end);
     return out;
@@ -205,10 +222,10 @@ std::vector<int64_t> Cache::cut_needs(const Sequence& source, int64_t length, bo
             if (head.sinks && length > 0 && length < rule.sinks && copied(head.sinks)) needs[size_t(classes_[i].sinks)]++;
             for (int64_t page = out.first_window; page < rule.pages(length); page++) {
                 const bool coded = page < pages.state.first_window;
-                if (rule.page_start(page + 1) <= length && !coded) continue;  // shared as it is
                 const std::vector<PageEntry>& table = coded ? head.coded : head.window;
                 const int64_t first = coded ? pages.state.first_coded : pages.state.first_window;
                 const PageEntry entry = page < first ? PageEntry{} : table[size_t(page - first)];
+                if (rule.page_start(page + 1) <= length && (!coded || is_window_page(i, entry))) continue;  // shared as it is
                 const bool as_it_is = entry.record && !entry.side && is_16_bit_page(i, entry, coded);
                 if (!as_it_is || copied(entry.record)) needs[size_t(classes_[i].window)]++;
             }

@@ -39,6 +39,8 @@ private:
 
     // Which tokens stay (choose.cpp).
     bool may_leave(size_t layer, const Cache::LiveToken& token) const;
+    // First tokens that stay besides.
+    int64_t unasked_sinks(size_t layer) const;
     void choose_by_list(size_t layer, std::span<const Tokens> tokens, std::vector<std::vector<bool>>* keep) const;
     Status choose_by_score(size_t layer, std::span<const Tokens> tokens, const float* given,
                            std::vector<std::vector<bool>>* keep) const;

@@ -71,7 +71,9 @@ std::vector<StepDown::Change> StepDown::candidates(const StepDownRequest& reques
             for (size_t e = 0; e < head.coded.size(); e++) {
                 const PageEntry& entry = head.coded[e];
                 if (!entry.record) continue;
-                const int64_t start = layer.rule.page_start(tables.state.first_coded + int64_t(e));
+                const int64_t page = tables.state.first_coded + int64_t(e), start = layer.rule.page_start(page);
+                // An inexact cut can leave gathered tokens where the window is now.
+                if (page >= layer.rule.first_fp16_page(sequence_.length)) break;
                 if (newest_index(entry, start) >= sequence_.length - request.recent) continue;
                 pages.push_back({i, h, e, cache_.rung_of(i, entry.record), value_of(head, entry, start)});
             }

@@ -58,16 +58,16 @@ std::vector<bool> keep_within(const HeadScores& head, int64_t budget) {
     return keep;
 }
 
-std::vector<std::vector<bool>> keep_competing(std::span<const HeadScores> heads, int64_t budget, int64_t floor) {
+std::vector<std::vector<bool>> keep_competing(std::span<const HeadScores> heads, int64_t budget, std::span<const int64_t> floors) {
     std::vector<std::vector<bool>> keep;
     std::vector<double> pool;                     // what no floor has taken, by position, then by head: of equal scores the later stays
     std::vector<std::pair<size_t, size_t>> from;  // head and token of each
     int64_t room = budget * int64_t(heads.size());
     size_t longest = 0;
-    for (const HeadScores& head : heads) {
-        keep.push_back(keep_within(head, std::max(floor, head.fixed())));
+    for (size_t h = 0; h < heads.size(); h++) {
+        keep.push_back(keep_within(heads[h], heads[h].fixed() + floors[h]));
         room -= std::count(keep.back().begin(), keep.back().end(), true);
-        longest = std::max(longest, head.scores.size());
+        longest = std::max(longest, heads[h].scores.size());
     }
     for (size_t i = 0; i < longest; i++) {
         for (size_t h = 0; h < heads.size(); h++) {

@@ -72,8 +72,8 @@ struct HeadScores {
 
 // Each head keeps `budget` tokens.
 std::vector<bool> keep_within(const HeadScores& head, int64_t budget);
-// Ada-KV (Feng et al., arXiv 2407.11550): the heads of a layer share budget * heads tokens and compete for them by score; each keeps
-// at least `floor` of its own best. What must stay counts.
-std::vector<std::vector<bool>> keep_competing(std::span<const HeadScores> heads, int64_t budget, int64_t floor);
+// Ada-KV (Feng et al., arXiv 2407.11550): the heads of a layer share budget * heads tokens and compete for them by score; head h keeps
+// floors[h] of its own best besides what must stay, which counts, too.
+std::vector<std::vector<bool>> keep_competing(std::span<const HeadScores> heads, int64_t budget, std::span<const int64_t> floors);
 
 }  // namespace kvc

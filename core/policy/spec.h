@@ -41,7 +41,7 @@ struct PolicySpec {
     LayerShare layers = LayerShare::uniform;
     std::vector<int64_t> layer_weights;  // thousandths; the last one stands for all further layers
     bool heads_compete = false;
-    int64_t head_floor = 20'000;  // thousandths of a percent of the budget that each competing head keeps
+    int64_t head_floor = 20'000;  // thousandths of a percent of what a competing head's budget leaves behind what must stay
 
     MergeRule merge;  // what becomes of the tokens that leave
 

@@ -86,6 +86,15 @@ TEST_CASE("budgets: what must stay is checked before anything is created") {
     CHECK(status("codec=fp16 policy=h2o:100,recent=97") == "argument");
     CHECK(status("codec=fp16 policy=h2o:100,recent=96") == "ok");
     CHECK(status("codec=fp16 policy=h2o:1KiB") == "argument");
+    for (const char* policy : {"h2o:100B,sinks=0,recent=0", "h2o:8KiB,sinks=0", "streaming:1KiB,sinks=0", "given:100B,sinks=0"}) {
+        CAPTURE(policy);
+        CHECK(status(std::string("codec=fp16 policy=") + policy) == "argument");  // not one page a head
+    }
+    // The rule of positions alone lets the residual window shrink: at commit and on request the window always stays.
+    for (const char* acting : {"commit", "never"}) {
+        CHECK(status(std::string("codec=int4 policy=streaming:194,every=") + acting) == "argument");
+        CHECK(status(std::string("codec=int4 policy=streaming:195,every=") + acting) == "ok");
+    }
     CHECK(status("codec=fp16 policy=h2o:20% context_tokens=20") == "argument");
     CHECK(status("codec=fp16 policy=h2o:20% context_tokens=100") == "ok");
     Session session(" codec=fp16 policy=h2o:20%");

@@ -52,6 +52,30 @@ TEST_CASE("streaming: sinks and the newest tokens stay, and whole pages go back 
     }
 }
 
+TEST_CASE(
+    "streaming: a 16-bit codec, which pins no sinks by itself, keeps the first four tokens unless its string, scores or positions say "
+    "otherwise") {
+    const std::vector<int64_t> newest{96, 97, 98, 99};
+    const auto kept = [](const std::string& create, const std::string& words) {
+        Session session(create);
+        session.ok("seq a data=3");
+        session.feed("a", 100, 100);
+        session.ok("evict a budget=8 " + words);
+        std::vector<int64_t> positions = positions_of(session, "a");
+        return std::vector<int64_t>(positions.begin(), positions.begin() + 4);
+    };
+    CHECK(kept(shape + "fp16", "") == std::vector<int64_t>{0, 1, 2, 3});
+    CHECK(kept(shape + "bf16", "") == std::vector<int64_t>{0, 1, 2, 3});
+    CHECK(kept(shape + "k=f16,v=f16,window=0,sinks=2", "") == std::vector<int64_t>{0, 1, 94, 95});
+    CHECK(kept(shape + "fp16 positions=in_cache rope_dims=32 rope_theta=10000", "") == std::vector<int64_t>{92, 93, 94, 95});
+    Session session(shape + "fp16");
+    session.ok("seq a data=3");
+    session.feed("a", 100, 100);
+    CHECK(session.status("evict a budget=3") == "argument");
+    session.ok("evict a budget=4");
+    CHECK(positions_of(session, "a") == std::vector<int64_t>{0, 1, 2, 3});
+}
+
 TEST_CASE("scores: the highest stay, ties go to the higher position, each head chooses for itself") {
     Session session(shape + short_window("int4", 10, 3));
     session.ok("seq a data=3");

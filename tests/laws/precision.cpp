@@ -55,6 +55,31 @@ TEST_CASE("precision: fp16 pages that step down become what the lower codec woul
     }
 }
 
+TEST_CASE("precision: after an exact cut of an fp16 ladder the window stays in 16 bits, as in a sequence that never was longer") {
+    for (const char* window : {"window=64,sinks=4", "window=10,sinks=3", "window=0,sinks=0"})
+        for (const int64_t length : {401, 448, 460, 511, 519}) {
+            CAPTURE(window);
+            CAPTURE(length);
+            const std::string codec = std::string("k=f16,v=f16,") + window + "/int8/int4";
+            Session cut(two_layers + codec), fresh(two_layers + codec);
+            for (Session* session : {&cut, &fresh})
+                session->ok("seq a data=3");
+            cut.feed("a", 520, 60);
+            fresh.feed("a", length, 60);
+            REQUIRE(cut.number("floor a") <= length);
+            cut.ok("truncate a length=" + std::to_string(length));
+            for (Session* session : {&cut, &fresh})
+                stepped(*session, "a", {2});
+            CHECK(rungs_of(cut, "a", 0) == rungs_of(fresh, "a", 0));
+            CHECK(cut.stored("a") == fresh.stored("a"));
+            CHECK(cut.feed("a", 130, 64) == fresh.feed("a", 130, 64));
+            for (Session* session : {&cut, &fresh})  // every third token stays: sparse pages of both rungs are gathered
+                session->ok("evict a budget=" + std::to_string(length / 3) + " scores=7");
+            CHECK(rungs_of(cut, "a", 0) == rungs_of(fresh, "a", 0));
+            CHECK(cut.stored("a") == fresh.stored("a"));
+        }
+}
+
 TEST_CASE("precision: attention over mixed pages is the formula over what is read back") {
     for (const std::string& target : targets())
         for (const std::string& codec : ladders)

@@ -53,7 +53,7 @@ const std::vector<std::string>& listed_policies() {
         "streaming:80,every=commit,merge=values",
         "h2o:96",
         "h2o:40%",
-        "h2o:16KiB",
+        "h2o:64KiB",
         "h2o:64,mass=observed",
         "h2o:80,mass=page",
         "h2o:96,sinks=0,recent=0",

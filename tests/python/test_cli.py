@@ -55,6 +55,11 @@ def test_figures_and_report(monkeypatch, tmp_path, token_file):
     (["--tokens", "360", "--judge-every", "99"], "every 99th chunk"),
     (["--needles", "-1"], "--needles -1"),
     (["--token-ids", "/nowhere/ids"], "--token-ids /nowhere/ids"),
+    (["--modes", "h2o:200,every=never"], "would never act"),
+    (["--modes", "int4+given:200,every=never"], "would never act"),
+    (["--recommend", "--task", "retrieval", "--max-kl", "0.1"], "needs needles"),
+    (["--json", "/"], "--json /: it cannot be written"),
+    (["--html", "/proc/version/out.html"], "--html /proc/version/out.html: it cannot be written"),
 ])
 def test_wrong_requests(monkeypatch, capsys, token_file, wrong, said):
     assert kvc_eval(monkeypatch, "--token-ids", token_file, "--needles", 0, "--modes", "int4", *wrong) == cli.WRONG_USAGE

@@ -14,6 +14,8 @@ CODEC = "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=128,sinks=4"
     (f"{CODEC}+streaming:20%;int4+h2o:400", [CODEC + "+streaming:20%", "int4+h2o:400"]),
     ("h2o:budget=409,recent=50%,tova:20%,int4+h2o:400,every=32,int2", ["h2o:budget=409,recent=50%", "tova:20%", "int4+h2o:400,every=32", "int2"]),
     ("streaming:4+512,sinks=0", ["streaming:4+512,sinks=0"]),
+    (f"int8,fp16/{CODEC},int8/int4@512/{CODEC},int2", ["int8", f"fp16/{CODEC}", f"int8/int4@512/{CODEC}", "int2"]),
+    (f"{CODEC}/{CODEC},fp16", [f"{CODEC}/{CODEC}", "fp16"]),
     ("int4,@a=b/model.cal,@c+h2o:20%,recent=25%", ["int4", "@a=b/model.cal", "@c+h2o:20%,recent=25%"]),
 ])
 def test_commas_inside_codec_strings_do_not_separate(text, expected):

@@ -39,8 +39,11 @@ std::optional<std::vector<bool>> ReferenceModel::choose(const SequenceState& s, 
     std::vector<bool> keep(rows.size(), true);
     std::vector<int64_t> candidates;
     int64_t room = request.budget;
+    // StreamingLLM over a codec without sinks of its own.
+    const CodecSpec& codec = shapes_[layer].codec;
+    const int64_t first = !scores && !codec.coded() && codec.sinks == 0 && !rope_.in_cache ? 4 : 0;
     for (int64_t j : live_of(s, layer, head)) {
-        const bool candidate = j < s.length - request.recent && may_leave(s, layer, j);
+        const bool candidate = j >= first && j < s.length - request.recent && may_leave(s, layer, j);
         candidate ? candidates.push_back(j) : static_cast<void>(--room);
     }
     if (room < 0) return std::nullopt;

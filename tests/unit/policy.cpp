@@ -91,14 +91,14 @@ TEST_CASE("policy: heads compete for the layer's budget above a floor, and what 
     HeadScores strong{{9, 8, 7, 6, 1}, {true, true, true, true, false}}, weak{{5, 4, 3, 2, 1}, {true, true, true, true, false}};
     const std::vector<HeadScores> heads = {strong, weak};
     const auto kept = [](const std::vector<bool>& keep) { return std::count(keep.begin(), keep.end(), true); };
-    auto keep = keep_competing(heads, 3, 0);
+    auto keep = keep_competing(heads, 3, std::vector<int64_t>{0, 0});
     CHECK(keep[0] == std::vector<bool>(5, true));
     CHECK(keep[1] == std::vector<bool>{false, false, false, false, true});
-    keep = keep_competing(heads, 3, 2);
+    keep = keep_competing(heads, 3, std::vector<int64_t>{0, 1});
     CHECK(kept(keep[0]) == 4);
     CHECK(keep[1] == std::vector<bool>{true, false, false, false, true});
     for (int64_t budget = 1; budget <= 6; budget++) {
-        keep = keep_competing(heads, budget, 1);
+        keep = keep_competing(heads, budget, std::vector<int64_t>{(budget - 1) / 2, (budget - 1) / 3});
         CHECK(kept(keep[0]) + kept(keep[1]) == std::min<int64_t>(2 * budget, 10));
     }
     CHECK(keep_within(weak, 2) == std::vector<bool>{true, false, false, false, true});

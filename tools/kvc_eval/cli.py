@@ -11,7 +11,7 @@ from .assign import assign_lines, assign_report, calibration_text, candidates_of
 from .dump import dump_model, read_dump, write_dump
 from .evaluate import Evaluation
 from .known_models import KNOWN
-from .modes import Mode, parse_mode, split_modes
+from .modes import Mode, check_acts, parse_mode, split_modes
 from .needles import needle_prompts
 from .output_error import check_decode, error_report
 from .recommend import TASKS, check_request, read_results, recommend, recommend_lines
@@ -73,6 +73,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError("--calibrate writes what --assign finds: give its bytes")
     if arguments.recommend:
         check_request(arguments.task, arguments.max_kl)
+        if TASKS[arguments.task].needle and not arguments.needles and not arguments.results:
+            raise ValueError(f"--task {arguments.task} needs needles: --needles 1 or more")
+    for option in ("json", "html", "calibrate", "write_dump"):
+        if getattr(arguments, option):
+            _check_target("--" + option.replace("_", "-"), Path(getattr(arguments, option)))
     if arguments.stream_gaps and not arguments.stream:
         raise ValueError("--stream-gaps belongs to --stream")
     for option in ("results", "task", "max_kl"):
@@ -80,10 +85,18 @@ def _check(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--{option.replace('_', '-')} belongs to --recommend")
 
 
+def _check_target(option: str, target: Path) -> None:
+    """What cannot be written is refused now, not after the run."""
+    place = next(place for place in (target.absolute(), *target.absolute().parents) if place.exists())
+    if target.is_dir() or (place != target.absolute() and not place.is_dir()) or not os.access(place, os.W_OK):
+        raise ValueError(f"{option} {target}: it cannot be written")
+
+
 def _modes(arguments: argparse.Namespace) -> list[Mode]:
     names = split_modes(arguments.modes) if arguments.modes else ASSIGNED if arguments.assign else kvc.default_library().presets()
     modes = [parse_mode(name) for name in names]
     for mode in modes:
+        check_acts(mode)
         if not mode.codec.startswith("@"):
             kvc.default_library().codec_format(mode.codec)  # a wrong name fails now, not after minutes
         elif not Path(mode.codec[1:]).is_file():

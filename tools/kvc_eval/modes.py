@@ -6,6 +6,7 @@ int8/int4@512/int2@1024 is a ladder: pages step down by age (docs/PRECISION.md).
 @FILE is a calibration: a codec for every layer (docs/FORMATS.md section 6; a path without commas and plus signs).
 A policy alone keeps its tokens in fp16. Percentages are of the tokens of the text that is read.
 """
+import re
 from dataclasses import dataclass
 
 import kvc
@@ -32,7 +33,8 @@ def split_modes(text: str) -> list[str]:
     for piece in (piece.strip() for piece in text.replace(";", ",").split(",")):
         if not piece:
             continue
-        continues = "=" in piece.split("+")[0].split(":")[0] and not piece.startswith(("k=", "@"))
+        begins = piece.startswith(("k=", "@")) or re.match("[^=]*/k=", piece)  # the last: a ladder whose first rung is a preset
+        continues = "=" in piece.split("+")[0].split(":")[0] and not begins
         if continues and modes:
             modes[-1] += "," + piece
         else:
@@ -70,3 +72,9 @@ def parse_mode(text: str) -> Mode:
     if not policy:
         raise ValueError(f"mode {text}: a policy belongs after the plus sign")
     return Mode(text, codec, library.policy_format(policy), policy)
+
+
+def check_acts(mode: Mode) -> None:
+    """A policy that waits to be called would be judged as if it had evicted."""
+    if mode.policy.startswith("given") or "every=never" in mode.policy:
+        raise ValueError(f"mode {mode.name}: nobody calls kvc_evict here, so that this policy would never act")
