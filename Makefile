@@ -121,9 +121,9 @@ test-servers: ## servers of a real model over HTTP, each held to docs/SERVERS.md
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" examples/servers/test
 
 serve-go serve-rust serve-java serve-csharp: ## a server of SmolLM2 on port 8080, with kvc as its cache
-	@$(SETUP) build bindings python
-	@$(MAKE) --no-print-directory library python-binding
-	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(MAKE) --no-print-directory -C bindings c
+	@$(SETUP) build $(subst serve-,,$@) python
+	@$(MAKE) --no-print-directory library
+	@$(MAKE) --no-print-directory -C bindings installed
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(MAKE) --no-print-directory -C examples/servers $@
 
 SCRIPTS := 1000

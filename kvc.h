@@ -43,7 +43,10 @@
  *            and the limit. A call that fails has changed nothing. Results are named out or out_x and written on success only.
  * Handles    kvc_cache* and kvc_step* are values, never memory: a NULL, stale, foreign or twice destroyed one is KVC_E_HANDLE.
  * Threads    Every function may be called from any thread. Calls with a const cache run side by side; calls that change one cache
- *            wait for each other; steps over different sequences of a cache run in parallel; caches are independent.
+ *            wait for each other; steps over different sequences of a cache run in parallel; caches are independent. A cache has one
+ *            pool of options.threads workers (0, the default: none, the caller computes alone); a step that finds it busy runs without.
+ * Forks      After fork() of the process a child uses what it inherited, without worker threads; KVC_E_FORKED where another thread
+ *            was changing that cache at the fork. Devices do not survive one.
  * Structs    Field 0 is struct_size; the _init functions fill in defaults; a zero field always means its default, so zeroing a struct
  *            and setting struct_size does the same.
  */
@@ -265,7 +268,7 @@ typedef struct kvc_seq_options {
     uint32_t struct_size;
     int32_t reserved;
     int64_t first_position; /* position of the first token, 0 .. 2^53 */
-    int64_t prompt_length;  /* see kvc_seq_prompt_set; 0 = decode kernels for all queries, slow for long prompts */
+    int64_t prompt_length;  /* see kvc_seq_prompt_set; 0 = decode kernels for all queries */
 } kvc_seq_options;
 
 /* What truncate and fork may do below kvc_seq_exact_floor. */
@@ -614,7 +617,7 @@ KVC_API kvc_status kvc_seq_stats_get(const kvc_cache* cache, kvc_seq seq, kvc_se
 /* Sequences as bytes, and back: to keep them over a restart, to move them between processes and machines, or to free the arena of
  * idle ones (export, kvc_seq_destroy, and later import: examples/c/offload.c). The format, docs/SNAPSHOT.md, is versioned and the
  * same whatever kernels wrote it. An imported sequence goes on exactly as the exported one would have: same outputs, mass, evictions
- * and stored bytes, within what docs/ARCHITECTURE.md promises of two caches. Pages that forks share are stored once, and shared again
+ * and stored bytes, within what docs/ARCHITECTURE.md (What is reproducible) promises of two targets. Pages that forks share are stored once, and shared again
  * if the forks are exported together.
  * What belongs to the cache does not travel: learned sink logits, threads, target, saturate, arena and the counters of kvc_stats.
  * seqs = NULL, n = 0 means all sequences of the cache, ascending by their kvc_seq. Threads: the cache can be read meanwhile, and

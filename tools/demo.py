@@ -164,7 +164,7 @@ def show_table(rows: list[Row]) -> None:
         context = f"{row.plan.max_tokens:,}" if not row.mode.policy else "any"
         print(f"  {row.mode.name:<14}{context:>10}{row.sequences:>8}{row.decode_per_second:>10.1f}"
               f"{row.quality['kl']:>11.1e}{100 * row.quality['top1']:>7.1f} %{100 * row.quality['recalled']:>15.0f} %")
-    print(f"  Compression forgets nothing; a window forgets what lies further back than its {WINDOW} tokens.")
+    print(f"  Codecs keep every token, in fewer bits; a window has nothing left of what lies further back than its {WINDOW} tokens.")
 
 
 SILENCE = 10  # seconds after which a log hears of progress
