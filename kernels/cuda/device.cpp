@@ -312,9 +312,23 @@ Status CudaDevice::collect(bool wait) {
     return {};
 }
 
+// A caller's mistake, which must not cost the device: launches would fail, and what the step had queued could not be waited for.
+Status CudaDevice::check_stream(Stream stream) const {
+    const Result<int> found = runtime::device_of(stream);
+    if (!found.ok()) {
+        return found.status();
+    }
+    return *found == ordinal_
+               ? Status{}
+               : fail(Code::argument, "step: the stream is of CUDA device ", *found, ", and the cache of device ", ordinal_);
+}
+
 Result<std::unique_ptr<DeviceExecutor>> CudaDevice::begin(const DeviceStep& step) {
     const Selection selection(ordinal_);
     KVC_TRY(selection.status());
+    if (step.stream) {
+        KVC_TRY(check_stream(static_cast<Stream>(step.stream)));
+    }
     std::unique_ptr<CudaExecutor> executor;
     const Status prepared = [&]() -> Status {
         std::lock_guard lock(mutex_);

@@ -54,6 +54,8 @@ public:
 private:
     explicit CudaDevice(int ordinal) : ordinal_(ordinal) {}
     Status create();
+    // A step's own stream must be of this device.
+    Status check_stream(Stream stream) const;
 
     // ---- all of these with the device locked ----
     // The device's stream waits for everything that was queued so far.

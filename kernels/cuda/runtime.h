@@ -43,6 +43,7 @@ Status fill(std::byte* to, int value, int64_t bytes, Stream stream);
 
 // Streams of this backend do not wait for the default stream.
 Result<Stream> create_stream();
+Result<int> device_of(Stream stream);
 void destroy_stream(Stream stream);  // what it still holds is done first
 Status synchronize(Stream stream);
 Status synchronize_device();

@@ -179,6 +179,8 @@ Result<Stream> create_stream() {
     return stream;
 }
 
+Result<int> device_of(Stream stream) { return queued(stream)->device(); }
+
 void destroy_stream(Stream stream) {
     run_own("destruction of a stream", own(stream), [&] { device().schedule.destroy(queued(stream)); });
 }

@@ -310,3 +310,17 @@ TEST_CASE("devices: where a device cannot be selected in a step, the step or wha
     }
     CHECK(failures > 8);  // begin, three inputs, store, attend, finish, what is delivered, end, synchronize
 }
+
+TEST_CASE("devices: a step on a stream of another device is refused, and the device serves on") {
+    const Elsewhere elsewhere;
+    const Order order(3);
+    const Belongings other(0);
+    Rig rig(open(1), {.device_buffers = true});
+    rig.plan(5);
+    const Status refused = rig.run(other.stream);
+    CHECK(refused.code == kvc::Code::argument);
+    CHECK(refused.message == "step: the stream is of CUDA device 0, and the cache of device 1");
+    require(rig.run());
+    require(rig.fetch());
+    rig.check_outputs();
+}
