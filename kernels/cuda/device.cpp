@@ -57,7 +57,8 @@ Status CudaDevice::create() {
         }
         *event = *created;
     }
-    return staging_.create(staging_bytes, false);
+    staging_ = std::make_unique<UploadRing>();
+    return staging_->create(staging_bytes, false);
 }
 
 CudaDevice::~CudaDevice() {
@@ -76,7 +77,8 @@ CudaDevice::~CudaDevice() {
     for (const auto& [bytes, block] : released_) {
         runtime::release(block);
     }
-    // Members that hold memory of the device go while it is selected.
+    // Members that hold what is the device's go while it is selected.
+    staging_.reset();
     idle_.clear();
     outgrown_.clear();
     idle_bad_.clear();
@@ -113,6 +115,9 @@ Status CudaDevice::advance() {
 Status CudaDevice::order(CudaExecutor& executor) {
     std::lock_guard lock(mutex_);
     KVC_TRY(lost_);
+    if (runtime::selected() != ordinal_) {
+        return fail(Code::device, "CUDA: device ", ordinal_, " cannot be selected");
+    }
     if (executor.stream_ != stream_ && executor.seen_order_ != order_) {
         KVC_TRY(runtime::wait(executor.stream_, order_event_));
     }
@@ -126,6 +131,9 @@ Status CudaDevice::order(CudaExecutor& executor) {
 std::byte* CudaDevice::allocate(int64_t bytes) {
     std::lock_guard lock(mutex_);
     const Selection selection(ordinal_);
+    if (!selection.status().ok()) {
+        return nullptr;
+    }
     std::byte* block = nullptr;
     if (const auto same = released_.find(bytes); same != released_.end()) {
         block = same->second;
@@ -163,6 +171,7 @@ void CudaDevice::free_released() {
 Status CudaDevice::write(std::byte* to, const std::byte* from, int64_t bytes) {
     std::lock_guard lock(mutex_);
     const Selection selection(ordinal_);
+    KVC_TRY(selection.status());
     KVC_TRY(gather());
     if (bytes > staging_piece && is_pinned(from, bytes)) {
         KVC_TRY(runtime::copy_in(to, from, bytes, stream_));
@@ -170,14 +179,14 @@ Status CudaDevice::write(std::byte* to, const std::byte* from, int64_t bytes) {
         return runtime::synchronize(stream_);
     }
     for (int64_t at = 0; at < bytes; at += staging_piece) {
-        Result<UploadRing::Piece> piece = staging_.take(std::min(staging_piece, bytes - at));
+        Result<UploadRing::Piece> piece = staging_->take(std::min(staging_piece, bytes - at));
         if (!piece.ok()) {
             return piece.status();
         }
         std::memcpy(piece->host, from + at, size_t(piece->bytes));
         piece->device = to + at;
-        KVC_TRY(staging_.send(*piece, stream_));
-        KVC_TRY(staging_.mark(stream_));
+        KVC_TRY(staging_->send(*piece, stream_));
+        KVC_TRY(staging_->mark(stream_));
     }
     return advance();
 }
@@ -185,18 +194,19 @@ Status CudaDevice::write(std::byte* to, const std::byte* from, int64_t bytes) {
 Status CudaDevice::read(const std::byte* from, std::byte* to, int64_t bytes) {
     std::lock_guard lock(mutex_);
     const Selection selection(ordinal_);
+    KVC_TRY(selection.status());
     KVC_TRY(gather());
     if (bytes > 0 && is_pinned(to, bytes)) {
         KVC_TRY(runtime::copy_out(to, from, bytes, stream_));
         return runtime::synchronize(stream_);
     }
     for (int64_t at = 0; at < bytes; at += staging_piece) {
-        const Result<UploadRing::Piece> piece = staging_.take(std::min(staging_piece, bytes - at));
+        const Result<UploadRing::Piece> piece = staging_->take(std::min(staging_piece, bytes - at));
         if (!piece.ok()) {
             return piece.status();
         }
         KVC_TRY(runtime::copy_out(piece->host, from + at, piece->bytes, stream_));
-        KVC_TRY(staging_.mark(stream_));
+        KVC_TRY(staging_->mark(stream_));
         KVC_TRY(runtime::synchronize(stream_));
         std::memcpy(to + at, piece->host, size_t(piece->bytes));
     }
@@ -206,6 +216,7 @@ Status CudaDevice::read(const std::byte* from, std::byte* to, int64_t bytes) {
 Status CudaDevice::copy(const std::byte* from, std::byte* to, int64_t bytes) {
     std::lock_guard lock(mutex_);
     const Selection selection(ordinal_);
+    KVC_TRY(selection.status());
     KVC_TRY(gather());
     if (bytes > 0) {
         KVC_TRY(runtime::copy(to, from, bytes, stream_));
@@ -216,6 +227,9 @@ Status CudaDevice::copy(const std::byte* from, std::byte* to, int64_t bytes) {
 void* CudaDevice::allocate_pinned(int64_t bytes) {
     std::lock_guard lock(mutex_);
     const Selection selection(ordinal_);
+    if (!selection.status().ok()) {
+        return nullptr;
+    }
     const Result<std::byte*> block = runtime::allocate_pinned(bytes);
     if (!block.ok()) {
         return nullptr;
@@ -298,9 +312,23 @@ Status CudaDevice::collect(bool wait) {
     return {};
 }
 
+// A caller's mistake, which must not cost the device: launches would fail, and what the step had queued could not be waited for.
+Status CudaDevice::check_stream(Stream stream) const {
+    const Result<int> found = runtime::device_of(stream);
+    if (!found.ok()) {
+        return found.status();
+    }
+    return *found == ordinal_
+               ? Status{}
+               : fail(Code::argument, "step: the stream is of CUDA device ", *found, ", and the cache of device ", ordinal_);
+}
+
 Result<std::unique_ptr<DeviceExecutor>> CudaDevice::begin(const DeviceStep& step) {
     const Selection selection(ordinal_);
     KVC_TRY(selection.status());
+    if (step.stream) {
+        KVC_TRY(check_stream(static_cast<Stream>(step.stream)));
+    }
     std::unique_ptr<CudaExecutor> executor;
     const Status prepared = [&]() -> Status {
         std::lock_guard lock(mutex_);
@@ -341,6 +369,7 @@ void CudaDevice::end(CudaExecutor& executor) {
     std::lock_guard lock(mutex_);
     std::erase(executors_, &executor);
     const Status left = [&]() -> Status {
+        KVC_TRY(selection.status());
         if (executor.bad_->any()) {
             executor.queued_ = true;
             KVC_TRY(executor.bad_->fetch(executor.stream_));

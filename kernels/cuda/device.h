@@ -45,7 +45,7 @@ public:
 
     // ---- for executors ----
     int ordinal() const { return ordinal_; }
-    // Before an executor queues something: its stream waits for the device's own operations so far.
+    // Before an executor queues something, with the device selected: its stream waits for the device's own operations so far.
     Status order(CudaExecutor& executor);
     // Takes back what begin gave.
     void end(CudaExecutor& executor);
@@ -54,6 +54,8 @@ public:
 private:
     explicit CudaDevice(int ordinal) : ordinal_(ordinal) {}
     Status create();
+    // A step's own stream must be of this device.
+    Status check_stream(Stream stream) const;
 
     // ---- all of these with the device locked ----
     // The device's stream waits for everything that was queued so far.
@@ -75,7 +77,7 @@ private:
     Status lost_;         // why the device cannot be used any more
 
     std::mutex mutex_;
-    UploadRing staging_;  // of write and read
+    std::unique_ptr<UploadRing> staging_;  // of write and read
     std::vector<CudaExecutor*> executors_;
     std::vector<std::unique_ptr<Workspace>> idle_, outgrown_;
     std::vector<std::unique_ptr<BadTokens>> idle_bad_, ended_bad_;  // ended ones: on their way to the host, oldest first

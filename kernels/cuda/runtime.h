@@ -1,7 +1,8 @@
 // What the host side asks of a CUDA runtime. runtime_cudart.cpp answers with the runtime's static library, kernels/simt/runtime.cpp
 // with an emulation for tests; a program links one of them.
 //
-// A call works on the device that its thread has selected. What a call queues reads its pinned memory when its stream comes to it.
+// A call works on the device that its thread has selected, and what it names is of that device; but wait takes events of others, and
+// pinned memory is of use to all. What a call queues reads its pinned memory when its stream comes to it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -42,6 +43,7 @@ Status fill(std::byte* to, int value, int64_t bytes, Stream stream);
 
 // Streams of this backend do not wait for the default stream.
 Result<Stream> create_stream();
+Result<int> device_of(Stream stream);
 void destroy_stream(Stream stream);  // what it still holds is done first
 Status synchronize(Stream stream);
 Status synchronize_device();

@@ -99,6 +99,22 @@ Result<Stream> create_stream() {
     return stream;
 }
 
+// Runtimes and drivers before 12.8 cannot tell: there a stream of another device shows at the first launch.
+Result<int> device_of(Stream stream) {
+#if CUDART_VERSION >= 12080
+    int ordinal = -1;
+    const cudaError_t error = cudaStreamGetDevice(stream, &ordinal);
+    if (error != cudaErrorCallRequiresNewerDriver) {
+        KVC_TRY(status_of("the device of a stream", error));
+        return ordinal;
+    }
+    cudaGetLastError();
+#else
+    (void)stream;
+#endif
+    return selected();
+}
+
 void destroy_stream(Stream stream) {
     cudaStreamSynchronize(stream);
     cudaStreamDestroy(stream);

@@ -2,9 +2,15 @@
 
 #include <cstring>
 #include <new>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "core/base/size.h"
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
+#define KVC_SIMT_POISONS 1
 #else
+#define KVC_SIMT_POISONS 0
 #define ASAN_POISON_MEMORY_REGION(address, size) (void(address), void(size))
 #define ASAN_UNPOISON_MEMORY_REGION(address, size) (void(address), void(size))
 #endif
@@ -12,7 +18,20 @@
 namespace kvc::simt {
 namespace {
 
-constexpr std::align_val_t alignment{256};
+int64_t page_bytes() {
+    static const int64_t bytes = sysconf(_SC_PAGESIZE);
+    return bytes;
+}
+
+// Poison ends where a block does, access where a page does.
+std::align_val_t alignment() { return std::align_val_t(KVC_SIMT_POISONS ? 256 : page_bytes()); }
+size_t whole_bytes(int64_t bytes) { return size_t(KVC_SIMT_POISONS ? bytes : round_up(bytes, page_bytes())); }
+
+void set_access(const std::byte* block, int64_t bytes, int access) {
+    if (!KVC_SIMT_POISONS && mprotect(const_cast<std::byte*>(block), whole_bytes(bytes), access) != 0) {
+        throw std::bad_alloc();  // too many ranges for the system
+    }
+}
 
 }  // namespace
 
@@ -36,7 +55,7 @@ bool DeviceMemory::lies_in(const Blocks& blocks, const void* p, int64_t bytes) {
 }
 
 std::byte* DeviceMemory::add(Blocks& blocks, int64_t bytes) {
-    auto* const block = static_cast<std::byte*>(::operator new(size_t(bytes), alignment, std::nothrow));
+    auto* const block = static_cast<std::byte*>(::operator new(whole_bytes(bytes), alignment(), std::nothrow));
     if (block) {
         std::memset(block, 0xff, size_t(bytes));
         blocks[block] = bytes;
@@ -47,7 +66,7 @@ std::byte* DeviceMemory::add(Blocks& blocks, int64_t bytes) {
 void DeviceMemory::remove(Blocks& blocks, std::byte* block) {
     if (block) {
         blocks.erase(block);
-        ::operator delete(block, alignment);
+        ::operator delete(block, alignment());
     }
 }
 
@@ -78,6 +97,18 @@ void DeviceMemory::unlock() const {
 void DeviceMemory::lock() const {
     for (const auto& [block, bytes] : blocks_) {
         ASAN_POISON_MEMORY_REGION(block, size_t(bytes));
+    }
+}
+
+void DeviceMemory::hide() const {
+    for (const auto& [block, bytes] : blocks_) {
+        set_access(block, bytes, PROT_NONE);
+    }
+}
+
+void DeviceMemory::show() const {
+    for (const auto& [block, bytes] : blocks_) {
+        set_access(block, bytes, PROT_READ | PROT_WRITE);
     }
 }
 

@@ -1,4 +1,4 @@
-// The memory of the emulated device: memory of the host that the host may not touch.
+// The memory of one emulated device: memory of the host that neither the host nor another device may touch.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -7,7 +7,8 @@
 namespace kvc::simt {
 
 // Under the address sanitizer, device memory is poisoned except while an operation of the device runs, so that host code which
-// dereferences an address of the device's is reported.
+// dereferences an address of the device's is reported. Without it, blocks are whole pages that cannot be accessed while an operation of
+// another device runs.
 class DeviceMemory {
 public:
     ~DeviceMemory();
@@ -21,9 +22,12 @@ public:
     bool holds(const void* p, int64_t bytes) const { return lies_in(blocks_, p, bytes); }
     bool holds_pinned(const void* p, int64_t bytes) const { return lies_in(pinned_, p, bytes); }
 
-    // Around each operation.
+    // Around each operation of the device.
     void unlock() const;
     void lock() const;
+    // Around each operation of another one.
+    void hide() const;
+    void show() const;
 
     int64_t block_count() const { return int64_t(blocks_.size()); }
     int64_t pinned_count() const { return int64_t(pinned_.size()); }

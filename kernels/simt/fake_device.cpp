@@ -1,9 +1,16 @@
 #include "kernels/simt/fake_device.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
 namespace kvc::simt {
+namespace {
+
+thread_local int selected_by_thread = 0;
+thread_local FakeDevice::Outcome launch_of_thread;  // the first that went wrong
+
+}  // namespace
 
 FakeDevice& FakeDevice::get() {
     static FakeDevice* const device = new FakeDevice;  // outlives what static objects of tests still hold
@@ -11,14 +18,27 @@ FakeDevice& FakeDevice::get() {
 }
 
 FakeDevice::FakeDevice() {
-    schedule.set_around([this] { memory.unlock(); }, [this] { memory.lock(); });
+    schedule.set_around(
+        [this](int device) {
+            for (DeviceMemory& memory : memory_) {
+                &memory == &memory_[size_t(device)] ? memory.unlock() : memory.hide();
+            }
+        },
+        [this](int device) {
+            for (DeviceMemory& memory : memory_) {
+                &memory == &memory_[size_t(device)] ? memory.lock() : memory.show();
+            }
+        });
     schedule.on_launch = [this](QueuedStream* stream, std::function<void()> work) {
         std::lock_guard lock(mutex_);
         if (before_launches_) {
             before_launches_();
         }
         if (fails_now()) {
-            launch_failed_ = true;
+            launch_of_thread.injected = true;
+        } else if (stream->device() != selected()) {
+            count_stray();
+            launch_of_thread.fault = "invalid resource handle";
         } else if (!schedule.fault()) {
             schedule.queue(stream, std::move(work));
         }
@@ -52,13 +72,49 @@ void FakeDevice::heal() {
     std::lock_guard lock(mutex_);
     schedule.forget_fault();
     schedule.fault_in(0);
-    fail_in_ = 0;
-    launch_failed_ = false;
+    fail_in_ = fail_select_in_ = 0;
+    launch_of_thread = {};
 }
 
 void FakeDevice::set_absent(std::string reason) {
     std::lock_guard lock(mutex_);
     absent_ = std::move(reason);
+}
+
+void FakeDevice::set_count(int n) {
+    std::lock_guard lock(mutex_);
+    count_ = n;
+}
+
+void FakeDevice::fail_select_in(int64_t n) {
+    std::lock_guard lock(mutex_);
+    fail_select_in_ = n;
+}
+
+int FakeDevice::selected() const { return selected_by_thread; }
+
+bool FakeDevice::select(int ordinal) {
+    std::lock_guard lock(mutex_);
+    if (ordinal < 0 || ordinal >= count_ || (fail_select_in_ > 0 && --fail_select_in_ == 0)) {
+        return false;
+    }
+    selected_by_thread = ordinal;
+    return true;
+}
+
+void FakeDevice::count_stray() {
+    std::lock_guard lock(mutex_);
+    counts_.strays++;
+}
+
+int FakeDevice::owner(const void* p, int64_t bytes) const {
+    const auto found = std::find_if(memory_.begin(), memory_.end(), [&](const DeviceMemory& m) { return m.holds(p, bytes); });
+    return found == memory_.end() ? -1 : int(found - memory_.begin());
+}
+
+int FakeDevice::owner_of_pinned(const void* p, int64_t bytes) const {
+    const auto found = std::find_if(memory_.begin(), memory_.end(), [&](const DeviceMemory& m) { return m.holds_pinned(p, bytes); });
+    return found == memory_.end() ? -1 : int(found - memory_.begin());
 }
 
 std::string FakeDevice::absent() {
@@ -70,16 +126,30 @@ FakeDevice::Counts FakeDevice::counts() {
     std::lock_guard lock(mutex_);
     Counts counts = counts_;
     counts.operations = schedule.operations();
-    counts.blocks = memory.block_count();
-    counts.pinned_blocks = memory.pinned_count();
+    for (const DeviceMemory& memory : memory_) {
+        counts.blocks += memory.block_count();
+        counts.pinned_blocks += memory.pinned_count();
+    }
+    return counts;
+}
+
+FakeDevice::Counts FakeDevice::counts_of(int ordinal) {
+    std::lock_guard lock(mutex_);
+    Counts counts = this->counts();
+    counts.blocks = memory(ordinal).block_count();
+    counts.pinned_blocks = memory(ordinal).pinned_count();
     return counts;
 }
 
 void FakeDevice::peek(const void* from, int64_t bytes, void* to) {
     std::lock_guard lock(mutex_);
-    memory.unlock();
+    for (DeviceMemory& memory : memory_) {
+        memory.unlock();
+    }
     std::memcpy(to, from, size_t(bytes));
-    memory.lock();
+    for (DeviceMemory& memory : memory_) {
+        memory.lock();
+    }
 }
 
 bool FakeDevice::fails_now() {
@@ -106,7 +176,11 @@ void FakeDevice::run(const std::function<void()>& body) {
 
 FakeDevice::Outcome FakeDevice::launched() {
     std::lock_guard lock(mutex_);
-    return {std::exchange(launch_failed_, false), schedule.fault().value_or("")};
+    Outcome outcome = std::exchange(launch_of_thread, {});
+    if (outcome.ok()) {
+        outcome.fault = schedule.fault().value_or("");
+    }
+    return outcome;
 }
 
 }  // namespace kvc::simt

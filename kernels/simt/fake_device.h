@@ -1,5 +1,7 @@
-// The device behind the emulated runtime (runtime.cpp): what tests may set and ask. There is one in a process.
+// The devices behind the emulated runtime (runtime.cpp): what tests may set and ask. They share one object of the process, with its
+// schedule and its faults; what a stream, an event or memory is of is one of them.
 #pragma once
+#include <array>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -26,16 +28,22 @@ public:
     void before_launches(std::function<void()> body);
     // As if the device had been reset: the fault is forgotten.
     void heal();
-    // No device, for that reason; "" for one.
+    // No device, for that reason; "" for as many as there were.
     void set_absent(std::string reason);
+    // So many devices, at most 8, of which 0 is the one that a new thread has selected.
+    void set_count(int n);
+    // The n-th time from now on that a thread selects another device it cannot; 0: none. Not among the calls that may fail.
+    void fail_select_in(int64_t n);
 
     struct Counts {
         int64_t calls = 0;       // that may fail, so far
         int64_t operations = 0;  // that have run
         int64_t blocks = 0, pinned_blocks = 0;
         int64_t allocations = 0, waits = 0;  // calls that allocate; that wait
+        int64_t strays = 0;                  // calls that named what is of another device than their thread has selected
     };
-    Counts counts();
+    Counts counts();                // of all devices
+    Counts counts_of(int ordinal);  // the same with one's blocks alone
     // Bytes of device memory, as a debugger sees them: nothing need have come there yet.
     void peek(const void* from, int64_t bytes, void* to);
 
@@ -52,7 +60,16 @@ public:
     Outcome launched();
     std::string absent();
 
-    DeviceMemory memory;
+    int count() const { return count_; }
+    // Which device the calling thread works with. False: it cannot be selected.
+    int selected() const;
+    bool select(int ordinal);
+    void count_stray();
+
+    DeviceMemory& memory(int ordinal) { return memory_[size_t(ordinal)]; }
+    // Whose they are, in one block of the device's memory or of pinned memory; -1: nobody's.
+    int owner(const void* p, int64_t bytes) const;
+    int owner_of_pinned(const void* p, int64_t bytes) const;
     Schedule schedule;
     LaneOrder lanes() const { return lanes_; }
     uint64_t lane_seed() { return ++lane_seed_; }
@@ -64,10 +81,12 @@ private:
     bool fails_now();
 
     std::recursive_mutex mutex_;
+    std::array<DeviceMemory, 8> memory_;
+    int count_ = 2;
+    int64_t fail_select_in_ = 0;
     LaneOrder lanes_ = LaneOrder::forward;
     uint64_t lane_seed_ = 0;
     int64_t fail_in_ = 0;
-    bool launch_failed_ = false;
     std::function<void()> before_launches_;
     std::string absent_;
     Counts counts_;

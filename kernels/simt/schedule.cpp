@@ -9,13 +9,13 @@ void QueuedStream::launch(int blocks_x, int blocks_y, int threads, const std::fu
     schedule_.on_launch(this, [=, this] { Machine::launch(blocks_x, blocks_y, threads, kernel, shared_bytes); });
 }
 
-void Schedule::set_around(std::function<void()> before, std::function<void()> after) {
+void Schedule::set_around(std::function<void(int)> before, std::function<void(int)> after) {
     before_ = std::move(before);
     after_ = std::move(after);
 }
 
-QueuedStream* Schedule::create(LaneOrder order, uint64_t seed) {
-    streams_.push_back(std::make_unique<QueuedStream>(*this, order, seed));
+QueuedStream* Schedule::create(int device, LaneOrder order, uint64_t seed) {
+    streams_.push_back(std::make_unique<QueuedStream>(*this, device, order, seed));
     return streams_.back().get();
 }
 
@@ -69,13 +69,13 @@ void Schedule::run(QueuedStream& stream) {
         set_fault("an illegal memory access was encountered");
         return;
     }
-    before_();
+    before_(stream.device_);
     try {
         next.work();
     } catch (const Fault& fault) {
         set_fault(fault.what());
     }
-    after_();
+    after_(stream.device_);
 }
 
 bool Schedule::run_one() {
@@ -115,6 +115,14 @@ void Schedule::finish(const EventPointer& event) {
     while (event->reached < time) {
         if (!run_one()) {
             set_fault("streams wait for each other");
+        }
+    }
+}
+
+void Schedule::finish(int device) {
+    for (const auto& stream : streams_) {
+        if (stream->device_ == device) {
+            finish(stream.get());
         }
     }
 }

@@ -1,4 +1,4 @@
-// Streams and events of the emulated device: work is queued and runs late, in any order that streams and events allow.
+// Streams and events of all emulated devices: work is queued and runs late, in any order that streams and events allow.
 #pragma once
 #include <deque>
 #include <functional>
@@ -22,7 +22,9 @@ class Schedule;
 // A launch is queued; Schedule runs it.
 class QueuedStream final : public Machine {
 public:
-    QueuedStream(Schedule& schedule, LaneOrder order, uint64_t seed) : Machine(order, seed), schedule_(schedule) {}
+    QueuedStream(Schedule& schedule, int device, LaneOrder order, uint64_t seed)
+        : Machine(order, seed), schedule_(schedule), device_(device) {}
+    int device() const { return device_; }
     void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel, int shared_bytes) override;
 
 private:
@@ -33,6 +35,7 @@ private:
         uint64_t time = 0;  // of the event
     };
     Schedule& schedule_;
+    const int device_;
     std::deque<Operation> queue_;
 };
 
@@ -40,18 +43,20 @@ class Schedule {
 public:
     // Seed 0: everything runs as soon as its stream allows. Otherwise each seed is an order of its own.
     void set_seed(uint64_t seed) { random_ = seed; }
-    void set_around(std::function<void()> before, std::function<void()> after);
+    // Around each operation, with the device of its stream.
+    void set_around(std::function<void(int device)> before, std::function<void(int device)> after);
 
-    QueuedStream* create(LaneOrder order, uint64_t seed);
+    QueuedStream* create(int device, LaneOrder order, uint64_t seed);
     void destroy(QueuedStream* stream);
 
     void queue(QueuedStream* stream, std::function<void()> work);
     void queue_record(QueuedStream* stream, const EventPointer& event);
     void queue_wait(QueuedStream* stream, const EventPointer& event);
 
-    // Run what has to be run, and perhaps more, until the stream (the event, everything) is done.
+    // Run what has to be run, and perhaps more, until the stream (the event, the device's streams, everything) is done.
     void finish(const QueuedStream* stream);
     void finish(const EventPointer& event);
+    void finish(int device);
     void finish();
     // Perhaps runs something.
     void drift();
@@ -74,7 +79,7 @@ private:
 
     uint64_t random_ = 0;
     int64_t operations_ = 0, fault_in_ = 0;
-    std::function<void()> before_, after_;
+    std::function<void(int)> before_, after_;
     std::vector<std::unique_ptr<QueuedStream>> streams_;
     std::optional<std::string> fault_;
 };

@@ -30,13 +30,14 @@ bool contains(const std::string& text, const char* part) { return text.find(part
 }  // namespace
 
 TEST_CASE("device: open says what there is, and why there is none") {
-    CHECK(*kvc::device_count() == 1);
-    CHECK(std::string(open()->name()) == "emulated");
-    for (const int64_t ordinal : {-1, 1}) {
+    CHECK(*kvc::device_count() == 2);
+    CHECK(std::string(open(0)->name()) == "emulated 0");
+    CHECK(std::string(open(1)->name()) == "emulated 1");
+    for (const int64_t ordinal : {-1, 2}) {
         const auto refused = kvc::open_device(ordinal);
         REQUIRE(!refused.ok());
         CHECK(refused.status().code == kvc::Code::argument);
-        CHECK(contains(refused.status().message, "is out of range (devices = 1)"));
+        CHECK(contains(refused.status().message, "is out of range (devices = 2)"));
     }
     FakeDevice::get().set_absent("CUDA driver version is insufficient for CUDA runtime version");
     const auto none = kvc::open_device(0);
@@ -136,7 +137,7 @@ TEST_CASE("device: whichever call fails, the error is told, nothing is lost, and
         bool failed = false, reached = false;
         {
             FakeDevice::get().fail_call_in(n);
-            auto device = kvc::open_device(0);
+            auto device = kvc::open_device(used_device);
             failed = !device.ok();
             if (device.ok()) {
                 // Memory is not what is tested here.
@@ -170,6 +171,7 @@ TEST_CASE("device: whichever call fails, the error is told, nothing is lost, and
         const FakeDevice::Counts after = FakeDevice::get().counts();
         CHECK(after.blocks == before.blocks);
         CHECK(after.pinned_blocks == before.pinned_blocks);
+        CHECK(kvc::cuda::runtime::selected() == 0);
         failures += failed;
         if (reached && !failed) {
             break;

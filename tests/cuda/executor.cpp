@@ -15,9 +15,15 @@ using kvc::simt::LaneOrder;
 namespace {
 
 kvc::cuda::Stream new_stream() {
+    const kvc::cuda::Selection selection(used_device);
     const auto stream = kvc::cuda::runtime::create_stream();
     REQUIRE(stream.ok());
     return *stream;
+}
+
+void destroy(kvc::cuda::Stream stream) {
+    const kvc::cuda::Selection selection(used_device);
+    kvc::cuda::runtime::destroy_stream(stream);
 }
 
 void run_stream(Rig& rig, std::initializer_list<int64_t> steps, void* stream = nullptr) {
@@ -141,7 +147,7 @@ TEST_CASE("executor: sixteen steps are queued and lap the rings before anything 
             rig.check_outputs();
             rig.check_records();
         }
-        kvc::cuda::runtime::destroy_stream(stream);
+        destroy(stream);
     }
 }
 
@@ -179,7 +185,7 @@ TEST_CASE("executor: what a call queues after another thread has synchronized in
             REQUIRE(rig.fetch().ok());
             rig.check_outputs();
         }
-        kvc::cuda::runtime::destroy_stream(stream);
+        destroy(stream);
     }
 }
 
@@ -224,7 +230,7 @@ TEST_CASE("executor: steps of several sequences in flight on streams of their ow
         rigs.clear();
         for (const kvc::cuda::Stream stream : streams) {
             if (stream) {
-                kvc::cuda::runtime::destroy_stream(stream);
+                destroy(stream);
             }
         }
     }

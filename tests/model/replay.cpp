@@ -117,6 +117,7 @@ void Replay::create(const Operation& operation, Outcome& outcome) {
     shapes_.options.threads = run_options_.threads;
     std::strncpy(shapes_.options.target, run_options_.target.c_str(), sizeof shapes_.options.target - 1);
     shapes_.options.device = device_of_scripts();
+    shapes_.options.device_ordinal = shapes_.options.device == KVC_CUDA ? run_options_.ordinal : 0;
     for (int64_t i = 0; i < kvc_target_count() && shapes_.options.device == KVC_CUDA; i++) {
         if (run_options_.target == kvc_target_name(i)) shapes_.options.device_ordinal = i;  // device i has these kernels
     }

@@ -17,6 +17,7 @@ int32_t& device_of_scripts();
 struct RunOptions {
     std::string target;   // kernel target to force; "" = the best
     int64_t threads = 0;  // of the cache
+    int64_t ordinal = 0;  // of the device, where no target is forced
     double product = 0;   // how far the kernels round q and p on their way into products (kvc_reference::Query)
 };
 

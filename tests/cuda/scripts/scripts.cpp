@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "doctest/doctest.h"
+#include "kernels/cuda/runtime.h"
 #include "kernels/simt/fake_device.h"
 #include "tests/model/generate.h"
 #include "tests/model/model_run.h"
@@ -21,6 +22,8 @@ namespace {
 
 // Before any test: scripts make their caches on a device.
 [[maybe_unused]] const int32_t before = std::exchange(device_of_scripts(), KVC_CUDA);
+// It is not the one that the thread has selected, so that a call which forgets to select it is noticed.
+[[maybe_unused]] const bool elsewhere = kvc::cuda::runtime::select(1).ok();
 
 // q and p become fp16 once as they are, and once more times a scale.
 constexpr double product_rounding = 0x1p-10;
@@ -68,6 +71,7 @@ bool differs_on_host(const Script& script, const std::string& kind) {
 TEST_CASE("cuda scripts: random scripts give what the reference model gives, in any order of streams and lanes") {
     const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(number_from("KVC_MODEL_SECONDS", 60));
     auto seed = static_cast<uint64_t>(number_from("KVC_MODEL_SEED", 1));
+    const int64_t strays = FakeDevice::get().counts().strays;
     int64_t scripts = 0, operations = 0, refused = 0, compared = 0, elsewhere = 0;
     const LaneOrder orders[] = {LaneOrder::forward, LaneOrder::reverse, LaneOrder::random};
     for (; std::chrono::steady_clock::now() < end; ++seed, ++scripts) {
@@ -90,4 +94,6 @@ TEST_CASE("cuda scripts: random scripts give what the reference model gives, in 
     CHECK(elsewhere * 50 <= scripts);
     CHECK(refused < operations / 2);
     CHECK(compared > 0);
+    CHECK(FakeDevice::get().counts().strays == strays);
+    CHECK(kvc::cuda::runtime::selected() == 1);
 }
