@@ -160,6 +160,26 @@ public:
 private:
     static void fine(kvc_status status) { REQUIRE(status != KVC_E_INTERNAL); }
 
+    // Through the prefix index: an entry, what a lookup takes of it, and their end.
+    void share(kvc_seq seq) {
+        kvc_seq_stats stats = {};
+        stats.struct_size = sizeof stats;
+        REQUIRE(kvc_seq_stats_get(cache_, seq, &stats, nullptr) == KVC_OK);
+        if (stats.tokens > 1 << 16) return;
+        const std::vector<int64_t> tokens(static_cast<size_t>(stats.tokens) + 2, 7);
+        fine(kvc_prefix_publish(cache_, seq, tokens.data(), stats.tokens, nullptr, 0, nullptr, nullptr));
+        kvc_prefix_hit hit = {};
+        hit.struct_size = sizeof hit;
+        const kvc_seq found =
+            kvc_prefix_lookup(cache_, tokens.data(), static_cast<int64_t>(tokens.size()), nullptr, 0, nullptr, &hit, nullptr);
+        if (found) {
+            step(found);
+            read(found);
+            REQUIRE(kvc_seq_destroy(cache_, found, nullptr) == KVC_OK);
+        }
+        REQUIRE(kvc_prefix_clear(cache_, nullptr) == KVC_OK);
+    }
+
     void one(kvc_seq seq) {
         int64_t length = 0, floor = 0;
         REQUIRE(kvc_seq_length(cache_, seq, &length, nullptr) == KVC_OK);
@@ -173,6 +193,8 @@ private:
             REQUIRE(kvc_seq_destroy(cache_, fork, nullptr) == KVC_OK);
         }
         step(seq);
+        fine(kvc_step_down(cache_, seq, nullptr, nullptr, nullptr));
+        share(seq);
         fine(kvc_evict_keep(cache_, seq, nullptr, 0, nullptr, nullptr, nullptr));
         fine(kvc_evict(cache_, seq, nullptr, 0, nullptr, nullptr, nullptr));
         fine(kvc_seq_truncate(cache_, seq, floor, KVC_CUT_INEXACT, nullptr));
