@@ -415,7 +415,9 @@ KVC_API kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t st
 /* Evicts down to the budget. scores = NULL: by the cache's policy; without one, sinks and the most recent tokens stay (StreamingLLM,
  * arXiv 2309.17453). Otherwise the highest scores stay (ties: the higher position): f32 [layers acted on, heads acted on,
  * length - first_position], n_scores in all.
- * Sinks and the residual window (none with 16-bit codecs) always stay; other sequences never change. The report may be NULL. */
+ * Sinks and the residual window (none with 16-bit codecs) always stay; other sequences never change. The report may be NULL.
+ * KVC_E_NO_MEMORY, and nothing has changed, if tokens must move into fuller pages and the arena has no room for these even once what
+ * they replace is free: pages that forks hold, too, free nothing, and a full arena needs a slab for the positions of moved tokens. */
 KVC_API kvc_status kvc_evict(kvc_cache* cache, kvc_seq seq, const float* scores, int64_t n_scores, const kvc_evict_options* options,
                              kvc_evict_report* out, kvc_error* err);
 /* Evicts all tokens but the given positions (ascending), sinks and the residual window; positions that are evicted already may be
