@@ -421,7 +421,9 @@ KVC_API kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t st
  * length - first_position], n_scores in all.
  * Sinks and the residual window of the codec always stay; of a 16-bit codec, which has none unless its string says so, the first 4
  * tokens stay where there are neither scores nor a policy (but not with KVC_POSITIONS_IN_CACHE). Other sequences never change. The
- * report may be NULL. */
+ * report may be NULL. KVC_E_NO_MEMORY, and nothing has changed, if tokens must move into fuller pages and the arena has no room for
+ * these even once what they replace is free: pages that forks hold, too, free nothing, and a full arena needs a slab for the positions
+ * of moved tokens. */
 KVC_API kvc_status kvc_evict(kvc_cache* cache, kvc_seq seq, const float* scores, int64_t n_scores, const kvc_evict_options* options,
                              kvc_evict_report* out, kvc_error* err);
 /* Evicts all tokens but the given positions (ascending), sinks and the residual window; positions that are evicted already may be

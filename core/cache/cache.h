@@ -218,6 +218,8 @@ private:
     // Frees slabs by moving records together and renames them in every table; false if that frees none. Under the exclusive lock, and
     // not while a step is open: steps use records without it (compact.cpp).
     bool compact();
+    // The same where the host's memory is had already: nothing fails.
+    void compact_in(CompactionRoom* room);
 
     // The policy, under the exclusive lock (automatic.cpp).
     Status apply_budget(Sequence& sequence, int64_t amount) const;

@@ -6,11 +6,14 @@ namespace kvc {
 bool Cache::compact() {
     if (open_steps_ > 0) return false;
     const int64_t bound = arena_->bound_bytes();
-    const std::unordered_map<RecordId, RecordId> moved = arena_->compact();
-    const auto rename = [&](RecordId* id) {
-        const auto found = moved.find(*id);
-        if (found != moved.end()) *id = found->second;
-    };
+    CompactionRoom room = arena_->prepare_compaction();
+    compact_in(&room);
+    return arena_->bound_bytes() < bound;
+}
+
+void Cache::compact_in(CompactionRoom* room) {
+    arena_->compact(room);
+    const auto rename = [&](RecordId* id) { *id = room->renamed(*id); };
     const auto rename_all = [&](Sequence& sequence) {
         for (LayerPages& pages : sequence.layers) {
             for (HeadPages& head : pages.heads) {
@@ -31,13 +34,12 @@ bool Cache::compact() {
         if (entry.sequence) rename_all(*entry.sequence);
     }
     // Old and new names have nothing in common: they lie in slabs that were emptied and in others. Moving a node allocates nothing.
-    for (const auto& [from, to] : moved) {
+    for (const auto& [from, to] : room->moved) {
         auto counted = prefix_records_.extract(from);
         if (counted.empty()) continue;
         counted.key() = to;
         prefix_records_.insert(std::move(counted));
     }
-    return arena_->bound_bytes() < bound;
 }
 
 }  // namespace kvc

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <utility>
+
+#include "core/store/arena_forecast.h"
 
 namespace kvc {
 
@@ -152,49 +155,58 @@ void Evictor::plan_repacking(HeadEviction* eviction, std::span<const FoldedToken
     if (!eviction->repack.sources.empty()) fill_repack(repack_input(*eviction, folded), &eviction->repack);
 }
 
-// A side record: of a page that is replaced where it is private, otherwise from the arena; 0: the arena is full.
-RecordId Evictor::take_side(const std::vector<PageEntry>& coded, const RepackPlan& repack, size_t* next) {
-    Arena& arena = *cache_.arena_;
-    while (*next < repack.sources.size()) {
-        const RecordId side = coded[repack.sources[(*next)++]].side;
-        if (!side || arena.shared(side)) continue;
-        arena.retain(side);
-        return side;
-    }
-    return arena.allocate(cache_.side_class_);
+// Whether the record of a coded page is given up.
+bool Evictor::leaves(const HeadEviction& eviction, size_t entry) const {
+    const PageEntry& held = sequence_.layers[eviction.layer].heads[eviction.head].coded[entry];
+    if (!held.record) return false;
+    return eviction.live[entry] == 0 || std::binary_search(eviction.repack.sources.begin(), eviction.repack.sources.end(), entry);
 }
 
 int Evictor::repack_class(const HeadEviction& eviction) const {
     return cache_.arena_->class_of(cache_.layers_[eviction.layer].rung(eviction.repack.rung).code_bytes);
 }
 
-// New records for repacked pages: one of the pages they replace where it is private, otherwise from the arena.
-Status Evictor::acquire() {
+// Repacked pages get the records of those that they replace, where these are private.
+void Evictor::reuse_records() {
     Arena& arena = *cache_.arena_;
     for (HeadEviction& eviction : heads_) {
         const std::vector<PageEntry>& coded = sequence_.layers[eviction.layer].heads[eviction.head].coded;
         const int record_class = repack_class(eviction);
-        size_t next = 0, next_side = 0;
-        for (RepackedPage& page : eviction.repack.pages) {
-            while (next < eviction.repack.sources.size() && !page.record) {
-                const RecordId source = coded[eviction.repack.sources[next++]].record;
-                if (arena.shared(source) || arena.class_of_record(source) != record_class) continue;
-                arena.retain(source);
-                page.record = source;
+        const auto end = eviction.repack.pages.end();
+        auto page = eviction.repack.pages.begin(), side_of = page;
+        for (const size_t e : eviction.repack.sources) {
+            const RecordId record = coded[e].record, side = coded[e].side;
+            if (page != end && !arena.shared(record) && arena.class_of_record(record) == record_class) {
+                arena.retain(record);
+                (page++)->record = record;
             }
-            if (!page.record) page.record = arena.allocate(record_class);
-            if (page.record) page.side = take_side(coded, eviction.repack, &next_side);
-            if (!page.side) {
-                return fail(Code::no_memory, "evict: the arena has no room to repack pages of layer ", int64_t(eviction.layer),
-                            ", head ", int64_t(eviction.head));
+            if (side_of != end && side && !arena.shared(side)) {
+                arena.retain(side);
+                (side_of++)->side = side;
             }
         }
-        KVC_TRY(acquire_rewrites(&eviction));
+    }
+}
+
+Status Evictor::acquire() {
+    Arena& arena = *cache_.arena_;
+    reuse_records();
+    for (HeadEviction& eviction : heads_) {
+        const int64_t layer = int64_t(eviction.layer), head = int64_t(eviction.head);
+        for (RepackedPage& page : eviction.repack.pages) {
+            if (!page.record) page.record = arena.allocate(repack_class(eviction));
+            if (page.record && !page.side) page.side = arena.allocate(cache_.side_class_);
+            if (page.record && page.side) continue;
+            return fail(Code::no_memory, "evict: the arena has no room to repack pages of layer ", layer, ", head ", head);
+        }
+        for (PageRewrite& rewrite : eviction.rewrites) {
+            if (acquire_rewrite(eviction, &rewrite)) continue;
+            return fail(Code::no_memory, "merge: the arena has no room for a private copy of a page of layer ", layer, ", head ", head);
+        }
     }
     return {};
 }
 
-// What acquire() takes from the arena, by size class.
 std::vector<int64_t> Evictor::needs() const {
     Arena& arena = *cache_.arena_;
     std::vector<int64_t> needs(arena.class_count());
@@ -216,18 +228,49 @@ std::vector<int64_t> Evictor::needs() const {
 }
 
 void Evictor::release_acquired() {
+    const auto give_back = [&](RecordId* record) {
+        if (*record) cache_.arena_->release(*record);
+        *record = 0;
+    };
     for (HeadEviction& eviction : heads_) {
         for (RepackedPage& page : eviction.repack.pages) {
-            if (page.record) cache_.arena_->release(page.record);
-            if (page.side) cache_.arena_->release(page.side);
+            give_back(&page.record);
+            give_back(&page.side);
         }
-        for (PageRewrite& rewrite : eviction.rewrites) {
-            if (rewrite.record) cache_.arena_->release(rewrite.record);
-        }
+        for (PageRewrite& rewrite : eviction.rewrites)
+            give_back(&rewrite.record);
     }
 }
 
-void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
+// What the host may refuse comes first.
+std::optional<EvictReport> Evictor::exchange() {
+    Arena& arena = *cache_.arena_;
+    const bool compacting = cache_.open_steps_ == 0;
+    const std::vector<int64_t> needed = needs();
+    ArenaForecast forecast(arena, compacting);
+    reuse_records();
+    for (const HeadEviction& eviction : heads_) {
+        const std::vector<PageEntry>& coded = sequence_.layers[eviction.layer].heads[eviction.head].coded;
+        for (size_t e = 0; e < coded.size(); e++) {
+            if (!leaves(eviction, e)) continue;
+            forecast.release(coded[e].record);
+            if (coded[e].side) forecast.release(coded[e].side);
+        }
+    }
+    if (!forecast.fits(needed)) {
+        release_acquired();
+        return {};
+    }
+    for (size_t c = 0; c < needed.size(); c++) {
+        if (needed[c] > 0) arena.prepare_binding(int(c));
+    }
+    if (!compacting) return apply(nullptr);
+    CompactionRoom room = arena.prepare_compaction();
+    return apply(&room);
+}
+
+// Repacked pages take their entries with the records that they have, so that a compaction finds them.
+void Evictor::drop_pages(HeadEviction& eviction, EvictReport* report) {
     Arena& arena = *cache_.arena_;
     HeadPages& head = sequence_.layers[eviction.layer].heads[eviction.head];
     for (size_t e = 0; e < head.coded.size(); e++) {
@@ -235,8 +278,7 @@ void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
         if (!entry.record) continue;
         report->tokens_evicted += std::popcount(entry.live & ~eviction.live[e]);
         entry.live = eviction.live[e];
-        const bool moved = std::binary_search(eviction.repack.sources.begin(), eviction.repack.sources.end(), e);
-        if (entry.live != 0 && !moved) continue;
+        if (!leaves(eviction, e)) continue;
         const int64_t record_bytes = cache_.bytes_of_record(entry.record);
         if (arena.release(entry.record)) {
             report->records_freed++;
@@ -245,15 +287,23 @@ void Evictor::apply_head(HeadEviction& eviction, EvictReport* report) {
         if (entry.side) arena.release(entry.side);
         entry = PageEntry{};
     }
-    for (size_t i = 0; i < eviction.repack.pages.size(); i++) {
-        const RepackedPage& page = eviction.repack.pages[i];
-        arena.put(page.record, page.bytes.data());
+    for (RepackedPage& page : eviction.repack.pages) {
+        const uint64_t live = page.tokens.size() == page_tokens ? all_live : (uint64_t{1} << page.tokens.size()) - 1;
+        head.coded[page.entry] = {std::exchange(page.record, 0), std::exchange(page.side, 0), live};
+    }
+}
+
+void Evictor::fill_pages(HeadEviction& eviction, EvictReport* report) {
+    Arena& arena = *cache_.arena_;
+    for (const RepackedPage& page : eviction.repack.pages) {
+        PageEntry& entry = sequence_.layers[eviction.layer].heads[eviction.head].coded[page.entry];
+        if (!entry.record) entry.record = arena.allocate(repack_class(eviction));  // exchange() saw to the room
+        if (!entry.side) entry.side = arena.allocate(cache_.side_class_);
+        arena.put(entry.record, page.bytes.data());
         PageSide side;
         for (size_t t = 0; t < page_tokens; t++)
             side.positions[t] = page.tokens[std::min(t, page.tokens.size() - 1)].position;
-        arena.put_side(page.side, side);
-        const uint64_t live = page.tokens.size() == page_tokens ? all_live : (uint64_t{1} << page.tokens.size()) - 1;
-        head.coded[page.entry] = {page.record, page.side, live};
+        arena.put_side(entry.side, side);
     }
     report->tokens_repacked += eviction.repack.tokens;
     const LayerFormat& format = cache_.layers_[eviction.layer].rung(eviction.repack.rung);
@@ -307,10 +357,13 @@ void Evictor::trim_dropped(LayerPages* pages) {
     }
 }
 
-EvictReport Evictor::apply() {
+EvictReport Evictor::apply(CompactionRoom* room) {
     EvictReport report;
+    for (HeadEviction& eviction : heads_)
+        drop_pages(eviction, &report);
+    if (room) cache_.compact_in(room);
     for (HeadEviction& eviction : heads_) {
-        apply_head(eviction, &report);
+        fill_pages(eviction, &report);
         mask_window(eviction, &report);
         mask_spares(eviction.layer, eviction.head);
         apply_rewrites(eviction, &report);
@@ -329,17 +382,12 @@ Result<EvictReport> Cache::run_eviction(Sequence& sequence, const EvictRequest& 
         Evictor evictor(*this, sequence, request);
         KVC_TRY(evictor.check());
         KVC_TRY(evictor.plan());
-        Status status;
-        try {
-            status = evictor.acquire();
-        } catch (...) {
-            evictor.release_acquired();
-            throw;
-        }
+        const Status status = evictor.acquire();
         if (status.ok()) return evictor.apply();
         evictor.release_acquired();
-        const bool compacted = tries == 0 && compact();
-        if (!compacted && (tries > 1 || !make_room(evictor.needs(), nullptr))) return status;
+        if (tries == 0 && compact()) continue;
+        if (const std::optional<EvictReport> report = evictor.exchange()) return *report;
+        if (tries > 1 || !make_room(evictor.needs(), nullptr)) return status;
     }
 }
 

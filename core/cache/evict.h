@@ -1,6 +1,7 @@
 // One eviction from one sequence: everything is decided first and new records are filled aside; the tables change at the end, where
 // nothing can fail.
 #pragma once
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -26,13 +27,21 @@ struct HeadEviction {
 class Evictor {
 public:
     Evictor(Cache& cache, Sequence& sequence, const EvictRequest& request) : cache_(cache), sequence_(sequence), request_(request) {}
+    ~Evictor() { release_acquired(); }
+    Evictor(const Evictor&) = delete;
+    Evictor& operator=(const Evictor&) = delete;
 
     Status check();
     Status plan();
+    // Records for all that is new; refused if the arena is full.
     Status acquire();
+    // What acquire() takes from the arena, by size class.
     std::vector<int64_t> needs() const;
     void release_acquired();
-    EvictReport apply();
+    EvictReport apply() { return apply(nullptr); }
+    // The same without room for both: what leaves is released first, and what comes waits in host memory. No value, and nothing has
+    // changed, if even so there is no room.
+    std::optional<EvictReport> exchange();
 
 private:
     using Tokens = std::vector<Cache::LiveToken>;
@@ -52,7 +61,8 @@ private:
     Status plan_layer(size_t layer, const float* given, const int32_t* clusters);
     Status plan_head(size_t layer, size_t head, const Tokens& tokens, const std::vector<bool>& keep, std::span<const int64_t> into);
     void plan_repacking(HeadEviction* eviction, std::span<const FoldedToken> folded) const;
-    RecordId take_side(const std::vector<PageEntry>& coded, const RepackPlan& repack, size_t* next);
+    bool leaves(const HeadEviction& eviction, size_t entry) const;
+    void reuse_records();
 
     // Merging (merge.cpp). `into`: per token the one that it joins, itself, or joins_none; empty: nothing is merged.
     const MergeRule* merging(size_t layer) const;
@@ -66,12 +76,14 @@ private:
     void plan_rewrites(HeadEviction* eviction, std::span<const FoldedToken> folded) const;
     PageRewrite rewrite_rows(const HeadEviction& eviction, std::span<const FoldedToken> folded, size_t first) const;
     RecordId& record_of(const HeadEviction& eviction, const PageRewrite& rewrite) const;
-    Status acquire_rewrites(HeadEviction* eviction);
+    bool acquire_rewrite(const HeadEviction& eviction, PageRewrite* rewrite);
     void apply_rewrites(HeadEviction& eviction, EvictReport* report);
 
     RepackInput repack_input(const HeadEviction& eviction, std::span<const FoldedToken> folded) const;
     int repack_class(const HeadEviction& eviction) const;  // of the new pages' records
-    void apply_head(HeadEviction& eviction, EvictReport* report);
+    EvictReport apply(CompactionRoom* room);
+    void drop_pages(HeadEviction& eviction, EvictReport* report);
+    void fill_pages(HeadEviction& eviction, EvictReport* report);
     void mask_window(HeadEviction& eviction, EvictReport* report);
     void mask_spares(size_t layer, size_t head);
     static void trim_dropped(LayerPages* pages);

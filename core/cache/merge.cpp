@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "core/cache/evict.h"
 
@@ -201,30 +202,27 @@ RecordId& Evictor::record_of(const HeadEviction& eviction, const PageRewrite& re
     return (rewrite.form == KernelTable::Form::codes ? head.coded : head.window)[rewrite.entry].record;
 }
 
-Status Evictor::acquire_rewrites(HeadEviction* eviction) {
+// The record itself where it is private, otherwise one for a copy; false: the arena is full.
+bool Evictor::acquire_rewrite(const HeadEviction& eviction, PageRewrite* rewrite) {
     Arena& arena = *cache_.arena_;
-    for (PageRewrite& rewrite : eviction->rewrites) {
-        const RecordId held = record_of(*eviction, rewrite);
-        if (arena.shared(held)) {
-            rewrite.record = arena.allocate(arena.class_of_record(held));
-        } else {
-            arena.retain(held);
-            rewrite.record = held;
-        }
-        if (rewrite.record) continue;
-        return fail(Code::no_memory, "merge: the arena has no room for a private copy of a page of layer ", int64_t(eviction->layer),
-                    ", head ", int64_t(eviction->head));
+    const RecordId held = record_of(eviction, *rewrite);
+    if (arena.shared(held)) {
+        rewrite->record = arena.allocate(arena.class_of_record(held));
+    } else {
+        arena.retain(held);
+        rewrite->record = held;
     }
-    return {};
+    return rewrite->record != 0;
 }
 
 void Evictor::apply_rewrites(HeadEviction& eviction, EvictReport* report) {
     Arena& arena = *cache_.arena_;
     for (PageRewrite& rewrite : eviction.rewrites) {
+        if (!rewrite.record) (void)acquire_rewrite(eviction, &rewrite);  // exchange() saw to the room
         RecordId& held = record_of(eviction, rewrite);
         arena.put(rewrite.record, rewrite.bytes.data());
         arena.release(held);
-        held = rewrite.record;
+        held = std::exchange(rewrite.record, 0);
     }
     sequence_.layers[eviction.layer].heads[eviction.head].counts = std::move(eviction.counts);
     cache_.counters_.tokens_requantized += eviction.requantized;

@@ -1,15 +1,11 @@
 #include "core/cache/moments.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "core/base/size.h"
 
 namespace kvc {
 namespace {
-
-// After so many periods their boundaries have been at every place within a page that they come to; two more for what is begun and ended.
-int64_t periods_to_look_at(int64_t period) { return page_tokens / std::gcd(page_tokens, period) + 2; }
 
 // Coded pages of a kv head that have grown old enough for their last rung, or one below it, at a boundary.
 int64_t aged_pages(const Layer& layer, const PageState& state, int64_t rung, int64_t boundary) {
@@ -17,6 +13,14 @@ int64_t aged_pages(const Layer& layer, const PageState& state, int64_t rung, int
     for (int64_t r = rung; r < layer.rungs(); r++)
         end = std::max(end, pages_of_age(layer, r, boundary));
     return std::clamp<int64_t>(std::min(end, state.coded_end) - state.first_coded, 0, state.coded_end);
+}
+
+std::vector<int64_t> sizes_of(const std::vector<Layer>& layers) {
+    std::vector<int64_t> sizes = record_sizes(layers);
+    std::erase(sizes, 0);  // of forms that a codec does without
+    std::sort(sizes.begin(), sizes.end());
+    sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
+    return sizes;
 }
 
 bool same_rule(const PageRule& a, const PageRule& b) {
@@ -27,10 +31,7 @@ bool same_rule(const PageRule& a, const PageRule& b) {
 }  // namespace
 
 Moments::Moments(const std::vector<Layer>& layers, const PolicySpec& policy, std::vector<LayerBudget> budgets)
-    : layers_(layers), policy_(policy), budgets_(std::move(budgets)), sizes_(record_sizes(layers)) {
-    std::erase(sizes_, 0);  // of forms that a codec does without
-    std::sort(sizes_.begin(), sizes_.end());
-    sizes_.erase(std::unique(sizes_.begin(), sizes_.end()), sizes_.end());
+    : layers_(layers), policy_(policy), budgets_(std::move(budgets)), sizes_(sizes_of(layers)), peaks_(sizes_.size()) {
     for (size_t i = 0; i < layers_.size(); i++) {
         const auto alike = [&](const Kind& kind) { return same_need(kind.layer, i); };
         const auto kind = std::find_if(kinds_.begin(), kinds_.end(), alike);
@@ -40,6 +41,16 @@ Moments::Moments(const std::vector<Layer>& layers, const PolicySpec& policy, std
             kind->times++;
         }
     }
+    run_ends_.resize(page_tokens);
+    for (const Kind& kind : kinds_) {
+        const PageRule& rule = layers_[kind.layer].rule;
+        const int64_t needed = state_at(policy_, layers_[kind.layer], budgets_[kind.layer], 0).needed(rule);
+        // A page begins, falls behind the window, and leaves.
+        for (const int64_t before : {rule.sinks, rule.sinks + rule.window - 1, rule.sinks + needed - 2})
+            run_ends_[size_t((before + page_tokens) % page_tokens)] = true;
+    }
+    cuts_.every = policy_.has_boundaries() ? policy_.every : 0;
+    cuts_.ages = has_ages(layers_) ? age_period : 0;
 }
 
 bool Moments::same_need(size_t a, size_t b) const {
@@ -134,100 +145,107 @@ Size Moments::bytes_of_checkpoint(int64_t length) const {
     return bytes_of(counts);
 }
 
-// What one sequence holds while the step is open on it.
-void Moments::add_in_step(const StepSpan& step, bool partial_commit, Counts counts, Counts scratch) const {
-    add_at_rest(step.length, counts);
+void Moments::add_step(int64_t length, int64_t tokens, Counts counts) {
     // One layer at a time: layers of the same record size share their staging.
-    std::fill(scratch.begin(), scratch.end(), 0);
+    staged_.assign(sizes_.size(), 0);
     for (const Kind& kind : kinds_) {
         const Layer& layer = layers_[kind.layer];
         const LayerBudget& budget = budgets_[kind.layer];
         const int64_t heads = kind.times * layer.kv_heads;
-        const PageState state = state_at(policy_, layer, budget, step.length);
-        const StepNeed need = step_need(layer.rule, state, step.length, step.count, partial_commit);
-        if (step.length + step.count > budget.tokens) add(counts, side_bytes, heads * sides_in_passing(policy_, layer, budget));
+        const PageState state = state_at(policy_, layer, budget, length);
+        const StepNeed need = step_need(layer.rule, state, length, tokens, partial_commit_);
+        if (length + tokens > budget.tokens) add(counts, side_bytes, heads * sides_in_passing(policy_, layer, budget));
         add(counts, layer.format.sink_bytes, heads * need.sinks);
         add(counts, layer.format.window_bytes, heads * need.window);
         add(counts, layer.format.code_bytes, heads * need.codes);
-        int64_t& staged = scratch[class_of(layer.format.window_bytes)];
+        int64_t& staged = staged_[class_of(layer.format.window_bytes)];
         staged = std::max(staged, layer.kv_heads * need.staged);
     }
-    for (size_t c = 0; c < scratch.size(); c++)
-        counts[c] += scratch[c];
-    add_aging(step.length + step.count, counts);
+    for (size_t c = 0; c < staged_.size(); c++)
+        counts[c] += staged_[c];
+    add_aging(length + tokens, counts);
 }
 
-int64_t Moments::boundary_period() const {
-    const int64_t every = policy_.has_boundaries() ? policy_.every : 0, ages = has_ages(layers_) ? age_period : 0;
-    return std::gcd(every, ages);  // of a number and 0: the number
+std::vector<int64_t> Moments::at_rest(int64_t length) const {
+    std::vector<int64_t> counts(sizes_.size());
+    add_at_rest(length, counts);
+    return counts;
 }
 
-// The steps of a prompt that can hold the peak: the last ones before each boundary that counts, and before its end.
-void Moments::add_steps_of(int64_t prompt, int64_t step_tokens, std::vector<StepSpan>& steps) const {
-    const auto add_last = [&](int64_t from, int64_t to) {
-        const int64_t n = ceil_div(to - from, step_tokens);
-        for (int64_t i = std::max<int64_t>(0, n - periods_to_look_at(step_tokens)); i < n; i++)
-            steps.push_back({from + i * step_tokens, std::min(step_tokens, to - from - i * step_tokens)});
-    };
-    const int64_t period = boundary_period();
-    if (period == 0) {
-        add_last(0, prompt);
-        return;
+std::vector<int64_t> Moments::in_step(int64_t length, int64_t tokens) {
+    std::vector<int64_t> counts = at_rest(length);
+    add_step(length, tokens, counts);
+    return counts;
+}
+
+void Moments::note(std::span<const int64_t> open, int64_t open_times, std::span<const int64_t> rest, int64_t rest_times) {
+    sum_.resize(sizes_.size());
+    for (size_t c = 0; c < sum_.size(); c++)
+        sum_[c] = open[c] * open_times + rest[c] * rest_times;
+    peaks_.add(sum_);
+}
+
+// Last steps of prompts, while the other sequences hold as much. A start is the first of a last step of each length up to its own; of these
+// the longest 64 hold the most, and of lengths between which no page range changes the greatest.
+void Moments::collect_last_steps(std::span<const StepStart> starts, int64_t others) {
+    std::vector<int64_t> longest_at(size_t(cuts_.place_period()));
+    for (const StepStart& start : starts) {
+        int64_t& longest = longest_at[size_t(start.at % cuts_.place_period())];
+        if (start.tokens <= longest) continue;  // a later one goes through the same, and further
+        longest = start.tokens;
+        const std::vector<int64_t> held = at_rest(start.at);
+        for (int64_t n = std::max<int64_t>(1, start.tokens - page_tokens); n <= start.tokens; n++) {
+            if (n < start.tokens - 1 && !ends_run(start.at + n)) continue;
+            std::vector<int64_t> open = held;
+            add_step(start.at, n, open);
+            note(open, 1, others > 0 ? at_rest(start.at + n) : held, others);
+        }
     }
-    for (int64_t i = std::max<int64_t>(0, prompt / period - periods_to_look_at(period)); i * period < prompt; i++)
-        add_last(i * period, std::min(prompt, (i + 1) * period));
 }
 
-// Lengths of prompts at which a moment can be the worst: a page's worth before the end of each step that counts.
-std::vector<int64_t> Moments::prompts_up_to(int64_t longest, int64_t step_tokens) const {
-    std::vector<StepSpan> steps;
-    add_steps_of(longest, step_tokens, steps);
-    std::vector<int64_t> lengths = {0};
-    for (const StepSpan& step : steps) {
-        const int64_t end = step.length + step.count;
-        for (int64_t length = std::max<int64_t>(0, end - page_tokens); length <= end; length++)
-            lengths.push_back(length);
+// All sequences share one step's staging; a decode step has none (a page that arrives in it stays in the window).
+void Moments::collect_decoding(int64_t longest, int64_t sequences) {
+    for (int64_t length = std::max<int64_t>(0, longest - cuts_.place_period()); length <= longest; length++) {
+        const std::vector<int64_t> open = in_step(length, 1);
+        note(open, sequences, open, 0);
     }
-    std::sort(lengths.begin(), lengths.end());
-    lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
-    return lengths;
+}
+
+// Steps that others of the same prompt follow, which the other sequences have behind them.
+void Moments::collect_earlier_steps(std::span<const StepStart> starts, int64_t longest, int64_t others) {
+    const int64_t place = cuts_.place_period();
+    RecordPeaks rests(sizes_.size()), steps(sizes_.size());
+    auto start = starts.begin();
+    for (int64_t prompt = longest; prompt > std::max<int64_t>(0, longest - place); prompt--) {
+        rests.add(at_rest(prompt));
+        for (; start != starts.end() && start->end() == prompt; start++) {
+            const std::vector<int64_t> open = in_step(start->at, start->tokens);
+            for (size_t i = 0; i < rests.count(); i++)
+                note(open, 1, rests[i], others);
+        }
+    }
+    // Those before are followed by prompts of every place. Of the same length, in pages, and place the later one holds more.
+    std::vector<int64_t> longest_at(size_t(place * page_tokens));
+    for (; start != starts.end(); start++) {
+        int64_t& most = longest_at[size_t(start->at % place * page_tokens + start->tokens % page_tokens)];
+        if (start->tokens <= most) continue;
+        most = start->tokens;
+        steps.add(in_step(start->at, start->tokens));
+    }
+    for (size_t s = 0; s < steps.count(); s++) {
+        for (size_t i = 0; i < rests.count(); i++)
+            note(steps[s], 1, rests[i], others);
+    }
 }
 
 void Moments::collect(const PlanRequest& request) {
-    const std::vector<int64_t> prompts = prompts_up_to(request.tokens - 1, request.step_tokens);
-    std::vector<StepSpan> steps;
-    for (const int64_t prompt : prompts) {
-        add_steps_of(prompt, request.step_tokens, steps);
-        steps.push_back({prompt, 1});
-    }
-    std::sort(steps.begin(), steps.end());
-    steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
-
-    counts_.assign((steps.size() + prompts.size() + 1) * sizes_.size(), 0);
-    const Counts scratch = counts_of(steps.size() + prompts.size());
-    for (size_t i = 0; i < steps.size(); i++)
-        add_in_step(steps[i], request.partial_commit, counts_of(i), scratch);
-    for (size_t i = 0; i < prompts.size(); i++)
-        add_at_rest(prompts[i], counts_of(steps.size() + i));
-
-    const int64_t others = request.sequences - 1;
-    const auto index_of = [&](const StepSpan& step) {
-        return size_t(std::lower_bound(steps.begin(), steps.end(), step) - steps.begin());
-    };
-    if (others == 0) {  // steps are all there is
-        for (size_t i = 0; i < steps.size(); i++)
-            moments_.push_back({i, 1, 0, 0});
-        return;
-    }
-    std::vector<StepSpan> own;
-    for (size_t i = 0; i < prompts.size(); i++) {
-        own.clear();
-        add_steps_of(prompts[i], request.step_tokens, own);
-        for (const StepSpan& step : own)
-            moments_.push_back({index_of(step), 1, steps.size() + i, others});
-        // All sequences share one step's staging; a decode step has none (a page that arrives in it stays in the window).
-        moments_.push_back({index_of({prompts[i], 1}), request.sequences, steps.size() + i, 0});
-    }
+    cuts_.step_tokens = request.step_tokens;
+    partial_commit_ = request.partial_commit;
+    const int64_t longest = request.tokens - 1, others = request.sequences - 1;
+    const std::vector<StepStart> starts = step_starts(cuts_, longest);
+    collect_last_steps(starts, others);
+    collect_decoding(longest, request.sequences);
+    if (others > 0) collect_earlier_steps(starts, longest, others);
 }
 
 int64_t Moments::slabs(int64_t slab_bytes) const {
@@ -235,14 +253,10 @@ int64_t Moments::slabs(int64_t slab_bytes) const {
     for (const int64_t bytes : sizes_)
         per_slab.push_back(records_per_slab(slab_bytes, bytes));
     int64_t most = 0;
-    for (const Moment& moment : moments_) {
-        const int64_t* const open = &counts_[moment.open * sizes_.size()];
-        const int64_t* const rest = &counts_[moment.rest * sizes_.size()];
+    for (size_t i = 0; i < peaks_.count(); i++) {
         int64_t slabs = 0;
-        for (size_t c = 0; c < sizes_.size(); c++) {
-            const int64_t n = open[c] * moment.open_times + rest[c] * moment.rest_times;
-            if (n > 0) slabs += ceil_div(n, per_slab[c]);
-        }
+        for (size_t c = 0; c < sizes_.size(); c++)
+            slabs += ceil_div(peaks_[i][c], per_slab[c]);
         most = std::max(most, slabs);
     }
     return most;

@@ -2,14 +2,15 @@
 //
 // Need does not grow with every token: a token that closes a page can free more than it takes. So the moments of a request are those of
 // every shorter one as well, and of them the few that matter: 64 tokens more hold as much of everything or more, unless the end of a step or
-// a boundary (of a policy, of ages) lies between; these repeat their places within pages after 64 / gcd(64, period).
+// a boundary (of a policy, of ages) lies between. Where pages step down by age that is so of 512 tokens.
 #pragma once
-#include <compare>
 #include <span>
 #include <vector>
 
 #include "core/cache/budget.h"
 #include "core/cache/planner.h"
+#include "core/cache/prompt_steps.h"
+#include "core/cache/record_peaks.h"
 
 namespace kvc {
 
@@ -37,40 +38,35 @@ private:
         size_t layer;
         int64_t times;
     };
-    struct StepSpan {
-        int64_t length, count;
-        auto operator<=>(const StepSpan&) const = default;
-    };
-    // Which counts, and how often: of sequences with an open step, and of the others.
-    struct Moment {
-        size_t open;
-        int64_t open_times;
-        size_t rest;
-        int64_t rest_times;
-    };
-
     bool same_need(size_t a, size_t b) const;
     size_t class_of(int64_t record_bytes) const;  // which of sizes_
     void add(Counts counts, int64_t record_bytes, int64_t n) const;
     void add_codes(const Kind& kind, int64_t length, int64_t codes, Counts counts) const;
     void add_aging(int64_t end, Counts counts) const;
     void add_at_rest(int64_t length, Counts counts) const;
-    // scratch: counts of no meaning.
-    void add_in_step(const StepSpan& step, bool partial_commit, Counts counts, Counts scratch) const;
-    Counts counts_of(size_t index) { return Counts(counts_).subspan(index * sizes_.size(), sizes_.size()); }
+    // What a step needs besides, on one sequence.
+    void add_step(int64_t length, int64_t tokens, Counts counts);
     Size bytes_of(const std::vector<int64_t>& counts) const;
-    // Tokens between two boundaries that no step crosses; 0: there are none.
-    int64_t boundary_period() const;
-    void add_steps_of(int64_t prompt, int64_t step_tokens, std::vector<StepSpan>& steps) const;
-    std::vector<int64_t> prompts_up_to(int64_t longest, int64_t step_tokens) const;
+    std::vector<int64_t> at_rest(int64_t length) const;
+    std::vector<int64_t> in_step(int64_t length, int64_t tokens);
+    // Notes a moment: a sequence or several with an open step, and others.
+    void note(std::span<const int64_t> open, int64_t open_times, std::span<const int64_t> rest, int64_t rest_times);
+    // Whether the next token changes the page ranges of some layer.
+    bool ends_run(int64_t length) const { return run_ends_[size_t(length % page_tokens)]; }
+    void collect_last_steps(std::span<const StepStart> starts, int64_t others);
+    void collect_decoding(int64_t longest, int64_t sequences);
+    void collect_earlier_steps(std::span<const StepStart> starts, int64_t longest, int64_t others);
 
     const std::vector<Layer>& layers_;
     const PolicySpec& policy_;
     std::vector<LayerBudget> budgets_;
     std::vector<Kind> kinds_;
-    std::vector<int64_t> sizes_;   // of records, ascending
-    std::vector<int64_t> counts_;  // of all steps, then of all prompts at rest
-    std::vector<Moment> moments_;
+    std::vector<int64_t> sizes_;  // of records, ascending
+    std::vector<bool> run_ends_;  // by length modulo page_tokens
+    StepCuts cuts_;
+    bool partial_commit_ = false;
+    RecordPeaks peaks_;
+    std::vector<int64_t> sum_, staged_;  // of no meaning between calls
 };
 
 }  // namespace kvc

@@ -89,14 +89,14 @@ Size fp16_bytes(const std::vector<Layer>& layers, int64_t tokens) { return Size(
 
 Result<Plan> plan_memory(const std::vector<Layer>& layers, const PolicySpec& policy, const PlanRequest& request) {
     KVC_TRY(check_request(request));
-    const Result<Moments> moments = moments_of(layers, policy, request);
-    if (!moments.ok()) return moments.status();
     const int64_t largest = largest_record(layers);
     const int64_t most = arena_bytes_max(slab_bytes_for(INT64_MAX, largest));
     const Status too_large = fail(Code::argument, "plan: ", request.sequences, " sequences of ", request.tokens,
                                   " tokens need more than the ", most, " bytes that an arena can hold");
     const Size fp16 = fp16_bytes(layers, request.tokens) * Size(request.sequences);
-    if (!fp16.valid()) return too_large;
+    if (!fp16.valid()) return too_large;  // below that, numbers of records are, too
+    const Result<Moments> moments = moments_of(layers, policy, request);
+    if (!moments.ok()) return moments.status();
     const Size arena = least_arena(*moments, largest);
     if (!arena.valid() || arena.value() > most) return too_large;
 

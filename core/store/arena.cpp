@@ -244,48 +244,57 @@ bool Arena::release(RecordId id) {
 }
 
 // The emptiest slabs of a class, as many as the others have room for.
-std::vector<uint32_t> Arena::slabs_to_empty(int size_class) const {
+void Arena::find_slabs_to_empty(int size_class, std::vector<uint32_t>* slabs) const {
     const SizeClass& c = classes_[size_t(size_class)];
-    std::vector<uint32_t> bound;
     for (uint32_t id = 1; id < slabs_.size(); id++) {
-        if (slabs_[id].size_class == size_class) bound.push_back(id);
+        if (slabs_[id].size_class == size_class) slabs->push_back(id);
     }
     const int64_t needed = ceil_div(c.in_use, c.per_slab);
-    std::sort(bound.begin(), bound.end(), [&](uint32_t a, uint32_t b) { return slabs_[a].free.size() > slabs_[b].free.size(); });
-    bound.resize(bound.size() - size_t(needed));
-    return bound;
+    std::sort(slabs->begin(), slabs->end(), [&](uint32_t a, uint32_t b) { return slabs_[a].free.size() > slabs_[b].free.size(); });
+    slabs->resize(slabs->size() - size_t(needed));
 }
 
-std::unordered_map<RecordId, RecordId> Arena::compact() {
-    std::vector<std::vector<uint32_t>> victims;
-    std::unordered_map<RecordId, RecordId> moved;  // every entry exists before the first move
+CompactionRoom Arena::prepare_compaction() const {
+    CompactionRoom room;
+    room.victims.resize(classes_.size());
+    int64_t records = 0;
     for (size_t i = 0; i < classes_.size(); i++) {
-        victims.push_back(slabs_to_empty(int(i)));
-        for (uint32_t slab : victims.back()) {
+        room.victims[i].reserve(slabs_.size());
+        records += classes_[i].in_use;
+    }
+    room.moved.reserve(size_t(records));
+    return room;
+}
+
+void Arena::compact(CompactionRoom* room) {
+    for (size_t i = 0; i < classes_.size(); i++) {
+        find_slabs_to_empty(int(i), &room->victims[i]);
+        for (uint32_t slab : room->victims[i]) {
             for (uint32_t r = 0; r < slabs_[slab].owners.size(); r++) {
-                if (slabs_[slab].owners[r] > 0) moved.emplace(slab << record_index_bits | r, 0);
+                if (slabs_[slab].owners[r] > 0) room->moved.emplace_back(slab << record_index_bits | r, 0);
             }
         }
     }
+    std::sort(room->moved.begin(), room->moved.end());
     for (size_t i = 0; i < classes_.size(); i++) {
         // A slab to be emptied has free records, so it is listed; once it is not, allocate() cannot choose it.
-        for (uint32_t slab : victims[i])
+        for (uint32_t slab : room->victims[i])
             unlist_partial(slab);
-        for (uint32_t slab : victims[i])
-            empty_slab(int(i), slab, &moved);
+        for (uint32_t slab : room->victims[i])
+            empty_slab(int(i), slab, room);
     }
-    return moved;
 }
 
-void Arena::empty_slab(int size_class, uint32_t slab, std::unordered_map<RecordId, RecordId>* moved) {
+void Arena::empty_slab(int size_class, uint32_t slab, CompactionRoom* room) {
     SizeClass& c = classes_[size_t(size_class)];
+    auto moved = std::lower_bound(room->moved.begin(), room->moved.end(), std::pair(slab << record_index_bits, RecordId{0}));
     for (uint32_t i = 0; i < slabs_[slab].owners.size(); i++) {
         if (slabs_[slab].owners[i] == 0) continue;
         const RecordId from = slab << record_index_bits | i, to = allocate(size_class);
         copy(from, to);
         slabs_[slab_of(to)].owners[index_of(to)] = slabs_[slab].owners[i];
         c.in_use--;
-        moved->at(from) = to;
+        (moved++)->second = to;
     }
     slabs_[slab].size_class = -1;
     unbound_.push_back(slab);

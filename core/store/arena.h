@@ -3,12 +3,13 @@
 // A slab is bound only when every slab of its class is full, so a class that holds at most n records at a time never has more than
 // ceil(n / records_per_slab) slabs: the planner's arithmetic is exact. Not thread-safe; the cache's lock guards it.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "core/backend/device.h"
@@ -42,6 +43,18 @@ int64_t arena_bytes_min(int64_t slab_bytes, int64_t largest_record);
 // What slabs of that size, each with a number of its own, can hold at most.
 int64_t arena_bytes_max(int64_t slab_bytes);
 
+// What a compaction needs of the host.
+struct CompactionRoom {
+    std::vector<std::vector<uint32_t>> victims;        // slabs to empty, by size class
+    std::vector<std::pair<RecordId, RecordId>> moved;  // where records lay and where they lie now, ascending
+
+    // Where the record lies now.
+    RecordId renamed(RecordId id) const {
+        const auto found = std::lower_bound(moved.begin(), moved.end(), std::pair(id, RecordId{0}));
+        return found != moved.end() && found->first == id ? found->second : id;
+    }
+};
+
 class Arena {
 public:
     static Result<std::unique_ptr<Arena>> create(const ArenaOptions& options, const std::vector<int64_t>& record_sizes);
@@ -60,9 +73,11 @@ public:
     bool release(RecordId id);
     bool shared(RecordId id) const;
 
-    // Moves records out of the emptiest slabs of each class into others, so that slabs become free for any class. Returns where the
-    // moved records lie now; nothing may hold their old ids or bytes. Throws std::bad_alloc before anything moved.
-    std::unordered_map<RecordId, RecordId> compact();
+    // Room for a compaction of the records that there are, or of fewer.
+    CompactionRoom prepare_compaction() const;
+    // Moves records out of the emptiest slabs of each class into others, so that slabs become free for any class, and says in the room
+    // where they lie now; nothing may hold their old ids or bytes. Asks the host for nothing.
+    void compact(CompactionRoom* room);
 
     // ---- bytes of records, wherever they lie (arena_records.cpp) ----
 
@@ -117,8 +132,8 @@ private:
     bool grow();
     bool bind_slab(int size_class);
     bool keeps_sides(int64_t record_bytes) const { return options_.device && record_bytes == side_bytes; }
-    std::vector<uint32_t> slabs_to_empty(int size_class) const;
-    void empty_slab(int size_class, uint32_t slab, std::unordered_map<RecordId, RecordId>* moved);
+    void find_slabs_to_empty(int size_class, std::vector<uint32_t>* slabs) const;
+    void empty_slab(int size_class, uint32_t slab, CompactionRoom* room);
     void list_partial(uint32_t slab);
     void unlist_partial(uint32_t slab);
     static uint32_t slab_of(RecordId id) { return id >> record_index_bits; }

@@ -1,0 +1,97 @@
+// Law: the planned arena runs its request where two kinds of boundaries cut the steps, those of a policy and those of ages.
+#include <kvc.h>
+
+#include "tests/laws/policy_session.h"
+
+using namespace kvc_laws;
+
+namespace {
+
+struct Request {
+    int64_t tokens = 1, step_tokens = 1, sequences = 1;
+
+    std::string line() const {
+        return "plan tokens=" + std::to_string(tokens) + " step_tokens=" + std::to_string(step_tokens) +
+               " sequences=" + std::to_string(sequences);
+    }
+};
+
+// One step; what begin answered.
+std::string step(Session& session, const std::string& name, const std::string& counts, bool attends) {
+    const std::string status = session.status("begin " + name + " " + counts);
+    if (status != "ok") return status + " at " + counts;
+    for (int64_t l = 0; l < session.replay.shapes().options.layers; ++l) {
+        const std::string words = " " + name + " seed=1 layer=" + std::to_string(l);
+        session.ok("append" + words);
+        if (attends) session.ok("attend" + words);
+    }
+    session.ok("commit " + name);
+    return status;
+}
+
+// Prompts one after another, cut where step_tokens and boundaries say so, then all decode together.
+std::string run(Session& session, const Request& request, bool attends) {
+    int64_t steps = 0;
+    std::string all;
+    for (int64_t s = 0; s < request.sequences; ++s) {
+        const std::string name = "s" + std::to_string(s);
+        session.ok("seq " + name);
+        all += " " + name + ":1";
+        for (int64_t left = request.tokens - 1; left > 0;) {
+            const int64_t n = std::min({left, request.step_tokens, step_limit(session, name)});
+            const std::string status = step(session, "t" + std::to_string(++steps), name + ":" + std::to_string(n), attends);
+            if (status != "ok") return status + " of " + std::to_string(request.tokens - left);
+            left -= n;
+        }
+    }
+    return step(session, "last", all, attends);
+}
+
+void check_runs(const std::string& shape, const Request& request, bool attends) {
+    CAPTURE(shape);
+    CAPTURE(request.line());
+    const int64_t arena = Session(shape).number(request.line());
+    for (int64_t shorter : {0, 1, 63, 100}) {
+        if (shorter >= request.tokens) continue;
+        CAPTURE(shorter);
+        Request made = request;
+        made.tokens -= shorter;
+        Session session(shape + " growth=0 arena_bytes=" + std::to_string(arena));
+        CHECK(run(session, made, attends) == "ok");
+    }
+}
+
+}  // namespace
+
+TEST_CASE("planner: its arena runs the request whatever the boundaries of a policy and of ages have in common") {
+    for (const char* codec : {"fp16", "int4", "int8/int4@512", "fp16/int8@100/int4@600"})
+        for (int64_t every : {65, 96, 100, 200, 512})
+            for (int64_t tokens : {200, 550, 1200}) {
+                const std::string shape =
+                    "layers=4 kv_heads=4 k_dim=64 codec=" + std::string(codec) + " policy=key_norm:300,every=" + std::to_string(every);
+                check_runs(shape, {tokens, tokens > 300 ? 512 : 100, 1}, false);
+            }
+}
+
+TEST_CASE("planner: likewise for several sequences and a policy that attends") {
+    for (int64_t every : {65, 200})
+        for (int64_t step_tokens : {33, 100}) {
+            const std::string shape = "layers=2 kv_heads=2 q_heads=4 k_dim=64 codec=int8/int4@512 policy=h2o:300,every=";
+            check_runs(shape + std::to_string(every), {650, step_tokens, 2}, true);
+        }
+}
+
+TEST_CASE("planner: more tokens never need less where two kinds of boundaries cut the steps") {
+    for (int64_t every : {65, 100, 700}) {
+        const std::string shape = "layers=4 kv_heads=4 k_dim=64 codec=int8/int4@512 policy=key_norm:300,every=" + std::to_string(every);
+        CAPTURE(shape);
+        Session planner(shape);
+        int64_t before = 0;
+        for (Request request = {1, 100, 1}; request.tokens < 1800; request.tokens += request.tokens < 700 ? 1 : 7) {
+            CAPTURE(request.tokens);
+            const int64_t arena = planner.number(request.line());
+            REQUIRE(arena >= before);
+            before = arena;
+        }
+    }
+}
