@@ -294,7 +294,8 @@ KVC_API kvc_status kvc_seq_live(const kvc_cache* cache, kvc_seq seq, int64_t lay
 KVC_API kvc_status kvc_seq_positions(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
                                      kvc_error* err);
 /* Queries at positions below `end` use the prompt kernels, the others the decode kernels, however the stream is cut into
- * steps: so equal streams give equal bits. Set it before a prompt is read (also at creation: prompt_length). */
+ * steps: so equal streams give equal bits. Set it before a prompt is read (also at creation: prompt_length). A policy with
+ * every=never that looks at the last queries counts those before `end`, for kvc_evict there. */
 KVC_API kvc_status kvc_seq_prompt_set(kvc_cache* cache, kvc_seq seq, int64_t end, kvc_error* err);
 
 /* Replaces the amount of the cache's policy for one sequence, from its next boundary on: tokens per layer and kv head, or bytes where
@@ -418,7 +419,8 @@ typedef struct kvc_evict_report {
 KVC_API kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t struct_size);
 /* Evicts down to the budget. scores = NULL: by the cache's policy; without one, sinks and the most recent tokens stay (StreamingLLM,
  * arXiv 2309.17453). Otherwise the highest scores stay (ties: the higher position): f32 [layers acted on, heads acted on,
- * length - first_position], n_scores in all.
+ * length - first_position], n_scores in all. A policy that looks at the last queries is KVC_E_UNSUPPORTED where they have not been
+ * counted: between two boundaries, or shortly before the declared end of a prompt (docs/POLICIES.md, "Which queries count").
  * Sinks and the residual window of the codec always stay; of a 16-bit codec, which has none unless its string says so, the first 4
  * tokens stay where there are neither scores nor a policy (but not with KVC_POSITIONS_IN_CACHE). Other sequences never change. The
  * report may be NULL. KVC_E_NO_MEMORY, and nothing has changed, if tokens must move into fuller pages and the arena has no room for
@@ -571,8 +573,8 @@ KVC_API kvc_status kvc_seq_read(const kvc_cache* cache, kvc_seq seq, int64_t lay
  * out = NULL only that. KVC_E_UNSUPPORTED for 16-bit codecs. */
 KVC_API kvc_status kvc_seq_read_codes(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int32_t part, uint8_t* out,
                                       int64_t out_bytes, int64_t* out_tokens, kvc_error* err);
-/* Attention mass of each live token since it was appended (with a policy that observes windows: in the last of them), summed over the
- * query heads of the kv head, in units of 2^-30. */
+/* Attention mass of each live token since it was appended (with a policy that observes windows: from the queries that
+ * count), summed over the query heads of the kv head, in units of 2^-30. */
 KVC_API kvc_status kvc_seq_read_mass(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
                                      kvc_error* err);
 

@@ -18,9 +18,13 @@ constexpr int64_t split_pages = 64;  // 4,096 tokens
 // Which queries of a step count towards attention mass: all, or the last `window` of every `period` indices from `from` on.
 struct Observation {
     int64_t period = 0, window = 0, from = 0;
-    bool fresh = false;  // a new window begins in the step: what was counted before it is forgotten
+    bool fresh = false;   // a new window begins in the step: what was counted before it is forgotten
+    int64_t queries = 0;  // of the step that count, at most
+    int64_t limit = 0;    // where more than these would count, those before the step count half; 0: they do not
 
     bool counts(int64_t index) const { return period == 0 || (index >= from && index % period >= period - window); }
+    bool fades(int64_t before) const { return !fresh && limit > 0 && before + queries > limit; }
+    static int64_t half(int64_t queries) { return queries - queries / 2; }
 };
 
 // A sequence's part of a step.
@@ -32,8 +36,12 @@ struct StepSequence {
     Observation observation;  // for mass
     Observation queried;      // for statistics of queries
 
-    // Queries whose mass is not forgotten when the step begins.
-    int64_t queries_before() const { return observation.fresh ? 0 : sequence->mass_queries; }
+    // What was counted before the step counts half from its commit on.
+    bool fades() const { return observation.fades(sequence->mass_queries); }
+    // What the queries before the step still count.
+    int64_t queries_before() const {
+        return observation.fresh ? 0 : fades() ? Observation::half(sequence->mass_queries) : sequence->mass_queries;
+    }
 };
 
 struct QueryTile {

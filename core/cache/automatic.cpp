@@ -28,22 +28,89 @@ Observation latest_window(int64_t period, int64_t window, int64_t length, int64_
     if (begin >= end) begin -= period;
     out.from = begin < 0 && begin + out.window <= 0 ? end : std::max<int64_t>(begin, 0);
     out.fresh = out.from >= length && out.from < end;
+    out.queries = count;
     return out;
+}
+
+// The last `window` queries of the step, where a decision may follow any commit. A shorter step adds its own to those before it. In a prompt
+// whose end is declared kvc_evict is called there, so its last queries are counted from the start and no others among them. `sums_up`:
+// what was counted once stays.
+Observation newest_queries(const PolicySpec& policy, int64_t window, bool sums_up, const Sequence& sequence, int64_t count) {
+    constexpr int64_t endless = INT64_MAX;
+    const int64_t length = sequence.length, end = length + count, in_prompt = sequence.prompt_end - window;
+    int64_t from = end - window;
+    if (policy.acting == Acting::never && end <= sequence.prompt_end && (sums_up || in_prompt < end)) from = in_prompt;
+    from = std::max<int64_t>(from, 0);
+    Observation out = {endless, endless, std::clamp(from, length, end)};
+    out.fresh = !sums_up && from >= length && from < end;
+    out.queries = end - out.from;
+    out.limit = sums_up ? 0 : 2 * window;
+    return out;
+}
+
+// The statistics of fewer queries, distributed alike.
+void scale_to(int64_t count, QuerySums& sums) {
+    if (sums.count == 0) return;
+    for (std::vector<int64_t>* part : {&sums.sum, &sums.square}) {
+        for (int64_t& x : *part)
+            x = x / sums.count * count + x % sums.count * count / sums.count;
+    }
+    sums.count = count;
+}
+
+// Positions whose statistics expected attention takes.
+int64_t query_window(const PolicySpec& policy) { return policy.every; }
+
+bool watches_mass(const PolicySpec& policy) {
+    const MassUse use = policy.policy->traits.mass;
+    return use == MassUse::latest || (use == MassUse::accumulated && policy.mass == MassMode::observed);
 }
 
 }  // namespace
 
-Observation mass_observation(const PolicySpec& policy, int64_t length, int64_t count) {
-    if (!policy) return {};
-    const MassUse use = policy.policy->traits.mass;
-    if (use == MassUse::latest) return latest_window(policy.every, policy.observe, length, count);
-    if (use == MassUse::accumulated && policy.mass == MassMode::observed) return {policy.every, policy.observe};
-    return {};
+Observation mass_observation(const PolicySpec& policy, const Sequence& sequence, int64_t count) {
+    Observation all;
+    all.queries = count;
+    if (!policy || !watches_mass(policy)) return all;
+    const bool sums_up = policy.policy->traits.mass == MassUse::accumulated;
+    if (policy.acting != Acting::every) return newest_queries(policy, policy.observe, sums_up, sequence, count);
+    if (!sums_up) return latest_window(policy.every, policy.observe, sequence.length, count);
+    all.period = policy.every, all.window = policy.observe;
+    return all;
 }
 
-Observation query_observation(const PolicySpec& policy, int64_t length, int64_t count) {
+Observation query_observation(const PolicySpec& policy, const Sequence& sequence, int64_t count) {
     if (!policy || !policy.policy->traits.queries) return {};
-    return latest_window(policy.every, policy.every, length, count);
+    const int64_t window = query_window(policy);
+    if (policy.acting != Acting::every) return newest_queries(policy, window, false, sequence, count);
+    return latest_window(policy.every, window, sequence.length, count);
+}
+
+Status check_watched(const PolicySpec& policy, const Sequence& sequence, size_t layer) {
+    const bool mass = watches_mass(policy), queries = policy.policy->traits.queries;
+    if (!mass && !queries) return {};
+    const char* const name = policy.policy->name;
+    const int64_t length = sequence.length, window = mass ? policy.observe : query_window(policy);
+    if (policy.acting == Acting::every) {
+        if (length % policy.every == 0) return {};
+        return fail(Code::unsupported, "evict: policy ", name, " looks at the last ", window,
+                    " queries before multiples of every = ", policy.every, ", so not at ", length, " tokens but next at ",
+                    (length / policy.every + 1) * policy.every, "; every=never lets it look at the newest ones anywhere");
+    }
+    int64_t counted = mass ? sequence.mass_queries : 0;
+    if (queries) {
+        for (const HeadPages& head : sequence.layers[layer].heads)
+            for (const QuerySums& sums : head.queries)
+                counted = std::max(counted, sums.count);
+    }
+    const bool sums_up = policy.policy->traits.mass == MassUse::accumulated;
+    const bool in_prompt = policy.acting == Acting::never && length < sequence.prompt_end;
+    if (counted >= std::min(window, length) && !(sums_up && in_prompt)) return {};
+    const Status status = fail(Code::unsupported, "evict: policy ", name, " looks at the last ", window, " queries, of which ", counted,
+                               " were counted at ", length, " tokens");
+    if (!in_prompt) return status;
+    return fail(Code::unsupported, status.message, ": they are those before the prompt's end, which is said to be ",
+                sequence.first_position + sequence.prompt_end, " (kvc_seq_prompt_set)");
 }
 
 Status Cache::apply_budget(Sequence& sequence, int64_t amount) const {
@@ -171,11 +238,9 @@ void Step::publish_queries(size_t layer, size_t b) {
     for (int64_t h = 0; h < shape.q_heads; h++) {
         QuerySums& to = pages.heads[size_t(h / shape.group())].queries[size_t(h % shape.group())];
         const QuerySums& added = layers_[layer].queries[b * size_t(shape.q_heads) + size_t(h)];
-        if (sequences_[b].queried.fresh) {
-            std::fill(to.sum.begin(), to.sum.end(), 0);
-            std::fill(to.square.begin(), to.square.end(), 0);
-            to.count = 0;
-        }
+        const Observation& queried = sequences_[b].queried;
+        if (queried.fresh) scale_to(0, to);
+        if (queried.fades(to.count)) scale_to(Observation::half(to.count), to);
         for (size_t d = 0; d < to.sum.size(); d++) {
             to.sum[d] += added.sum[d];
             to.square[d] += added.square[d];

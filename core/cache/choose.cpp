@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/cache/automatic.h"
 #include "core/cache/evict.h"
 
 namespace kvc {
@@ -37,6 +38,8 @@ const Policy& Evictor::policy() const {
 
 Status Evictor::choose_by_score(size_t layer, std::span<const Tokens> tokens, const float* given,
                                 std::vector<std::vector<bool>>* keep) const {
+    // What was put off decides later on what it would have decided on.
+    if (request_.by_policy && !request_.scores && !sequence_.overdue) KVC_TRY(check_watched(cache_.policy_, sequence_, layer));
     const LayerPages& pages = sequence_.layers[layer];
     const bool own = request_.by_policy && request_.budget == 0;
     const int64_t budget = own ? pages.budget : request_.budget;

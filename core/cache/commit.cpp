@@ -60,6 +60,10 @@ void Step::publish_mass(size_t layer, size_t b, int64_t length) {
         HeadPages& head = sequence.layers[layer].heads[h];
         const HeadMass& added = layers_[layer].mass[b * pages.heads.size() + h];
         if (sequences_[b].observation.fresh) std::fill(head.mass.begin(), head.mass.end(), 0);
+        if (sequences_[b].fades()) {
+            for (int64_t& mass : head.mass)
+                mass /= 2;
+        }
         head.mass.resize(size_t(length));
         const auto add = [&](int64_t index, int64_t mass) {
             if (mass != 0) head.mass[size_t(index)] += mass;
@@ -126,7 +130,7 @@ Status Step::commit(std::span<const int64_t> accepted) {
         if (cache_.device_) publish_unsettled(b, count);
         sequence.length = length;
         cache_.counters_.tokens_appended += count;
-        if (options_.accumulate) sequence.mass_queries = sequences_[b].queries_before() + count;
+        if (options_.accumulate) sequence.mass_queries = sequences_[b].queries_before() + sequences_[b].observation.queries;
         if (options_.accumulate || !layers_.front().queries.empty()) sequence.floor = length;
     }
     // What is left of the reservations belongs to sequences of which nothing was accepted.

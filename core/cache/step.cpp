@@ -62,13 +62,12 @@ Result<std::unique_ptr<Step>> Cache::open_step(std::span<const int64_t> ids, std
         }
         KVC_TRY(settle_overdue(**sequence));
         KVC_TRY(settle_ages(**sequence));
-        const int64_t length = (*sequence)->length;
         const StepSequence part = {ids[i],
                                    *sequence,
                                    counts[i],
                                    step->tokens_,
-                                   mass_observation(policy_, length, counts[i]),
-                                   query_observation(policy_, length, counts[i])};
+                                   mass_observation(policy_, **sequence, counts[i]),
+                                   query_observation(policy_, **sequence, counts[i])};
         KVC_TRY(step->check_policy(part));
         step->sequences_.push_back(part);
         step->tokens_ += counts[i];
@@ -117,9 +116,9 @@ Status Step::check_mass() const {
     if (!options_.accumulate) return {};
     for (const StepSequence& part : sequences_) {
         for (const Layer& layer : cache_.layers_) {
-            if (part.queries_before() + part.count <= mass_query_limit / layer.group()) continue;
+            if (part.queries_before() + part.observation.queries <= mass_query_limit / layer.group()) continue;
             return fail(Code::argument, "step: sequence ", part.id, " has accumulated mass of ", part.queries_before(),
-                        " queries, and ", part.count, " more exceed the limit of ", mass_query_limit / layer.group());
+                        " queries, and ", part.observation.queries, " more exceed the limit of ", mass_query_limit / layer.group());
         }
     }
     return {};

@@ -35,7 +35,7 @@ struct PolicySpec {
     Acting acting = Acting::every;
     int64_t every = 64;  // positions between two boundaries
     MassMode mass = MassMode::exact;
-    int64_t observe = 0;  // newest positions before each boundary whose queries count; 0: all
+    int64_t observe = 0;  // newest positions before each decision whose queries count; 0: all
     Pooling pooling = Pooling::none;
     int64_t pool_width = 1;
     LayerShare layers = LayerShare::uniform;

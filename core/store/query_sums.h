@@ -5,7 +5,7 @@
 
 namespace kvc {
 
-// What attend saw of one query head since the policy acted last; fixed point, so that no sum depends on how a stream is cut.
+// What attend saw of one query head's last queries; fixed point, so that no sum depends on how a stream is cut.
 struct QuerySums {
     static constexpr double unit = 0x1p-16;
     std::vector<int64_t> sum, square;  // [k_dim]

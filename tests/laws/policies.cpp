@@ -132,6 +132,9 @@ TEST_CASE("policies: kvc_evict at the boundaries gives what the policy does by i
         automatic.ok("seq a data=3");
         called.ok("seq a data=3");
         for (int64_t boundary = 64; boundary <= 448; boundary += 64) {
+            // Says which queries are the last ones before kvc_evict.
+            for (Session* each : {&automatic, &called})
+                each->ok("prompt a end=" + std::to_string(boundary));
             feed(automatic, "a", 64, 64);
             feed(called, "a", 64, 29);
             if (boundary > 150) REQUIRE(evict_by_policy(called, "a") == KVC_OK);
