@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "build" / "servers" / "model"
 GENERATE = ROOT / "build" / "servers" / "generate"
 REQUEST_SECONDS = 300  # longest wait for an answer
+END_SECONDS = 10  # docs/SERVERS.md says 5, of a machine that does not do other things beside
 
 
 class Server:
@@ -106,6 +107,23 @@ class Server:
             self.process.wait()
         self._reader.join(5)
         return self.process.returncode, time.monotonic() - began
+
+
+def post(body: bytes, *fields: str, length: int | None = None) -> bytes:
+    """A completion request as it goes over the wire; length: what it says of its body."""
+    lines = ["POST /v1/completions HTTP/1.1", "Host: a", *(fields or [f"Content-Length: {len(body) if length is None else length}"])]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def received(raw: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    data = b""
+    try:
+        while part := raw.recv(1 << 16):
+            data += part
+    except ConnectionResetError:
+        pass
+    return data
 
 
 def events(answer: http.client.HTTPResponse):

@@ -15,12 +15,14 @@ namespace SmolServer {
 /// </summary>
 sealed class Connection : IDisposable {
   const int HeadBytesMost = 16384;
-  const int HeadSeconds = 10, BodySeconds = 60, SendSeconds = 60, LingerSeconds = 1;
+  const int HeadSeconds = 10, BodySeconds = 10, SendSeconds = 60, LingerSeconds = 1;
+  const int SilentMilliseconds = 500;   // that a connection may keep its place without a word where others want it
   static readonly Dictionary<int, string> reasons = new Dictionary<int, string> {
     {200, "OK"}, {400, "Bad Request"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {408, "Request Timeout"},
     {413, "Content Too Large"}, {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
     {501, "Not Implemented"}, {503, "Service Unavailable"}, {505, "HTTP Version Not Supported"}};
   readonly Socket socket;
+  readonly Func<bool> othersWait;
   readonly byte[] buffer = new byte[4096];
   readonly Stopwatch clock = Stopwatch.StartNew();
   readonly Dictionary<string, string> headers = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
@@ -30,8 +32,10 @@ sealed class Connection : IDisposable {
   bool modern, chunks;  // HTTP/1.1; the answer goes out in chunks
   bool framed;          // it is known where the request ends: its head was understood, and its body read if it has one
 
-  public Connection(Socket socket) {
+  /// <summary>othersWait says that there is no place left for another connection.</summary>
+  public Connection(Socket socket, Func<bool> othersWait) {
     this.socket = socket;
+    this.othersWait = othersWait;
     socket.NoDelay = true;
     socket.SendTimeout = SendSeconds * 1000;
   }
@@ -143,6 +147,9 @@ sealed class Connection : IDisposable {
 
   // Waits for more bytes.
   void Receive() {
+    while (headBytes == 0 && !socket.Poll(SilentMilliseconds * 1000, SelectMode.SelectRead)) {
+      if (othersWait() || clock.Elapsed.TotalSeconds > deadline) throw new EndOfStreamException();   // nothing more is asked
+    }
     int left = (int)((deadline - clock.Elapsed.TotalSeconds) * 1000);
     if (left <= 0 || !socket.Poll(left * 1000, SelectMode.SelectRead)) {
       if (headBytes == 0) throw new EndOfStreamException();   // nothing more is asked

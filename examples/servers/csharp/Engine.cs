@@ -36,10 +36,14 @@ sealed partial class Engine {
 
   public void Start() => thread.Start();
 
-  /// <summary>Queues a stream. RequestException: it never fits, the queue is full, the server shuts down.</summary>
+  /// <summary>
+  /// Queues a stream. RequestException: it never fits, the queue is full, the server shuts down. A prompt without tokens has no row to
+  /// choose from: such a stream would be handed its neighbour's tokens.
+  /// </summary>
   public void Submit(Stream stream) {
     lock (mutex) {
       if (closing != null) throw RequestException.Closing();
+      if (stream.Prompt == 0) throw RequestException.Invalid("the prompt has no tokens");
       stream.Share = admission.Share((long)stream.Prompt + stream.MaxTokens);
       if (stream.Share == 0) {
         throw RequestException.Invalid(stream.Prompt + " tokens of prompt and " + stream.MaxTokens +
@@ -190,16 +194,20 @@ sealed partial class Engine {
   bool Relieve() {
     if (!policy.StepsDown && policy.EvictTo == 0) return false;
     foreach (Sequence sequence in running.Select(stream => stream.Sequence).OrderByDescending(Weight)) {
-      if (policy.StepsDown && sequence.StepDown().Pages > 0) {
-        Count.SteppedDown.Add();
-        return true;
-      }
-      if (policy.EvictTo > 0 && sequence.Evict(new EvictOptions {Budget = policy.EvictTo}).TokensEvicted > 0) {
-        Count.Evicted.Add();
-        return true;
-      }
+      if (!Gives(sequence)) continue;
+      (policy.StepsDown ? Count.SteppedDown : Count.Evicted).Add();
+      return true;
     }
     return false;
+  }
+
+  bool Gives(Sequence sequence) {
+    try {
+      return policy.StepsDown ? sequence.StepDown().Pages > 0
+                              : sequence.Evict(new EvictOptions {Budget = policy.EvictTo}).TokensEvicted > 0;
+    } catch (KvcNoMemoryException) {
+      return false;   // what is left is written anew before the old goes, and even that found no room
+    }
   }
 
   long Weight(Sequence sequence) => policy.EvictTo > 0 ? sequence.Live(0, 0) : sequence.Stats().RecordBytes;

@@ -112,6 +112,11 @@ sealed class Json {
       to.Append(Peek == '\\' ? Escape() : Peek);
     }
     at++;
+    for (int i = 0; i < to.Length; i++) {
+      if (!char.IsSurrogate(to[i])) continue;
+      if (i + 1 == to.Length || !char.IsSurrogatePair(to[i], to[i + 1])) throw Wrong("half of a surrogate pair");
+      i++;
+    }
     return to.ToString();
   }
 

@@ -53,7 +53,7 @@ sealed class Listener {
 
   void Serve(Socket socket) {
     try {
-      using (var connection = new Connection(socket)) {
+      using (var connection = new Connection(socket, () => free.CurrentCount == 0)) {
         do {
           handle(connection);
         } while (connection.Persists && !stopped);

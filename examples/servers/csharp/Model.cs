@@ -45,6 +45,9 @@ sealed class Model : IDisposable {
   public long ContextTokens => shape.contextTokens;
   public long EndToken => shape.endToken;
 
+  /// <summary>A text of more bytes is longer than the context.</summary>
+  public long PromptBytes => shape.promptBytes;
+
   public void Dispose() => handle.Dispose();
 
   /// <summary>The tokens of a text.</summary>
@@ -83,7 +86,7 @@ sealed class Model : IDisposable {
   [StructLayout(LayoutKind.Sequential)]
   struct Shape {   // smollm_shape
 #pragma warning disable 649   // C writes them
-    public long layers, width, qHeads, kvHeads, headDim, vocabulary, contextTokens, endToken;
+    public long layers, width, qHeads, kvHeads, headDim, vocabulary, contextTokens, endToken, promptBytes;
 #pragma warning restore 649
   }
 

@@ -9,7 +9,14 @@ static class Program {
   static readonly TimeSpan grace = TimeSpan.FromSeconds(2);        // of running streams at the end
   static readonly TimeSpan lastAnswers = TimeSpan.FromSeconds(1);
 
-  static int Main(string[] words) {
+  // The run time would wait for connections whose tokenizers are still at work.
+  static void Main(string[] words) {
+    int status = Status(words);
+    Console.Out.Flush();
+    Signals.EndProcess(status);
+  }
+
+  static int Status(string[] words) {
     try {
       Run(Settings.Parse(words));
       return 0;

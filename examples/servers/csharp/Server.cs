@@ -67,6 +67,11 @@ sealed class Server {
 
   void Complete(Connection connection) {
     CompletionRequest asked = CompletionRequest.Parse(connection.ReadBody(BodyBytesMost));
+    int bytes = Encoding.UTF8.GetByteCount(asked.Prompt);
+    if (bytes > engine.Model.PromptBytes) {
+      throw RequestException.Invalid("a prompt of " + bytes + " bytes is longer than the model's context, which holds " +
+                                     engine.Model.PromptBytes + " at most");
+    }
     long[] tokens = engine.Model.Encode(asked.Prompt);
     if ((long)tokens.Length + asked.MaxTokens > engine.Model.ContextTokens) {
       throw RequestException.Invalid(tokens.Length + " tokens of prompt and " + asked.MaxTokens +

@@ -121,7 +121,7 @@ sealed partial class Engine {
         tokens[row] = stream.Tokens[at];
         positions[row] = at;
       }
-      if (entry.Tokens == stream.Unread) lastRows[lastCount++] = row - 1;
+      if (entry.Tokens > 0 && entry.Tokens == stream.Unread) lastRows[lastCount++] = row - 1;
     }
   }
 

@@ -29,6 +29,10 @@ EXPORT int signals_catch(void) {
     return sigaction(SIGTERM, &action, NULL) != 0 || sigaction(SIGINT, &action, NULL) != 0 ? -1 : 0;
 }
 
+/* At once, and all threads with it. */
+EXPORT void signals_end_process(int status);
+EXPORT void signals_end_process(int status) { _exit(status); }
+
 /* Waits for the next one and returns its number. */
 EXPORT int signals_wait(void);
 EXPORT int signals_wait(void) {

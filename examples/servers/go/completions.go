@@ -7,15 +7,21 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
 const bodyBytesMost = 1 << 20
 
-var errInvalid = errors.New("invalid request")
+var (
+	errInvalid = errors.New("invalid request")
+	errGone    = errors.New("the client has gone")
+)
 
 // Server answers HTTP requests.
 type Server struct {
@@ -52,6 +58,8 @@ func (s *Server) Routes() http.Handler {
 	mux := http.NewServeMux()
 	route := func(path, method string, handle http.HandlerFunc) {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			// http.Server's ReadTimeout would end streams, too.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTime))
 			if r.Method != method {
 				w.Header().Set("Allow", method)
 				refuse(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s %s: only %s is allowed", r.Method, path, method))
@@ -129,6 +137,9 @@ func parse(body []byte) (request, error) {
 	if err := json.Unmarshal(body, &fields); err != nil || fields == nil {
 		return bad("the body is not a JSON object: %v", err)
 	}
+	if hasHalfPair(body) {
+		return bad("the body escapes half of a surrogate pair, which is no character")
+	}
 	for name, value := range fields {
 		number, isNumber := value.(float64)
 		switch name {
@@ -163,27 +174,63 @@ func parse(body []byte) (request, error) {
 	return out, nil
 }
 
+// hasHalfPair tells of escapes in JSON that are no characters; encoding/json reads U+FFFD for them.
+func hasHalfPair(body []byte) bool {
+	escaped := func(at int) rune { // the code that \uXXXX at a place spells; 0 if there is none
+		if at+6 > len(body) || body[at] != '\\' || body[at+1] != 'u' {
+			return 0
+		}
+		code, _ := strconv.ParseUint(string(body[at+2:at+6]), 16, 16)
+		return rune(code)
+	}
+	for at := 0; at < len(body); at++ {
+		if body[at] != '\\' {
+			continue
+		}
+		if code := escaped(at); utf16.IsSurrogate(code) {
+			if utf16.DecodeRune(code, escaped(at+6)) == utf8.RuneError {
+				return true
+			}
+			at += 10
+		}
+		at++ // what is escaped begins no escape
+	}
+	return false
+}
+
 func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyBytesMost))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 		refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", bodyBytesMost))
 		return
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		refuse(w, http.StatusRequestTimeout, "the body did not arrive in time")
+		return
 	} else if err != nil {
-		return // the client has gone
+		refuse(w, http.StatusBadRequest, "the body cannot be read: "+err.Error()) // a client that has gone hears nothing
+		return
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	asked, err := parse(body)
 	if err == nil {
 		err = s.serve(w, r, asked)
 	}
-	if err != nil {
+	if err == errGone {
+		panic(http.ErrAbortHandler) // ends the connection: to return would be an answer, 200 and empty
+	} else if err != nil {
 		refuse(w, statusOf(err), err.Error())
 	}
 }
 
 // serve answers, or returns what to refuse with before anything was written.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, asked request) error {
+	if most := s.engine.model.promptBytes; len(asked.prompt) > most {
+		return fmt.Errorf("%w: a prompt of %d bytes is longer than the model's context, which holds %d at most", errInvalid, len(asked.prompt), most)
+	}
 	tokens, err := s.engine.model.Encode(asked.prompt)
-	if err != nil {
+	if errors.Is(err, errClosed) {
+		return errShutdown
+	} else if err != nil {
 		return err
 	}
 	if most := s.engine.model.context; len(tokens)+asked.maxTokens > most {
@@ -197,7 +244,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, asked request) er
 	select {
 	case <-stream.admitted:
 	case <-r.Context().Done():
-		return nil
+		return errGone
 	}
 	if stream.refused != nil {
 		return stream.refused
@@ -214,7 +261,7 @@ func sendWhole(w http.ResponseWriter, r *http.Request, stream *Stream, head comp
 	for {
 		select {
 		case <-r.Context().Done():
-			return nil
+			return errGone
 		case event := <-stream.events:
 			if event.err != nil {
 				return event.err
@@ -243,7 +290,7 @@ func sendStream(w http.ResponseWriter, r *http.Request, stream *Stream, head com
 	for {
 		select {
 		case <-r.Context().Done():
-			return nil
+			return errGone
 		case event := <-stream.events:
 			if event.err != nil {
 				send(errorBody(statusOf(event.err), event.err.Error()))

@@ -53,12 +53,16 @@ func (e *Engine) signal() {
 
 const tolerance = 1e-9 // of sums of shares
 
-// Submit queues a stream: errBusy if it cannot be admitted at once and the queue is full, errShutdown.
+// Submit queues a stream: errBusy if it cannot be admitted at once and the queue is full, errShutdown, errInvalid. A prompt without tokens
+// has no row to choose from: such a stream would be handed its neighbour's tokens.
 func (e *Engine) Submit(s *Stream) error {
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
 	if !e.closing.IsZero() {
 		return errShutdown
+	}
+	if s.prompt == 0 {
+		return fmt.Errorf("%w: the prompt has no tokens", errInvalid)
 	}
 	share, err := e.admission.Share(s.prompt + s.maxTokens)
 	if err != nil {

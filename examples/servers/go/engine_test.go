@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,40 @@ func TestPreemptedStreamsGoOnAsIfNothingHadHappened(t *testing.T) {
 	}
 	if crowded.count.preempted.Load() == 0 {
 		t.Error("nothing was preempted: the test is too small")
+	}
+}
+
+// A model is not freed under a text that is being encoded, which a client can make last longer than the end.
+func TestAModelThatEncodesIsNotFreed(t *testing.T) {
+	model, err := OpenModel("../../../build/servers/model", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model.encoding.RLock() // as an Encode under way
+	model.Close()
+	if tokens, err := model.Encode("a"); err != nil || len(tokens) != 1 {
+		t.Fatalf("a model in use was closed: %v, %v", tokens, err)
+	}
+	model.encoding.RUnlock()
+	model.Close()
+	if _, err := model.Encode("a"); !errors.Is(err, errClosed) {
+		t.Fatalf("a closed model encodes: %v", err)
+	}
+}
+
+func TestAPromptWithoutTokensIsRefused(t *testing.T) {
+	engine := start(t, 12<<20, 1)
+	if err := engine.Submit(newStream(context.Background(), nil, 1, 0)); !errors.Is(err, errInvalid) {
+		t.Errorf("it was taken: %v", err)
+	}
+}
+
+func TestHalvesOfSurrogatePairsAreFound(t *testing.T) {
+	for text, half := range map[string]bool{`"a"`: false, `"\ud83d\ude00"`: false, `"\\ud83d"`: false, `"\u00e9\n\\"`: false, `"\ud83d"`: true,
+		`"\ud83d\u0041"`: true, `"\ude00\ud83d"`: true, `"\ud83d\\ude00"`: true, `"\ud83d\ude00\ude00"`: true, `"\\\udc00"`: true} {
+		if got := hasHalfPair([]byte(text)); got != half {
+			t.Errorf("%s: %v", text, got)
+		}
 	}
 }
 

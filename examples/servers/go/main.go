@@ -19,6 +19,7 @@ import (
 const (
 	grace       = 2 * time.Second // of running streams at the end
 	lastAnswers = time.Second
+	requestTime = 10 * time.Second // in which a head must come, and then its body
 )
 
 func main() {
@@ -105,7 +106,7 @@ func (s *Server) listen(port int) error {
 		return err
 	}
 	go s.engine.Run()
-	server := &http.Server{Handler: s.Routes(), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: s.Routes(), ReadHeaderTimeout: requestTime, IdleTimeout: requestTime}
 	go server.Serve(listener) // returns when the server is shut down
 	fmt.Printf("listening on %s\n", listener.Addr())
 	<-signals

@@ -11,6 +11,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"unsafe"
 )
 
@@ -19,8 +20,12 @@ type Model struct {
 	handle                                  *C.smollm
 	layers, width, qWidth, kvWidth, context int
 	qHeads, kvHeads, headDim                int
+	promptBytes                             int // a longer text is longer than the context
 	endToken                                int64
+	encoding                                sync.RWMutex // read-locked by every Encode under way, locked for ever by Close
 }
+
+var errClosed = errors.New("the model is closed")
 
 // OpenModel maps the files in a folder; threads compute, the calling one included.
 func OpenModel(folder string, threads int) (*Model, error) {
@@ -34,16 +39,26 @@ func OpenModel(folder string, threads int) (*Model, error) {
 	var shape C.smollm_shape
 	C.smollm_shape_get(handle, &shape)
 	m := &Model{handle: handle, layers: int(shape.layers), width: int(shape.width), context: int(shape.context_tokens),
-		qHeads: int(shape.q_heads), kvHeads: int(shape.kv_heads), headDim: int(shape.head_dim), endToken: int64(shape.end_token)}
+		qHeads: int(shape.q_heads), kvHeads: int(shape.kv_heads), headDim: int(shape.head_dim), promptBytes: int(shape.prompt_bytes),
+		endToken: int64(shape.end_token)}
 	m.qWidth, m.kvWidth = m.qHeads*m.headDim, m.kvHeads*m.headDim
 	return m, nil
 }
 
-// Close ends the model; no other call may be under way.
-func (m *Model) Close() { C.smollm_close(m.handle) }
+// Close ends the model, of which the engine must be done. A text that is still being encoded keeps it: nobody waits for that at the end of
+// the program, which frees it.
+func (m *Model) Close() {
+	if m.encoding.TryLock() {
+		C.smollm_close(m.handle)
+	}
+}
 
 // Encode gives the tokens of a text.
 func (m *Model) Encode(text string) ([]int64, error) {
+	if !m.encoding.TryRLock() {
+		return nil, errClosed
+	}
+	defer m.encoding.RUnlock()
 	tokens := make([]int64, len(text)+1)
 	n := C.smollm_encode(m.handle, (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.int64_t(len(text)), numbers(tokens), C.int64_t(len(tokens)))
 	if n < 0 {

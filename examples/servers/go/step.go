@@ -140,7 +140,7 @@ func (e *Engine) fill() {
 		for at := s.length; at < s.length+n; at++ {
 			r.tokens, r.positions = append(r.tokens, s.tokens[at]), append(r.positions, int64(at))
 		}
-		if n == s.unread() {
+		if n > 0 && n == s.unread() {
 			r.lastRows = append(r.lastRows, int64(len(r.tokens)-1))
 		}
 	}

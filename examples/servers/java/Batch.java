@@ -94,7 +94,7 @@ final class Batch {
         tokens.put(stream.tokens[at]);
         positions.put(at);
       }
-      if (end == stream.count) lastRows.put(tokens.position() - 1);
+      if (counts.get(i) > 0 && end == stream.count) lastRows.put(tokens.position() - 1);
     }
     lastRows.flip();
     x = grown(x, model.width);

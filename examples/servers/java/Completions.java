@@ -32,9 +32,7 @@ final class Completions {
 
   /** Answers, or says what to refuse with before anything was written. */
   void answer(HttpExchange exchange) throws IOException, Refusal, InterruptedException {
-    byte[] body = exchange.getRequestBody().readNBytes(BODY_BYTES_MOST + 1);
-    if (body.length > BODY_BYTES_MOST) throw new Refusal(413, "the body has more than " + BODY_BYTES_MOST + " bytes");
-    Asked asked = Asked.parse(body);
+    Asked asked = Asked.parse(body(exchange));
     long[] tokens = promptTokens(asked);
     Stream stream = new Stream(tokens, asked.maxTokens(), Stream.systemTokens(tokens, opening, ending));
     clients.remember(stream, exchange);
@@ -52,9 +50,23 @@ final class Completions {
     }
   }
 
+  private static byte[] body(HttpExchange exchange) throws Refusal {
+    byte[] body;
+    try {
+      body = exchange.getRequestBody().readNBytes(BODY_BYTES_MOST + 1);
+    } catch (IOException e) {
+      throw Refusal.invalid("the body cannot be read: " + e.getMessage()); // a client that has gone hears nothing
+    }
+    if (body.length > BODY_BYTES_MOST) throw new Refusal(413, "the body has more than " + BODY_BYTES_MOST + " bytes");
+    return body;
+  }
+
   private long[] promptTokens(Asked asked) throws Refusal {
     byte[] text = asked.prompt().getBytes(StandardCharsets.UTF_8);
     int most = engine.model.context;
+    if (text.length > engine.model.promptBytes)
+      throw Refusal.invalid("a prompt of " + text.length + " bytes is longer than the model's context, which holds "
+          + engine.model.promptBytes + " at most");
     long[] tokens = new long[Math.min(text.length, most)];
     long n = engine.model.encode(text, tokens);
     if (n + asked.maxTokens() > most)

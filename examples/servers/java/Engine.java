@@ -40,9 +40,13 @@ final class Engine implements Runnable {
 
   // ---- What connections call ----
 
-  /** Queues a stream; refused if it can never be admitted, or not at once and the queue is full. */
+  /**
+   * Queues a stream; refused if it can never be admitted, or not at once and the queue is full. A prompt without tokens has no row to
+   * choose from: such a stream would be handed its neighbour's tokens.
+   */
   synchronized void submit(Stream stream) throws Refusal {
     if (closing) throw Refusal.shutdown();
+    if (stream.prompt == 0) throw Refusal.invalid("the prompt has no tokens");
     stream.share = admission.share(stream.prompt + stream.maxTokens);
     if (stream.share == 0)
       throw Refusal.invalid(stream.prompt + " tokens of prompt and " + stream.maxTokens

@@ -112,11 +112,10 @@ final class Json {
   }
 
   /** Half a surrogate pair, which an escape can spell, is no character. */
-  private static String whole(StringBuilder text) {
-    return text.codePoints()
-        .map(c -> c >= Character.MIN_SURROGATE && c <= Character.MAX_SURROGATE ? 0xFFFD : c)
-        .collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append)
-        .toString();
+  private String whole(StringBuilder text) {
+    if (text.codePoints().anyMatch(c -> c >= Character.MIN_SURROGATE && c <= Character.MAX_SURROGATE))
+      throw wrong("half of a surrogate pair");
+    return text.toString();
   }
 
   static String write(Object value) {

@@ -11,12 +11,13 @@ final class Model implements AutoCloseable {
 
   private final long handle;
   final int layers, width, qHeads, kvHeads, headDim, context, qWidth, kvWidth;
+  final int promptBytes; // a longer text is longer than the context
   final long endToken;
 
   /** Maps the files in a folder; threads compute, the calling one included. */
   Model(String folder, int threads) throws IOException {
     handle = open((folder + "\0").getBytes(StandardCharsets.UTF_8), threads - 1);
-    long[] shape = new long[7];
+    long[] shape = new long[8];
     shape(handle, shape);
     layers = (int) shape[0];
     width = (int) shape[1];
@@ -24,7 +25,8 @@ final class Model implements AutoCloseable {
     kvHeads = (int) shape[3];
     headDim = (int) shape[4];
     context = (int) shape[5];
-    endToken = shape[6];
+    promptBytes = (int) shape[6];
+    endToken = shape[7];
     qWidth = qHeads * headDim;
     kvWidth = kvHeads * headDim;
   }

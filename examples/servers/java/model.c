@@ -31,8 +31,8 @@ JNIEXPORT void JNICALL Java_Model_close(JNIEnv* env, jclass type, jlong handle) 
 JNIEXPORT void JNICALL Java_Model_shape(JNIEnv* env, jclass type, jlong handle, jlongArray out) {
     smollm_shape shape;
     smollm_shape_get(of(handle), &shape);
-    const jlong values[] = {shape.layers,   shape.width,          shape.q_heads,  shape.kv_heads,
-                            shape.head_dim, shape.context_tokens, shape.end_token};
+    const jlong values[] = {shape.layers,   shape.width,          shape.q_heads,      shape.kv_heads,
+                            shape.head_dim, shape.context_tokens, shape.prompt_bytes, shape.end_token};
     (*env)->SetLongArrayRegion(env, out, 0, sizeof values / sizeof *values, values);
 }
 

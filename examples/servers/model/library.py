@@ -34,9 +34,10 @@ class SmolLM:
         self._model = self.library.smollm_open(str(folder).encode(), threads, message, 256)
         if not self._model:
             raise OSError(message.value.decode())
-        shape = np.zeros(8, np.int64)
+        shape = np.zeros(9, np.int64)
         self.library.smollm_shape_get(self._model, shape.ctypes.data)
-        self.layers, self.width, self.q_heads, self.kv_heads, self.head_dim, self.vocabulary, self.context, self.end = map(int, shape)
+        (self.layers, self.width, self.q_heads, self.kv_heads, self.head_dim, self.vocabulary, self.context, self.end,
+         self.prompt_bytes) = map(int, shape)
 
     def close(self) -> None:
         self.library.smollm_close(self._model)

@@ -39,6 +39,7 @@ typedef struct merge_slot {
 typedef struct tokenizer {
     mapping file;
     int64_t pieces, merges, slots; /* slots: a power of two */
+    int64_t longest;               /* bytes of a piece */
     const uint32_t* ends;
     const int32_t* of_bytes;
     const uint8_t *control, *classes, *text;

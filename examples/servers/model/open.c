@@ -69,7 +69,7 @@ static int read_header(smollm* model) {
     memcpy(reals, model->file.bytes + 8 + sizeof sizes, sizeof reals);
     for (int i = 0; i < 8; i++)
         if (sizes[i] < 1 || sizes[i] > 1 << 20) return -1;
-    model->shape = (smollm_shape){sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[6], sizes[7], sizes[8]};
+    model->shape = (smollm_shape){sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[6], sizes[7], sizes[8], 0};
     model->hidden = sizes[5];
     model->epsilon = reals[1];
     if (model->hidden < model->shape.width) return -1; /* the unpacked panels have room for hidden inputs */
@@ -115,6 +115,7 @@ static int open_parts(smollm* model, const char* folder, int64_t threads, char* 
     if (tokenizer_open(&model->tokens, folder, message, message_bytes)) return -1;
     if (model->tokens.pieces != model->shape.vocabulary)
         return fail(message, message_bytes, "tokens.bin is of another model:", folder, "");
+    model->shape.prompt_bytes = model->shape.context_tokens * model->tokens.longest;
     model->workers = pool_create(threads);
     model->panels = malloc((size_t)((threads + 1) * panel_outputs * model->hidden) * sizeof(float));
     model->computing_made = !pthread_mutex_init(&model->computing, NULL);

@@ -32,6 +32,7 @@ typedef struct smollm_shape {
     int64_t layers, width, q_heads, kv_heads, head_dim, vocabulary;
     int64_t context_tokens; /* positions 0 .. context_tokens - 1 */
     int64_t end_token;      /* the model's text ends before it */
+    int64_t prompt_bytes;   /* context_tokens of the longest token: text of more bytes is too long, without being encoded */
 } smollm_shape;
 
 /* Maps the files weights.bin and tokens.bin that convert.py wrote into a folder. threads: that work besides the calling one.

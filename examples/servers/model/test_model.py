@@ -62,6 +62,13 @@ def test_a_novel_becomes_the_same_tokens_and_comes_back(model, tokenizer):
     assert b"".join(model.pieces(tokens)).decode() == text
 
 
+def test_text_beyond_the_prompt_bytes_never_fits(model):
+    assert len(model.encode(b"\n" + b" " * 80)) == 1, "the longest piece"
+    assert model.prompt_bytes == model.context * 81
+    for piece in (b"\n" + b" " * 80, b"#" * 80, b" " * 64, b"a"):
+        assert len(model.encode((piece * (model.prompt_bytes // len(piece) + 1))[:model.prompt_bytes + 1])) > model.context
+
+
 def test_random_characters_become_the_same_tokens(model, tokenizer):
     numbers = np.random.default_rng(1)
     # Assigned characters alone: what the two Unicode tables, of different years, must agree on.

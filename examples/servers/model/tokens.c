@@ -56,6 +56,11 @@ int tokenizer_open(tokenizer* out, const char* folder, char* message, int64_t me
     out->control = at += 256 * 4;
     out->classes = at += sizes[0];
     out->text = at + code_points;
+    out->longest = 0;
+    for (int64_t i = 0; whole && i < out->pieces; i++) {
+        const int64_t bytes = (int64_t)out->ends[i] - (i ? out->ends[i - 1] : 0);
+        if (bytes > out->longest) out->longest = bytes;
+    }
     if (!whole || fill_table(out, merges)) {
         if (message && message_bytes > 0) snprintf(message, (size_t)message_bytes, "damaged, or no memory: %s/tokens.bin", folder);
         return -1;

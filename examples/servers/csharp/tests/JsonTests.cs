@@ -23,7 +23,7 @@ static class JsonTests {
   public static void WhatIsNoJsonIsRefused() {
     string[] wrong = {
       "", " ", "{", "}", "[1,]", "[1 2]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "'a'", "\"a", "\"\\x\"", "\"\\u12g4\"", "\"\\u12",
-      "\"\\u+123\"",
+      "\"\\u+123\"", "\"\\ud83d\"", "\"\\ud83d\\u0041\"", "\"\\ude00\\ud83d\"",
       "\"a\nb\"", "\"\0\"", "01", "-", "+1", "1.", ".5", "1e", "1e999", "NaN", "tru", "nulll", "1 2", "\ufeff{}", new string('[', 100000),
     };
     foreach (string text in wrong) {

@@ -10,6 +10,7 @@ static class Tests {
       JsonTests.WhatIsNoJsonIsRefused, JsonTests.QuotedTextIsReadBack, ConnectionTests.BodiesArriveInEveryForm,
       ConnectionTests.RequestsFollowEachOther, ConnectionTests.MalformedRequestsAreRefused,
       ConnectionTests.PartsGoOutAsTheClientsVersionWantsThem, ConnectionTests.AClientThatHasGoneIsNoticed,
+      EngineTests.APromptWithoutTokensIsRefused, EngineTests.NoStreamFailsForMemoryThatCannotBeGivenUp,
       EngineTests.PreemptedStreamsGoOnAsIfNothingHadHappened,
     };
     int failed = 0;

@@ -5,8 +5,7 @@ use crate::request::Request;
 use crate::service::{aside, Service, BODY_BYTES};
 use crate::stream::{Event, Finish};
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::State;
+use axum::extract::{FromRequest, State};
 use axum::http::StatusCode;
 use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse, Response};
@@ -15,8 +14,12 @@ use serde_json::{json, Value};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::timeout;
+
+/// In which a body must come.
+const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// What all objects of one answer have in common.
 struct Head {
@@ -37,8 +40,11 @@ impl Head {
     }
 }
 
-pub async fn complete(State(service): State<Arc<Service>>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
-    let body = body.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
+pub async fn complete(State(service): State<Arc<Service>>, request: axum::extract::Request) -> Result<Response, Refusal> {
+    let body = timeout(BODY_TIME, Bytes::from_request(request, &()))
+        .await
+        .map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?
+        .map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
     if body.len() > BODY_BYTES {
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {BODY_BYTES} bytes")));
     }

@@ -22,6 +22,7 @@ mod smollm {
         pub vocabulary: i64,
         pub context_tokens: i64,
         pub end_token: i64,
+        pub prompt_bytes: i64,
     }
 
     pub const TEXT_BYTES: usize = 1024;

@@ -1,5 +1,5 @@
-//! Test of what a black box does not show: admission that lets in too many makes streams lose their sequences, and what they write stays
-//! the same.
+//! Tests of what a black box does not show: admission that lets in too many makes streams lose their sequences, and what they write stays
+//! the same; a stream without tokens is refused at the queue, too.
 
 use crate::engine::Engine;
 use crate::model::Model;
@@ -77,6 +77,13 @@ fn text(mut events: UnboundedReceiver<Event>) -> String {
             Event::Failed(refusal) => panic!("{}", refusal.message),
         }
     }
+}
+
+#[test]
+fn a_prompt_without_tokens_is_refused() {
+    let running = start(12 << 20, 1.0);
+    let refusal = running.queue.submit(Stream::new(Vec::new(), 1, 0).0).expect_err("it was taken");
+    assert_eq!(refusal.status, 400);
 }
 
 #[test]

@@ -84,11 +84,15 @@ impl Queue {
         self.state.lock().expect("the engine is gone, and the program with it")
     }
 
-    /// Queues a request; refused if it cannot be admitted at once and the queue is full.
+    /// Queues a request; refused if it cannot be admitted at once and the queue is full. A prompt without tokens has no row to choose from:
+    /// such a stream would be handed its neighbour's tokens.
     pub fn submit(&self, stream: Stream) -> Result<(), Refusal> {
         let mut state = self.lock();
         if state.closing.is_some() {
             return Err(Refusal::shutdown());
+        }
+        if stream.prompt == 0 {
+            return Err(Refusal::invalid("the prompt has no tokens"));
         }
         let (mut taken, mut waiting) = (state.taken, 0);
         for share in state.waiting.iter().map(|other| other.share).chain([stream.share]) {

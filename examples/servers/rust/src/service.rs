@@ -42,6 +42,11 @@ impl Service {
 
     /// Queues a request: its number, its prompt's tokens, and what will be heard of it.
     pub fn submit(&self, request: &Request) -> Result<(u64, usize, UnboundedReceiver<Event>), Refusal> {
+        let (bytes, most) = (request.prompt.len(), self.model.shape.prompt_bytes as usize);
+        if bytes > most {
+            let message = format!("a prompt of {bytes} bytes is longer than the model's context, which holds {most} at most");
+            return Err(Refusal::invalid(message));
+        }
         let tokens = self.model.encode(&request.prompt).map_err(Refusal::internal)?;
         let (prompt, max_tokens, context) = (tokens.len(), request.max_tokens, self.model.shape.context_tokens as usize);
         let asked = format!("{prompt} tokens of prompt and {max_tokens} of max_tokens");

@@ -127,7 +127,7 @@ impl Rows {
             let end = stream.length + entry.tokens;
             self.tokens.extend_from_slice(&stream.tokens[stream.length..end]);
             self.positions.extend((stream.length..end).map(|position| position as i64));
-            if end == stream.tokens.len() {
+            if entry.tokens > 0 && end == stream.tokens.len() {
                 self.last_rows.push(self.tokens.len() as i64 - 1);
             }
         }
