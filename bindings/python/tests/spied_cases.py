@@ -110,6 +110,30 @@ def test_a_sequence_that_the_collector_takes_before_its_step_ends_later(cache):
     assert cache.stats().sequences == 0
 
 
+def test_dropped_sequences_do_not_wait_for_one_that_is_busy(cache):
+    sequences = [cache.create_sequence() for _ in range(4)]
+    steps = [cache.step([sequence], [1]) for sequence in sequences]
+    for sequence in sequences:
+        sequence.__del__()  # as the collector may do first in a cycle
+    for step in steps[:3]:
+        step.abort()
+    cache.create_sequence()  # dropped at once
+    assert cache.stats().sequences == 1
+    steps[3].abort()
+    cache.create_sequence()
+    assert cache.stats().sequences == 0
+
+
+def test_a_dropped_sequence_that_is_gone_stands_in_nobodys_way(cache):
+    sequence = cache.create_sequence()
+    step = cache.step([sequence], [1])
+    sequence.__del__()
+    step.abort()
+    cache.destroy_sequence(int(sequence))
+    with cache.create_sequence(), cache.create_sequence():
+        assert cache.stats().sequences == 2
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(["cache", "sequence", "step", "buffer"])))
 @pytest.mark.parametrize("close", [True, False])
 def test_any_order_of_destruction(order, close):
