@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a Debian 12 machine ready: cmake/setup.sh GROUP...   with groups build, test, cross, lint, bindings,
+# Makes a Debian 12 machine ready: cmake/setup.sh GROUP...   with groups build, test, cross, lint, bindings, bindings-long,
 # python, python-gemma3 (a second model's weights), cuda (the CUDA compiler; no driver, no GPU), avx512 (an emulated processor).
 # Says first what it will install. As root it installs; without root, or with NO_INSTALL=1, it prints the command and stops.
 # System packages come from the distribution, which pins them; Python packages go to .venv, pinned in tools/requirements.txt.
@@ -76,6 +76,8 @@ collect() {
       want_command mcs mono-mcs
       want_command mono mono-runtime
       want_python ;;
+    bindings-long)
+      want_command valgrind valgrind ;;
     python)
       want_python
       compgen -G '/usr/include/python3*/Python.h' > /dev/null || want libpython3-dev ;;   # for the compiled part of the binding
