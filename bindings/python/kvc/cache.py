@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from .buffer import Buffer
+from .buffer import Buffer, Native
 from .errors import ArgumentError, BusyError, KvcError
 from .library import raw
 from .step import Array, Step
@@ -83,18 +83,18 @@ class Cache:
         self._handle = 0
         self._dropped: list[int] = []
         self._buffers: WeakSet[Buffer] = WeakSet()
-        self._block: np.ndarray | None = None  # exports the caller's arena, which thus cannot be closed or resized under the cache
+        self._native: Native | None = None
+        block = options.get("arena_block")
         try:
-            block = options.get("arena_block")
             if block is not None and not isinstance(block, int):
-                self._block = np.frombuffer(block, np.uint8)
-                if not self._block.flags.writeable:
+                block = np.frombuffer(block, np.uint8)
+                if not block.flags.writeable:
                     raise ArgumentError("create: arena_block cannot be written", operation="create")
-                options = {"arena_bytes": self._block.nbytes, **options, "arena_block": self._block.ctypes.data}
+                options = {"arena_bytes": block.nbytes, **options, "arena_block": block.ctypes.data}
             self._handle = raw.create(options, layers_differ or [])
-        except BaseException:
-            self._block = None  # the traceback may live on
-            raise
+            self._native = Native(self._handle, block)
+        finally:
+            del block  # a traceback may hold this frame
         default = options.get("v_dim") or options.get("k_dim") or 0
         self._v_dims = [layer.get("v_dim") or layer.get("k_dim") or default for layer in layers_differ or []]
         self._v_dims = self._v_dims or [default] * options["layers"]
@@ -102,14 +102,14 @@ class Cache:
         self.device_ordinal = int(options.get("device_ordinal", 0))
 
     def close(self) -> None:
+        """Destroys the cache. While views of its buffers' memory are alive, that waits for them; calls are refused from now on."""
         handle, self._handle = self._handle, 0
         if handle:
+            native, self._native = self._native, None
             for buffer in list(self._buffers):
-                if buffer.address:
-                    raw.buffer_destroy(handle, buffer.kind, buffer.address)
-                    buffer.address = 0
-            raw.destroy(handle)
-            self._block = None
+                buffer.close()
+            if not native.buffers:
+                native.end()
 
     def __enter__(self) -> Cache:
         return self

@@ -273,5 +273,46 @@ def test_a_view_keeps_its_buffer():
         assert number("spy_buffers").value == 0
 
 
+@pytest.mark.parametrize("cache_too", [False, True])
+def test_a_view_outlives_what_it_is_of(cache_too):
+    before = number("spy_caches").value
+    cache = kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE)
+    buffer = cache.create_buffer(512, kvc.BufferKind.BUFFER_PINNED)
+    view, array = buffer.view((512,), 0x108), np.from_dlpack(buffer)
+    (cache if cache_too else buffer).close()
+    array[:] = 7
+    assert number("spy_buffers").value == 1
+    del view
+    assert number("spy_buffers").value == 1 and array.sum() == 7 * 512
+    with pytest.raises(kvc.HandleError):
+        cache.stats() if cache_too else buffer.view((1,), 0x108)
+    del array
+    assert number("spy_buffers").value == 0 and number("spy_caches").value == before + (not cache_too)
+    cache.close()
+    assert number("spy_caches").value == before
+
+
+def test_a_closed_buffer_gives_nothing():
+    with kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE) as cache:
+        buffer = cache.create_buffer(512, kvc.BufferKind.BUFFER_PINNED)
+        buffer.close()
+        room = np.empty(512, np.uint8)
+        for use in (lambda: buffer.view((512,), 0x108), buffer.__dlpack__, lambda: np.from_dlpack(buffer),
+                    lambda: buffer.copy_to(address(room), kvc.Device.CPU, 512), lambda: buffer.copy_from(address(room), kvc.Device.CPU, 512)):
+            with pytest.raises(kvc.HandleError, match="closed"):
+                use()
+
+
+def test_caches_and_buffers_that_only_the_collector_ends_leave_none():
+    before = number("spy_caches").value, number("spy_buffers").value
+    for _ in range(100):
+        cache = kvc.Cache(device=kvc.Device.CUDA, arena_tokens=64, **SHAPE)
+        kept = [cache, cache.create_buffer(64), cache.create_sequence()]
+        kept.append(kept)
+    del cache, kept
+    collect()
+    assert (number("spy_caches").value, number("spy_buffers").value) == before
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", __file__, *sys.argv[1:]]))
