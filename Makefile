@@ -12,10 +12,11 @@ CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
 STAGES := check-tidy format-check test-release test-cuda test-package test-bindings conformance test-python test-servers test-neon test-asan test-tsan
-STAGES_FULL := $(STAGES) test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-full tidy
+STAGES_FULL := $(STAGES) test-bindings-long test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-full tidy
 
 .PHONY: build library python-binding debug cuda gates gates-full demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
         fuzz-snapshot stream-long conformance avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp \
+        test-python-binding test-bindings-long \
         serve-go serve-rust serve-java serve-csharp $(STAGES)
 
 define configure_and_build
@@ -82,8 +83,8 @@ test: ## everything the gate checks, in stages
 	@$(SETUP) build test cross bindings python $(if $(filter OFF,$(KVC_CUDA)),,cuda)
 	@cmake/stages.sh $(STAGES)
 
-test-full: ## the gate, and what takes too long for it: full quality bars, all of NEON, AVX-512, a debug build, clang-tidy
-	@$(SETUP) build test cross bindings python lint avx512
+test-full: ## the gate, and what takes too long for it: storms of the bindings, full quality bars, all of NEON, AVX-512, a debug build, clang-tidy
+	@$(SETUP) build test cross bindings bindings-long python lint avx512
 	@cmake/stages.sh $(STAGES_FULL)
 
 check-tidy: ## the form of the tree: layers, lengths, names, symbols
@@ -110,10 +111,16 @@ test-bindings: ## every language: its layers, its replayer, its examples, and th
 	@$(MAKE) --no-print-directory library
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test
 
-test-go test-rust test-java test-csharp: ## one language alone
-	@$(SETUP) build bindings
+test-go test-rust test-java test-csharp test-python-binding: ## one language alone
+	@$(SETUP) build bindings $(if $(filter test-python-binding,$@),python)
 	@$(MAKE) --no-print-directory library
-	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test c $(subst test-,,$@)
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test c $(patsubst test-%,%,$(@:-binding=))
+
+test-bindings-long: ## what takes every language too long for the gate: storms, sanitizers and valgrind, packages
+	@$(SETUP) build test bindings bindings-long python
+	@cmake --preset release $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) > /dev/null
+	@cmake --build --preset release -j$(JOBS) --target kvc kvc_static kvc_script
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(MAKE) --no-print-directory -C bindings go-long rust-long java-long csharp-long python-long
 
 test-servers: ## servers of a real model over HTTP, each held to docs/SERVERS.md by one black-box test
 	@$(SETUP) build bindings python

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a Debian 12 machine ready: cmake/setup.sh GROUP...   with groups build, test, cross, lint,
-# go, rust, java, csharp (what builds one language), bindings (all of them, and what generates and checks their layers),
+# go, rust, java, csharp (what builds one language), bindings (all of them, and what generates and checks their layers), bindings-long,
 # python, python-gemma3 (a second model's weights), cuda (the CUDA compiler; no driver, no GPU), avx512 (an emulated processor).
 # Says first what it will install. As root it installs; without root, or with NO_INSTALL=1, it prints the command and stops.
 # System packages come from the distribution, which pins them; Python packages go to .venv, pinned in tools/requirements.txt.
@@ -86,6 +86,8 @@ collect() {
     bindings)
       for language in go rust java csharp; do collect "$language"; done
       want_python ;;
+    bindings-long)
+      want_command valgrind valgrind ;;
     python)
       want_python
       compgen -G '/usr/include/python3*/Python.h' > /dev/null || want libpython3-dev ;;   # for the compiled part of the binding

@@ -3,6 +3,7 @@ package kvc
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"kvc/raw"
 )
@@ -117,12 +118,16 @@ func (s *Step) access() uintptr {
 
 // A life ends by Close, or by the collector when nothing refers to the object any more. The library knows which handles are live: to
 // end one twice, from two goroutines or after its cache, is ErrHandle there and nothing to Close.
-type life struct{ cleanup runtime.Cleanup }
+type life struct {
+	cleanup runtime.Cleanup
+	closed  atomic.Bool
+}
 
 func (l *life) close(destroy func() error) error {
 	if err := destroy(); err != nil && err.(*Error).Status != ErrHandle {
 		return err
 	}
 	l.cleanup.Stop()
+	l.closed.Store(true)
 	return nil
 }

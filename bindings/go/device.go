@@ -72,9 +72,11 @@ func (b *Buffer) Close() error {
 	})
 }
 
-// Slice is the memory of a pinned buffer, until the buffer is closed; nil for a buffer that lies on the device.
+// Slice is the memory of a pinned buffer; nil for a buffer that lies on the device, or once the buffer or its cache is closed. The slice
+// does not hold the buffer: it must not be used after Close, nor when nothing else refers to the buffer any more, which
+// runtime.KeepAlive(buffer) after the slice's last use makes sure of.
 func (b *Buffer) Slice() []byte {
-	if b.kind != BufferPinned {
+	if b == nil || b.kind != BufferPinned || b.closed.Load() || b.cache.closed.Load() {
 		return nil
 	}
 	// The address comes from C, so that the collector does not move what lies there.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"kvc/raw"
 )
@@ -252,5 +253,31 @@ func TestStepClosedWhileInUse(t *testing.T) {
 	}
 	if n := must(sequence.Length()); n != 0 {
 		t.Errorf("aborted steps left %d tokens", n)
+	}
+}
+
+// A machine without a device has no pinned memory: the buffer is made up, over memory of a slice.
+func TestSliceOfAClosedBuffer(t *testing.T) {
+	memory := make([]byte, 64)
+	pin := new(runtime.Pinner)
+	pin.Pin(&memory[0])
+	defer pin.Unpin()
+	made := func(cache *Cache, kind BufferKind) *Buffer {
+		return &Buffer{cache: cache, kind: kind, Memory: Memory{Address: uintptr(unsafe.Pointer(&memory[0])), Bytes: 64}}
+	}
+	done := func() error { return nil }
+	cache := must(New(options()))
+	buffer, other := made(cache, BufferPinned), made(cache, BufferPinned)
+	if slice := buffer.Slice(); len(slice) != 64 || &slice[0] != &memory[0] {
+		t.Fatal("an open buffer's slice is not its memory")
+	}
+	if made(cache, BufferDevice).Slice() != nil {
+		t.Error("memory of a device as a slice")
+	}
+	if err := buffer.life.close(done); err != nil || buffer.Slice() != nil {
+		t.Error("a closed buffer has a slice")
+	}
+	if err := cache.Close(); err != nil || other.Slice() != nil || (*Buffer)(nil).Slice() != nil {
+		t.Error("a buffer of a closed cache has a slice")
 	}
 }

@@ -8,7 +8,7 @@
 %pragma(java) jniclasscode=%{
   static {
     NativeLibrary.load();
-    String mismatch = kvc_abi_mismatch();
+    String mismatch = kvc.text(kvc_abi_mismatch());
     if (mismatch != null) throw new UnsatisfiedLinkError(mismatch);
   }
 %}
@@ -26,6 +26,22 @@
     if (written && buffer.isReadOnly()) throw new java.nio.ReadOnlyBufferException();
     return buffer;
   }
+
+  /** Text in UTF-8 with a final NUL. What JNI makes of a String is of another kind, and no file's name beyond U+FFFF. */
+  static java.nio.ByteBuffer utf8(String text) {
+    if (text == null) return null;
+    if (text.indexOf('\0') >= 0) throw new IllegalArgumentException("kvc: a text with a NUL");
+    try {
+      java.nio.ByteBuffer encoded = java.nio.charset.StandardCharsets.UTF_8.newEncoder().encode(java.nio.CharBuffer.wrap(text));
+      return java.nio.ByteBuffer.allocateDirect(encoded.remaining() + 1).put(encoded);
+    } catch (java.nio.charset.CharacterCodingException e) {
+      throw new IllegalArgumentException("kvc: a text with half a surrogate pair", e);
+    }
+  }
+
+  /** The way back, from an array of bytes. */
+  static String text(Object utf8) { return utf8 == null ? null : new String((byte[]) utf8, java.nio.charset.StandardCharsets.UTF_8); }
+
   private static java.nio.ByteBuffer bytes(java.nio.ByteBuffer b, boolean written) { return direct(b, java.nio.ByteOrder.nativeOrder(), written); }
   private static java.nio.FloatBuffer floats(java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
   private static java.nio.DoubleBuffer doubles(java.nio.DoubleBuffer b) { return b == null ? null : direct(b, b.order(), false); }
@@ -78,17 +94,35 @@ static void* kvc_buffer_address(JNIEnv* env, jobject buffer, int64_t element_byt
   return (char*)(*env)->GetDirectBufferAddress(env, buffer) + position * element_bytes;
 }
 
+static jbyteArray kvc_text(JNIEnv* env, const char* text) {
+  const jsize n = text ? (jsize)strlen(text) : 0;
+  jbyteArray bytes = text ? (*env)->NewByteArray(env, n) : NULL;
+  if (bytes) (*env)->SetByteArrayRegion(env, bytes, 0, n, (const jbyte*)text);
+  return bytes;
+}
+
 static void kvc_throw(JNIEnv* env, const char* operation, const kvc_error* failure) {
   jclass type = (*env)->FindClass(env, "kvc/KvcException");
   jmethodID make =
-      type ? (*env)->GetStaticMethodID(env, type, "of", "(ILjava/lang/String;Ljava/lang/String;)Lkvc/KvcException;") : NULL;
+      type ? (*env)->GetStaticMethodID(env, type, "of", "(ILjava/lang/String;[B)Lkvc/KvcException;") : NULL;
   jstring function = make ? (*env)->NewStringUTF(env, operation) : NULL;
-  jstring message = function ? (*env)->NewStringUTF(env, failure->message) : NULL;
+  jbyteArray message = function ? kvc_text(env, failure->message) : NULL;
   jobject exception = message ? (*env)->CallStaticObjectMethod(env, type, make, (jint)failure->status, function, message) : NULL;
   if ((*env)->ExceptionCheck(env)) return; /* the heap is full, which says more than the failure */
   if (exception) (*env)->Throw(env, (jthrowable)exception);
 }
 %}
+
+/* Text crosses as UTF-8: to C in a direct buffer, which leaves nothing to free where a call fails; from C as an array of bytes. */
+%typemap(jni) char*, char[ANY] "jobject"
+%typemap(jtype) char*, char[ANY] "Object"
+%typemap(jstype) char*, char[ANY] "String"
+%typemap(javain) char*, char[ANY] "kvc.utf8($javainput)"
+%typemap(in) char*, char[ANY] %{ $1 = $input ? (char*)(*jenv)->GetDirectBufferAddress(jenv, $input) : NULL; %}
+%typemap(freearg) char*, char[ANY] ""
+%typemap(argout) char*, char[ANY] ""
+%typemap(out) char*, char[ANY] %{ $result = kvc_text(jenv, $1); %}
+%typemap(javaout) char*, char[ANY] { return kvc.text($jnicall); }
 
 %define KVC_TEXT_TOO_LONG
 SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")

@@ -14,6 +14,12 @@ $(OUT)/libkvc_java.so: java/generated/kvc_wrap.c abi_check.h generated/layout.h 
 	    java/generated/kvc_wrap.c -o $@ $(LINK) -Wl,-rpath,'$$ORIGIN'
 	@cp -L $(LIBKVC) $@ $(JAVA_NATIVES)/
 
+# The bridge of the tests, with what looks at the calls inside.
+$(OUT)/java-witness/libkvc_java.so: java/src/test/c/witness.c $(OUT)/libkvc_java.so
+	@mkdir -p $(@D)
+	gcc $(CFLAGS) -fno-strict-aliasing -shared -fPIC -I$(JAVA_HOME)/include -I$(JAVA_HOME)/include/linux -I. \
+	    java/generated/kvc_wrap.c $< -o $@ $(LINK) -ldl -Wl,-rpath,$(PREFIX)/lib
+
 $(OUT)/kvc.jar: $(OUT)/libkvc_java.so $(JAVA_MAIN) $(JAVA_MAIN_22) $(JAVA_TESTS) $(JAVA_TESTS_22)
 	@rm -rf $(OUT)/java && mkdir -p $(OUT)/java
 	@$(JAVAC) --release 17 -d $(OUT)/java $(JAVA_MAIN)
@@ -42,14 +48,20 @@ $(OUT)/java-examples/built: $(OUT)/kvc.jar $(wildcard java/examples/*.java)
 # -Xcheck:jni makes calls slow, so that under it fewer objects are dropped. java-long: the storms, half a minute each.
 JAVA_UNIT := CoverageTests BufferTests FeatureTests DeviceTests LifetimeTests ReplayTests
 JAVA_RUN := -XX:+UseSerialGC -Djava.library.path="$(OUT)" -Dkvc.root="$(ROOT)" -Dkvc.out="$(OUT)" -cp "$(OUT)/java"
-java-test: export LD_LIBRARY_PATH := $(PREFIX)/lib:$(OUT)
-java-long: export LD_LIBRARY_PATH := $(PREFIX)/lib:$(OUT)
+java-test java-long: export LD_LIBRARY_PATH := $(PREFIX)/lib:$(OUT)
+java-test java-long: export LC_ALL := C.UTF-8
 
-java-test: java $(OUT)/java-examples/built
+# Over that bridge; what the calls are made in is compiled before it runs, as it would be in the end.
+JAVA_WITNESS := $(JAVA_RUN) -Dkvc.library.path="$(OUT)/java-witness" -Xcomp -XX:-TieredCompilation -XX:CompileCommand=quiet \
+    -XX:CompileCommand=compileonly,kvc.*::* kvc.TestMain WitnessTests
+
+java-test: java $(OUT)/java-examples/built $(OUT)/java-witness/libkvc_java.so
 	@java -Xcheck:jni $(JAVA_RUN) Refusals
 	@java/checked java -Xcheck:jni $(JAVA_RUN) -Dkvc.dropped=5000 kvc.TestMain $(JAVA_UNIT) StormTests
 	@java $(JAVA_RUN) kvc.TestMain LifetimeTests HotPathTests LibraryTests
+	@java/checked java -Xcheck:jni $(JAVA_WITNESS)
 ifneq ($(JDK22),)
+	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_WITNESS)
 	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_RUN) kvc.TestMain $(JAVA_UNIT) StormTests HotPathTests SegmentTests
 	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED -Dkvc.calls=jni $(JAVA_RUN) kvc.TestMain BufferTests SegmentTests
 else

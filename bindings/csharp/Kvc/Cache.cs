@@ -44,7 +44,7 @@ public sealed unsafe partial class Cache : IDisposable {
         StepHandle begun = kvc.kvc_step_begin(handle, seqs, counts, held.Length, at, positions.Length, options?.raw);
         begun.Hold(held);
         held = null;
-        return new Step(begun, options != null && options.Buffers > Device.Cpu);
+        return new Step(begun, options);
       }
     } finally {
       if (held != null) Sequence.Let(held);

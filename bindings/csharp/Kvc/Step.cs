@@ -11,11 +11,16 @@ namespace Kvc {
 public sealed unsafe class Step : IDisposable {
   readonly StepHandle own;
   readonly bool onDevice;   // where the step's options say that its buffers lie
+  readonly Dtype keysAndValues, queries, outputs;
   bool disposed;            // a handle that calls of other threads hold would not say so
 
-  internal Step(StepHandle handle, bool onDevice) {
+  internal Step(StepHandle handle, StepOptions options) {
     own = handle;
-    this.onDevice = onDevice;
+    if (options == null) return;
+    onDevice = options.Buffers > Device.Cpu;
+    keysAndValues = options.KvDtype;
+    queries = options.QDtype;
+    outputs = options.OutDtype;
   }
 
   StepHandle handle => disposed ? throw new ObjectDisposedException(nameof(Step)) : own;
@@ -23,9 +28,10 @@ public sealed unsafe class Step : IDisposable {
   /// <summary>Stores the keys and values of one layer.</summary>
   public void Append(long layer, ReadOnlySpan<float> k, ReadOnlySpan<float> v) => Append<float>(layer, k, v);
 
-  /// <summary>The same for any element type: ushort for 16-bit numbers, byte for bytes.</summary>
+  /// <summary>The same for the element type that the step was begun with: float, ushort for 16-bit numbers, or byte for its bytes.</summary>
   public void Append<T>(long layer, ReadOnlySpan<T> k, ReadOnlySpan<T> v) where T : struct {
     RequireHost();
+    Require<T>(keysAndValues, "kvc_append", "k and v");
     ReadOnlySpan<byte> keys = MemoryMarshal.AsBytes(k), values = MemoryMarshal.AsBytes(v);
     fixed (byte* ks = &keys.GetPinnableReference(), vs = &values.GetPinnableReference()) {
       kvc.kvc_append(handle, layer, ks, keys.Length, vs, values.Length);
@@ -40,16 +46,18 @@ public sealed unsafe class Step : IDisposable {
   public void Attend(long layer, ReadOnlySpan<float> q, Span<float> output, Span<float> lse = default(Span<float>),
                      AttendOptions options = null) => Attend<float, float>(layer, q, output, lse, options);
 
-  /// <summary>The same for any element types.</summary>
+  /// <summary>The same for the element types that the step was begun with, as in Append.</summary>
   public void Attend<TQuery, TOutput>(long layer, ReadOnlySpan<TQuery> q, Span<TOutput> output,
                                       Span<float> lse = default(Span<float>), AttendOptions options = null)
       where TQuery : struct where TOutput : struct {
     RequireHost();
-    ReadOnlySpan<byte> queries = MemoryMarshal.AsBytes(q);
+    Require<TQuery>(queries, "kvc_attend", "q");
+    Require<TOutput>(outputs, "kvc_attend", "output");
+    ReadOnlySpan<byte> asked = MemoryMarshal.AsBytes(q);
     Span<byte> results = MemoryMarshal.AsBytes(output);
-    fixed (byte* from = &queries.GetPinnableReference(), to = &results.GetPinnableReference())
+    fixed (byte* from = &asked.GetPinnableReference(), to = &results.GetPinnableReference())
     fixed (float* sums = &lse.GetPinnableReference()) {
-      kvc.kvc_attend(handle, layer, from, queries.Length, to, results.Length, sums, lse.Length * 4L, options?.raw);
+      kvc.kvc_attend(handle, layer, from, asked.Length, to, results.Length, sums, lse.Length * 4L, options?.raw);
     }
   }
 
@@ -79,6 +87,14 @@ public sealed unsafe class Step : IDisposable {
   // A span is memory of the host: what C would take for an address of the device is refused here.
   void RequireHost() {
     if (onDevice) throw new InvalidOperationException("kvc: the step's buffers lie on the device; pass addresses");
+  }
+
+  // C sees how many bytes there are, not what they are.
+  static void Require<T>(Dtype dtype, string operation, string name) {
+    bool half = dtype == Dtype.F16 || dtype == Dtype.BF16;
+    if (typeof(T) == typeof(byte) || typeof(T) == (half ? typeof(ushort) : typeof(float))) return;
+    throw new KvcArgumentException(operation, name + ": spans of " + typeof(T).Name + ", the step was begun with " +
+        (half ? dtype + ", which takes ushort" : "F32, which takes float") + " or byte");
   }
 }
 

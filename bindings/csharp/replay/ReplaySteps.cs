@@ -18,7 +18,7 @@ sealed partial class Replay {
   float[] lse = new float[0];
 
   StepRecord StepOf(Operation operation) =>
-      steps.TryGetValue(operation.Name(0), out StepRecord record) ? record : new StepRecord {Step = new Step(new StepHandle(), false)};
+      steps.TryGetValue(operation.Name(0), out StepRecord record) ? record : new StepRecord {Step = new Step(new StepHandle(), null)};
 
   static Dtype TypeOf(string word) {
     switch (word) {

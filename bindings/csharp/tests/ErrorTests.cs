@@ -155,4 +155,32 @@ static class ErrorTests {
       Check.Equal(0, cache.Stats().Sequences, "sequences: a begin that failed gives its references back");
     }
   }
+
+  // C sees lengths alone: four bytes of an int would be taken for a float.
+  public static void SpansOfOtherElements() {
+    float[] row = Model.Row(1, 1);
+    var ints = new int[Model.Dim];
+    var doubles = new double[Model.Dim / 2];
+    var bits = new ushort[2 * Model.Dim];
+    using (Cache cache = Model.Cache())
+    using (Step step = cache.Begin(cache.CreateSequence(), 1)) {
+      KvcException e = Fails<KvcArgumentException>("kvc_append", () => step.Append<int>(0, ints, ints));
+      Check.That(e.Message.Contains("Int32") && e.Message.Contains("F32"), "the types are not named: " + e.Message);
+      Fails<KvcArgumentException>("kvc_append", () => step.Append<double>(0, doubles, doubles));
+      Fails<KvcArgumentException>("kvc_append", () => step.Append<ushort>(0, bits, bits));
+      step.Append(0, row, row);
+      Fails<KvcArgumentException>("kvc_attend", () => step.Attend<int, float>(0, ints, row));
+      Fails<KvcArgumentException>("kvc_attend", () => step.Attend<float, int>(0, row, ints));
+      step.Attend(0, row, new float[Model.Dim]);
+      step.Attend<byte, byte>(0, new byte[4 * Model.Dim], new byte[4 * Model.Dim]);
+    }
+    foreach (Dtype dtype in new[] {Dtype.F16, Dtype.BF16})
+      using (Cache cache = Model.Cache())
+      using (Step step = cache.Begin(cache.CreateSequence(), 1, new StepOptions {KvDtype = dtype, QDtype = dtype})) {
+        Fails<KvcArgumentException>("kvc_append", () => step.Append<short>(0, new short[Model.Dim], new short[Model.Dim]));
+        Fails<KvcArgumentException>("kvc_append", () => step.Append(0, new float[Model.Dim / 2], new float[Model.Dim / 2]));
+        step.Append<ushort>(0, new ushort[Model.Dim], new ushort[Model.Dim]);
+        step.Attend<ushort, float>(0, new ushort[Model.Dim], new float[Model.Dim]);   // out has a type of its own
+      }
+  }
 }

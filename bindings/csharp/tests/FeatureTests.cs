@@ -183,7 +183,7 @@ static class FeatureTests {
 
   // The device is not there: what would take a span for an address of it is refused, addresses pass on.
   public static void SpansAreNoDeviceMemory() {
-    var step = new Step(new Kvc.Raw.StepHandle(), true);
+    var step = new Step(new Kvc.Raw.StepHandle(), new StepOptions {Buffers = Device.Cuda});
     Check.Throws<InvalidOperationException>(() => step.Append(0, new float[1], new float[1]));
     Check.Throws<InvalidOperationException>(() => step.Attend(0, new float[1], new float[1]));
     Check.Throws<KvcHandleException>(() => step.Append(0, IntPtr.Zero, 0, IntPtr.Zero, 0));

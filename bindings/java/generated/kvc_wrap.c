@@ -256,12 +256,19 @@ static void* kvc_buffer_address(JNIEnv* env, jobject buffer, int64_t element_byt
   return (char*)(*env)->GetDirectBufferAddress(env, buffer) + position * element_bytes;
 }
 
+static jbyteArray kvc_text(JNIEnv* env, const char* text) {
+  const jsize n = text ? (jsize)strlen(text) : 0;
+  jbyteArray bytes = text ? (*env)->NewByteArray(env, n) : NULL;
+  if (bytes) (*env)->SetByteArrayRegion(env, bytes, 0, n, (const jbyte*)text);
+  return bytes;
+}
+
 static void kvc_throw(JNIEnv* env, const char* operation, const kvc_error* failure) {
   jclass type = (*env)->FindClass(env, "kvc/KvcException");
   jmethodID make =
-      type ? (*env)->GetStaticMethodID(env, type, "of", "(ILjava/lang/String;Ljava/lang/String;)Lkvc/KvcException;") : NULL;
+      type ? (*env)->GetStaticMethodID(env, type, "of", "(ILjava/lang/String;[B)Lkvc/KvcException;") : NULL;
   jstring function = make ? (*env)->NewStringUTF(env, operation) : NULL;
-  jstring message = function ? (*env)->NewStringUTF(env, failure->message) : NULL;
+  jbyteArray message = function ? kvc_text(env, failure->message) : NULL;
   jobject exception = message ? (*env)->CallStaticObjectMethod(env, type, make, (jint)failure->status, function, message) : NULL;
   if ((*env)->ExceptionCheck(env)) return; /* the heap is full, which says more than the failure */
   if (exception) (*env)->Throw(env, (jthrowable)exception);
@@ -520,14 +527,14 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layers_1set(JNIEnv *jenv, jclas
 }
 
 
-SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1version(JNIEnv *jenv, jclass jcls) {
-  jstring jresult = 0 ;
+SWIGEXPORT jobject JNICALL Java_kvc_raw_kvcJNI_kvc_1version(JNIEnv *jenv, jclass jcls) {
+  jobject jresult = 0 ;
   char *result = 0 ;
   
   (void)jenv;
   (void)jcls;
   result = (char *)kvc_version();
-  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  jresult = kvc_text(jenv, result); 
   return jresult;
 }
 
@@ -544,14 +551,14 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1abi_1version(JNIEnv *jenv, jcl
 }
 
 
-SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1build_1info(JNIEnv *jenv, jclass jcls) {
-  jstring jresult = 0 ;
+SWIGEXPORT jobject JNICALL Java_kvc_raw_kvcJNI_kvc_1build_1info(JNIEnv *jenv, jclass jcls) {
+  jobject jresult = 0 ;
   char *result = 0 ;
   
   (void)jenv;
   (void)jcls;
   result = (char *)kvc_build_info();
-  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  jresult = kvc_text(jenv, result); 
   return jresult;
 }
 
@@ -620,7 +627,7 @@ SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1status_1get(JNIEnv *jenv
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jstring jarg2) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jobject jarg2) {
   struct kvc_error *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   
@@ -628,28 +635,24 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1set(JNIEnv *jen
   (void)jcls;
   (void)jarg1_;
   arg1 = *(struct kvc_error **)&jarg1; 
-  arg2 = 0;
-  if (jarg2) {
-    arg2 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg2, 0);
-    if (!arg2) return ;
-  }
+  arg2 = jarg2 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg2) : NULL; 
   {
     const char* text = arg2 ? arg2 : "";
     if (strlen(text) < 240) {
       memset(arg1->message, 0, 240);
       memcpy(arg1->message, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,93,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,127,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
   
-  if (arg2) (*jenv)->ReleaseStringUTFChars(jenv, jarg2, (const char *)arg2);
+  
 }
 
 
-SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
-  jstring jresult = 0 ;
+SWIGEXPORT jobject JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jobject jresult = 0 ;
   struct kvc_error *arg1 = 0 ;
   char *result = 0 ;
   
@@ -658,7 +661,7 @@ SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1get(JNIEnv *
   (void)jarg1_;
   arg1 = *(struct kvc_error **)&jarg1; 
   result = (char *)(char *) ((arg1)->message);
-  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  jresult = kvc_text(jenv, result); 
   return jresult;
 }
 
@@ -685,8 +688,8 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_delete_1kvc_1error(JNIEnv *jenv, jcl
 }
 
 
-SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1status_1name(JNIEnv *jenv, jclass jcls, jint jarg1) {
-  jstring jresult = 0 ;
+SWIGEXPORT jobject JNICALL Java_kvc_raw_kvcJNI_kvc_1status_1name(JNIEnv *jenv, jclass jcls, jint jarg1) {
+  jobject jresult = 0 ;
   int32_t arg1 ;
   char *result = 0 ;
   
@@ -694,7 +697,7 @@ SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1status_1name(JNIEnv *jenv, j
   (void)jcls;
   arg1 = (int32_t)jarg1; 
   result = (char *)kvc_status_name(arg1);
-  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  jresult = kvc_text(jenv, result); 
   return jresult;
 }
 
@@ -711,8 +714,8 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1preset_1count(JNIEnv *jenv, jc
 }
 
 
-SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1preset_1name(JNIEnv *jenv, jclass jcls, jlong jarg1) {
-  jstring jresult = 0 ;
+SWIGEXPORT jobject JNICALL Java_kvc_raw_kvcJNI_kvc_1preset_1name(JNIEnv *jenv, jclass jcls, jlong jarg1) {
+  jobject jresult = 0 ;
   int64_t arg1 ;
   char *result = 0 ;
   
@@ -720,12 +723,12 @@ SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1preset_1name(JNIEnv *jenv, j
   (void)jcls;
   arg1 = (int64_t)jarg1; 
   result = (char *)kvc_preset_name(arg1);
-  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  jresult = kvc_text(jenv, result); 
   return jresult;
 }
 
 
-SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1codec_1format(JNIEnv *jenv, jclass jcls, jstring jarg1, jobject jarg2) {
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1codec_1format(JNIEnv *jenv, jclass jcls, jobject jarg1, jobject jarg2) {
   jlong jresult = 0 ;
   char *arg1 = 0 ;
   char *arg2 = 0 ;
@@ -739,11 +742,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1codec_1format(JNIEnv *jenv, jc
   kvc_error failure = {
     sizeof failure, KVC_OK, ""
   }; arg4 = &failure; 
-  arg1 = 0;
-  if (jarg1) {
-    arg1 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg1, 0);
-    if (!arg1) return 0;
-  }
+  arg1 = jarg1 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg1) : NULL; 
   
   arg2 = (char *)kvc_buffer_address(jenv, jarg2, 1, &elements2);
   arg3 = elements2 * 1;
@@ -751,10 +750,11 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1codec_1format(JNIEnv *jenv, jc
   result = kvc_codec_format((char const *)arg1,arg2,arg3,arg4);
   jresult = (jlong)result; 
   
+  
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_codec_format", &failure); return 0; 
   } 
-  if (arg1) (*jenv)->ReleaseStringUTFChars(jenv, jarg1, (const char *)arg1);
+  
   
   return jresult;
 }
@@ -772,8 +772,8 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1count(JNIEnv *jenv, jc
 }
 
 
-SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1name(JNIEnv *jenv, jclass jcls, jlong jarg1) {
-  jstring jresult = 0 ;
+SWIGEXPORT jobject JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1name(JNIEnv *jenv, jclass jcls, jlong jarg1) {
+  jobject jresult = 0 ;
   int64_t arg1 ;
   char *result = 0 ;
   
@@ -781,12 +781,12 @@ SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1name(JNIEnv *jenv, j
   (void)jcls;
   arg1 = (int64_t)jarg1; 
   result = (char *)kvc_policy_name(arg1);
-  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  jresult = kvc_text(jenv, result); 
   return jresult;
 }
 
 
-SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1format(JNIEnv *jenv, jclass jcls, jstring jarg1, jobject jarg2) {
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1format(JNIEnv *jenv, jclass jcls, jobject jarg1, jobject jarg2) {
   jlong jresult = 0 ;
   char *arg1 = 0 ;
   char *arg2 = 0 ;
@@ -800,11 +800,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1format(JNIEnv *jenv, j
   kvc_error failure = {
     sizeof failure, KVC_OK, ""
   }; arg4 = &failure; 
-  arg1 = 0;
-  if (jarg1) {
-    arg1 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg1, 0);
-    if (!arg1) return 0;
-  }
+  arg1 = jarg1 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg1) : NULL; 
   
   arg2 = (char *)kvc_buffer_address(jenv, jarg2, 1, &elements2);
   arg3 = elements2 * 1;
@@ -812,10 +808,11 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1format(JNIEnv *jenv, j
   result = kvc_policy_format((char const *)arg1,arg2,arg3,arg4);
   jresult = (jlong)result; 
   
+  
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_policy_format", &failure); return 0; 
   } 
-  if (arg1) (*jenv)->ReleaseStringUTFChars(jenv, jarg1, (const char *)arg1);
+  
   
   return jresult;
 }
@@ -833,8 +830,8 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1target_1count(JNIEnv *jenv, jc
 }
 
 
-SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1target_1name(JNIEnv *jenv, jclass jcls, jlong jarg1) {
-  jstring jresult = 0 ;
+SWIGEXPORT jobject JNICALL Java_kvc_raw_kvcJNI_kvc_1target_1name(JNIEnv *jenv, jclass jcls, jlong jarg1) {
+  jobject jresult = 0 ;
   int64_t arg1 ;
   char *result = 0 ;
   
@@ -842,7 +839,7 @@ SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1target_1name(JNIEnv *jenv, j
   (void)jcls;
   arg1 = (int64_t)jarg1; 
   result = (char *)kvc_target_name(arg1);
-  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  jresult = kvc_text(jenv, result); 
   return jresult;
 }
 
@@ -1111,7 +1108,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1sliding_1window_1get(
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jstring jarg2) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jobject jarg2) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   
@@ -1119,28 +1116,24 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1set(JNIEnv *jen
   (void)jcls;
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
-  arg2 = 0;
-  if (jarg2) {
-    arg2 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg2, 0);
-    if (!arg2) return ;
-  }
+  arg2 = jarg2 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg2) : NULL; 
   {
     const char* text = arg2 ? arg2 : "";
     if (strlen(text) < 128) {
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,93,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,127,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
   
-  if (arg2) (*jenv)->ReleaseStringUTFChars(jenv, jarg2, (const char *)arg2);
+  
 }
 
 
-SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
-  jstring jresult = 0 ;
+SWIGEXPORT jobject JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jobject jresult = 0 ;
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   
@@ -1149,12 +1142,12 @@ SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1get(JNIEnv *
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
   result = (char *)(char *) ((arg1)->codec);
-  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  jresult = kvc_text(jenv, result); 
   return jresult;
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jstring jarg2) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jobject jarg2) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   
@@ -1162,28 +1155,24 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1set(JNIEnv *je
   (void)jcls;
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
-  arg2 = 0;
-  if (jarg2) {
-    arg2 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg2, 0);
-    if (!arg2) return ;
-  }
+  arg2 = jarg2 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg2) : NULL; 
   {
     const char* text = arg2 ? arg2 : "";
     if (strlen(text) < 16) {
       memset(arg1->target, 0, 16);
       memcpy(arg1->target, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,93,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,127,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
   
-  if (arg2) (*jenv)->ReleaseStringUTFChars(jenv, jarg2, (const char *)arg2);
+  
 }
 
 
-SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
-  jstring jresult = 0 ;
+SWIGEXPORT jobject JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jobject jresult = 0 ;
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   
@@ -1192,7 +1181,7 @@ SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1get(JNIEnv 
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
   result = (char *)(char *) ((arg1)->target);
-  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  jresult = kvc_text(jenv, result); 
   return jresult;
 }
 
@@ -1561,7 +1550,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1rope_1dims_1get(JNIEn
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jstring jarg2) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jobject jarg2) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   
@@ -1569,28 +1558,24 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1set(JNIEnv *je
   (void)jcls;
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
-  arg2 = 0;
-  if (jarg2) {
-    arg2 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg2, 0);
-    if (!arg2) return ;
-  }
+  arg2 = jarg2 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg2) : NULL; 
   {
     const char* text = arg2 ? arg2 : "";
     if (strlen(text) < 128) {
       memset(arg1->policy, 0, 128);
       memcpy(arg1->policy, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,93,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,127,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
   
-  if (arg2) (*jenv)->ReleaseStringUTFChars(jenv, jarg2, (const char *)arg2);
+  
 }
 
 
-SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
-  jstring jresult = 0 ;
+SWIGEXPORT jobject JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jobject jresult = 0 ;
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   
@@ -1599,7 +1584,7 @@ SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1get(JNIEnv 
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
   result = (char *)(char *) ((arg1)->policy);
-  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  jresult = kvc_text(jenv, result); 
   return jresult;
 }
 
@@ -1865,7 +1850,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1sliding_1window_1get(JN
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jstring jarg2) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jobject jarg2) {
   struct kvc_layer *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   
@@ -1873,28 +1858,24 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1set(JNIEnv *jenv,
   (void)jcls;
   (void)jarg1_;
   arg1 = *(struct kvc_layer **)&jarg1; 
-  arg2 = 0;
-  if (jarg2) {
-    arg2 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg2, 0);
-    if (!arg2) return ;
-  }
+  arg2 = jarg2 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg2) : NULL; 
   {
     const char* text = arg2 ? arg2 : "";
     if (strlen(text) < 128) {
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,93,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,127,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
   
-  if (arg2) (*jenv)->ReleaseStringUTFChars(jenv, jarg2, (const char *)arg2);
+  
 }
 
 
-SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
-  jstring jresult = 0 ;
+SWIGEXPORT jobject JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jobject jresult = 0 ;
   struct kvc_layer *arg1 = 0 ;
   char *result = 0 ;
   
@@ -1903,7 +1884,7 @@ SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1get(JNIEnv *je
   (void)jarg1_;
   arg1 = *(struct kvc_layer **)&jarg1; 
   result = (char *)(char *) ((arg1)->codec);
-  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  jresult = kvc_text(jenv, result); 
   return jresult;
 }
 
@@ -7097,7 +7078,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1import(JNIEnv *jenv, 
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1save(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg2, jstring jarg4) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1save(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg2, jobject jarg4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t arg3 ;
@@ -7116,23 +7097,20 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1save(JNIEnv *jenv, jc
   arg2 = (kvc_seq *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
   arg3 = elements2 * 1;
   
-  arg4 = 0;
-  if (jarg4) {
-    arg4 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg4, 0);
-    if (!arg4) return ;
-  }
+  arg4 = jarg4 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg4) : NULL; 
   result = (kvc_status)kvc_snapshot_save((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,(char const *)arg4,arg5);
   (void)result; (void)failure; 
+  
   
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_snapshot_save", &failure); return ; 
   } 
   
-  if (arg4) (*jenv)->ReleaseStringUTFChars(jenv, jarg4, (const char *)arg4);
+  
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1load(JNIEnv *jenv, jclass jcls, jlong jarg1, jstring jarg2, jobject jarg3, jlongArray jarg5) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1load(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg2, jobject jarg3, jlongArray jarg5) {
   kvc_cache *arg1 = 0 ;
   char *arg2 = 0 ;
   kvc_seq *arg3 = 0 ;
@@ -7149,11 +7127,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1load(JNIEnv *jenv, jc
     sizeof failure, KVC_OK, ""
   }; arg6 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
-  arg2 = 0;
-  if (jarg2) {
-    arg2 = (char *)(*jenv)->GetStringUTFChars(jenv, jarg2, 0);
-    if (!arg2) return ;
-  }
+  arg2 = jarg2 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg2) : NULL; 
   
   arg3 = (kvc_seq *)kvc_buffer_address(jenv, jarg3, 8, &elements3);
   arg4 = elements3 * 1;
@@ -7173,6 +7147,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1load(JNIEnv *jenv, jc
   result = (kvc_status)kvc_snapshot_load(arg1,(char const *)arg2,arg3,arg4,arg5,arg6);
   (void)result; (void)failure; 
   
+  
   {
     jlong jvalue = (jlong)temp5;
     (*jenv)->SetLongArrayRegion(jenv, jarg5, 0, 1, &jvalue);
@@ -7180,7 +7155,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1load(JNIEnv *jenv, jc
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_snapshot_load", &failure); return ; 
   } 
-  if (arg2) (*jenv)->ReleaseStringUTFChars(jenv, jarg2, (const char *)arg2);
+  
   
   
 }
@@ -7228,14 +7203,14 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layers_1delete(JNIEnv *jenv, jc
 }
 
 
-SWIGEXPORT jstring JNICALL Java_kvc_raw_kvcJNI_kvc_1abi_1mismatch(JNIEnv *jenv, jclass jcls) {
-  jstring jresult = 0 ;
+SWIGEXPORT jobject JNICALL Java_kvc_raw_kvcJNI_kvc_1abi_1mismatch(JNIEnv *jenv, jclass jcls) {
+  jobject jresult = 0 ;
   char *result = 0 ;
   
   (void)jenv;
   (void)jcls;
   result = (char *)kvc_abi_mismatch();
-  if (result) jresult = (*jenv)->NewStringUTF(jenv, (const char *)result);
+  jresult = kvc_text(jenv, result); 
   free(result);
   return jresult;
 }

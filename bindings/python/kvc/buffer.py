@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .errors import ArgumentError, HandleError
 from .library import raw
 from .structs import BufferKind, Device
 
@@ -13,13 +14,58 @@ if TYPE_CHECKING:
 _BYTE = 0x108  # DLPack's unsigned integers of 8 bits, as kvc_dtype counts
 
 
+class Native:
+    """The library's cache with its buffers. It ends with its Cache, or with the last view of a buffer's memory if that is later."""
+    __slots__ = ("handle", "block", "buffers")
+
+    def __init__(self, handle: int, block: Any):
+        self.handle, self.block = handle, block  # block exports the caller's arena, which thus cannot be closed or resized meanwhile
+        self.buffers: dict[int, int] = {}        # the kind of each, by its address
+
+    def free(self, address: int) -> None:
+        kind = self.buffers.pop(address, None)
+        if kind is not None:
+            raw.buffer_destroy(self.handle, kind, address)
+
+    def end(self) -> None:
+        for address in list(self.buffers):
+            self.free(address)
+        handle, self.handle = self.handle, 0
+        if handle:
+            raw.destroy(handle)
+            self.block = None
+
+    def __del__(self):
+        self.end()
+
+
+class _Memory:
+    """What a buffer and its views hold."""
+    __slots__ = ("address", "_native")
+
+    def __init__(self, native: Native | None, kind: int, size: int):
+        self.address = 0
+        self.address = raw.buffer_create(native.handle if native else 0, kind, size)
+        self._native = native
+        native.buffers[self.address] = kind
+
+    def __del__(self):
+        if self.address:
+            self._native.free(self.address)
+
+
 class Buffer:
     """bytes of device memory (or pinned memory of the host); close it, use it in a with statement, or drop it."""
 
     def __init__(self, cache: Cache, size: int, kind: int):
         self._cache, self.kind, self.size = cache, BufferKind(kind), size
-        self.address: int = 0
-        self.address = raw.buffer_create(cache._handle, kind, size)
+        self._memory: _Memory | None = _Memory(cache._native, kind, size)
+
+    @property
+    def address(self) -> int:
+        """0 once it is closed."""
+        memory = self._memory
+        return memory.address if memory else 0
 
     @property
     def device(self) -> Device:
@@ -27,17 +73,17 @@ class Buffer:
 
     def copy_from(self, address: int, device: int, size: int) -> None:
         """Copies from an address of the host or of the device, behind all that was launched before."""
-        raw.buffer_copy(self._cache._handle, self.address, self.device, address, device, size)
+        raw.buffer_copy(self._cache._handle, self._open("copy_from").address, self.device, address, device, size)
 
     def copy_to(self, address: int, device: int, size: int) -> None:
-        raw.buffer_copy(self._cache._handle, address, device, self.address, self.device, size)
+        raw.buffer_copy(self._cache._handle, address, device, self._open("copy_to").address, self.device, size)
 
     def view(self, shape: tuple[int, ...], dtype: int):
-        """The buffer as a DLPack array of kvc.Dtype, for torch.from_dlpack and its like."""
-        from .errors import ArgumentError
+        """The buffer as a DLPack array of kvc.Dtype, for torch.from_dlpack and its like. The memory lives as long as any view of it."""
         if math.prod(shape) * (dtype % 256) > self.size * 8:
             raise ArgumentError(f"view: {shape} of {dtype % 256} bits is more than the {self.size} bytes of the buffer")
-        return raw.view(self.address, shape, dtype, self.device, self._cache.device_ordinal, self)
+        memory = self._open("view")
+        return raw.view(memory.address, shape, dtype, self.device, self._cache.device_ordinal, memory)
 
     def __dlpack__(self, **arguments):
         return self.view((self.size,), _BYTE).__dlpack__(**arguments)
@@ -46,15 +92,17 @@ class Buffer:
         return int(self.device), self._cache.device_ordinal
 
     def close(self) -> None:
-        address, self.address = self.address, 0
-        if address:
-            raw.buffer_destroy(self._cache._handle, self.kind, address)
+        """Gives the memory back, at once or with the last view of it. May be called twice."""
+        self._memory = None
+
+    def _open(self, operation: str) -> _Memory:
+        memory = self._memory
+        if memory is None:
+            raise HandleError(f"{operation}: the buffer is closed", operation=operation)
+        return memory
 
     def __enter__(self) -> Buffer:
         return self
 
     def __exit__(self, *_) -> None:
-        self.close()
-
-    def __del__(self):
         self.close()

@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from .buffer import Buffer
+from .buffer import Buffer, Native
 from .errors import ArgumentError, BusyError, KvcError
 from .library import raw
 from .step import Array, Step
@@ -81,15 +81,20 @@ class Cache:
 
     def __init__(self, *, layers_differ: list[Layer] | None = None, **options: Unpack[Options]):
         self._handle = 0
-        self._block = options.get("arena_block")
-        if self._block is not None and not isinstance(self._block, int):
-            block = np.frombuffer(self._block, np.uint8)
-            if not block.flags.writeable:
-                raise ArgumentError("create: arena_block cannot be written", operation="create")
-            options = {"arena_bytes": block.nbytes, **options, "arena_block": block.ctypes.data}
         self._dropped: list[int] = []
         self._buffers: WeakSet[Buffer] = WeakSet()
-        self._handle = raw.create(options, layers_differ or [])
+        self._native: Native | None = None
+        block = options.get("arena_block")
+        try:
+            if block is not None and not isinstance(block, int):
+                block = np.frombuffer(block, np.uint8)
+                if not block.flags.writeable:
+                    raise ArgumentError("create: arena_block cannot be written", operation="create")
+                options = {"arena_bytes": block.nbytes, **options, "arena_block": block.ctypes.data}
+            self._handle = raw.create(options, layers_differ or [])
+            self._native = Native(self._handle, block)
+        finally:
+            del block  # a traceback may hold this frame
         default = options.get("v_dim") or options.get("k_dim") or 0
         self._v_dims = [layer.get("v_dim") or layer.get("k_dim") or default for layer in layers_differ or []]
         self._v_dims = self._v_dims or [default] * options["layers"]
@@ -97,13 +102,14 @@ class Cache:
         self.device_ordinal = int(options.get("device_ordinal", 0))
 
     def close(self) -> None:
+        """Destroys the cache. While views of its buffers' memory are alive, that waits for them; calls are refused from now on."""
         handle, self._handle = self._handle, 0
         if handle:
+            native, self._native = self._native, None
             for buffer in list(self._buffers):
-                if buffer.address:
-                    raw.buffer_destroy(handle, buffer.kind, buffer.address)
-                    buffer.address = 0
-            raw.destroy(handle)
+                buffer.close()
+            if not native.buffers:
+                native.end()
 
     def __enter__(self) -> Cache:
         return self
@@ -289,12 +295,19 @@ class Cache:
         return out
 
     def _end_dropped(self) -> None:
-        for _ in range(len(self._dropped)):
-            handle = self._dropped.pop()
+        busy = []
+        while self._dropped:
+            try:
+                handle = self._dropped.pop()
+            except IndexError:
+                break  # another thread has it
             try:
                 raw.seq_destroy(self._handle, handle)
             except BusyError:
-                self._dropped.append(handle)
+                busy.append(handle)
+            except KvcError:
+                pass  # it ended before, or with its cache
+        self._dropped.extend(busy)
 
 
 def _part(part: str) -> Part:

@@ -110,6 +110,30 @@ def test_a_sequence_that_the_collector_takes_before_its_step_ends_later(cache):
     assert cache.stats().sequences == 0
 
 
+def test_dropped_sequences_do_not_wait_for_one_that_is_busy(cache):
+    sequences = [cache.create_sequence() for _ in range(4)]
+    steps = [cache.step([sequence], [1]) for sequence in sequences]
+    for sequence in sequences:
+        sequence.__del__()  # as the collector may do first in a cycle
+    for step in steps[:3]:
+        step.abort()
+    cache.create_sequence()  # dropped at once
+    assert cache.stats().sequences == 1
+    steps[3].abort()
+    cache.create_sequence()
+    assert cache.stats().sequences == 0
+
+
+def test_a_dropped_sequence_that_is_gone_stands_in_nobodys_way(cache):
+    sequence = cache.create_sequence()
+    step = cache.step([sequence], [1])
+    sequence.__del__()
+    step.abort()
+    cache.destroy_sequence(int(sequence))
+    with cache.create_sequence(), cache.create_sequence():
+        assert cache.stats().sequences == 2
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(["cache", "sequence", "step", "buffer"])))
 @pytest.mark.parametrize("close", [True, False])
 def test_any_order_of_destruction(order, close):
@@ -247,6 +271,47 @@ def test_a_view_keeps_its_buffer():
         del view
         collect()
         assert number("spy_buffers").value == 0
+
+
+@pytest.mark.parametrize("cache_too", [False, True])
+def test_a_view_outlives_what_it_is_of(cache_too):
+    before = number("spy_caches").value
+    cache = kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE)
+    buffer = cache.create_buffer(512, kvc.BufferKind.BUFFER_PINNED)
+    view, array = buffer.view((512,), 0x108), np.from_dlpack(buffer)
+    (cache if cache_too else buffer).close()
+    array[:] = 7
+    assert number("spy_buffers").value == 1
+    del view
+    assert number("spy_buffers").value == 1 and array.sum() == 7 * 512
+    with pytest.raises(kvc.HandleError):
+        cache.stats() if cache_too else buffer.view((1,), 0x108)
+    del array
+    assert number("spy_buffers").value == 0 and number("spy_caches").value == before + (not cache_too)
+    cache.close()
+    assert number("spy_caches").value == before
+
+
+def test_a_closed_buffer_gives_nothing():
+    with kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE) as cache:
+        buffer = cache.create_buffer(512, kvc.BufferKind.BUFFER_PINNED)
+        buffer.close()
+        room = np.empty(512, np.uint8)
+        for use in (lambda: buffer.view((512,), 0x108), buffer.__dlpack__, lambda: np.from_dlpack(buffer),
+                    lambda: buffer.copy_to(address(room), kvc.Device.CPU, 512), lambda: buffer.copy_from(address(room), kvc.Device.CPU, 512)):
+            with pytest.raises(kvc.HandleError, match="closed"):
+                use()
+
+
+def test_caches_and_buffers_that_only_the_collector_ends_leave_none():
+    before = number("spy_caches").value, number("spy_buffers").value
+    for _ in range(100):
+        cache = kvc.Cache(device=kvc.Device.CUDA, arena_tokens=64, **SHAPE)
+        kept = [cache, cache.create_buffer(64), cache.create_sequence()]
+        kept.append(kept)
+    del cache, kept
+    collect()
+    assert (number("spy_caches").value, number("spy_buffers").value) == before
 
 
 if __name__ == "__main__":

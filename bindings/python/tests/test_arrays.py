@@ -1,5 +1,6 @@
 """What arrays the binding takes as they lie, what it refuses, and that a hot loop allocates nothing."""
 import gc
+import mmap
 import sys
 import tracemalloc
 
@@ -128,6 +129,23 @@ def test_an_arena_of_the_caller_is_used_and_kept():
     cache.close()
     with pytest.raises(kvc.ArgumentError, match="cannot be written"):
         kvc.Cache(arena_block=bytes(1 << 20), **SHAPE)
+
+
+def test_an_arena_cannot_vanish_under_its_cache():
+    block = mmap.mmap(-1, 1 << 20)
+    cache = kvc.Cache(arena_block=block, codec="fp16", **SHAPE)
+    with pytest.raises(BufferError):
+        block.close()
+    with cache.step([cache.create_sequence()], [4]) as step:
+        for layer in range(2):
+            step.append(layer, *tensors(4)[1:])
+    cache.close()
+    block.close()
+    growing = bytearray(1 << 20)
+    with pytest.raises(kvc.ArgumentError) as refused:
+        kvc.Cache(arena_block=growing, codec="fp17", **SHAPE)
+    growing.clear()  # a cache that was refused holds nothing
+    del refused
 
 
 def test_the_hot_loop_allocates_and_copies_nothing():

@@ -86,12 +86,23 @@ impl Cache {
         let (mut raw, layers) = (options.raw()?, raw_layers(layers)?);
         set(&mut raw);
         let raw = make!(kvc_create(&raw, pointer_of(&layers), layers.len() as i64))?;
-        Ok(Cache::from_raw(raw, options.device))
+        Ok(Cache::adopt(raw, options.device))
     }
 
     /// A cache that came from elsewhere as a handle, and is destroyed with this object. A handle that is none gives a cache whose calls
     /// answer [`Status::Handle`].
-    pub fn from_raw(raw: *mut kvc_cache, device: Device) -> Cache {
+    ///
+    /// # Safety
+    /// `device` is the one that the cache was created on: copies take addresses for memory of that device.
+    ///
+    /// ```compile_fail,E0133
+    /// kvc::Cache::from_raw(std::ptr::null_mut(), kvc::Device::Cuda);
+    /// ```
+    pub unsafe fn from_raw(raw: *mut kvc_cache, device: Device) -> Cache {
+        Cache::adopt(raw, device)
+    }
+
+    fn adopt(raw: *mut kvc_cache, device: Device) -> Cache {
         Cache { owner: Arc::new(Owner { raw, device }) }
     }
 

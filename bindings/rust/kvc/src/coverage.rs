@@ -23,10 +23,27 @@ fn header() -> String {
 
 /// The text of this crate without its tests and comments.
 fn source() -> String {
-    let folder = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
-    let files = folder.map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with("coverage.rs"));
+    source_of("src")
+}
+
+/// The text of the Rust files in a folder, beside Cargo.toml or elsewhere.
+fn source_of(folder: &str) -> String {
+    let folder = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap();
+    let files = folder
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !path.ends_with("coverage.rs") && path.extension().is_some_and(|end| end == "rs"));
     let text: Vec<String> = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
     text.join("\n").lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Ways into C that do not go through what bindgen makes of kvc.h.
+fn other_imports(source: &str) -> Vec<&str> {
+    let is_way = |line: &&str| {
+        ["extern \"C\"", "extern \"system\"", "extern {", "#[link", "dlsym", "dlopen", "no_mangle"]
+            .iter()
+            .any(|word| line.contains(word))
+    };
+    source.lines().filter(is_way).collect()
 }
 
 /// Names of functions in the header that no call in the source mentions.
@@ -78,6 +95,16 @@ fn every_function_of_the_header_is_called() {
 fn a_function_that_nothing_calls_is_found() {
     let header = header() + "\nKVC_API kvc_status kvc_seq_invented(kvc_cache* cache);\nKVC_API const char* kvc_name_invented(void);\n";
     assert_eq!(missing_functions(&header, &source()), ["kvc_seq_invented", "kvc_name_invented"]);
+}
+
+#[test]
+fn all_ways_into_c_are_generated() {
+    for folder in ["src", "../kvc-sys/src"] {
+        assert_eq!(other_imports(&source_of(folder)), Vec::<&str>::new());
+    }
+    assert!(other_imports(&source_of("../kvc-sys/src/generated")).len() > 70);
+    let written = "fn f() {}\nextern \"C\" { fn kvc_version(); }\nlet f = dlsym(library, name);\n";
+    assert_eq!(other_imports(written).len(), 2);
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl<'o> Replay<'o> {
         Replay {
             run,
             shapes: Shapes::default(),
-            cache: Cache::from_raw(std::ptr::null_mut(), Device::Cpu),
+            cache: unsafe { Cache::from_raw(std::ptr::null_mut(), Device::Cpu) }, // no cache yet: calls answer so
             created: false,
             sequences: HashMap::new(),
             steps: HashMap::new(),

@@ -21,6 +21,22 @@ public class kvc implements kvcConstants {
     if (written && buffer.isReadOnly()) throw new java.nio.ReadOnlyBufferException();
     return buffer;
   }
+
+  /** Text in UTF-8 with a final NUL. What JNI makes of a String is of another kind, and no file's name beyond U+FFFF. */
+  static java.nio.ByteBuffer utf8(String text) {
+    if (text == null) return null;
+    if (text.indexOf('\0') >= 0) throw new IllegalArgumentException("kvc: a text with a NUL");
+    try {
+      java.nio.ByteBuffer encoded = java.nio.charset.StandardCharsets.UTF_8.newEncoder().encode(java.nio.CharBuffer.wrap(text));
+      return java.nio.ByteBuffer.allocateDirect(encoded.remaining() + 1).put(encoded);
+    } catch (java.nio.charset.CharacterCodingException e) {
+      throw new IllegalArgumentException("kvc: a text with half a surrogate pair", e);
+    }
+  }
+
+  /** The way back, from an array of bytes. */
+  static String text(Object utf8) { return utf8 == null ? null : new String((byte[]) utf8, java.nio.charset.StandardCharsets.UTF_8); }
+
   private static java.nio.ByteBuffer bytes(java.nio.ByteBuffer b, boolean written) { return direct(b, java.nio.ByteOrder.nativeOrder(), written); }
   private static java.nio.FloatBuffer floats(java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
   private static java.nio.DoubleBuffer doubles(java.nio.DoubleBuffer b) { return b == null ? null : direct(b, b.order(), false); }
@@ -42,57 +58,45 @@ public class kvc implements kvcConstants {
     kvcJNI.kvc_layers_set(kvc_layer.getCPtr(layers), layers, index, kvc_layer.getCPtr(layer), layer);
   }
 
-  public static String kvc_version() {
-    return kvcJNI.kvc_version();
-  }
+  public static String kvc_version() { return kvc.text(kvcJNI.kvc_version()); }
 
   public static long kvc_abi_version() {
     return kvcJNI.kvc_abi_version();
   }
 
-  public static String kvc_build_info() {
-    return kvcJNI.kvc_build_info();
-  }
+  public static String kvc_build_info() { return kvc.text(kvcJNI.kvc_build_info()); }
 
   public static long kvc_abi_describe(java.nio.ByteBuffer out) {
     return kvcJNI.kvc_abi_describe(bytes(out, true));
   }
 
-  public static String kvc_status_name(int status) {
-    return kvcJNI.kvc_status_name(status);
-  }
+  public static String kvc_status_name(int status) { return kvc.text(kvcJNI.kvc_status_name(status)); }
 
   public static long kvc_preset_count() {
     return kvcJNI.kvc_preset_count();
   }
 
-  public static String kvc_preset_name(long index) {
-    return kvcJNI.kvc_preset_name(index);
-  }
+  public static String kvc_preset_name(long index) { return kvc.text(kvcJNI.kvc_preset_name(index)); }
 
   public static long kvc_codec_format(String codec, java.nio.ByteBuffer out) {
-    return kvcJNI.kvc_codec_format(codec, bytes(out, true));
+    return kvcJNI.kvc_codec_format(kvc.utf8(codec), bytes(out, true));
   }
 
   public static long kvc_policy_count() {
     return kvcJNI.kvc_policy_count();
   }
 
-  public static String kvc_policy_name(long index) {
-    return kvcJNI.kvc_policy_name(index);
-  }
+  public static String kvc_policy_name(long index) { return kvc.text(kvcJNI.kvc_policy_name(index)); }
 
   public static long kvc_policy_format(String policy, java.nio.ByteBuffer out) {
-    return kvcJNI.kvc_policy_format(policy, bytes(out, true));
+    return kvcJNI.kvc_policy_format(kvc.utf8(policy), bytes(out, true));
   }
 
   public static long kvc_target_count() {
     return kvcJNI.kvc_target_count();
   }
 
-  public static String kvc_target_name(long index) {
-    return kvcJNI.kvc_target_name(index);
-  }
+  public static String kvc_target_name(long index) { return kvc.text(kvcJNI.kvc_target_name(index)); }
 
   public static long kvc_device_count(int device) {
     return kvcJNI.kvc_device_count(device);
@@ -198,9 +202,9 @@ public class kvc implements kvcConstants {
 
   public static void kvc_snapshot_import(long cache, java.nio.ByteBuffer data, java.nio.LongBuffer out, long[] out_n) { kvcJNI.kvc_snapshot_import(cache, bytes(data, false), longs(out, true), out_n); }
 
-  public static void kvc_snapshot_save(long cache, java.nio.LongBuffer seqs, String path) { kvcJNI.kvc_snapshot_save(cache, longs(seqs, false), path); }
+  public static void kvc_snapshot_save(long cache, java.nio.LongBuffer seqs, String path) { kvcJNI.kvc_snapshot_save(cache, longs(seqs, false), kvc.utf8(path)); }
 
-  public static void kvc_snapshot_load(long cache, String path, java.nio.LongBuffer out, long[] out_n) { kvcJNI.kvc_snapshot_load(cache, path, longs(out, true), out_n); }
+  public static void kvc_snapshot_load(long cache, String path, java.nio.LongBuffer out, long[] out_n) { kvcJNI.kvc_snapshot_load(cache, kvc.utf8(path), longs(out, true), out_n); }
 
   public static kvc_layer kvc_layers_new(long n) {
     long cPtr = kvcJNI.kvc_layers_new(n);
@@ -216,8 +220,6 @@ public class kvc implements kvcConstants {
     kvcJNI.kvc_layers_delete(kvc_layer.getCPtr(layers), layers);
   }
 
-  public static String kvc_abi_mismatch() {
-    return kvcJNI.kvc_abi_mismatch();
-  }
+  public static String kvc_abi_mismatch() { return kvc.text(kvcJNI.kvc_abi_mismatch()); }
 
 }

@@ -12,7 +12,7 @@ class kvcJNI {
 
   static {
     NativeLibrary.load();
-    String mismatch = kvc_abi_mismatch();
+    String mismatch = kvc.text(kvc_abi_mismatch());
     if (mismatch != null) throw new UnsatisfiedLinkError(mismatch);
   }
 
@@ -20,26 +20,26 @@ class kvcJNI {
   public final static native void kvc_attend_at(long jarg1, long jarg2, long jarg3, long jarg4, long jarg5, long jarg6, long jarg7, long jarg8, long jarg9, kvc_attend_options jarg9_);
   public final static native long kvc_address_of(java.nio.ByteBuffer jarg1);
   public final static native void kvc_layers_set(long jarg1, kvc_layer jarg1_, long jarg2, long jarg3, kvc_layer jarg3_);
-  public final static native String kvc_version();
+  public final static native Object kvc_version();
   public final static native long kvc_abi_version();
-  public final static native String kvc_build_info();
+  public final static native Object kvc_build_info();
   public final static native long kvc_abi_describe(java.nio.ByteBuffer jarg1);
   public final static native long kvc_error_struct_size_get(long jarg1, kvc_error jarg1_);
   public final static native void kvc_error_status_set(long jarg1, kvc_error jarg1_, int jarg2);
   public final static native int kvc_error_status_get(long jarg1, kvc_error jarg1_);
-  public final static native void kvc_error_message_set(long jarg1, kvc_error jarg1_, String jarg2);
-  public final static native String kvc_error_message_get(long jarg1, kvc_error jarg1_);
+  public final static native void kvc_error_message_set(long jarg1, kvc_error jarg1_, Object jarg2);
+  public final static native Object kvc_error_message_get(long jarg1, kvc_error jarg1_);
   public final static native long new_kvc_error();
   public final static native void delete_kvc_error(long jarg1);
-  public final static native String kvc_status_name(int jarg1);
+  public final static native Object kvc_status_name(int jarg1);
   public final static native long kvc_preset_count();
-  public final static native String kvc_preset_name(long jarg1);
-  public final static native long kvc_codec_format(String jarg1, java.nio.ByteBuffer jarg2);
+  public final static native Object kvc_preset_name(long jarg1);
+  public final static native long kvc_codec_format(Object jarg1, java.nio.ByteBuffer jarg2);
   public final static native long kvc_policy_count();
-  public final static native String kvc_policy_name(long jarg1);
-  public final static native long kvc_policy_format(String jarg1, java.nio.ByteBuffer jarg2);
+  public final static native Object kvc_policy_name(long jarg1);
+  public final static native long kvc_policy_format(Object jarg1, java.nio.ByteBuffer jarg2);
   public final static native long kvc_target_count();
-  public final static native String kvc_target_name(long jarg1);
+  public final static native Object kvc_target_name(long jarg1);
   public final static native long kvc_device_count(int jarg1);
   public final static native long kvc_device_describe(int jarg1, long jarg2, java.nio.ByteBuffer jarg3);
   public final static native long kvc_options_struct_size_get(long jarg1, kvc_options jarg1_);
@@ -57,10 +57,10 @@ class kvcJNI {
   public final static native long kvc_options_v_dim_get(long jarg1, kvc_options jarg1_);
   public final static native void kvc_options_sliding_window_set(long jarg1, kvc_options jarg1_, long jarg2);
   public final static native long kvc_options_sliding_window_get(long jarg1, kvc_options jarg1_);
-  public final static native void kvc_options_codec_set(long jarg1, kvc_options jarg1_, String jarg2);
-  public final static native String kvc_options_codec_get(long jarg1, kvc_options jarg1_);
-  public final static native void kvc_options_target_set(long jarg1, kvc_options jarg1_, String jarg2);
-  public final static native String kvc_options_target_get(long jarg1, kvc_options jarg1_);
+  public final static native void kvc_options_codec_set(long jarg1, kvc_options jarg1_, Object jarg2);
+  public final static native Object kvc_options_codec_get(long jarg1, kvc_options jarg1_);
+  public final static native void kvc_options_target_set(long jarg1, kvc_options jarg1_, Object jarg2);
+  public final static native Object kvc_options_target_get(long jarg1, kvc_options jarg1_);
   public final static native void kvc_options_arena_bytes_set(long jarg1, kvc_options jarg1_, long jarg2);
   public final static native long kvc_options_arena_bytes_get(long jarg1, kvc_options jarg1_);
   public final static native void kvc_options_arena_tokens_set(long jarg1, kvc_options jarg1_, long jarg2);
@@ -87,8 +87,8 @@ class kvcJNI {
   public final static native double kvc_options_rope_theta_get(long jarg1, kvc_options jarg1_);
   public final static native void kvc_options_rope_dims_set(long jarg1, kvc_options jarg1_, long jarg2);
   public final static native long kvc_options_rope_dims_get(long jarg1, kvc_options jarg1_);
-  public final static native void kvc_options_policy_set(long jarg1, kvc_options jarg1_, String jarg2);
-  public final static native String kvc_options_policy_get(long jarg1, kvc_options jarg1_);
+  public final static native void kvc_options_policy_set(long jarg1, kvc_options jarg1_, Object jarg2);
+  public final static native Object kvc_options_policy_get(long jarg1, kvc_options jarg1_);
   public final static native void kvc_options_context_tokens_set(long jarg1, kvc_options jarg1_, long jarg2);
   public final static native long kvc_options_context_tokens_get(long jarg1, kvc_options jarg1_);
   public final static native void kvc_options_device_ordinal_set(long jarg1, kvc_options jarg1_, long jarg2);
@@ -108,8 +108,8 @@ class kvcJNI {
   public final static native long kvc_layer_v_dim_get(long jarg1, kvc_layer jarg1_);
   public final static native void kvc_layer_sliding_window_set(long jarg1, kvc_layer jarg1_, long jarg2);
   public final static native long kvc_layer_sliding_window_get(long jarg1, kvc_layer jarg1_);
-  public final static native void kvc_layer_codec_set(long jarg1, kvc_layer jarg1_, String jarg2);
-  public final static native String kvc_layer_codec_get(long jarg1, kvc_layer jarg1_);
+  public final static native void kvc_layer_codec_set(long jarg1, kvc_layer jarg1_, Object jarg2);
+  public final static native Object kvc_layer_codec_get(long jarg1, kvc_layer jarg1_);
   public final static native void kvc_layer_rope_theta_set(long jarg1, kvc_layer jarg1_, double jarg2);
   public final static native double kvc_layer_rope_theta_get(long jarg1, kvc_layer jarg1_);
   public final static native long new_kvc_layer();
@@ -426,10 +426,10 @@ class kvcJNI {
   public final static native void kvc_seq_stats_get(long jarg1, long jarg2, long jarg3, kvc_seq_stats jarg3_);
   public final static native void kvc_snapshot_export(long jarg1, java.nio.LongBuffer jarg2, java.nio.ByteBuffer jarg4, long[] jarg6);
   public final static native void kvc_snapshot_import(long jarg1, java.nio.ByteBuffer jarg2, java.nio.LongBuffer jarg4, long[] jarg6);
-  public final static native void kvc_snapshot_save(long jarg1, java.nio.LongBuffer jarg2, String jarg4);
-  public final static native void kvc_snapshot_load(long jarg1, String jarg2, java.nio.LongBuffer jarg3, long[] jarg5);
+  public final static native void kvc_snapshot_save(long jarg1, java.nio.LongBuffer jarg2, Object jarg4);
+  public final static native void kvc_snapshot_load(long jarg1, Object jarg2, java.nio.LongBuffer jarg3, long[] jarg5);
   public final static native long kvc_layers_new(long jarg1);
   public final static native long kvc_layers_at(long jarg1, kvc_layer jarg1_, long jarg2);
   public final static native void kvc_layers_delete(long jarg1, kvc_layer jarg1_);
-  public final static native String kvc_abi_mismatch();
+  public final static native Object kvc_abi_mismatch();
 }

@@ -32,12 +32,10 @@ public final class kvc_error {
   }
 
   public void setMessage(String value) {
-    kvcJNI.kvc_error_message_set(swigCPtr, this, value);
+    kvcJNI.kvc_error_message_set(swigCPtr, this, kvc.utf8(value));
   }
 
-  public String getMessage() {
-    return kvcJNI.kvc_error_message_get(swigCPtr, this);
-  }
+  public String getMessage() { return kvc.text(kvcJNI.kvc_error_message_get(swigCPtr, this)); }
 
   public kvc_error() {
     this(kvcJNI.new_kvc_error(), true);

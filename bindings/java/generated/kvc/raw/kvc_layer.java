@@ -72,12 +72,10 @@ public final class kvc_layer {
   }
 
   public void setCodec(String value) {
-    kvcJNI.kvc_layer_codec_set(swigCPtr, this, value);
+    kvcJNI.kvc_layer_codec_set(swigCPtr, this, kvc.utf8(value));
   }
 
-  public String getCodec() {
-    return kvcJNI.kvc_layer_codec_get(swigCPtr, this);
-  }
+  public String getCodec() { return kvc.text(kvcJNI.kvc_layer_codec_get(swigCPtr, this)); }
 
   public void setRope_theta(double value) {
     kvcJNI.kvc_layer_rope_theta_set(swigCPtr, this, value);

@@ -80,20 +80,16 @@ public final class kvc_options {
   }
 
   public void setCodec(String value) {
-    kvcJNI.kvc_options_codec_set(swigCPtr, this, value);
+    kvcJNI.kvc_options_codec_set(swigCPtr, this, kvc.utf8(value));
   }
 
-  public String getCodec() {
-    return kvcJNI.kvc_options_codec_get(swigCPtr, this);
-  }
+  public String getCodec() { return kvc.text(kvcJNI.kvc_options_codec_get(swigCPtr, this)); }
 
   public void setTarget(String value) {
-    kvcJNI.kvc_options_target_set(swigCPtr, this, value);
+    kvcJNI.kvc_options_target_set(swigCPtr, this, kvc.utf8(value));
   }
 
-  public String getTarget() {
-    return kvcJNI.kvc_options_target_get(swigCPtr, this);
-  }
+  public String getTarget() { return kvc.text(kvcJNI.kvc_options_target_get(swigCPtr, this)); }
 
   public void setArena_bytes(long value) {
     kvcJNI.kvc_options_arena_bytes_set(swigCPtr, this, value);
@@ -198,12 +194,10 @@ public final class kvc_options {
   }
 
   public void setPolicy(String value) {
-    kvcJNI.kvc_options_policy_set(swigCPtr, this, value);
+    kvcJNI.kvc_options_policy_set(swigCPtr, this, kvc.utf8(value));
   }
 
-  public String getPolicy() {
-    return kvcJNI.kvc_options_policy_get(swigCPtr, this);
-  }
+  public String getPolicy() { return kvc.text(kvcJNI.kvc_options_policy_get(swigCPtr, this)); }
 
   public void setContext_tokens(long value) {
     kvcJNI.kvc_options_context_tokens_set(swigCPtr, this, value);

@@ -79,7 +79,7 @@ fn calls_after_close_answer_that_the_handle_is_stale() {
     let cache = model::cache().unwrap();
     let mut sequence = cache.sequence(&Default::default()).unwrap();
     model::forward(&cache, &sequence, 1, 3).unwrap();
-    let again = Cache::from_raw(cache.raw(), Device::Cpu);
+    let again = unsafe { Cache::from_raw(cache.raw(), Device::Cpu) };
     cache.close().unwrap();
     assert_eq!(sequence.length().unwrap_err().status, Status::Handle);
     assert_eq!(sequence.truncate(0, Cut::Exact).unwrap_err().status, Status::Handle);

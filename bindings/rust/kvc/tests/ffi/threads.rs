@@ -45,7 +45,7 @@ fn a_step_moves_to_another_thread() {
 fn a_cache_that_is_closed_under_running_calls_ends_them_with_stale_handles() {
     for _ in 0..10 {
         let cache = model::cache().unwrap();
-        let other = Cache::from_raw(cache.raw(), Device::Cpu);
+        let other = unsafe { Cache::from_raw(cache.raw(), Device::Cpu) };
         let (running, closed) = (AtomicUsize::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             for data in 1..4 {

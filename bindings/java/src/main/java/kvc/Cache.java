@@ -2,6 +2,7 @@ package kvc;
 
 import static kvc.raw.kvc.*;
 
+import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.nio.DoubleBuffer;
 import java.nio.FloatBuffer;
@@ -77,7 +78,7 @@ public final class Cache extends Handle {
     return get(() -> new Step(this, members, kvc_step_begin(handle, seqs, counts, guard, options == null ? null : options.raw)));
   }
 
-  private LongBuffer handles(LongBuffer room, Sequence... sequences) {
+  private static LongBuffer handles(LongBuffer room, Sequence[] sequences) {
     for (Sequence sequence : sequences) room.put(sequence.handle);
     return room.flip();
   }
@@ -128,17 +129,22 @@ public final class Cache extends Handle {
     return export(sequences == null ? null : named(sequences), out);
   }
 
-  private ByteBuffer export(LongBuffer seqs) {
-    ByteBuffer out = Direct.bytes(export(seqs, null));
-    return out.limit(Math.toIntExact(export(seqs, out)));
+  private ByteBuffer export(Sequence[] members) {
+    ByteBuffer out = Direct.bytes(export(members, null));
+    return out.limit(Math.toIntExact(export(members, out)));
   }
 
-  private long export(LongBuffer seqs, ByteBuffer out) {
-    return number(() -> {
-      long[] written = new long[1];
-      kvc_snapshot_export(handle, seqs, out, written);
-      return written[0];
-    });
+  private long export(Sequence[] members, ByteBuffer out) {
+    LongBuffer seqs = handlesOf(members);
+    try {
+      return number(() -> {
+        long[] written = new long[1];
+        kvc_snapshot_export(handle, seqs, out, written);
+        return written[0];
+      });
+    } finally {
+      Reference.reachabilityFence(members); // C has their numbers alone
+    }
   }
 
   /** New sequences from a snapshot, in the order of the export. */
@@ -157,21 +163,29 @@ public final class Cache extends Handle {
   }
 
   /** All sequences to a file. */
-  public void saveSnapshot(Path file) { run(() -> kvc_snapshot_save(handle, null, file.toString())); }
+  public void saveSnapshot(Path file) { save(file, null); }
 
-  public void saveSnapshot(Path file, List<Sequence> sequences) {
-    LongBuffer seqs = named(sequences);
-    run(() -> kvc_snapshot_save(handle, seqs, file.toString()));
+  public void saveSnapshot(Path file, List<Sequence> sequences) { save(file, named(sequences)); }
+
+  private void save(Path file, Sequence[] members) {
+    String name = file.toFile().getPath(); // refuses a path that is none of this system's
+    LongBuffer seqs = handlesOf(members);
+    try {
+      run(() -> kvc_snapshot_save(handle, seqs, name));
+    } finally {
+      Reference.reachabilityFence(members);
+    }
   }
 
   /** New sequences from a file. */
   public List<Sequence> loadSnapshot(Path file) {
+    String name = file.toFile().getPath();
     long count = number(() -> {
       long[] n = new long[1];
-      kvc_snapshot_load(handle, file.toString(), null, n);
+      kvc_snapshot_load(handle, name, null, n);
       return n[0];
     });
-    return adopted(count, (out, n) -> kvc_snapshot_load(handle, file.toString(), out, n));
+    return adopted(count, (out, n) -> kvc_snapshot_load(handle, name, out, n));
   }
 
   private interface Import {
@@ -190,10 +204,13 @@ public final class Cache extends Handle {
   }
 
   /** In C an empty list stands for all sequences, which nobody means who computed one. */
-  private LongBuffer named(List<Sequence> sequences) {
-    if (sequences.isEmpty()) throw new IllegalArgumentException("kvc: no sequences were named; without a list it is all of them");
-    return handles(Direct.longs(sequences.size()), sequences.toArray(new Sequence[0]));
+  private static Sequence[] named(List<Sequence> sequences) {
+    Sequence[] members = sequences.toArray(new Sequence[0]);
+    if (members.length == 0) throw new IllegalArgumentException("kvc: no sequences were named; without a list it is all of them");
+    return members;
   }
+
+  private static LongBuffer handlesOf(Sequence[] members) { return members == null ? null : handles(Direct.longs(members.length), members); }
 
   // ---- Device memory ----
 

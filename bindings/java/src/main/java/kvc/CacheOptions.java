@@ -1,6 +1,7 @@
 package kvc;
 
 import java.nio.ByteBuffer;
+import java.nio.ReadOnlyBufferException;
 import kvc.raw.kvc_keys;
 import kvc.raw.kvc_options;
 import kvc.raw.kvc_positions;
@@ -106,10 +107,14 @@ public final class CacheOptions {
     return this;
   }
 
-  /** The buffer, from position to limit, becomes the arena; the cache keeps it until it is closed. */
+  /**
+   * The buffer, from position to limit, becomes the arena; the cache keeps it until it is closed. Memory that its owner can free in spite
+   * of that, such as a MemorySegment of a confined or shared Arena, is the caller's to keep.
+   */
   public CacheOptions arenaBlock(ByteBuffer block) {
-    this.block = block;
+    if (block.isReadOnly()) throw new ReadOnlyBufferException();
     raw.setArena_block(kvc.raw.kvc.kvc_address_of(block));
+    this.block = block;
     return arenaBytes(block.remaining());
   }
 

@@ -1,5 +1,7 @@
 package kvc;
 
+import java.nio.charset.StandardCharsets;
+
 /** A call of kvc failed and changed nothing. Each status has a class of its own. */
 public class KvcException extends RuntimeException {
   private static final long serialVersionUID = 1L;
@@ -25,6 +27,11 @@ public class KvcException extends RuntimeException {
   public static KvcException of(int code, String operation, String message) {
     for (Status status : Status.values()) if (status.code() == code) return of(status, operation, message);
     return new KvcException(code, operation, message);
+  }
+
+  /** The same with the message as it left C, in UTF-8. */
+  public static KvcException of(int code, String operation, byte[] message) {
+    return of(code, operation, new String(message, StandardCharsets.UTF_8));
   }
 
   private static KvcException of(Status status, String operation, String message) {

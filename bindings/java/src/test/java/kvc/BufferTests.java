@@ -97,6 +97,8 @@ final class BufferTests {
       Expect.that(block.mismatch(ByteBuffer.allocate(block.remaining())) >= 0, "the arena is untouched");
       Expect.equal(bytes, cache.stats().arenaBytes());
     }
+    Expect.thrown(ReadOnlyBufferException.class, () -> new CacheOptions().arenaBlock(block.asReadOnlyBuffer()));
+    Expect.thrown(IllegalArgumentException.class, () -> new CacheOptions().arenaBlock(ByteBuffer.allocate(1 << 20)));
     ByteBuffer crooked = room.slice(1, (int) bytes - 128);
     Expect.thrown(KvcException.Argument.class, () -> new Cache(Fixture.options().arenaTokens(0).arenaBlock(crooked)));
     long address = address(room);

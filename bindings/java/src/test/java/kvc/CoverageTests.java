@@ -7,6 +7,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
@@ -50,6 +51,35 @@ final class CoverageTests {
     Expect.that(count > 60, "kvc.h was not understood: " + count + " functions");
     Expect.equal(Set.of(), missing);
   }
+
+  /** All else goes through SWIG's own class, whose types and sizes come from kvc.h. */
+  static void noOtherWaysIntoC() throws IOException {
+    Set<String> downcalls = new TreeSet<>(), others = new TreeSet<>();
+    String method = "\\bnative\\s+[\\w.\\[\\]]+\\s+\\w+\\(";
+    int raw = 0, handles = 0;
+    for (String folder : List.of("java/src/main/java", "java/src/main/java22", "java/generated")) {
+      try (Stream<Path> sources = Files.walk(Path.of(System.getProperty("kvc.root"), "bindings", folder))) {
+        for (Path source : sources.filter(file -> file.toString().endsWith(".java")).toList()) {
+          String name = source.getFileName().toString(), code = Files.readString(source).replaceAll("(?s)/\\*.*?\\*/|//[^\n]*", "");
+          if (name.equals("kvcJNI.java")) raw += count(method, code);
+          else if (count(method, code) > 0) others.add(name + ": native");
+          if (name.equals("FfmCalls.java")) {
+            handles = count("\\bdowncallHandle\\b", code);
+            Matcher named = Pattern.compile("\\bfunction\\(\"(\\w+)\"").matcher(code);
+            while (named.find()) downcalls.add(named.group(1));
+          } else if (count("\\bdowncallHandle\\b|\\bupcallStub\\b", code) > 0) {
+            others.add(name + ": FFM");
+          }
+        }
+      }
+    }
+    Expect.that(raw > 300, "SWIG's class was not understood: " + raw + " native methods");
+    Expect.equal(Set.of(), others);
+    Expect.equal(1, handles);
+    Expect.equal(Set.of("kvc_append", "kvc_attend", "kvc_step_commit"), downcalls);
+  }
+
+  private static int count(String pattern, String code) { return (int) Pattern.compile(pattern).matcher(code).results().count(); }
 
   static void allFieldsHaveAPlace() {
     Set<String> missing = new TreeSet<>();

@@ -4,9 +4,11 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
+import java.nio.file.FileSystems;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.LongStream;
 
 /** Each call does what kvc.h says, as far as one can see it from here. */
@@ -258,6 +260,41 @@ final class FeatureTests {
       Expect.thrown(KvcException.Io.class, () -> cache.loadSnapshot(file.resolveSibling("kvc-there-is-none")));
     } finally {
       Files.deleteIfExists(file);
+    }
+  }
+
+  /** U+1F600 is two chars in Java, four bytes in the name of a file, and six in what JNI takes for UTF-8. */
+  static void textIsTheSameInC() throws IOException {
+    Path folder = Files.createTempDirectory("kvc-"), file = folder.resolve("\u00e9\uD83D\uDE00.kvc"), lost = folder.resolve("lost-\uD83D\uDE00");
+    try (Cache cache = new Cache(Fixture.options())) {
+      Sequence sequence = cache.newSequence();
+      cache.saveSnapshot(file, List.of(sequence));
+      Expect.that(Files.exists(file), "the file has another name");
+      Expect.equal(1, cache.loadSnapshot(file).size());
+      Expect.that(Expect.thrown(KvcException.Io.class, () -> cache.loadSnapshot(lost)).getMessage().contains(lost.toString()), "the message is garbled");
+      CacheOptions calibrated = Fixture.options().codec("@" + lost);
+      Expect.that(Expect.thrown(KvcException.Io.class, () -> new Cache(calibrated)).getMessage().contains(lost.toString()), "the message is garbled");
+      Expect.equal("@" + lost, calibrated.raw.getCodec());
+      for (String broken : List.of("int4\0", "@\uD83D", "@\uDE00x")) {
+        Expect.thrown(IllegalArgumentException.class, () -> calibrated.codec(broken));
+        Expect.thrown(IllegalArgumentException.class, () -> Kvc.formatCodec(broken));
+      }
+      Expect.equal("@" + lost, calibrated.raw.getCodec());
+    } finally {
+      Files.deleteIfExists(file);
+      Files.delete(folder);
+    }
+  }
+
+  /** A path of a zip names no file that C could open. */
+  static void pathsOfOtherFileSystemsAreRefused() throws IOException {
+    Path zip = Files.createTempFile("kvc-", ".zip");
+    Files.delete(zip);
+    try (Cache cache = new Cache(Fixture.options()); var inside = FileSystems.newFileSystem(zip, Map.of("create", "true"))) {
+      Expect.thrown(UnsupportedOperationException.class, () -> cache.saveSnapshot(inside.getPath("/kvc")));
+      Expect.thrown(UnsupportedOperationException.class, () -> cache.loadSnapshot(inside.getPath("/kvc")));
+    } finally {
+      Files.deleteIfExists(zip);
     }
   }
 

@@ -50,6 +50,7 @@ final class StormTests {
     try (Cache cache = new Cache(Fixture.options()); Sequence sequence = cache.newSequence()) {
       expected = Fixture.grow(cache, sequence, 1);
     }
+    ThreadLocal<ByteBuffer> room = ThreadLocal.withInitial(() -> Direct.bytes(1 << 16));
     try (Cache cache = new Cache(Fixture.options().arenaGrowth(true))) {
       storm(3, thread -> {
         if (thread == 0) {
@@ -65,6 +66,8 @@ final class StormTests {
         step.commit();
         Expect.equal(expected, out);
         Expect.equal(3L, cache.newSequence(new SequenceOptions().firstPosition(3)).length());
+        cache.exportSnapshot(List.of(cache.newSequence(), cache.newSequence()));
+        cache.exportSnapshot(List.of(cache.newSequence(), cache.newSequence()), room.get());
       });
       LifetimeTests.collectUntil("no sequence", () -> cache.stats().sequences() == 0 && cache.stats().openSteps() == 0);
     }
