@@ -5,9 +5,7 @@ namespace kvc {
 namespace {
 
 Status no_backend() {
-    return fail(
-        Code::unsupported,
-        "no device: this build of kvc has no backend for one (no CUDA toolkit was found, or KVC_CUDA=OFF; docs/design/cuda-host.md)");
+    return fail(Code::unsupported, "no device: this build of kvc has no backend for one (no CUDA toolkit was found, or KVC_CUDA=OFF)");
 }
 
 }  // namespace
