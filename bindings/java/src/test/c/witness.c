@@ -47,8 +47,8 @@ KVC_API kvc_status kvc_attend(kvc_step* step, int64_t layer, const void* q, int6
     return REAL(kvc_attend)(step, layer, q, q_bytes, out, out_bytes, out_lse, lse_bytes, options, err);
 }
 
-KVC_API kvc_step* kvc_step_begin(kvc_cache* cache, const kvc_seq* seqs, const int64_t* token_counts, int64_t n, const int64_t* positions,
-                                 int64_t n_positions, const kvc_step_options* options, kvc_error* err) {
+KVC_API kvc_step* kvc_step_begin(kvc_cache* cache, const kvc_seq* seqs, const int64_t* token_counts, int64_t n,
+                                 const int64_t* positions, int64_t n_positions, const kvc_step_options* options, kvc_error* err) {
     wait_a_little();
     return REAL(kvc_step_begin)(cache, seqs, token_counts, n, positions, n_positions, options, err);
 }
