@@ -114,6 +114,10 @@ Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const
         for (const PageEntry& entry : tables.window)
             eviction.window.push_back(entry.live);
     }
+    // Pages that no query sees any more are held for rollbacks, which an eviction ends; they go as the sequence grows.
+    const int64_t unseen = pages.state.first_seen_page(rule, sequence_.length) - pages.state.first_coded;
+    for (int64_t e = 0; e < std::min(unseen, int64_t(tables.coded.size())); e++)
+        eviction.live[size_t(e)] = tables.coded[size_t(e)].live;
     bool gap_ends = false;  // a token behind the sinks stays
     for (size_t i = 0; i < tokens.size(); i++) {
         const Cache::LiveToken& token = tokens[i];

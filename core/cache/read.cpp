@@ -27,11 +27,11 @@ std::vector<Cache::LiveToken> Cache::live_tokens(const Sequence& sequence, size_
         }
     };
     const PageState& state = pages.state;
-    const int64_t first_kept = state.first_kept_page(rule, sequence.length);  // spare pages below it are held for rollbacks alone
-    for (int64_t page = std::max(state.first_coded, first_kept); page < state.coded_end; page++) {
+    const int64_t first_seen = state.first_seen_page(rule, sequence.length);
+    for (int64_t page = std::max(state.first_coded, first_seen); page < state.coded_end; page++) {
         add(tables.coded, state.first_coded, page, KernelTable::Form::codes);
     }
-    for (int64_t page = std::max({state.coded_end, state.first_window, first_kept}); page < rule.pages(sequence.length); page++) {
+    for (int64_t page = std::max({state.coded_end, state.first_window, first_seen}); page < rule.pages(sequence.length); page++) {
         add(tables.window, state.first_window, page, KernelTable::Form::window);
     }
     // Repacked pages hold tokens from between others.
@@ -107,8 +107,8 @@ Result<int64_t> Cache::read_codes(int64_t id, int64_t layer, int64_t head, Part 
     if (!sequence.ok()) return sequence.status();
     const LayerPages& pages = (*sequence)->layers[size_t(layer)];
     std::vector<RecordId> records;
-    const int64_t first_kept = pages.state.first_kept_page(layers_[size_t(layer)].rule, (*sequence)->length);
-    for (int64_t page = std::max(pages.state.first_coded, first_kept); page < pages.state.coded_end; page++) {
+    const int64_t first_seen = pages.state.first_seen_page(layers_[size_t(layer)].rule, (*sequence)->length);
+    for (int64_t page = std::max(pages.state.first_coded, first_seen); page < pages.state.coded_end; page++) {
         const PageEntry& entry = pages.heads[size_t(head)].coded[size_t(page - pages.state.first_coded)];
         if (entry.record) records.push_back(entry.record);
     }

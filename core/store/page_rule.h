@@ -40,6 +40,11 @@ struct PageState {
         if (kept == 0 || rule.sliding_window == 0) return kept == 0 ? rule.sliding_window : kept + 1;
         return std::min(rule.sliding_window, kept + 1);
     }
+    // The first page of which the query at that index sees a token; what is held below it is held for rollbacks alone.
+    int64_t first_seen_page(const PageRule& rule, int64_t index) const {
+        const int64_t newest = needed(rule);
+        return newest == 0 ? 0 : std::max<int64_t>(0, index - newest + 1 - rule.sinks) / page_tokens;
+    }
     int64_t first_held() const { return std::min(first_coded, first_window); }
     bool operator==(const PageState&) const = default;
 };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kvc.h"
+#include "tests/laws/session.h"
 
 namespace {
 
@@ -65,4 +66,31 @@ TEST_CASE("spare pages: an inexact cut brings no evicted token back, and none tw
             kvc_destroy(cache, nullptr);
         }
     }
+}
+
+TEST_CASE("spare pages: below a sliding window they are nobody's tokens, so that an eviction after an exact cut takes what it takes without") {
+    for (const std::string sliding : {"70", "128", "200"})
+        for (const std::string spare : {"1", "2"}) {
+            CAPTURE(sliding);
+            CAPTURE(spare);
+            const std::string create = " kv_heads=2 q_heads=4 k_dim=32 sliding_window=" + sliding + " spare_pages=" + spare +
+                                       " codec=" + kvc_laws::short_window("int4", 20, 4);
+            for (int64_t length : {300, 323, 324, 325, 390}) {
+                CAPTURE(length);
+                kvc_laws::Session fresh(create), cut(create);
+                for (kvc_laws::Session* session : {&fresh, &cut})
+                    session->ok("seq a data=3");
+                fresh.feed("a", length, 50);
+                cut.feed("a", length + 40, 50);
+                REQUIRE(cut.number("floor a") <= length);
+                cut.ok("truncate a length=" + std::to_string(length));
+                CHECK(fresh.stored("a") == cut.stored("a"));
+                CHECK(fresh.number("live a") <= 4 + std::stoi(sliding) - 1 + 64);
+                for (kvc_laws::Session* session : {&fresh, &cut})
+                    session->ok("evict a scores=7 budget=110");
+                CHECK(fresh.number("live a") <= 110);
+                CHECK(fresh.stored("a") == cut.stored("a"));
+                CHECK(fresh.feed("a", 130, 13) == cut.feed("a", 130, 13));
+            }
+        }
 }

@@ -133,9 +133,14 @@ kvc_status ReferenceModel::decide(SequenceState& s, const EvictRequest& request,
 
 std::vector<int64_t> ReferenceModel::live_of(const SequenceState& s, int64_t layer, int64_t head) const {
     const LayerState& state = s.layers[layer];
+    const LayerShape& shape = shapes_[layer];
+    // What is held in spare pages below the window's first page no query sees.
+    int64_t seen_from = state.held_from;
+    const int64_t unseen = s.length - shape.sliding_window + 1 - state.origin;
+    if (shape.sliding_window > 0 && unseen > 0) seen_from = std::max(seen_from, state.origin + unseen / page_tokens * page_tokens);
     std::vector<int64_t> indices;
     for (int64_t j = 0; j < s.length; ++j)
-        if ((j < shapes_[layer].codec.sinks || j >= state.held_from) && state.heads[head][j].live) indices.push_back(j);
+        if ((j < shape.codec.sinks || j >= seen_from) && state.heads[head][j].live) indices.push_back(j);
     return indices;
 }
 
