@@ -147,7 +147,8 @@ KVC_API const char* kvc_preset_name(int64_t index);
 /* Parses a codec (preset name or string, grammar in docs/FORMATS.md, e.g. "k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=128,sinks=4")
  * and writes its canonical string with a final NUL. Returns the bytes needed; 0 with err filled in if the text is no codec. */
 KVC_API int64_t kvc_codec_format(const char* codec, char* out, int64_t out_bytes, kvc_error* err);
-/* Policies: streaming h2o mean_attention tova snapkv key_norm expected_attention key_diversity cluster given. Static; NULL out of range. */
+/* Policies: streaming h2o mean_attention tova snapkv key_norm expected_attention key_diversity cluster given, and best, which names the
+ * combination that loses the least at a fifth of the tokens (docs/POLICIES.md). Static; NULL out of range. */
 KVC_API int64_t kvc_policy_count(void);
 KVC_API const char* kvc_policy_name(int64_t index);
 /* The same of a policy string (grammar in docs/POLICIES.md, e.g. "h2o:20%" or "streaming:4+512"): its canonical form with all

@@ -116,9 +116,12 @@ int64_t kvc_codec_format(const char* codec, char* out, int64_t out_bytes, kvc_er
     });
 }
 
-int64_t kvc_policy_count(void) { return policy_count(); }
+int64_t kvc_policy_count(void) { return policy_count() + policy_preset_count(); }
 
-const char* kvc_policy_name(int64_t index) { return index < 0 || index >= policy_count() ? nullptr : policy_at(int(index)).name; }
+const char* kvc_policy_name(int64_t index) {
+    if (index < 0 || index >= kvc_policy_count()) return nullptr;
+    return index < policy_count() ? policy_at(int(index)).name : policy_preset_at(int(index) - policy_count()).name;
+}
 
 int64_t kvc_policy_format(const char* policy, char* out, int64_t out_bytes, kvc_error* err) {
     return guard_value<int64_t>(err, 0, [&]() -> Result<int64_t> {

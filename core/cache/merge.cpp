@@ -29,7 +29,9 @@ Status check_merging(const MergeRule& rule, const KernelTable& table, const Rope
 // How this eviction merges in a layer; nullptr: it does not.
 const MergeRule* Evictor::merging(size_t layer) const {
     if (request_.by_clusters) return &request_.merge;
-    const bool merges = request_.by_policy && cache_.policy_.merges() && cache_.policy_.merge.acts_on(int64_t(layer));
+    const PolicySpec& policy = cache_.policy_;
+    const bool merges =
+        request_.by_policy && policy.merges() && policy.merge.acts_on(int64_t(layer), int64_t(cache_.layers_.size()));
     return merges ? &cache_.policy_.merge : nullptr;
 }
 

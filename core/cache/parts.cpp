@@ -82,7 +82,7 @@ Result<CacheParts> check_parts(const CacheConfig& config, ArenaSize size) {
     if (!kernels.ok()) return kernels.status();
     parts.kernels = *kernels;
     for (size_t i = 0; i < parts.layers.size() && parts.policy.merges(); i++) {
-        if (parts.layers[i].policy_acts && parts.policy.merge.acts_on(int64_t(i)))
+        if (parts.layers[i].policy_acts && parts.policy.merge.acts_on(int64_t(i), int64_t(parts.layers.size())))
             KVC_TRY(check_merging(parts.policy.merge, *parts.kernels, config.rope, parts.layers[i], int64_t(i)));
     }
     if (parts.policy && parts.policy.policy->traits.mass != MassUse::none && !parts.kernels->sums_mass) {

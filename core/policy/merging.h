@@ -16,9 +16,14 @@ struct MergeRule {
     MergeParts parts = MergeParts::none;
     int64_t threshold = 900;  // thousandths: the least cosine of two keys whose tokens may join; no_threshold: any
     bool bias = true;         // log(count) is added to the logits
-    int64_t first_layer = 0, last_layer = INT64_MAX;  // where a policy merges
+    // Where a policy merges: in these layers, or in the middle third of all.
+    int64_t first_layer = 0, last_layer = INT64_MAX;
+    bool middle_layers = false;
 
-    bool acts_on(int64_t layer) const { return first_layer <= layer && layer <= last_layer; }
+    bool acts_on(int64_t layer, int64_t layers) const {
+        if (middle_layers) return layers / 3 <= layer && layer < layers - layers / 3;
+        return first_layer <= layer && layer <= last_layer;
+    }
 };
 
 // What is known of one head's tokens, ascending by position.

@@ -7,15 +7,27 @@
 namespace kvc {
 
 #define KVC_POLICY(function, ...) void function##_score(const TokenFacts& facts, std::span<double> out);
+#define KVC_POLICY_PRESET(...)
 #include "core/policy/policies.def"
 #undef KVC_POLICY
+#undef KVC_POLICY_PRESET
 
 namespace {
 
 constexpr Policy policies[] = {
 #define KVC_POLICY(function, source, ...) {#function, source, function##_score, {__VA_ARGS__}},
+#define KVC_POLICY_PRESET(...)
 #include "core/policy/policies.def"
 #undef KVC_POLICY
+#undef KVC_POLICY_PRESET
+};
+
+constexpr PolicyPreset presets[] = {
+#define KVC_POLICY(...)
+#define KVC_POLICY_PRESET(name, policy, settings) {#name, #policy, settings},
+#include "core/policy/policies.def"
+#undef KVC_POLICY
+#undef KVC_POLICY_PRESET
 };
 
 }  // namespace
@@ -27,6 +39,17 @@ const Policy& policy_at(int index) { return policies[index]; }
 const Policy* find_policy(const char* name) {
     for (const Policy& policy : policies) {
         if (std::strcmp(policy.name, name) == 0) return &policy;
+    }
+    return nullptr;
+}
+
+int policy_preset_count() { return int(std::size(presets)); }
+
+const PolicyPreset& policy_preset_at(int index) { return presets[index]; }
+
+const PolicyPreset* find_policy_preset(const char* name) {
+    for (const PolicyPreset& preset : presets) {
+        if (std::strcmp(preset.name, name) == 0) return &preset;
     }
     return nullptr;
 }

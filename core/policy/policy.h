@@ -59,6 +59,17 @@ int policy_count();
 const Policy& policy_at(int index);
 const Policy* find_policy(const char* name);  // nullptr if there is none
 
+// A policy with settings that stand before those of the text.
+struct PolicyPreset {
+    const char* name;
+    const char* policy;
+    const char* settings;
+};
+
+int policy_preset_count();
+const PolicyPreset& policy_preset_at(int index);
+const PolicyPreset* find_policy_preset(const char* name);  // nullptr if there is none
+
 // Which of the tokens stay: the `count` highest scores; of equal ones the higher positions.
 std::vector<bool> select(std::span<const double> scores, int64_t count);
 

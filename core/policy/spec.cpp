@@ -196,10 +196,11 @@ bool set_merge_bias(PolicySpec& spec, std::string_view value) {
     return on.has_value();
 }
 
-// "12..29", both included, or "all".
+// "12..29", both included, "middle" or "all".
 bool set_merge_layers(PolicySpec& spec, std::string_view value) {
     spec.merge.first_layer = 0, spec.merge.last_layer = INT64_MAX;
-    if (value == "all") return true;
+    spec.merge.middle_layers = value == "middle";
+    if (value == "all" || value == "middle") return true;
     const size_t dots = value.find("..");
     if (dots == std::string_view::npos) return false;
     const auto first = parse_count(value.substr(0, dots), 0, layer_limit - 1);
@@ -240,7 +241,7 @@ constexpr Key keys[] = {
     {"merge", set_merge, "none, values or keys+values", evicts},
     {"merge_threshold", set_merge_threshold, "none, or a cosine of 0 .. 1", merges},
     {"merge_bias", set_merge_bias, "on or off", merges},
-    {"merge_layers", set_merge_layers, "all, or the first and the last layer, as in 12..29", merges},
+    {"merge_layers", set_merge_layers, "all, middle, or the first and the last layer, as in 12..29", merges},
 };
 
 Status check_spec(const PolicySpec& spec, std::span<const bool> given) {
@@ -296,6 +297,8 @@ std::string policy_list() {
     std::string all;
     for (int i = 0; i < policy_count(); i++)
         all += std::string(i ? " " : "") + policy_at(i).name;
+    for (int i = 0; i < policy_preset_count(); i++)
+        all += std::string(" ") + policy_preset_at(i).name;
     return all;
 }
 
@@ -319,14 +322,17 @@ Result<PolicySpec> parse_policy(std::string_view text) {
     if (text.empty() || text == "none") return spec;
     std::string_view rest = text;
     const std::string name(take(&rest, ':'));
-    spec.policy = find_policy(name.c_str());
+    const PolicyPreset* const preset = find_policy_preset(name.c_str());
+    spec.policy = find_policy(preset ? preset->policy : name.c_str());
     if (!spec.policy) return fail(Code::argument, "policy \"", name, "\" is not one of: none ", policy_list());
     const PolicyTraits& traits = spec.policy->traits;
     spec.recent = {BudgetUnit::share, traits.recent_percent * percent};
     spec.pooling = traits.pooling;
     spec.pool_width = traits.pool_width;
     if (traits.merges) spec.merge = {.parts = MergeParts::keys_and_values, .threshold = MergeRule::no_threshold};
-    bool given[std::size(keys)] = {};
+    bool preset_given[std::size(keys)] = {}, given[std::size(keys)] = {};
+    for (std::string_view settings = preset ? preset->settings : ""; !settings.empty();)
+        KVC_TRY(set_item(spec, take(&settings, ','), false, preset_given));
     bool first = true;
     do {
         KVC_TRY(set_item(spec, take(&rest, ','), first, given));
@@ -366,8 +372,11 @@ std::string format_policy(const PolicySpec& spec) {
     const bool bounded = spec.merge.threshold != MergeRule::no_threshold;
     add("merge_threshold", bounded ? format_thousandths(spec.merge.threshold) : "none");
     add("merge_bias", spec.merge.bias ? "on" : "off");
-    const bool all_layers = spec.merge.last_layer == INT64_MAX;
-    if (!all_layers) add("merge_layers", std::to_string(spec.merge.first_layer) + ".." + std::to_string(spec.merge.last_layer));
+    if (spec.merge.middle_layers) {
+        add("merge_layers", "middle");
+    } else if (spec.merge.last_layer != INT64_MAX) {
+        add("merge_layers", std::to_string(spec.merge.first_layer) + ".." + std::to_string(spec.merge.last_layer));
+    }
     return text;
 }
 

@@ -70,6 +70,7 @@ const std::vector<std::string>& listed_policies() {
         "mean_attention:96",
         "mean_attention:96,merge=keys+values,merge_bias=off",
         "mean_attention:30%,recent=25%",
+        "best:96",
         "tova:96",
         "tova:80,every=commit",
         "tova:96,observe=4",

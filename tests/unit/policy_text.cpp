@@ -56,7 +56,7 @@ TEST_CASE("policy text: merging, its defaults and what it does not go with") {
     CHECK(canonical("h2o:20%,merge=values,merge_layers=10..29").ends_with("merge_bias=on,merge_layers=10..29"));
     CHECK(canonical("h2o:20%,merge=values,merge_layers=all") == canonical("h2o:20%,merge=values"));
     for (const char* wrong : {"10", "29..10", "0..4096", "..3", "3..", "0...3", ""})
-        check_refused(std::string("h2o:20%,merge=values,merge_layers=") + wrong, {"merge_layers", "12..29"});
+        check_refused(std::string("h2o:20%,merge=values,merge_layers=") + wrong, {"merge_layers", "middle", "12..29"});
     for (const char* text : {"cluster:20%", "cluster:20%,merge=none", "streaming:100,every=commit,merge=values,merge_threshold=1"})
         CHECK(canonical(canonical(text)) == canonical(text));
     check_refused("h2o:20%,merge=keys", {"merge is \"keys\"", "values or keys+values"});
@@ -65,6 +65,35 @@ TEST_CASE("policy text: merging, its defaults and what it does not go with") {
     check_refused("h2o:20%,merge_threshold=0.5", {"merge_threshold does not go with it"});
     check_refused("h2o:20%,merge=none,merge_bias=on", {"merge_bias does not go with it"});
     check_refused("streaming:20%,merge=values", {"merge does not go with it"});
+}
+
+TEST_CASE("policy text: a preset is its policy with its settings, which the text may override") {
+    const std::string best =
+        "mean_attention:budget=20%,sinks=4,recent=50%,every=64,mass=exact,merge=keys+values,merge_threshold=0.9,merge_bias=on,merge_layers=middle";
+    CHECK(canonical("best:20%") == best);
+    CHECK(canonical(best) == best);
+    CHECK(canonical("best:20%,merge=none") == canonical("mean_attention:20%"));
+    CHECK(canonical("best:20%,merge_layers=0..3,sinks=8") ==
+          canonical("mean_attention:20%,sinks=8,merge=keys+values,merge_layers=0..3"));
+    CHECK(canonical("best:20%,merge_layers=all") == canonical("mean_attention:20%,merge=keys+values"));
+    check_refused("best", {"mean_attention", "budget"});
+    check_refused("best:20%,merge=values,merge=none", {"merge is given twice"});
+    check_refused("bast:20%", {"none streaming h2o", "best"});
+}
+
+TEST_CASE("policy text: merging in the middle layers takes the middle third, of few layers all") {
+    const MergeRule rule = parse_policy("h2o:9,merge=values,merge_layers=middle")->merge;
+    const auto acting = [&](int64_t layers) {
+        std::string acts;
+        for (int64_t i = 0; i < layers; i++)
+            acts += rule.acts_on(i, layers) ? 'x' : '.';
+        return acts;
+    };
+    CHECK(acting(1) == "x");
+    CHECK(acting(2) == "xx");
+    CHECK(acting(3) == ".x.");
+    CHECK(acting(8) == "..xxxx..");
+    CHECK(acting(30) == "..........xxxxxxxxxx..........");
 }
 
 TEST_CASE("policy text: for every policy the canonical form means itself") {
