@@ -86,6 +86,14 @@ Observation query_observation(const PolicySpec& policy, const Sequence& sequence
     return latest_window(policy.every, window, sequence.length, count);
 }
 
+int64_t counted_queries(const PolicySpec& policy, int64_t begin, int64_t end) {
+    if (!watches_mass(policy)) return end - begin;
+    const auto before = [&](int64_t index) {
+        return index / policy.every * policy.observe + std::max<int64_t>(0, index % policy.every - (policy.every - policy.observe));
+    };
+    return before(end) - before(begin);
+}
+
 Status check_watched(const PolicySpec& policy, const Sequence& sequence, size_t layer) {
     const bool mass = watches_mass(policy), queries = policy.policy->traits.queries;
     if (!mass && !queries) return {};
@@ -125,6 +133,23 @@ Status Cache::apply_budget(Sequence& sequence, int64_t amount) const {
     return {};
 }
 
+void Cache::drop_pages_below(int64_t first, Sequence& sequence, size_t layer) {
+    LayerPages& pages = sequence.layers[layer];
+    PageState& state = pages.state;
+    const auto drop = [&](std::vector<PageEntry>& table, int64_t count) {
+        const auto end = table.begin() + std::clamp<int64_t>(count, 0, int64_t(table.size()));
+        std::for_each(table.begin(), end, [&](const PageEntry& entry) { release_entry(entry); });
+        table.erase(table.begin(), end);
+    };
+    for (HeadPages& head : pages.heads) {
+        drop(head.coded, first - state.first_coded);
+        drop(head.window, first - state.first_window);
+    }
+    state.first_coded = std::max(state.first_coded, first);
+    state.first_window = std::max(state.first_window, first);
+    state.coded_end = std::max(state.coded_end, first);
+}
+
 Status Cache::set_budget(int64_t id, int64_t amount) {
     if (amount < 0) return fail(Code::argument, "budget_set: budget ", amount, " is negative");
     Result<Exclusive> lock = exclusive();
@@ -132,7 +157,16 @@ Status Cache::set_budget(int64_t id, int64_t amount) {
     Result<Sequence*> sequence = require_idle(id);
     if (!sequence.ok()) return sequence.status();
     if (!policy_) return fail(Code::unsupported, "budget_set: the cache has no policy");
+    std::vector<int64_t> first_seen;
+    for (size_t i = 0; i < layers_.size(); i++)
+        first_seen.push_back((*sequence)->layers[i].state.first_seen_page(layers_[i].rule, (*sequence)->length));
     KVC_TRY(apply_budget(**sequence, amount));
+    // What a rule of positions shows to no query under either budget is gone for good.
+    for (size_t i = 0; i < layers_.size() && policy_.is_closed_rule(); i++) {
+        const LayerPages& pages = (*sequence)->layers[i];
+        if (pages.state.kept > 0)
+            drop_pages_below(std::max(first_seen[i], pages.state.first_seen_page(layers_[i].rule, (*sequence)->length)), **sequence, i);
+    }
     // What was decided under the other budget cannot be undecided by a cut.
     if ((*sequence)->length > 0) (*sequence)->floor = (*sequence)->length;
     return {};

@@ -65,6 +65,7 @@ Result<std::vector<LayerBudget>> spread(const PolicySpec& policy, const std::vec
 Size bytes_of(const PolicySpec& policy, const std::vector<Layer>& layers, const std::vector<LayerBudget>& budgets) {
     Size bytes = 0;
     for (size_t i = 0; i < layers.size(); i++) {
+        if (!layers[i].policy_acts) continue;
         const LayerFormat& format = layers[i].format;
         const HeadRecords records = records_within(policy, layers[i], budgets[i]);
         const int64_t code_bytes = layers[i].rule.lossless ? format.window_bytes : format.code_bytes;

@@ -223,6 +223,7 @@ private:
 
     // The policy, under the exclusive lock (automatic.cpp).
     Status apply_budget(Sequence& sequence, int64_t amount) const;
+    void drop_pages_below(int64_t first, Sequence& sequence, size_t layer);
     int64_t step_limit_of(const Sequence& sequence) const;
     Result<EvictReport> run_eviction(Sequence& sequence, const EvictRequest& request);
     Status settle_overdue(Sequence& sequence);

@@ -50,7 +50,8 @@ Status Evictor::choose_by_score(size_t layer, std::span<const Tokens> tokens, co
     for (int64_t h = begin; h < end; h++) {
         const float* const row = given ? given + (h - begin) * sequence_.length : nullptr;
         heads.push_back(score_head(layer, size_t(h), tokens[size_t(h - begin)], recent, row));
-        if (heads.back().fixed() <= budget) continue;
+        const bool rule_keeps = own && cache_.policy_.is_closed_rule();  // a rule of positions keeps no less than the window
+        if (heads.back().fixed() <= budget || rule_keeps) continue;
         return fail(Code::argument, "evict: budget ", budget, " is below the ", heads.back().fixed(),
                     " tokens of sinks, window and recent that stay in layer ", int64_t(layer), ", head ", h);
     }
@@ -99,6 +100,7 @@ HeadScores Evictor::score_head(size_t layer, size_t head, const Tokens& tokens, 
     std::vector<int64_t> positions;
     std::vector<float> rows, keys, norms;
     std::vector<double> mass;
+    std::vector<int64_t> seen_by;
     HeadScores out;
     const int64_t sinks = unasked_sinks(layer);
     for (const Cache::LiveToken& token : tokens) {
@@ -107,6 +109,10 @@ HeadScores Evictor::score_head(size_t layer, size_t head, const Tokens& tokens, 
         out.open.push_back(may_leave(layer, token) && token.index >= sinks && token.index < sequence_.length - recent);
     }
     if (traits.mass != MassUse::none) mass = mass_of(layer, head, tokens);
+    if (traits.mass == MassUse::accumulated) {
+        for (const Cache::LiveToken& token : tokens)
+            seen_by.push_back(counted_queries(cache_.policy_, token.index, sequence_.length));
+    }
     if (traits.keys) {
         keys.resize(tokens.size() * size_t(format.k_dim));
         cache_.read_rows(layer, Part::keys, tokens, keys.data());
@@ -123,7 +129,7 @@ HeadScores Evictor::score_head(size_t layer, size_t head, const Tokens& tokens, 
     }
     out.scores.resize(tokens.size());
     const std::vector<QuerySums>& queries = sequence_.layers[layer].heads[head].queries;
-    policy().score({positions, rows, mass, keys, norms, queries, format.k_dim, cache_.policy_.pooling, cache_.policy_.pool_width},
+    policy().score({positions, rows, mass, seen_by, keys, norms, queries, format.k_dim, cache_.policy_.pooling, cache_.policy_.pool_width},
                    out.scores);
     return out;
 }

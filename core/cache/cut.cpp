@@ -24,7 +24,7 @@ int64_t Cache::floor_of(const Sequence& sequence) const {
             !rule.lossless && state.first_coded < std::min(state.coded_end, state.first_window);  // of some page that is held
         if (only_codes) floor = std::max(floor, rule.page_start(state.first_window) + rule.window);
         // The next query after the cut must find every token that it can see.
-        if (state.needed(rule) > 0 && state.first_held() > 0) {
+        if (state.needed(rule) > 0 && state.first_held() > 0 && !state.holds_less(rule, sequence.length)) {
             floor = std::max(floor, rule.page_start(state.first_held()) + state.needed(rule) - 1);
         }
     }
@@ -41,10 +41,11 @@ Status Cache::check_cut(const Sequence& sequence, int64_t length, bool allow_ine
     if (!allow_inexact) return fail(Code::range, "cut at ", first + length, " is below the exact floor ", first + floor);
     for (size_t i = 0; i < layers_.size(); i++) {
         const PageRule& rule = layers_[i].rule;
-        const int64_t first_held = sequence.layers[i].state.first_held(), needed = sequence.layers[i].state.needed(rule);
+        const PageState& state = sequence.layers[i].state;
+        const int64_t first_held = state.first_held(), needed = state.needed(rule);
         if (needed == 0 || first_held == 0 || length <= rule.sinks) continue;
         const int64_t held = rule.page_start(first_held);
-        if (length - needed + 1 < held) {
+        if ((state.holds_less(rule, sequence.length) ? length : length - needed + 1) < held) {
             return fail(Code::range, "cut at ", first + length, ": layer ", int64_t(i), " holds no tokens below ", first + held,
                         " (the next query needs ", needed, ")");
         }

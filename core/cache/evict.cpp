@@ -109,15 +109,22 @@ Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const
     const PageRule& rule = cache_.layers_[layer].rule;
     const LayerPages& pages = sequence_.layers[layer];
     const HeadPages& tables = pages.heads[head];
-    HeadEviction eviction = {layer, head, std::vector<uint64_t>(tables.coded.size(), 0), {}, {}, {}, {}};
+    HeadEviction eviction = {layer, head, std::vector<uint64_t>(tables.coded.size(), 0), {}, 0, {}, {}, {}};
     if (rule.lossless) {
         for (const PageEntry& entry : tables.window)
             eviction.window.push_back(entry.live);
     }
-    // Pages that no query sees any more are held for rollbacks, which an eviction ends; they go as the sequence grows.
-    const int64_t unseen = pages.state.first_seen_page(rule, sequence_.length) - pages.state.first_coded;
-    for (int64_t e = 0; e < std::min(unseen, int64_t(tables.coded.size())); e++)
-        eviction.live[size_t(e)] = tables.coded[size_t(e)].live;
+    eviction.first_seen = pages.state.first_seen_page(rule, sequence_.length);
+    // What is held for rollbacks alone goes with the first token that goes: a later cut would bring it back beside a gap.
+    if (std::find(keep.begin(), keep.end(), false) == keep.end()) {
+        for (int64_t page = pages.state.first_coded; page < std::min(eviction.first_seen, pages.state.coded_end); page++) {
+            const size_t e = size_t(page - pages.state.first_coded);
+            eviction.live[e] = tables.coded[e].live;
+        }
+    } else if (rule.lossless) {
+        for (int64_t page = pages.state.first_window; page < std::min(eviction.first_seen, rule.pages(sequence_.length)); page++)
+            eviction.window[size_t(page - pages.state.first_window)] = 0;
+    }
     bool gap_ends = false;  // a token behind the sinks stays
     for (size_t i = 0; i < tokens.size(); i++) {
         const Cache::LiveToken& token = tokens[i];
@@ -277,10 +284,12 @@ std::optional<EvictReport> Evictor::exchange() {
 void Evictor::drop_pages(HeadEviction& eviction, EvictReport* report) {
     Arena& arena = *cache_.arena_;
     HeadPages& head = sequence_.layers[eviction.layer].heads[eviction.head];
+    const int64_t first_coded = sequence_.layers[eviction.layer].state.first_coded;
     for (size_t e = 0; e < head.coded.size(); e++) {
         PageEntry& entry = head.coded[e];
         if (!entry.record) continue;
-        report->tokens_evicted += std::popcount(entry.live & ~eviction.live[e]);
+        const bool seen = first_coded + int64_t(e) >= eviction.first_seen;
+        if (seen) report->tokens_evicted += std::popcount(entry.live & ~eviction.live[e]);
         entry.live = eviction.live[e];
         if (!leaves(eviction, e)) continue;
         const int64_t record_bytes = cache_.bytes_of_record(entry.record);
@@ -318,8 +327,10 @@ void Evictor::fill_pages(HeadEviction& eviction, EvictReport* report) {
 // Tokens of 16-bit pages that leave: their slots are masked, the record stays until its page is full and all of it is gone.
 void Evictor::mask_window(HeadEviction& eviction, EvictReport* report) {
     std::vector<PageEntry>& window = sequence_.layers[eviction.layer].heads[eviction.head].window;
+    const int64_t first_window = sequence_.layers[eviction.layer].state.first_window;
     for (size_t e = 0; e < eviction.window.size(); e++) {
-        report->tokens_evicted += std::popcount(window[e].live & ~eviction.window[e]);
+        if (first_window + int64_t(e) >= eviction.first_seen)
+            report->tokens_evicted += std::popcount(window[e].live & ~eviction.window[e]);
         window[e].live = eviction.window[e];
     }
 }

@@ -17,6 +17,7 @@ struct HeadEviction {
     size_t layer, head;
     std::vector<uint64_t> live;    // per coded entry
     std::vector<uint64_t> window;  // per entry of 16-bit pages that may lose tokens; empty: they stay as they are
+    int64_t first_seen = 0;        // pages below it no query sees: what leaves there was evicted before
     RepackPlan repack;
     // Merging: pages in which tokens are folded and which stay where they are, and all counts of the head from now on.
     std::vector<PageRewrite> rewrites;

@@ -15,6 +15,15 @@ int64_t aged_pages(const Layer& layer, const PageState& state, int64_t rung, int
     return std::clamp<int64_t>(std::min(end, state.coded_end) - state.first_coded, 0, state.coded_end);
 }
 
+// The rung that pages come to by age in the end; 0: they do not age.
+int64_t last_aged_rung(const Layer& layer) {
+    int64_t last = 0;
+    for (size_t i = 0; i < layer.ages.size(); i++) {
+        if (layer.ages[i] > 0) last = int64_t(i) + 1;
+    }
+    return last;
+}
+
 std::vector<int64_t> sizes_of(const std::vector<Layer>& layers) {
     std::vector<int64_t> sizes = record_sizes(layers);
     std::erase(sizes, 0);  // of forms that a codec does without
@@ -135,11 +144,17 @@ Size Moments::bytes_of_checkpoint(int64_t length) const {
         const int64_t heads = kind.times * layer.kv_heads;
         const HeadRecords records = records_at(policy_, layer, budgets_[kind.layer], length);
         const bool leaves = layer.rule.sliding_window > 0 || budgets_[kind.layer].tokens > 0;
+        const int64_t aged_rung = last_aged_rung(layer);  // pages leave for it, and stay there
         const int64_t partial = length > layer.rule.sinks && layer.rule.page_start(layer.rule.pages(length)) != length ? 1 : 0;
-        const int64_t pages = layer.rule.lossless ? (leaves ? records.window + records.codes : partial) : records.window;
+        const int64_t pages = layer.rule.lossless && !leaves && aged_rung == 0 ? partial : records.window;
         if (length < layer.rule.sinks) add(counts, format.sink_bytes, heads);
         add(counts, format.window_bytes, heads * pages);
-        if (leaves && !layer.rule.lossless) add(counts, format.code_bytes, heads * records.codes);
+        if (leaves || aged_rung > 0) add_codes(kind, length, records.codes, counts);
+        if (!leaves && aged_rung > 0) {
+            const PageState state = state_at(policy_, layer, budgets_[kind.layer], length);
+            const int64_t stay = aged_pages(layer, state, aged_rung, length - length % age_period);
+            counts[class_of(layer.rung(aged_rung).code_bytes)] -= heads * stay;
+        }
         if (leaves) add(counts, side_bytes, heads * records.sides);
     }
     return bytes_of(counts);

@@ -31,12 +31,13 @@ std::string_view line_of(std::string_view text, size_t at) {
     return text.substr(begin, end == std::string_view::npos ? end : end - begin);
 }
 
-// What a stranger's bytes look like in a message.
-std::string shown(std::string_view line) {
-    std::string out(line.substr(0, shown_characters));
+// What a stranger's bytes look like in a message: the part of a long line in which it differs from another.
+std::string shown(std::string_view line, size_t differs = 0) {
+    const size_t from = differs < shown_characters ? 0 : std::min(line.size(), differs - shown_characters / 2);
+    std::string out(line.substr(from, shown_characters));
     for (char& c : out)
         c = c >= ' ' && c <= '~' ? c : '?';
-    return out.empty() ? "nothing" : "\"" + out + "\"";
+    return out.empty() ? "nothing" : (from > 0 ? "\"... " : "\"") + out + "\"";
 }
 
 Status damaged(const char* what) { return fail(Code::corrupt, "snapshot: ", what); }
@@ -68,8 +69,9 @@ Status layout_difference(std::string_view theirs, std::string_view ours) {
     const size_t shorter = std::min(theirs.size(), ours.size());
     const size_t at =
         size_t(std::mismatch(theirs.begin(), theirs.begin() + std::ptrdiff_t(shorter), ours.begin()).first - theirs.begin());
-    return fail(Code::argument, "snapshot: it is of another cache: ", shown(line_of(theirs, at)), " there, ", shown(line_of(ours, at)),
-                " here");
+    const size_t line_begin = at == 0 ? 0 : ours.rfind('\n', at - 1) + 1;  // npos + 1 is 0
+    return fail(Code::argument, "snapshot: it is of another cache: ", shown(line_of(theirs, at), at - line_begin), " there, ",
+                shown(line_of(ours, at), at - line_begin), " here");
 }
 
 Result<int64_t> check_snapshot_header(std::span<const std::byte> bytes) {

@@ -6,9 +6,8 @@
 namespace kvc {
 
 void mean_attention_score(const TokenFacts& facts, std::span<double> out) {
-    const int64_t end = facts.positions.empty() ? 0 : facts.positions.back() + 1;  // the newest token is always among them
     for (size_t i = 0; i < out.size(); i++)
-        out[i] = facts.mass[i] / double(end - facts.positions[i]);
+        out[i] = facts.seen_by[i] == 0 ? 0 : facts.mass[i] / double(facts.seen_by[i]);
 }
 
 }  // namespace kvc

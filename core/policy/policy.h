@@ -19,6 +19,7 @@ struct TokenFacts {
     std::span<const int64_t> positions;
     std::span<const float> given;        // the caller's score of each
     std::span<const double> mass;        // attention that each got, in queries
+    std::span<const int64_t> seen_by;    // queries since each came whose attention counted
     std::span<const float> keys;         // [tokens][k_dim]
     std::span<const float> value_norms;  // L2
     std::span<const QuerySums> queries;  // per query head of the group
@@ -43,6 +44,7 @@ struct PolicyTraits {
     int64_t observe = 0;          // default observation window in positions; 0: all of them
     Pooling pooling = Pooling::none;
     int64_t pool_width = 1;
+    bool mean = false;    // divides mass by the number of queries
     bool merges = false;  // what leaves joins what is most like it, unless the text says otherwise
 };
 

@@ -255,6 +255,10 @@ Status check_spec(const PolicySpec& spec, std::span<const bool> given) {
         return fail(Code::argument, "policy ", spec.policy->name, ": observe ", spec.observe, " is longer than every ", spec.every);
     }
     const PolicyTraits& traits = spec.policy->traits;
+    if (traits.mean && spec.mass == MassMode::observed && spec.acting != Acting::every) {
+        return fail(Code::argument, "policy ", spec.policy->name,
+                    ": how many of the observed queries have seen a token is known with every=N alone");
+    }
     if (traits.given && spec.acting != Acting::never) {
         return fail(Code::argument, "policy ", spec.policy->name, ": it acts when kvc_evict brings scores; write every=never");
     }

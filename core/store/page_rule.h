@@ -45,6 +45,8 @@ struct PageState {
         const int64_t newest = needed(rule);
         return newest == 0 ? 0 : std::max<int64_t>(0, index - newest + 1 - rule.sinks) / page_tokens;
     }
+    // A policy's budget grew: pages from the first one seen on left under a smaller one, and no query will find them again.
+    bool holds_less(const PageRule& rule, int64_t length) const { return first_seen_page(rule, length) < first_held(); }
     int64_t first_held() const { return std::min(first_coded, first_window); }
     bool operator==(const PageState&) const = default;
 };

@@ -2,7 +2,7 @@
 // as few as make room, and none where all would not.
 #include <kvc.h>
 
-#include "tests/laws/session.h"
+#include "tests/laws/policy_session.h"
 
 using namespace kvc_laws;
 
@@ -76,16 +76,19 @@ TEST_CASE("prefix memory: an entry holds alone what the planner calls a checkpoi
     const std::vector<std::string> shapes = {shape, " layers=2 kv_heads=3 k_dim=80 codec=fp16",
                                              " layers=2 kv_heads=2 k_dim=96 codec=kivi2 spare_pages=2",
                                              "layer 1 sliding_window=100 codec=int8; layers=2 kv_heads=2 k_dim=64 codec=int2",
-                                             " layers=2 kv_heads=2 k_dim=64 codec=fp16 sliding_window=70"};
+                                             " layers=2 kv_heads=2 k_dim=64 codec=fp16 sliding_window=70",
+                                             " layers=2 kv_heads=2 k_dim=64 codec=int8/int4@128",
+                                             " layers=2 kv_heads=2 k_dim=64 codec=fp16/int8@64/int4@256",
+                                             " layers=2 kv_heads=2 k_dim=64 codec=int8/int4@128 policy=streaming:300"};
     for (const std::string& create : shapes)
         for (int64_t tokens : {1, 3, 4, 5, 64, 68, 69, 131, 132, 195, 196, 197, 260, 700}) {
             CAPTURE(create);
             CAPTURE(tokens);
             Session session(create);
             session.ok("seq a data=3");
-            session.feed("a", tokens, 512);
+            feed(session, "a", tokens, 512);
             session.ok("publish a" + key(3, tokens));
-            session.feed("a", 600, 512);
+            feed(session, "a", 600, 512);
             const int64_t source = session.ok("stats a").numbers[1];
             kvc_plan_request request;
             kvc_plan_request_init(&request, sizeof request);

@@ -32,9 +32,10 @@ struct Facts {
     std::vector<int64_t> positions = {3, 5, 9};
     std::vector<float> given = {3, 1, 2}, keys = {1, 0, 0, 1, 3, 4}, norms = {1, 1, 1};
     std::vector<double> mass = {0.5, 2, 1};
+    std::vector<int64_t> seen_by = {7, 5, 1};
     std::vector<QuerySums> queries = {{{3 << 16, 0}, {9 << 16, 0}, 1}};
 
-    TokenFacts all() const { return {positions, given, mass, keys, norms, queries, 2, Pooling::none, 1}; }
+    TokenFacts all() const { return {positions, given, mass, seen_by, keys, norms, queries, 2, Pooling::none, 1}; }
     std::vector<double> scored_by(const char* name) const {
         std::vector<double> scores(3, -1e30);
         find_policy(name)->score(all(), scores);

@@ -81,6 +81,13 @@ TEST_CASE("policy text: a preset is its policy with its settings, which the text
     check_refused("bast:20%", {"none streaming h2o", "best"});
 }
 
+TEST_CASE("policy text: a mean needs to know how many queries counted") {
+    check_refused("mean_attention:20%,mass=observed,every=never", {"mean_attention", "every=N"});
+    check_refused("best:20%,mass=observed,every=commit", {"mean_attention", "every=N"});
+    CHECK(canonical("mean_attention:20%,mass=observed").ends_with("every=64,mass=observed,observe=32"));
+    CHECK(canonical("h2o:20%,mass=observed,every=never").ends_with("every=never,mass=observed,observe=32"));
+}
+
 TEST_CASE("policy text: merging in the middle layers takes the middle third, of few layers all") {
     const MergeRule rule = parse_policy("h2o:9,merge=values,merge_layers=middle")->merge;
     const auto acting = [&](int64_t layers) {
