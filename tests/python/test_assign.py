@@ -11,7 +11,7 @@ from kvc_eval import cli
 from kvc_eval.assign import Candidate, Probe, candidates_of, choose, layer_bytes, parse_budget, probe_dump
 from kvc_eval.dump import Dump, LayerDump, write_dump
 from kvc_eval.modes import Mode, parse_mode
-from kvc_eval.output_error import exact_outputs, output_errors
+from kvc_eval.output_error import error_report, exact_outputs, output_errors
 
 TOKENS = 300
 CODECS = ["fp16", "int8", "int4", "int2"]
@@ -82,6 +82,15 @@ def test_bits_go_where_they_matter_and_never_beyond_the_budget(dump):
     exact = exact_outputs(dump, 75)
     mixed, uniform = (output_errors(dump, Mode("", codec), exact, 1).layers() for codec in (chosen.codecs, "int4"))
     assert sum(error ** 2 for error in mixed) <= sum(error ** 2 for error in uniform)
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_measured(dump):
+    measured = []
+    with pytest.raises(ValueError, match="100 bytes: the smallest assignment"):
+        probe_dump(dump, [Candidate(codec) for codec in CODECS], 1, measured.append, budget=100)
+    with pytest.raises(kvc.KvcError, match="bytes"):
+        error_report(dump, [parse_mode("int4"), parse_mode("h2o:1KiB")], 9, 1, measured.append)
+    assert not measured
 
 
 @pytest.mark.parametrize("text, expected", [("100", 100), ("100B", 100), ("6MiB", 6 << 20), ("0.5KiB", 512), ("3.5bits", 3500), ("16bits", 16000)])

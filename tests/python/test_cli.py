@@ -58,6 +58,9 @@ def test_figures_and_report(monkeypatch, tmp_path, token_file):
     (["--modes", "h2o:200,every=never"], "would never act"),
     (["--modes", "int4+given:200,every=never"], "would never act"),
     (["--recommend", "--task", "retrieval", "--max-kl", "0.1"], "needs needles"),
+    (["--threads", "-3"], "--threads -3"),
+    (["--tasks", "100", "--stream", "9"], "--tasks does not go with --stream"),
+    (["--by-position", "9", "--assign", "1MiB"], "--by-position does not go with --assign"),
     (["--json", "/"], "--json /: it cannot be written"),
     (["--html", "/proc/version/out.html"], "--html /proc/version/out.html: it cannot be written"),
 ])

@@ -55,21 +55,32 @@ def parse_budget(text: str, fp16_bytes: int) -> int:
     return int(amount * fp16_bytes / 16) if match[2] == "bits" else int(amount * UNITS[match[2]])
 
 
-def probe_dump(dump: Dump, candidates: list[Candidate], threads: int, progress) -> Probe:
+def probe_dump(dump: Dump, candidates: list[Candidate], threads: int, progress, budget: int | None = None) -> Probe:
+    """budget: bytes that choose() will be given; what cannot fit is refused before anything is measured."""
+    sizes = layer_bytes(dump, candidates)
+    _check_fits(sizes, budget, dump.tokens)
     errors = _output_errors(dump, candidates, threads, progress)
-    return Probe(candidates, errors ** 2, layer_bytes(dump, candidates), "squared output error", dump.tokens, dump.fp16_bytes())
+    return Probe(candidates, errors ** 2, sizes, "squared output error", dump.tokens, dump.fp16_bytes())
 
 
-def probe_model(model: Model, tokens: np.ndarray, candidates: list[Candidate], threads: int, progress) -> Probe:
+def probe_model(model: Model, tokens: np.ndarray, candidates: list[Candidate], threads: int, progress, budget: int | None = None) -> Probe:
     if len(tokens) < 4 * ASKED_KL:
         raise ValueError(f"{len(tokens)} tokens: a probe needs at least {4 * ASKED_KL}")
     dump = dump_model(model, tokens, 128)
+    sizes = layer_bytes(dump, candidates)
+    _check_fits(sizes, budget, dump.tokens)
     errors = _output_errors(dump, candidates, threads, progress)
     coarsest = int(errors.mean(0).argmax())
     progress(f"probe: KL of each layer alone in {candidates[coarsest].codec}")
     kl = layer_kl(model, tokens, dump, candidates[coarsest].codec, ASKED_KL, threads)
     ratio = errors / np.maximum(errors[:, coarsest:coarsest + 1], np.finfo(np.float64).tiny)
-    return Probe(candidates, kl[:, None] * ratio ** 2, layer_bytes(dump, candidates), "KL", dump.tokens, dump.fp16_bytes())
+    return Probe(candidates, kl[:, None] * ratio ** 2, sizes, "KL", dump.tokens, dump.fp16_bytes())
+
+
+def _check_fits(sizes: np.ndarray, budget: int | None, tokens: int) -> None:
+    least = int(sizes.min(1).sum())
+    if budget is not None and least > budget:
+        raise ValueError(f"{budget} bytes: the smallest assignment of these modes takes {least} for {tokens} tokens")
 
 
 def layer_bytes(dump: Dump, candidates: list[Candidate]) -> np.ndarray:
@@ -84,9 +95,8 @@ def layer_bytes(dump: Dump, candidates: list[Candidate]) -> np.ndarray:
 
 def choose(probe: Probe, budget: int) -> Assignment:
     """The assignment of least cost among those of at most `budget` bytes."""
+    _check_fits(probe.sizes, budget, probe.tokens)
     least = probe.sizes.min(1)
-    if least.sum() > budget:
-        raise ValueError(f"{budget} bytes: the smallest assignment of these modes takes {least.sum()} for {probe.tokens} tokens")
     spare = probe.sizes - least[:, None]
     room = min(budget - int(least.sum()), int(spare.max(1).sum()))
     unit = max(1, math.gcd(*map(int, spare.ravel())), -(-room // STEPS_LIMIT))

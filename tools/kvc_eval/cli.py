@@ -59,7 +59,7 @@ def _check(arguments: argparse.Namespace) -> None:
     for option in ("chunk", "decode", "judge_every"):
         if getattr(arguments, option) < 1:
             raise ValueError(f"--{option.replace('_', '-')} {getattr(arguments, option)}: it must be at least 1")
-    for option in ("needles", "by_position", "stream"):
+    for option in ("needles", "by_position", "stream", "threads"):
         if getattr(arguments, option) < 0:
             raise ValueError(f"--{option.replace('_', '-')} {getattr(arguments, option)}: it must be at least 0")
     verbs = ["--" + verb.replace("_", "-") for verb in VERBS if getattr(arguments, verb)]
@@ -69,6 +69,10 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--dump and {verbs[0]}: give one of them")
     if arguments.dump and arguments.tasks:
         raise ValueError("--tasks needs a model, which --dump has not")
+    if arguments.tasks and verbs not in ([], ["--recommend"]):
+        raise ValueError(f"--tasks does not go with {verbs[0]}")
+    if arguments.by_position and (arguments.dump or verbs not in ([], ["--recommend"], ["--stream"])):
+        raise ValueError(f"--by-position does not go with {'--dump' if arguments.dump else verbs[0]}")
     if arguments.calibrate and not arguments.assign:
         raise ValueError("--calibrate writes what --assign finds: give its bytes")
     if arguments.recommend:
@@ -145,11 +149,11 @@ def _assign(arguments: argparse.Namespace, modes: list[Mode]) -> None:
     candidates = candidates_of(modes)
     if arguments.dump:
         dump = read_dump(arguments.dump)
-        name, probe = dump.name, lambda: probe_dump(dump, candidates, arguments.threads, show)
+        name, probe = dump.name, lambda: probe_dump(dump, candidates, arguments.threads, show, budget)
         fp16_bytes = dump.fp16_bytes()
     else:
         subject = Subject(arguments)
-        name, probe = subject.model.name, lambda: probe_model(subject.model, subject.tokens, candidates, arguments.threads, show)
+        name, probe = subject.model.name, lambda: probe_model(subject.model, subject.tokens, candidates, arguments.threads, show, budget)
         fp16_bytes = subject.model.shape.fp16_bytes(arguments.tokens)
     budget = parse_budget(arguments.assign, fp16_bytes)  # before the probe, which takes a while
     measured = probe()

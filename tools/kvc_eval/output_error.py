@@ -34,6 +34,8 @@ class OutputErrors:
 
 
 def check_decode(dump: Dump, decode: int) -> None:
+    if dump.tokens < 2:
+        raise ValueError(f"the dump has {dump.tokens} token: at least 2 are needed, one to hold and one to attend with")
     if not 1 <= decode < dump.tokens:
         raise ValueError(f"--decode {decode}: the dump has {dump.tokens} tokens, so 1 .. {dump.tokens - 1} of them can be attended to one by one")
 
@@ -49,9 +51,7 @@ def output_errors(dump: Dump, mode: Mode, exact: list[np.ndarray], threads: int)
     """exact: of exact_outputs; as many tokens as it has are decoded."""
     prompt = dump.tokens - len(exact[0])
     error = [np.zeros(layer.q.shape[1]) for layer in dump.layers]
-    options = codec_options(mode.codec, [layer.options() for layer in dump.layers])
-    with kvc.Cache(layers=len(dump.layers), policy=mode.cache_policy, context_tokens=dump.tokens, threads=max(0, threads - 1),
-                   arena_growth=1, **options) as cache:
+    with _cache(dump, mode, threads) as cache:
         sequence = cache.create_sequence(prompt_length=prompt)
         at = 0
         while at < prompt:  # attention to the prompt matters to policies only
@@ -65,8 +65,16 @@ def output_errors(dump: Dump, mode: Mode, exact: list[np.ndarray], threads: int)
     return OutputErrors(error, [_squares(outputs) for outputs in exact], stats.record_bytes + stats.table_bytes, stats.codec_bits)
 
 
+def _cache(dump: Dump, mode: Mode, threads: int) -> kvc.Cache:
+    options = codec_options(mode.codec, [layer.options() for layer in dump.layers])
+    return kvc.Cache(layers=len(dump.layers), policy=mode.cache_policy, context_tokens=dump.tokens, threads=max(0, threads - 1),
+                     arena_growth=1, **options)
+
+
 def error_report(dump: Dump, modes: list[Mode], decode: int, threads: int, progress) -> dict:
     """The figures of every mode, as the JSON holds them."""
+    for mode in modes:  # one that does not suit the dump is refused before any is measured
+        _cache(dump, mode, threads).close()
     exact, results = exact_outputs(dump, decode), []
     for mode in modes:
         errors = output_errors(dump, mode, exact, threads)
