@@ -23,6 +23,11 @@ define configure_and_build
 	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
 endef
 
+# What the gate leaves out in this kind of build (cmake/tests.cmake).
+define build_and_test_later
+	@cmake --build --preset $(1) -j$(JOBS) --target kvc_later_tests && $(CTEST) --test-dir build/$(1) -L later
+endef
+
 build: ## the release, build/release/libkvc.so (the default)
 	@$(SETUP) build test
 	$(call configure_and_build,release)
@@ -158,10 +163,10 @@ test-bars: ## the quality bars at full length: every preset on 2,048 tokens with
 test-neon neon: ## the C++ and C tests for aarch64, under qemu
 	@$(SETUP) build test cross
 	$(call configure_and_build,neon)
-	@$(CTEST) --test-dir build/neon -E '^(laws|model)$$'
+	@$(CTEST) --test-dir build/neon -LE later
 
 test-neon-full: test-neon ## the laws and the model too: they take too long under qemu for the gate
-	@$(CTEST) --test-dir build/neon -R '^(laws|model)$$'
+	$(call build_and_test_later,neon)
 
 test-avx512 avx512: ## the kernel and lane tests with AVX-512, on a processor that Bochs emulates
 	@$(SETUP) build test avx512
@@ -171,20 +176,21 @@ test-avx512 avx512: ## the kernel and lane tests with AVX-512, on a processor th
 test-asan asan: ## the C++ and C tests under the address and undefined-behaviour sanitizers
 	@$(SETUP) build test
 	$(call configure_and_build,asan)
-	@$(CTEST) --test-dir build/asan -E '^device$$'
+	@$(CTEST) --test-dir build/asan -LE later
 
 test-asan-full: test-asan ## the laws over a device, too, whose memory no build can touch anyway
-	@$(CTEST) --test-dir build/asan -R '^device$$'
+	$(call build_and_test_later,asan)
 
 test-tsan tsan: ## what runs threads, under the thread sanitizer: the C API, scripts, examples, and of the laws those that name threads
 	@$(SETUP) build test
 	$(call configure_and_build,tsan)
-	@$(CTEST) --test-dir build/tsan -E '^(laws|kernels|snapshot|device)$$'
+	@cmake --build --preset tsan -j$(JOBS) --target kvc_laws_tests kvc_device_tests
+	@$(CTEST) --test-dir build/tsan -LE later
 	@build/tsan/tests/laws/kvc_laws_tests -tc='*thread*'
 	@build/tsan/tests/device/kvc_device_tests -tc='*thread*'
 
 test-tsan-full: test-tsan ## the kernels and all laws too, which take long and run on one thread
-	@$(CTEST) --test-dir build/tsan -R '^(laws|kernels|snapshot|device)$$'
+	$(call build_and_test_later,tsan)
 
 SECONDS := 3600
 fuzz-snapshot: ## mutated snapshots under the sanitizers for SECONDS=3600; adds a row to tests/snapshot/fuzz_ledger.md
