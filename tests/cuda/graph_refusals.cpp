@@ -20,7 +20,7 @@ Setup small(std::vector<int64_t> counts = {1, 2}) {
 
 // A side with two sequences, and a graph that has captured its step.
 struct Captured : Side {
-    explicit Captured(const Setup& setup) : Side(setup) {
+    explicit Captured(const Setup& given) : Side(given) {
         for (size_t b = 0; b < seqs.size(); b++) {
             add(b, 66 + int64_t(b), int64_t(b) + 1);
         }
