@@ -40,6 +40,23 @@ TEST_CASE("cuda graphs: a sequence grows from nothing through several pages") {
     pair.check_stored();
 }
 
+TEST_CASE("cuda graphs: up to the last token that there is room for, where a row has come to its second split") {
+    const Order order(6);
+    const Setup setup = on_used({.codec = "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=5,sinks=3",
+                                 .layers = 1,
+                                 .kv_heads = 1,
+                                 .q_heads = 2,
+                                 .counts = {1, 3},
+                                 .max_tokens = 4104});
+    Pair pair(setup, {4096, 40});
+    pair.steps(8);
+    pair.check_stored();
+    kvc_error error = {sizeof error, 0, ""};
+    const kvc_step_options o = pair.graphed.options(true);
+    CHECK(kvc_step_begin(pair.graphed.cache, pair.graphed.seqs.data(), setup.counts.data(), 2, nullptr, 0, &o, &error) == nullptr);
+    CHECK(error.status == KVC_E_CAPTURE);
+}
+
 TEST_CASE("cuda graphs: ragged counts, several query heads for a kv head, several positions a step") {
     for (const char* const codec :
          {"k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=5,sinks=3", "k=int2.ch.g32.m8,v=int2.tok.rot.ls,window=0,sinks=0"}) {
