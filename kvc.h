@@ -41,7 +41,7 @@
  * Ownership  kvc copies what it is given before a call returns and keeps no pointer to a caller's buffer, but for an arena block.
  * Errors     Functions that can fail return kvc_status, creators NULL or 0; the last parameter, which may be NULL, tells what, which
  *            and the limit. A call that fails has changed nothing. Results are named out or out_x and written on success only.
- * Handles    kvc_cache* and kvc_step* are values, never memory: a NULL, stale, foreign or twice destroyed one is KVC_E_HANDLE.
+ * Handles    kvc_cache*, kvc_step* and kvc_graph* are values, never memory: a NULL, stale, foreign or twice destroyed one is KVC_E_HANDLE.
  * Threads    Every function may be called from any thread. Calls with a const cache run side by side; calls that change one cache
  *            wait for each other; steps over different sequences of a cache run in parallel; caches are independent. A cache has one
  *            pool of options.threads workers (0, the default: none, the caller computes alone); a step that finds it busy runs without.
@@ -96,6 +96,8 @@ typedef enum kvc_status {
     KVC_E_CORRUPT = 11,    /* bytes that are no snapshot, or no longer one */
     KVC_E_IO = 12,         /* a file could not be read or written; the message has the system's reason */
     KVC_E_DEVICE = 13,     /* the device failed, now or in something launched before; the cache is lost: it only answers, destroy it */
+    KVC_E_CAPTURE = 14,    /* not what the graph was created or captured for, or a call that a capture cannot hold */
+    KVC_E_AGAIN = 15,      /* nothing is free now, and nothing has changed: the same call later succeeds */
     KVC_STATUS_MAX_ = 0x7fffffff
 } kvc_status;
 
@@ -112,6 +114,7 @@ KVC_API const char* kvc_status_name(int32_t status);
 
 typedef struct kvc_cache kvc_cache;
 typedef struct kvc_step kvc_step;
+typedef struct kvc_graph kvc_graph;
 typedef int64_t kvc_seq; /* a sequence of one cache; 0 is none */
 
 /* Element types of callers' buffers: DLPack's type code * 256 + bits. */
@@ -320,6 +323,7 @@ typedef struct kvc_step_options {
     int32_t accumulate;     /* 1 = attends add attention mass per token (kvc_seq_read_mass); not with partial_commit */
     int32_t buffers;        /* kvc_device: where k, v, q, out and lse lie; 0 = KVC_CPU, otherwise the device of the cache */
     void* stream;           /* of the device's (a CUstream), which the step's work is put on; NULL = one of kvc's own */
+    kvc_graph* graph;       /* the step is captured in this graph, or replays it; NULL = neither */
 } kvc_step_options;
 
 KVC_API kvc_status kvc_step_options_init(kvc_step_options* options, int64_t struct_size);
@@ -353,6 +357,29 @@ KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
  *            kvc_seq_destroy. Other sequences are as they were.
  * Faults     Asynchronous faults surface at the next call that waits as KVC_E_DEVICE, and in all calls that would change the cache
  *            after it. */
+
+/* Graphs     The launches of a step can be held in a CUDA graph of the caller's and run again while sequences grow: the host's part of a
+ *            replay is one begin, one launch and one commit, whatever the number of layers.
+ *            Capture: on a stream that is being captured, begin a step with options.graph, options.stream and buffers on the device, call
+ *            kvc_append and kvc_attend as ever, commit; then end the capture and instantiate. This computes and publishes nothing: the
+ *            sequences stay as they were. A later capture takes the place of the one before.
+ *            Replay: kvc_step_begin with the same graph and options, on a stream that is not captured, sends the tables of all calls to
+ *            the device; launch the graph once on that stream, with new numbers in the same buffers; then commit, or abort. append
+ *            and attend are KVC_E_ORDER. Sequences may be others than those captured, of any lengths up to max_tokens.
+ *            KVC_E_CAPTURE: other counts or options than those captured, a sequence beyond max_tokens, with merged tokens or with
+ *            queries of the prompt class (options.strict has none), or sink logits set or taken away since. KVC_E_AGAIN: the tables
+ *            of `slots` steps have yet to reach the device. Replays neither wait nor allocate on the device.
+ *            Steps of a graph keep all layers in 16 bits until commit, as partial_commit does. CUDA loads kernels when they first run, so
+ *            run an ordinary step before the first capture. */
+
+/* For steps of counts[i] >= 0 tokens of n sequences, none of which then has more than max_tokens tokens; attends: kvc_attend calls in
+ * a step (0 = one for each layer); slots: steps whose tables may be on their way (0 = 4, at most 64). Its memory grows with max_tokens.
+ * The caller destroys it after its CUDA graph; kvc_destroy does, too. NULL on failure: KVC_E_UNSUPPORTED for a cache on the host,
+ * a policy that needs attention or merges, and in-cache positions of keys after RoPE; KVC_E_NO_MEMORY, KVC_E_ARGUMENT. */
+KVC_API kvc_graph* kvc_graph_create(kvc_cache* cache, const int64_t* counts, int64_t n, int64_t max_tokens, int64_t attends,
+                                    int64_t slots, kvc_error* err);
+/* KVC_E_BUSY while a step names it. What was launched goes on. */
+KVC_API kvc_status kvc_graph_destroy(kvc_graph* graph, kvc_error* err);
 
 /* Waits for all that was launched for the cache; on the host it does nothing. KVC_E_DEVICE if any of it failed. */
 KVC_API kvc_status kvc_synchronize(kvc_cache* cache, kvc_error* err);

@@ -1,7 +1,7 @@
 /* The raw layers of Go, Java and C#: kvc.h through SWIG 4.5.1 (bindings/generate writes them, bindings/README.md explains them).
  *
  * What is the same in all three:
- *   handles   kvc_cache* and kvc_step* are numbers of one machine word, never memory.
+ *   handles   kvc_cache*, kvc_step* and kvc_graph* are numbers of one machine word, never memory.
  *   structs   objects with getters and setters; made ready by kvc_<struct>_init, struct_size set and read-only.
  *   texts     one that does not fit its field is refused, never cut.
  *   numbers   int64_t is 64 bits, also as an array's length.

@@ -57,6 +57,8 @@ kvc_status kvc_destroy(kvc_cache* cache, kvc_error* err) {
         if (!object) return no_cache("destroy");
         for (uint64_t handle : object->steps)
             delete steps().remove(handle);
+        for (uint64_t handle : object->graphs)
+            delete graphs().remove(handle);
         return {};
     });
 }

@@ -1,4 +1,4 @@
-// Handles: numbers that name a live cache or step, never addresses. A call pins what it uses; destroying waits for the pins.
+// Handles: numbers that name a live cache, step or graph, never addresses. A call pins what it uses; destroying waits for the pins.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace kvc {
 // of user space to a garbage collector or an analyzer.
 constexpr uint64_t handle_tag = 0x4B56;
 constexpr int generation_bits = 24, slot_bits_of_handle = 20;
-enum class HandleKind : uint64_t { cache = 1, step = 2 };
+enum class HandleKind : uint64_t { cache = 1, step = 2, graph = 3 };
 
 template <class T, HandleKind kind>
 class Registry {

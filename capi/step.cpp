@@ -25,7 +25,7 @@ Status read_layout(const char* name, const char* dtype_name, int32_t dtype, int6
     return {};
 }
 
-Result<StepOptions> read_step_options(const kvc_step_options* given) {
+Result<StepOptions> read_step_options(const kvc_step_options* given, kvc_graph** graph) {
     kvc_step_options options = {};
     KVC_TRY(read_struct("step_options", given, &options));
     StepOptions out;
@@ -40,6 +40,7 @@ Result<StepOptions> read_step_options(const kvc_step_options* given) {
         return fail(Code::argument, "step_options: buffers ", int64_t(options.buffers), " is not a kvc_device");
     out.device_buffers = options.buffers == KVC_CUDA;
     out.stream = options.stream;
+    *graph = options.graph;
     return out;
 }
 
@@ -109,8 +110,12 @@ kvc_step* kvc_step_begin(kvc_cache* cache, const kvc_seq* seqs, const int64_t* t
         if (positions ? n_positions != n : n_positions != 0) {
             return fail(Code::argument, "step_begin: n_positions ", n_positions, ", expected ", positions ? n : 0);
         }
-        Result<StepOptions> read = read_step_options(options);
+        kvc_graph* named = nullptr;
+        Result<StepOptions> read = read_step_options(options, &named);
         if (!read.ok()) return read.status();
+        const auto graph = graphs().find(handle_of(named));
+        if (named && !graph) return no_graph("step_begin");
+        read->graph = named ? graph->graph.get() : nullptr;
         return begin(*pin, handle_of(cache), {seqs, size_t(n)}, {token_counts, size_t(n)}, {positions, size_t(n_positions)}, *read);
     });
     return reinterpret_cast<kvc_step*>(handle);

@@ -15,7 +15,7 @@ namespace {
 
 static_assert(int32_t(Code::internal) == KVC_E_INTERNAL && int32_t(Code::forked) == KVC_E_FORKED);
 static_assert(int32_t(Code::corrupt) == KVC_E_CORRUPT && int32_t(Code::io) == KVC_E_IO);
-static_assert(int32_t(Code::device) == KVC_E_DEVICE);
+static_assert(int32_t(Code::device) == KVC_E_DEVICE && int32_t(Code::capture) == KVC_E_CAPTURE && int32_t(Code::again) == KVC_E_AGAIN);
 static_assert(int32_t(Code::nonfinite) == KVC_E_NONFINITE && int32_t(Code::busy) == KVC_E_BUSY);
 static_assert(int32_t(Dtype::f16) == KVC_F16 && int32_t(Dtype::f32) == KVC_F32 && int32_t(Dtype::bf16) == KVC_BF16);
 

@@ -48,14 +48,18 @@ sealed class SequenceHandle : SafeHandleZeroOrMinusOneIsInvalid {
 /// <summary>A step. Commit or abort ends it; one that is left open is aborted when nothing refers to it any more.</summary>
 sealed class StepHandle : SafeHandleZeroOrMinusOneIsInvalid {
   SequenceHandle[] held;
+  GraphHandle graph;   // held; null: none
 
   internal StepHandle() : base(true) {}
 
   [DllImport("kvc_csharp")]
   static extern void KvcReleaseStep(IntPtr step);
 
-  /// <summary>Takes over references to the step's sequences: kvc destroys no sequence that an open step has.</summary>
-  internal void Hold(SequenceHandle[] sequences) { held = sequences; }
+  /// <summary>Takes over references to the step's sequences and graph: kvc destroys none that an open step has.</summary>
+  internal void Hold(SequenceHandle[] sequences, GraphHandle named) {
+    graph = named;
+    held = sequences;
+  }
 
   /// <summary>The step has ended in kvc. The handle stays as the stale value that it is now.</summary>
   internal void End() {
@@ -67,11 +71,42 @@ sealed class StepHandle : SafeHandleZeroOrMinusOneIsInvalid {
     SequenceHandle[] let = Interlocked.Exchange(ref held, null);
     if (let == null) return;
     foreach (SequenceHandle sequence in let) sequence.DangerousRelease();
+    graph?.DangerousRelease();
   }
 
   protected override bool ReleaseHandle() {
     KvcReleaseStep(handle);
     Let();
+    return true;
+  }
+}
+
+/// <summary>A graph. The cache is not destroyed by Dispose or the collector before its graphs are.</summary>
+sealed class GraphHandle : SafeHandleZeroOrMinusOneIsInvalid {
+  CacheHandle cache;   // held; null once it was let go
+
+  internal GraphHandle(CacheHandle cache) : base(true) {
+    bool held = false;
+    cache.DangerousAddRef(ref held);
+    this.cache = cache;
+  }
+
+  [DllImport("kvc_csharp")]
+  static extern void KvcReleaseGraph(IntPtr graph);
+
+  internal void Set(IntPtr graph) => SetHandle(graph);
+
+  /// <summary>For a graph that kvc did not make, or destroyed itself.</summary>
+  internal void Forget() {
+    SetHandleAsInvalid();
+    Interlocked.Exchange(ref cache, null)?.DangerousRelease();
+  }
+
+  protected override bool ReleaseHandle() {
+    CacheHandle held = Interlocked.Exchange(ref cache, null);
+    if (held == null) return true;
+    KvcReleaseGraph(handle);
+    held.DangerousRelease();
     return true;
   }
 }

@@ -41,6 +41,7 @@ static void (SWIGSTDCALL* kvc_failed)(int status, const char* operation, const c
 /* What the finalizers of the SafeHandles call: no exception may leave them, and an ended handle is no fault. */
 SWIGEXPORT void SWIGSTDCALL KvcReleaseCache(void* cache) { (void)kvc_destroy((kvc_cache*)cache, NULL); }
 SWIGEXPORT void SWIGSTDCALL KvcReleaseStep(void* step) { (void)kvc_step_abort((kvc_step*)step, NULL); }
+SWIGEXPORT void SWIGSTDCALL KvcReleaseGraph(void* graph) { (void)kvc_graph_destroy((kvc_graph*)graph, NULL); }
 SWIGEXPORT void SWIGSTDCALL KvcReleaseSequence(void* cache, void* seq) { (void)kvc_seq_destroy((kvc_cache*)cache, (kvc_seq)(intptr_t)seq, NULL); }
 SWIGEXPORT void SWIGSTDCALL KvcReleaseBuffer(void* cache, int kind, void* buffer) {
   (void)kvc_buffer_destroy((kvc_cache*)cache, kind, buffer, NULL);
@@ -130,6 +131,7 @@ KVC_HANDLE(kvc_step, StepHandle)
 %typemap(out) POINTER %{ $result = (void*)$1; %}
 %enddef
 KVC_POINTER(void*, global::System.IntPtr)      /* arena_block */
+KVC_POINTER(kvc_graph*, global::System.IntPtr)
 KVC_POINTER(const void* k, void*)
 KVC_POINTER(const void* v, void*)
 KVC_POINTER(const void* q, void*)
@@ -146,6 +148,7 @@ KVC_POINTER(const int64_t* positions, long*)
 KVC_POINTER(const int64_t* accepted, long*)
 KVC_POINTER(const int64_t* token_counts, long*)
 KVC_POINTER(const int64_t* tokens, long*)
+KVC_POINTER(const int64_t* counts, long*)
 KVC_POINTER(const void* salt, void*)
 KVC_POINTER(const kvc_seq* seqs, long*)
 KVC_POINTER(int64_t* out, long*)

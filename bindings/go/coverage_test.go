@@ -239,6 +239,8 @@ func set(value reflect.Value) {
 		value.SetFloat(1.5)
 	case reflect.Uintptr:
 		value.SetUint(4096)
+	case reflect.Pointer:
+		value.Set(reflect.ValueOf(&Graph{handle: 4096}))
 	default:
 		value.SetInt(7)
 	}
@@ -253,6 +255,8 @@ func text(value reflect.Value) string {
 		return strconv.FormatFloat(value.Float(), 'g', -1, 64)
 	case reflect.String:
 		return value.String()
+	case reflect.Pointer:
+		return strconv.FormatUint(uint64(value.Interface().(*Graph).access()), 10)
 	case reflect.Uintptr, reflect.Uint64:
 		return strconv.FormatUint(value.Uint(), 10)
 	}

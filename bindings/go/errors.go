@@ -25,6 +25,8 @@ var (
 	ErrCorrupt     = Status(raw.KVC_E_CORRUPT)
 	ErrIO          = Status(raw.KVC_E_IO)
 	ErrDevice      = Status(raw.KVC_E_DEVICE)
+	ErrCapture     = Status(raw.KVC_E_CAPTURE)
+	ErrAgain       = Status(raw.KVC_E_AGAIN)
 )
 
 // Error is the library's name of the status, such as KVC_E_BUSY.

@@ -14,7 +14,8 @@ import (
 // Every status of the library has an error of its own name, and errors.Is tells them apart.
 func TestEveryStatusHasAnError(t *testing.T) {
 	all := []Status{ErrArgument, ErrHandle, ErrRange, ErrOrder, ErrBusy, ErrNoMemory, ErrNonfinite, ErrUnsupported, ErrForked,
-		ErrInternal, ErrCorrupt, ErrIO, ErrDevice}
+		ErrInternal, ErrCorrupt, ErrIO, ErrDevice,
+		ErrCapture, ErrAgain}
 	named := map[string]Status{}
 	for _, status := range all {
 		named[status.Error()] = status
@@ -80,6 +81,10 @@ func TestMisuseGivesItsError(t *testing.T) {
 	wants(t, err, ErrArgument, "policy_format", "")
 	_, err = cache.NewBuffer(BufferDevice, 64)
 	wants(t, err, ErrUnsupported, "buffer_create", "")
+	_, err = cache.NewGraph(GraphOptions{Counts: []int64{1}, MaxTokens: 64})
+	wants(t, err, ErrUnsupported, "graph_create", "on the host")
+	_, err = sequence.Begin(1, StepOptions{Graph: &Graph{handle: sequence.cache.handle}})
+	wants(t, err, ErrHandle, "step_begin", "not a live graph")
 	_, err = cache.Import([]byte("no snapshot"))
 	wants(t, err, ErrCorrupt, "snapshot_import", "")
 	_, err = cache.Load(filepath.Join(t.TempDir(), "missing"))

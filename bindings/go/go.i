@@ -18,7 +18,7 @@ _swig_gopanic("kvc: text does not fit its field")
 %typemap(gotype) int32_t, const int32_t& "int32"
 %typemap(gotype) uint32_t, const uint32_t& "uint32"
 
-%typemap(gotype) kvc_cache*, const kvc_cache*, kvc_step*, void* "uintptr"
+%typemap(gotype) kvc_cache*, const kvc_cache*, kvc_step*, kvc_graph*, void* "uintptr"
 
 %define KVC_BUFFER(POINTER, LENGTH, GOTYPE, UNIT)
 %typemap(gotype) (POINTER, LENGTH) "[]GOTYPE"
@@ -44,6 +44,7 @@ KVC_BUFFER(const void* data, int64_t data_bytes, byte, 1)
 KVC_BUFFER(const kvc_seq* seqs, int64_t n, int64, 1)
 KVC_BUFFER(kvc_seq* out, int64_t capacity, int64, 1)
 KVC_BUFFER(const int64_t* tokens, int64_t n, int64, 1)
+KVC_BUFFER(const int64_t* counts, int64_t n, int64, 1)
 KVC_BUFFER(const void* salt, int64_t salt_bytes, byte, 1)
 
 /* Sequences and token counts share one length: kvc_step_begin refuses slices of different lengths here, where both are known. */

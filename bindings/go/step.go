@@ -24,6 +24,7 @@ type StepOptions struct {
 	Accumulate                    bool
 	Buffers                       Device  // where k, v, q, out and lse lie
 	Stream                        uintptr // of the device, such as a CUstream; 0 = one of kvc's own
+	Graph                         *Graph  // the step is captured in it, or replays it
 }
 
 // Step is one forward pass over a batch of sequences.
@@ -39,6 +40,7 @@ type Step struct {
 type abandoned struct {
 	step      uintptr
 	sequences []Entry
+	graph     *Graph
 }
 
 // Begin starts a step and reserves all that it can need.
@@ -68,10 +70,11 @@ func (c *Cache) BeginAt(entries []Entry, positions []int64, options StepOptions)
 		return nil, err
 	}
 	// That the entries are read here keeps their sequences through the call.
-	held := abandoned{s.handle, append([]Entry(nil), entries...)}
+	held := abandoned{s.handle, append([]Entry(nil), entries...), options.Graph}
 	s.cleanup = runtime.AddCleanup(s, func(a abandoned) {
 		raw.Kvc_step_abort(a.step, nil)
 		runtime.KeepAlive(a.sequences)
+		runtime.KeepAlive(a.graph)
 	}, held)
 	return s, nil
 }
@@ -218,6 +221,7 @@ func (o *StepOptions) fill(to raw.Kvc_step_options) {
 	to.SetAccumulate(flag(o.Accumulate))
 	to.SetBuffers(int32(o.Buffers))
 	to.SetStream(o.Stream)
+	to.SetGraph(o.Graph.access())
 }
 
 func (x *crossing) attendOptions(o AttendOptions) raw.Kvc_attend_options {

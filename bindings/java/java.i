@@ -154,6 +154,7 @@ KVC_ERROR(attend_err, "kvc_attend")
 %enddef
 KVC_HANDLE(kvc_cache)
 KVC_HANDLE(kvc_step)
+KVC_HANDLE(kvc_graph)
 KVC_HANDLE(void)
 
 %define KVC_BUFFER(POINTER, LENGTH, JAVATYPE, CHECK, ELEMENT, UNIT)
@@ -188,6 +189,7 @@ KVC_BUFFER(const void* data, int64_t data_bytes, ByteBuffer, bytes($javainput, f
 KVC_BUFFER(const kvc_seq* seqs, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
 KVC_BUFFER(kvc_seq* out, int64_t capacity, LongBuffer, longs($javainput, true), 8, 1)
 KVC_BUFFER(const int64_t* tokens, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
+KVC_BUFFER(const int64_t* counts, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
 KVC_BUFFER(const void* salt, int64_t salt_bytes, ByteBuffer, bytes($javainput, false), 1, 1)
 KVC_BUFFER(const int64_t* token_counts, int64_t n, LongBuffer, counts(seqs, $javainput), 8, 1)
 

@@ -25,13 +25,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 from types import SimpleNamespace
-from typing import TypedDict
+from typing import SupportsIndex, TypedDict
 
 from .library import raw
 
 _enums = raw.enums()
 '''
 TYPES = {"address": "int | None"}
+HANDLES = {"graph": "SupportsIndex | None"}  # objects stand for these numbers
 
 
 def class_name(c_name: str) -> str:
@@ -46,7 +47,7 @@ def enum_text(name: str, members: dict[str, int]) -> list[str]:
 def struct_text(name: str, fields: dict[str, str], is_input: bool) -> list[str]:
     base = "TypedDict, total=False" if is_input else "SimpleNamespace"
     lines = ["", "", f"class {class_name(name)}({base}):", f'    """{name}"""']
-    return lines + [f"    {field}: {TYPES.get(kind, kind)}" for field, kind in fields.items()]
+    return lines + [f"    {field}: {HANDLES.get(field) or TYPES.get(kind, kind)}" for field, kind in fields.items()]
 
 
 def structs_module() -> str:

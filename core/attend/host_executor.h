@@ -12,7 +12,7 @@ public:
     HostExecutor(const KernelTable& kernels, ThreadPool& pool, std::byte* scratch)
         : kernels_(kernels), pool_(pool), scratch_(scratch) {}
 
-    void start() override {}
+    void start(size_t) override {}
     Result<const void*> input(const void* buffer, int64_t) override { return buffer; }
     Result<void*> output(void* buffer, int64_t) override { return buffer; }
     Status deliver() override { return {}; }

@@ -36,6 +36,48 @@ public:
     virtual float* lse() = 0;
 };
 
+// The most that one call for a layer of a graph brings.
+struct GraphLayer {
+    int64_t store_jobs = 0, quantize_jobs = 0;
+    int64_t tiles = 0, items = 0;  // items of each rung
+    int64_t rungs = 1;
+    int64_t tokens = 0;   // of a tile, or of a store job
+    int64_t entries = 0;  // of all items' tables
+    int64_t q_heads = 0, rope_pairs = 0;
+};
+
+struct GraphShape {
+    std::vector<GraphLayer> layers;
+    int64_t attends = 0;       // in one step, of any layers
+    int64_t state_floats = 0;  // of one call
+    int64_t slabs = 0;         // as in DeviceStep
+    int64_t slots = 0;         // replays whose tables may be on their way at a time
+};
+
+// Runs no launch: it records what a caller's graph is to hold, or writes the tables that the graph's launches read.
+class GraphExecutor : public DeviceExecutor {
+public:
+    // Behind the last call. Of a recording: replays have this layout from now on. Of a replay: its tables are on their way.
+    virtual Status seal() = 0;
+};
+
+// Launches of a step that a caller holds as a graph of the device's own, and the memory that they read. Replays make the same calls in
+// the same order as the recording did, with the same buffers.
+class DeviceGraph {
+public:
+    virtual ~DeviceGraph() = default;
+    // Whether what is put on the stream is recorded instead of run.
+    virtual Result<bool> is_capturing(void* stream) = 0;
+    // Whether there is a free slot for a replay's tables. Never waits.
+    virtual Result<bool> ready() = 0;
+    // On a stream that is being captured. A call has one job of each kind that it can bring, and of each rung one item, whatever they
+    // hold: it becomes launches with as many jobs as GraphShape says.
+    virtual Result<std::unique_ptr<GraphExecutor>> record(void* stream) = 0;
+    // On a stream that is not, where the graph is launched once before the executor goes. Only one at a time, and only if ready.
+    // Code::capture of its calls: they bring more than GraphShape said.
+    virtual Result<std::unique_ptr<GraphExecutor>> replay(const DeviceStep& step) = 0;
+};
+
 // One cache's; several may be open on one piece of hardware. Its functions, and those of different executors, may be called by several threads at once.
 class Device {
 public:
@@ -65,6 +107,12 @@ public:
     // Kernels of the step run behind those of every executor that was destroyed before, whatever stream these used: records change hands
     // between steps.
     virtual Result<std::unique_ptr<DeviceExecutor>> begin(const DeviceStep& step) = 0;
+
+    // Code::no_memory, or Code::unsupported where the backend has no graphs.
+    virtual Result<std::unique_ptr<DeviceGraph>> create_graph(const GraphShape& shape) {
+        (void)shape;
+        return fail(Code::unsupported, "graph: ", name(), " has none");
+    }
 };
 
 // Devices of the kind that this build has; the error says why there are none. The backend that is linked in defines both, or a stand-in.

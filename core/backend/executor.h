@@ -46,8 +46,8 @@ class Executor {
 public:
     virtual ~Executor() = default;
 
-    // Begins an append or an attend: what input and output handed out for the one before is not needed any more.
-    virtual void start() = 0;
+    // Begins an append or an attend of a layer: what input and output handed out for the one before is not needed any more.
+    virtual void start(size_t layer) = 0;
     // Where kernels find a caller's buffer: itself, or its copy where the step's buffers are the host's and the kernels a device's.
     virtual Result<const void*> input(const void* buffer, int64_t bytes) = 0;
     // Where they write what is to be in the caller's buffer when the call is over (on a device: when its stream has come so far).

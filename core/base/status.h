@@ -24,6 +24,8 @@ enum class Code : int32_t {
     corrupt = 11,
     io = 12,
     device = 13,
+    capture = 14,
+    again = 15,
 };
 
 struct [[nodiscard]] Status {

@@ -33,18 +33,25 @@ bool Step::staging_lost(size_t layer) const {
     return std::any_of(needs.begin(), needs.end(), staged) && staging_[staging_of_[layer]].owner != int64_t(layer);
 }
 
+// What all jobs of a layer have in common.
+StoreParams Step::store_params(const Layer& shape) const {
+    const BufferLayout k = dense(options_.k, shape.kv_heads, shape.format.k_dim);
+    StoreParams store = {};
+    store.format = &shape.format;
+    store.dtype = k.dtype;
+    store.k_stride = k.token_stride;
+    store.v_stride = dense(options_.v, shape.kv_heads, shape.format.v_dim).token_stride;
+    store.saturate = cache_.saturate_;
+    return store;
+}
+
 // A job for each 16-bit record that a (sequence, kv head) has new tokens for, and one for each page that they push out of the window.
 void Step::plan_append(size_t layer, const void* k, const void* v) {
     const Layer& shape = cache_.layers_[layer];
     const BufferLayout k_layout = dense(options_.k, shape.kv_heads, shape.format.k_dim);
     const BufferLayout v_layout = dense(options_.v, shape.kv_heads, shape.format.v_dim);
     const int64_t unit = bytes_of(k_layout.dtype);
-    StoreParams store = {};
-    store.format = &shape.format;
-    store.dtype = k_layout.dtype;
-    store.k_stride = k_layout.token_stride;
-    store.v_stride = v_layout.token_stride;
-    store.saturate = cache_.saturate_;
+    StoreParams store = store_params(shape);
     append_.stores.clear();
     append_.codes.clear();
     append_.groups.clear();
@@ -124,6 +131,7 @@ Status Step::append(int64_t layer, const void* k, int64_t k_bytes, const void* v
     std::lock_guard call(mutex_);
     KVC_TRY(check_open("append"));
     KVC_TRY(cache_.arena_->fault());
+    KVC_TRY(refuse_in_replay("append"));
     if (layer < 0 || layer >= int64_t(layers_.size())) {
         return fail(Code::argument, "append: layer ", layer, " is out of range (layers = ", int64_t(layers_.size()), ")");
     }
@@ -133,15 +141,16 @@ Status Step::append(int64_t layer, const void* k, int64_t k_bytes, const void* v
     const int64_t k_dim = shape.format.k_dim, v_dim = shape.format.v_dim;
     KVC_TRY(check_buffer("append: k", k, k_bytes, tokens_, shape.kv_heads, k_dim, dense(options_.k, shape.kv_heads, k_dim)));
     KVC_TRY(check_buffer("append: v", v, v_bytes, tokens_, shape.kv_heads, v_dim, dense(options_.v, shape.kv_heads, v_dim)));
-    KVC_TRY(noted(run_append(size_t(layer), k, v)));
+    KVC_TRY(recording_ ? record_append(size_t(layer), k, v) : noted(run_append(size_t(layer), k, v)));
     state.appended = true;
+    count_work();
     return {};
 }
 
 Status Step::run_append(size_t layer, const void* k, const void* v) {
     const Layer& shape = cache_.layers_[layer];
     const int64_t heads = shape.kv_heads, k_dim = shape.format.k_dim, v_dim = shape.format.v_dim;
-    executor_->start();
+    executor_->start(layer);
     const Result<const void*> keys = bring(k, heads, k_dim, dense(options_.k, heads, k_dim));
     const Result<const void*> values = bring(v, heads, v_dim, dense(options_.v, heads, v_dim));
     if (!keys.ok()) return keys.status();
@@ -157,7 +166,7 @@ Status Step::run_append(size_t layer, const void* k, const void* v) {
     const Result<BadToken> bad = executor_->append(append_.stores, append_.codes, append_.groups);
     if (!bad.ok()) return bad.status();
     if (bad->job >= 0) return refuse_token(layer, *bad, k, v);
-    cache_.counters_.pages_quantized += int64_t(append_.codes.size());
+    pages_quantized_ += int64_t(append_.codes.size());
     return {};
 }
 

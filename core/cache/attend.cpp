@@ -146,6 +146,10 @@ Status check_request(const Layer& shape, const AttendRequest& request, int64_t t
     return {};
 }
 
+Rope rope_of(const Layer& shape, const RopeConfig& turning) {
+    return {shape.rope_frequencies.data(), int(shape.rope_frequencies.size() * 2), turning.interleaved};
+}
+
 int64_t sliding_window_of(const Layer& shape, const AttendRequest& request) {
     const int64_t asked = request.sliding_window == 0 ? shape.rule.sliding_window : request.sliding_window;
     return asked <= 0 ? INT64_MAX : asked;
@@ -157,17 +161,21 @@ Status Step::attend(int64_t layer, const AttendRequest& request) {
     std::lock_guard lock(mutex_);
     KVC_TRY(check_open("attend"));
     KVC_TRY(cache_.arena_->fault());
+    KVC_TRY(refuse_in_replay("attend"));
     if (layer < 0 || layer >= int64_t(layers_.size())) {
         return fail(Code::argument, "attend: layer ", layer, " is out of range (layers = ", int64_t(layers_.size()), ")");
     }
     const Layer& shape = cache_.layers_[size_t(layer)];
     KVC_TRY(check_request(shape, request, tokens_, options_));
     if (!layers_[size_t(layer)].appended) return fail(Code::order, "attend: layer ", layer, " was not appended in this step");
+    if (recording_) return record_attend(size_t(layer), request);
     if (staging_lost(size_t(layer))) {
         return fail(Code::order, "attend: layer ", layer, "'s tokens left the staging when layer ",
                     staging_[staging_of_[size_t(layer)]].owner, " was appended");
     }
-    return noted(run_attend(size_t(layer), request));
+    KVC_TRY(noted(run_attend(size_t(layer), request)));
+    count_work();
+    return {};
 }
 
 // Parameters of each rung's items, and of those whose queries are turned_q.
@@ -199,8 +207,7 @@ Status Step::run_attend(size_t layer, const AttendRequest& request) {
     const Layer& shape = cache_.layers_[layer];
     const BufferLayout q = dense(options_.q, shape.q_heads, shape.format.k_dim);
     BufferLayout out_layout = dense(options_.out, shape.q_heads, shape.format.v_dim);
-    const std::vector<float>& logits = cache_.sink_logits_[layer];
-    executor_->start();
+    executor_->start(layer);
     const Result<const void*> queries = bring(request.q, shape.q_heads, shape.format.k_dim, q);
     if (!queries.ok()) return queries.status();
     const bool gathers = gathers_out(layer);
@@ -212,9 +219,47 @@ Status Step::run_attend(size_t layer, const AttendRequest& request) {
     const Result<void*> out_lse = request.out_lse ? executor_->output(request.out_lse, lse_bytes) : Result<void*>(nullptr);
     if (!out_lse.ok()) return out_lse.status();
     AttendCall call = {layer, shape, request, {}, {}, {}, {}};
+    const Rope rope = rope_of(shape, cache_.rope_);
+    set_call(call, *queries, *out, static_cast<float*>(*out_lse), rope);
+    if (gathers) call.finish.out_token_stride = out_layout.token_stride, call.finish.out_head_stride = out_layout.head_stride;
+    const bool turn_sinks = call.query.turn_sinks;
+    plan_tiles(sequences_, shape.rule, layer, options_.strict, {turn_sinks, shape.rungs()}, attend_.tiles);
+    sort_rungs(call);
+    if (turn_sinks) KVC_TRY(turn_sink_queries(call, rope));
+    KVC_TRY(run_rounds(call));
+    if (cache_.rope_.keys_before) slow_calls_++;
+    if (cache_.policy_ && cache_.policy_.policy->traits.queries) observe_queries(layer, request.q, q);
+    return deliver(call, gathers);
+}
+
+// A capture: an item of each rung and a tile stand for all that there can be.
+Status Step::record_attend(size_t layer, const AttendRequest& request) {
+    const Layer& shape = cache_.layers_[layer];
+    AttendCall call = {layer, shape, request, {}, {}, {}, {}};
+    const Rope rope = rope_of(shape, cache_.rope_);
+    set_call(call, request.q, request.out, request.out_lse, rope);
+    const std::array<AttendItem, rung_limit> items = {};
+    std::array<const AttendParams*, rung_limit> params = {};
+    for (size_t r = 0; r < size_t(shape.rungs()); r++)
+        params[r] = &call.params[r];
+    const FinishTile tile = {};
+    recorded_.reserve(recorded_.size() + 1);
+    executor_->start(layer);
+    KVC_TRY(executor_->attend({params.data(), size_t(shape.rungs())}, {items.data(), size_t(shape.rungs())}));
+    KVC_TRY(executor_->finish(call.finish, {&tile, 1}));
+    recorded_.push_back({layer, false, nullptr, nullptr, request, call.finish.sink_logits != nullptr});
+    return {};
+}
+
+// What a call asks for; where its buffers lie and `rope` stays is the caller's to say.
+void Step::set_call(AttendCall& call, const void* queries, void* out, float* out_lse, const Rope& rope) const {
+    const Layer& shape = call.shape;
+    const AttendRequest& request = call.request;
+    const BufferLayout q = dense(options_.q, shape.q_heads, shape.format.k_dim);
+    const BufferLayout out_layout = dense(options_.out, shape.q_heads, shape.format.v_dim);
+    const std::vector<float>& logits = cache_.sink_logits_[call.layer];
     const int64_t sliding = sliding_window_of(shape, request);
     const RopeConfig& turning = cache_.rope_;
-    const Rope rope = {shape.rope_frequencies.data(), int(shape.rope_frequencies.size() * 2), turning.interleaved};
     const bool turn_sinks = turning.in_cache && !turning.keys_before;
     set_params(call, q, rope, sliding);
     call.query = {&shape.rule,
@@ -223,7 +268,7 @@ Status Step::run_attend(size_t layer, const AttendRequest& request) {
                   shape.format.v_dim,
                   sliding,
                   shape.format.k_dim,
-                  static_cast<const std::byte*>(*queries),
+                  static_cast<const std::byte*>(queries),
                   q.token_stride * bytes_of(q.dtype),
                   q.head_stride * bytes_of(q.dtype),
                   turn_sinks,
@@ -232,22 +277,9 @@ Status Step::run_attend(size_t layer, const AttendRequest& request) {
                   call.params.data(),
                   &call.turned_params,
                   nullptr};
-    call.finish = {&shape.format,
-                   shape.q_heads,
-                   logits.empty() || request.partial ? nullptr : logits.data(),
-                   out_layout.dtype,
-                   *out,
-                   out_layout.token_stride,
-                   out_layout.head_stride,
-                   static_cast<float*>(*out_lse),
-                   options_.accumulate ? lse_ : nullptr};
-    if (turning.keys_before) cache_.counters_.slow_calls++;
-    plan_tiles(sequences_, shape.rule, layer, options_.strict, {turn_sinks, shape.rungs()}, attend_.tiles);
-    sort_rungs(call);
-    if (turn_sinks) KVC_TRY(turn_sink_queries(call, rope));
-    KVC_TRY(run_rounds(call));
-    if (cache_.policy_ && cache_.policy_.policy->traits.queries) observe_queries(layer, request.q, q);
-    return deliver(call, gathers);
+    call.finish = {&shape.format,          shape.q_heads, logits.empty() || request.partial ? nullptr : logits.data(),
+                   out_layout.dtype,       out,           out_layout.token_stride,
+                   out_layout.head_stride, out_lse,       options_.accumulate ? lse_ : nullptr};
 }
 
 // Results of a device to the caller's memory.

@@ -20,8 +20,10 @@
 
 namespace kvc {
 
+class Graph;
 class Step;
 class StepDown;
+struct GraphRequest;
 struct StepOptions;
 struct SnapshotDraft;
 
@@ -112,6 +114,11 @@ public:
     Result<std::unique_ptr<Step>> begin(std::span<const int64_t> ids, std::span<const int64_t> counts,
                                         std::span<const int64_t> positions, const StepOptions& options);
 
+    // Steps as graphs of the device (graph.cpp). The cache outlives them.
+    Result<std::unique_ptr<Graph>> create_graph(GraphRequest request);
+    // Before it is destroyed: from now on no step can name it. Code::busy if one does.
+    Status retire_graph(Graph& graph);
+
     Result<EvictReport> evict(int64_t id, const EvictRequest& request);
     // Folds tokens into others as the caller's clusters say.
     Result<EvictReport> merge(int64_t id, const EvictRequest& request);
@@ -190,6 +197,13 @@ private:
     Result<std::unique_ptr<Step>> open_step(std::span<const int64_t> ids, std::span<const int64_t> counts,
                                             std::span<const int64_t> positions, const StepOptions& options,
                                             std::vector<int64_t>* needs);
+    Status check_guard(int64_t id, const Sequence& sequence, const int64_t* position) const;
+    Status check_graph_kind() const;
+    Status check_graph_step(std::span<const int64_t> ids, std::span<const int64_t> counts, const StepOptions& options,
+                            bool* captures) const;
+    Status check_replay(std::span<const int64_t> ids, std::span<const int64_t> counts, const StepOptions& options) const;
+    Result<std::unique_ptr<Step>> open_recording(std::span<const int64_t> ids, std::span<const int64_t> counts,
+                                                 std::span<const int64_t> positions, const StepOptions& options);
     int64_t id_of(uint32_t slot) const;
     Sequence* find(int64_t id) const;
     Result<Sequence*> require(int64_t id) const;          // handle error if there is none

@@ -92,8 +92,7 @@ void Step::publish_unsettled(size_t b, int64_t count) {
     cache_.unsettled_++;
 }
 
-Status Step::commit(std::span<const int64_t> accepted) {
-    std::lock_guard call(mutex_);
+Status Step::check_commit(std::span<const int64_t> accepted) const {
     KVC_TRY(check_open("step_commit"));
     KVC_TRY(cache_.arena_->fault());
     if (!accepted.empty() && accepted.size() != sequences_.size()) {
@@ -114,6 +113,13 @@ Status Step::commit(std::span<const int64_t> accepted) {
     for (size_t i = 0; i < layers_.size(); i++) {
         if (!layers_[i].appended && tokens_ > 0) return fail(Code::order, "commit: layer ", int64_t(i), " was not appended");
     }
+    return {};
+}
+
+Status Step::commit(std::span<const int64_t> accepted) {
+    std::lock_guard call(mutex_);
+    KVC_TRY(check_commit(accepted));
+    if (recording_) return commit_recording();
     Result<Cache::Exclusive> lock = cache_.exclusive();
     if (!lock.ok()) return lock.status();
     if (options_.accumulate) KVC_TRY(cache_.synchronize_device());  // mass comes with it

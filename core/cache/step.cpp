@@ -2,10 +2,12 @@
 #include "core/cache/step.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/capacity.h"
 #include "core/cache/automatic.h"
 #include "core/cache/cache.h"
+#include "core/cache/graph.h"
 
 namespace kvc {
 namespace {
@@ -37,6 +39,9 @@ Result<std::unique_ptr<Step>> Cache::begin(std::span<const int64_t> ids, std::sp
     }
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
+    bool captures = false;
+    if (options.graph) KVC_TRY(check_graph_step(ids, counts, options, &captures));
+    if (captures) return open_recording(ids, counts, positions, options);
     std::vector<int64_t> needs;  // of a step that only lacked records
     Result<std::unique_ptr<Step>> step = open_step(ids, counts, positions, options, &needs);
     const auto lacks_room = [&] { return !step.ok() && step.status().code == Code::no_memory; };
@@ -56,10 +61,7 @@ Result<std::unique_ptr<Step>> Cache::open_step(std::span<const int64_t> ids, std
     for (size_t i = 0; i < ids.size(); i++) {
         Result<Sequence*> sequence = require_idle(ids[i]);
         if (!sequence.ok()) return sequence.status();
-        const int64_t at = (*sequence)->first_position + (*sequence)->length;
-        if (!positions.empty() && positions[i] != at) {
-            return fail(Code::argument, "step: sequence ", ids[i], " is at position ", at, ", not at ", positions[i]);
-        }
+        KVC_TRY(check_guard(ids[i], **sequence, positions.empty() ? nullptr : &positions[i]));
         KVC_TRY(settle_overdue(**sequence));
         KVC_TRY(settle_ages(**sequence));
         const StepSequence part = {ids[i],
@@ -78,9 +80,17 @@ Result<std::unique_ptr<Step>> Cache::open_step(std::span<const int64_t> ids, std
     }
     for (StepSequence& part : step->sequences_)
         part.sequence->in_step = true;
+    if (options.graph) options.graph->in_step_ = true;
     step->phase_ = Step::Phase::open;
     open_steps_++;
     return step;
+}
+
+// A guard against lost updates, if the caller gave one.
+Status Cache::check_guard(int64_t id, const Sequence& sequence, const int64_t* position) const {
+    const int64_t at = sequence.first_position + sequence.length;
+    if (!position || *position == at) return {};
+    return fail(Code::argument, "step: sequence ", id, " is at position ", at, ", not at ", *position);
 }
 
 Step::~Step() {
@@ -98,7 +108,7 @@ Status Step::reserve() {
         for (const StepSequence& part : sequences_) {
             const Sequence& sequence = *part.sequence;
             layers_[i].needs.push_back(
-                step_need(cache_.layers_[i].rule, sequence.layers[i].state, sequence.length, part.count, options_.partial_commit));
+                step_need(cache_.layers_[i].rule, sequence.layers[i].state, sequence.length, part.count, keeps_all_layers()));
         }
     }
     KVC_TRY(check_mass());
@@ -108,7 +118,8 @@ Status Step::reserve() {
     KVC_TRY(reserve_staging());
     if (options_.accumulate) reserve_mass();
     if (cache_.policy_ && cache_.policy_.policy->traits.queries) reserve_queries();
-    return reserve_scratch();
+    KVC_TRY(reserve_scratch());
+    return options_.graph ? replay_calls() : Status{};
 }
 
 // Mass must not overflow however long a sequence lives.
@@ -255,7 +266,7 @@ void Step::reserve_mass() {
 int64_t Step::table_bytes() const {
     int64_t bytes = int64_t(sizeof(Step)) + capacity_bytes(sequences_) + capacity_bytes(layers_) + capacity_bytes(staging_) +
                     capacity_bytes(staging_of_) + capacity_bytes(append_.stores) + capacity_bytes(append_.codes) +
-                    capacity_bytes(append_.groups) + capacity_bytes(out_rows_);
+                    capacity_bytes(append_.groups) + capacity_bytes(out_rows_) + capacity_bytes(recorded_);
     for (const LayerStep& layer : layers_) {
         bytes += capacity_bytes(layer.needs) + capacity_bytes(layer.mass) + capacity_bytes(layer.queries);
         for (const HeadMass& mass : layer.mass)
@@ -302,6 +313,7 @@ void Step::close() {
     device_executor_.reset();  // before another step can take what its kernels use
     for (StepSequence& part : sequences_)
         part.sequence->in_step = false;
+    if (options_.graph) options_.graph->in_step_ = false;
     cache_.step_scratch_bytes_ -= scratch_bytes_;
     cache_.open_steps_--;
     phase_ = Phase::ended;
@@ -310,6 +322,11 @@ void Step::close() {
 // Another thread may have ended the step while this call waited for its turn.
 Status Step::check_open(const char* what) const {
     return phase_ == Phase::open ? Status{} : fail(Code::handle, what, ": not an open step");
+}
+
+void Step::count_work() {
+    cache_.counters_.pages_quantized += std::exchange(pages_quantized_, 0);
+    cache_.counters_.slow_calls += std::exchange(slow_calls_, 0);
 }
 
 Status Step::abort() {

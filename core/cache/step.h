@@ -17,6 +17,8 @@
 namespace kvc {
 
 class Cache;
+class Graph;
+class GraphExecutor;
 struct DeviceStep;
 struct Layer;
 
@@ -27,6 +29,7 @@ struct StepOptions {
     bool accumulate = false;
     bool device_buffers = false;  // k, v, q, out and lse lie in the memory of the cache's device
     void* stream = nullptr;       // of the device's, for what the step launches; nullptr: the device's own
+    Graph* graph = nullptr;       // that the step is captured in or replays
 };
 
 struct AttendRequest {
@@ -41,6 +44,16 @@ struct AttendRequest {
     bool partial = false;
     int64_t sliding_window = 0;  // 0: the layer's; -1: none
     int64_t causal_offset = 0;
+};
+
+// A call of a captured step.
+struct GraphCall {
+    size_t layer = 0;
+    bool is_append = false;
+    const void* k = nullptr;  // of an append
+    const void* v = nullptr;
+    AttendRequest request;  // of an attend, and whether its layer had sink logits
+    bool sink_logits = false;
 };
 
 // What an append works on; sized by begin.
@@ -84,6 +97,8 @@ private:
     explicit Step(Cache& cache) : cache_(cache) {}
 
     Status check_open(const char* what) const;
+    // To the cache's counters: what the last calls did.
+    void count_work();
 
     // begin
     Status reserve();
@@ -108,6 +123,7 @@ private:
     Status size_buffers(DeviceStep* step);
     Result<const void*> bring(const void* buffer, int64_t heads, int64_t dim, const BufferLayout& layout);
     Status noted(Status status) const;
+    bool keeps_all_layers() const { return options_.partial_commit || options_.graph; }
     int64_t table_bytes() const;
     Status check_policy(const StepSequence& part) const;
     void reserve_mass();
@@ -117,6 +133,7 @@ private:
 
     // append
     Status run_append(size_t layer, const void* k, const void* v);
+    StoreParams store_params(const Layer& shape) const;
     void place_staging(size_t layer);
     void plan_append(size_t layer, const void* k, const void* v);
     void plan_stores(const Layer& shape, const StepSequence& part, const LayerPages& pages, const HeadPages& tables,
@@ -128,6 +145,7 @@ private:
     // attend
     struct AttendCall;
     Status run_attend(size_t layer, const AttendRequest& request);
+    void set_call(AttendCall& call, const void* q, void* out, float* out_lse, const Rope& rope) const;
     void set_params(AttendCall& call, const BufferLayout& q, const Rope& rope, int64_t sliding) const;
     void sort_rungs(const AttendCall& call);
     Status run_rounds(const AttendCall& call);
@@ -140,7 +158,16 @@ private:
     Status deliver(const AttendCall& call, bool gathered);
     void observe_queries(size_t layer, const void* q, const BufferLayout& layout);
 
+    // graphs (step_graph.cpp)
+    void use_graph_executor(std::unique_ptr<GraphExecutor> executor);
+    Status record_append(size_t layer, const void* k, const void* v);
+    Status record_attend(size_t layer, const AttendRequest& request);
+    Status commit_recording();
+    Status refuse_in_replay(const char* what) const;
+    Status replay_calls();
+
     // commit
+    Status check_commit(std::span<const int64_t> accepted) const;
     void publish_layer(size_t layer, size_t b, int64_t length);
     void publish_head(const Layer& layer, const StepNeed& need, const PageState& before, const PageState& after, int64_t old_length,
                       int64_t length, HeadPages& head);
@@ -158,6 +185,7 @@ private:
     int64_t tokens_ = 0;
     int64_t first_tag_ = 0;  // of stores: sequence b's are tagged first_tag_ + b
     int64_t scratch_bytes_ = 0;
+    int64_t pages_quantized_ = 0, slow_calls_ = 0;  // that are not counted yet
     enum class Phase { reserving, open, ended } phase_ = Phase::reserving;
 
     std::mutex mutex_;  // calls on one step wait for each other
@@ -169,6 +197,9 @@ private:
     std::optional<HostExecutor> host_executor_;
     std::unique_ptr<Executor> device_executor_;
     Executor* executor_ = nullptr;
+    GraphExecutor* graph_executor_ = nullptr;  // the same, of a step that names a graph
+    bool recording_ = false;
+    std::vector<GraphCall> recorded_;
     float* states_ = nullptr;  // state_floats_ of them, where its kernels run
     int64_t state_floats_ = 0;
     float* lse_ = nullptr;  // likewise; [tokens][q_heads], if the step accumulates

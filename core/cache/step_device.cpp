@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/cache/cache.h"
+#include "core/cache/graph.h"
 #include "core/cache/step.h"
 
 namespace kvc {
@@ -72,12 +73,18 @@ Status Step::open_device(const ScratchNeeds& needs) {
     step.state_floats = state_floats_;
     step.lse_floats = options_.accumulate ? needs.lse : 0;
     KVC_TRY(size_buffers(&step));
-    Result<std::unique_ptr<DeviceExecutor>> opened = cache_.device_->begin(step);
-    if (!opened.ok()) return noted(opened.status());
-    states_ = (*opened)->states();
-    lse_ = (*opened)->lse();
-    device_executor_ = std::move(*opened);
-    executor_ = device_executor_.get();
+    if (options_.graph) {
+        Result<std::unique_ptr<GraphExecutor>> replay = options_.graph->device_->replay(step);
+        if (!replay.ok()) return noted(replay.status());
+        use_graph_executor(std::move(*replay));
+    } else {
+        Result<std::unique_ptr<DeviceExecutor>> opened = cache_.device_->begin(step);
+        if (!opened.ok()) return noted(opened.status());
+        states_ = (*opened)->states();
+        lse_ = (*opened)->lse();
+        device_executor_ = std::move(*opened);
+        executor_ = device_executor_.get();
+    }
     first_tag_ = cache_.next_tag_;
     cache_.next_tag_ += int64_t(sequences_.size());
     return {};

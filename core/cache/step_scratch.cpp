@@ -77,7 +77,8 @@ Status Step::reserve_scratch() {
     const auto has_rungs = [](const Layer& layer) { return layer.rungs() > 1; };
     if (std::any_of(cache_.layers_.begin(), cache_.layers_.end(), has_rungs)) attend_.rung_offset.resize(sequences_.size());
     attend_.turned_q.resize(size_t(needs.turned));
-    state_floats_ = std::max(needs.tile_states, std::min(needs.states, state_floats_target));
+    // A graph has launches for one round.
+    state_floats_ = options_.graph ? needs.states : std::max(needs.tile_states, std::min(needs.states, state_floats_target));
     KVC_TRY(open_executor(needs));
     scratch_bytes_ = attend_.bytes() + cache_.thread_scratch_bytes_ + table_bytes();
     cache_.step_scratch_bytes_ += scratch_bytes_;

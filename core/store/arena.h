@@ -98,6 +98,8 @@ public:
     ArenaView view() const { return {slab_data_.get()}; }
 
     int64_t slab_count() const { return slab_count_ + 1; }  // as the view counts them
+    // What slab_count() can become at most.
+    int64_t slab_count_limit() const { return slab_capacity_; }
     int64_t slab_bytes() const { return slab_bytes_; }
     int64_t total_bytes() const { return slab_count_ * slab_bytes_; }
     // What total_bytes can become at most.

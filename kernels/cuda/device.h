@@ -8,6 +8,7 @@
 
 #include "core/backend/device.h"
 #include "kernels/cuda/executor.h"
+#include "kernels/cuda/graph.h"
 
 namespace kvc::cuda {
 
@@ -42,14 +43,23 @@ public:
     void* allocate_pinned(int64_t bytes) override;
     void release_pinned(void* block) override;
     Result<std::unique_ptr<DeviceExecutor>> begin(const DeviceStep& step) override;
+    Result<std::unique_ptr<DeviceGraph>> create_graph(const GraphShape& shape) override;
 
     // ---- for executors ----
     int ordinal() const { return ordinal_; }
     // Before an executor queues something, with the device selected: its stream waits for the device's own operations so far.
-    Status order(CudaExecutor& executor);
+    Status order(QueuedStep& step);
     // Takes back what begin gave.
-    void end(CudaExecutor& executor);
+    void end(QueuedStep& step);
     std::mutex& mutex() { return mutex_; }
+
+    // ---- for graphs ----
+    // A step of the graph, whose tables go to a free slot.
+    Result<std::unique_ptr<GraphExecutor>> begin_replay(const DeviceStep& step, CudaGraph& graph);
+    // Why the device cannot be used any more, and whether it is selected.
+    Status check_usable();
+    // Memory that launches in a queue may still read: until somebody has waited for all of them.
+    void retire(std::unique_ptr<GraphMemory> memory);
 
 private:
     explicit CudaDevice(int ordinal) : ordinal_(ordinal) {}
@@ -60,11 +70,13 @@ private:
     // ---- all of these with the device locked ----
     // The device's stream waits for everything that was queued so far.
     Status gather();
-    Status gather_one(CudaExecutor& executor);
+    Status gather_one(QueuedStep& step);
     // What is queued from now on runs behind the device's stream as it stands.
     Status advance();
     Result<std::unique_ptr<Workspace>> workspace_for(const DeviceStep& step);
     Result<std::unique_ptr<BadTokens>> bad_tokens_for(const DeviceStep& step);
+    // A step is open from now on: its stream waits for what came before, and its words and the table of slabs are on their way.
+    Status admit(QueuedStep& queued, const DeviceStep& step, Workspace& workspace);
     Status collect(bool wait);
     bool is_pinned(const void* p, int64_t bytes) const;
     void free_released();
@@ -78,13 +90,15 @@ private:
 
     std::mutex mutex_;
     std::unique_ptr<UploadRing> staging_;  // of write and read
-    std::vector<CudaExecutor*> executors_;
+    std::vector<QueuedStep*> steps_;
     std::vector<std::unique_ptr<Workspace>> idle_, outgrown_;
     std::vector<std::unique_ptr<BadTokens>> idle_bad_, ended_bad_;  // ended ones: on their way to the host, oldest first
     std::vector<BadStore> found_;                                   // of those that came, for the next synchronize
     std::map<std::byte*, int64_t> blocks_;                          // and their bytes
     std::multimap<int64_t, std::byte*> released_;                   // kernels that were queued may still read them
     std::map<const std::byte*, int64_t> pinned_;
+    size_t graphs_ = 0;  // that live
+    std::vector<std::unique_ptr<GraphMemory>> retired_;
 };
 
 }  // namespace kvc::cuda

@@ -29,18 +29,16 @@ int64_t table_bytes(std::span<const AttendItem> items) {
 
 CudaExecutor::CudaExecutor(std::shared_ptr<CudaDevice> device, Stream stream, bool device_buffers, std::unique_ptr<Workspace> workspace,
                            std::unique_ptr<BadTokens> bad)
-    : device_(std::move(device)),
-      stream_(stream),
-      device_buffers_(device_buffers),
-      workspace_(std::move(workspace)),
-      bad_(std::move(bad)) {
+    : QueuedStep(stream, std::move(workspace), std::move(bad), false), device_(std::move(device)), device_buffers_(device_buffers) {
     deliveries_.reserve(4);
     groups_.reserve(64);
 }
 
 CudaExecutor::~CudaExecutor() { device_->end(*this); }
 
-void CudaExecutor::start() {
+void CudaExecutor::start(size_t) { forget_deliveries(); }
+
+void CudaExecutor::forget_deliveries() {
     deliveries_.clear();
     delivery_bytes_ = 0;
 }
@@ -137,7 +135,7 @@ Status CudaExecutor::deliver() {
     }
     const Selection selection(device_->ordinal());
     const Status status = take_deliveries();
-    start();
+    forget_deliveries();
     return status;
 }
 

@@ -1,25 +1,23 @@
 // Runs a step's kernels on a stream: job tables go through pinned memory, and a call returns when it is queued.
 #pragma once
-#include <atomic>
 #include <memory>
 #include <vector>
 
 #include "core/backend/device.h"
-#include "kernels/cuda/bad_tokens.h"
-#include "kernels/cuda/workspace.h"
+#include "kernels/cuda/queued_step.h"
 
 namespace kvc::cuda {
 
 class CudaDevice;
 
-class CudaExecutor final : public DeviceExecutor {
+class CudaExecutor final : public DeviceExecutor, public QueuedStep {
 public:
     // What it works with comes from the device (begin), and goes back to it.
     CudaExecutor(std::shared_ptr<CudaDevice> device, Stream stream, bool device_buffers, std::unique_ptr<Workspace> workspace,
                  std::unique_ptr<BadTokens> bad);
     ~CudaExecutor() override;
 
-    void start() override;
+    void start(size_t layer) override;
     Result<const void*> input(const void* buffer, int64_t bytes) override;
     Result<void*> output(void* buffer, int64_t bytes) override;
     Status deliver() override;
@@ -34,8 +32,6 @@ public:
     float* lse() override { return reinterpret_cast<float*>(workspace_->lse.data()); }
 
 private:
-    friend class CudaDevice;
-
     // An output in host memory: where its bytes lie in the staging, and which of them are the call's to write.
     struct Delivery {
         void* buffer;
@@ -57,6 +53,7 @@ private:
     Status upload(const UploadRing::Piece& piece);
     // After launches: what the device gathered since order() may not hold them.
     Status queued();
+    void forget_deliveries();
     Status take_deliveries();
     void note_rows(const FinishCall& call, std::span<const FinishTile> tiles);
     Status count_mass(std::span<const AttendParams* const> params, std::span<const MassItem> items, int64_t counters);
@@ -64,17 +61,10 @@ private:
     Status settle_mass();
 
     const std::shared_ptr<CudaDevice> device_;
-    const Stream stream_;
     const bool device_buffers_;
-    std::unique_ptr<Workspace> workspace_;
-    std::unique_ptr<BadTokens> bad_;
     std::vector<Delivery> deliveries_;
     int64_t delivery_bytes_ = 0;
     std::vector<Group> groups_;
-
-    // Kept by the device, under its lock.
-    uint64_t seen_order_ = 0;  // the last of the device's own operations that the stream waits for
-    bool queued_ = false;      // something since the device last waited for this stream
 };
 
 }  // namespace kvc::cuda

@@ -77,6 +77,7 @@ public:
         used_ += round_up(bytes_of<T>(n), 16);
         return host;
     }
+    int64_t used() const { return used_; }
 
 private:
     UploadRing::Piece piece_;

@@ -14,6 +14,8 @@ namespace kvc::cuda {
 
 struct EventHandle;
 using Event = EventHandle*;
+struct CapturedHandle;
+using CapturedGraph = CapturedHandle*;
 
 namespace runtime {
 
@@ -55,6 +57,14 @@ Status record(Event event, Stream stream);
 Status wait(Stream stream, Event event);  // the stream waits, the host does not
 Status synchronize(Event event);
 Result<bool> done(Event event);
+
+// Whether what is queued on the stream is recorded into a caller's graph instead.
+Result<bool> is_capturing(Stream stream);
+// What callers do with their graphs, for tests: while a stream is captured, no thread may wait, allocate or release.
+Status begin_capture(Stream stream);
+Result<CapturedGraph> end_capture(Stream stream);
+Status launch(CapturedGraph graph, Stream stream);
+void destroy_graph(CapturedGraph graph);
 
 // What went wrong with launches of this thread since the last call; what kernels do wrong shows when their stream is synchronized.
 Status launched();

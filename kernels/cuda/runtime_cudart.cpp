@@ -7,6 +7,7 @@
 namespace kvc::cuda::runtime {
 namespace {
 
+cudaGraphExec_t native(CapturedGraph graph) { return reinterpret_cast<cudaGraphExec_t>(graph); }
 cudaEvent_t native(Event event) { return reinterpret_cast<cudaEvent_t>(event); }
 
 Status status_of(const char* what, cudaError_t error) {
@@ -147,6 +148,33 @@ Result<bool> done(Event event) {
     }
     KVC_TRY(status_of("an event", error));
     return true;
+}
+
+Result<bool> is_capturing(Stream stream) {
+    cudaStreamCaptureStatus found = cudaStreamCaptureStatusNone;
+    KVC_TRY(status_of("whether a stream is captured", cudaStreamIsCapturing(stream, &found)));
+    return found != cudaStreamCaptureStatusNone;
+}
+
+Status begin_capture(Stream stream) {
+    return status_of("begin of a capture", cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+}
+
+Result<CapturedGraph> end_capture(Stream stream) {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    KVC_TRY(status_of("end of a capture", cudaStreamEndCapture(stream, &graph)));
+    const cudaError_t error = cudaGraphInstantiateWithFlags(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    KVC_TRY(status_of("instantiation of a graph", error));
+    return reinterpret_cast<CapturedGraph>(executable);
+}
+
+Status launch(CapturedGraph graph, Stream stream) { return status_of("launch of a graph", cudaGraphLaunch(native(graph), stream)); }
+
+void destroy_graph(CapturedGraph graph) {
+    cudaGraphExecDestroy(native(graph));
+    cudaGetLastError();
 }
 
 Status launched() { return status_of("launch", cudaGetLastError()); }

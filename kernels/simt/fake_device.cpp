@@ -68,6 +68,11 @@ void FakeDevice::before_launches(std::function<void()> body) {
     before_launches_ = std::move(body);
 }
 
+void FakeDevice::hold(bool held) {
+    std::lock_guard lock(mutex_);
+    schedule.hold(held);
+}
+
 void FakeDevice::heal() {
     std::lock_guard lock(mutex_);
     schedule.forget_fault();
@@ -105,6 +110,16 @@ bool FakeDevice::select(int ordinal) {
 void FakeDevice::count_stray() {
     std::lock_guard lock(mutex_);
     counts_.strays++;
+}
+
+bool FakeDevice::forbidden() {
+    std::lock_guard lock(mutex_);
+    if (!schedule.any_capturing()) {
+        return false;
+    }
+    counts_.forbidden++;
+    schedule.spoil_captures();
+    return true;
 }
 
 int FakeDevice::owner(const void* p, int64_t bytes) const {

@@ -26,6 +26,8 @@ public:
     void fault_in(int64_t n);
     // Runs right before launches are queued: what another thread does then. nullptr: nothing.
     void before_launches(std::function<void()> body);
+    // As long as it is held nothing runs unless a call waits for it.
+    void hold(bool held);
     // As if the device had been reset: the fault is forgotten.
     void heal();
     // No device, for that reason; "" for as many as there were.
@@ -41,6 +43,7 @@ public:
         int64_t blocks = 0, pinned_blocks = 0;
         int64_t allocations = 0, waits = 0;  // calls that allocate; that wait
         int64_t strays = 0;                  // calls that named what is of another device than their thread has selected
+        int64_t forbidden = 0;               // calls that a capture forbids, while there was one
     };
     Counts counts();                // of all devices
     Counts counts_of(int ordinal);  // the same with one's blocks alone
@@ -75,6 +78,8 @@ public:
     uint64_t lane_seed() { return ++lane_seed_; }
     void count_allocation() { counts_.allocations++; }
     void count_wait() { counts_.waits++; }
+    // Whether a capture forbids what it would not at another time; the capture is then lost.
+    bool forbidden();
 
 private:
     FakeDevice();

@@ -16,6 +16,11 @@ struct EventHandle {
     simt::EventPointer state = std::make_shared<simt::EventState>();
 };
 
+struct CapturedHandle {
+    int device;
+    simt::Captured work;
+};
+
 namespace runtime {
 namespace {
 
@@ -47,6 +52,18 @@ Status call_own(const char* what, bool own, const std::function<void()>& body) {
     return fail(Code::device, "CUDA: ", what, ": invalid resource handle");
 }
 
+constexpr const char* capturing = "operation not permitted when stream is capturing";
+
+// What CUDA forbids to all threads while a stream is captured in its global mode.
+Status call_outside_captures(const char* what, bool own, const std::function<void()>& body) {
+    return device().forbidden() ? fail(Code::device, "CUDA: ", what, ": ", capturing) : call_own(what, own, body);
+}
+
+// Forks of a capture are not emulated, and kvc has none.
+Status call_with_event(const char* what, Stream stream, bool own, const std::function<void()>& body) {
+    return device().schedule.is_capturing(queued(stream)) ? call_outside_captures(what, own, body) : call_own(what, own, body);
+}
+
 // What cannot fail is done all the same, and leaves a fault.
 void run_own(const char* what, bool own, const std::function<void()>& body) {
     device().run([&] {
@@ -61,7 +78,7 @@ void run_own(const char* what, bool own, const std::function<void()>& body) {
 // An injected failure is that there is no memory.
 Result<std::byte*> allocate_block(const char* what, const std::function<std::byte*()>& allocate) {
     std::byte* block = nullptr;
-    Status status = call(what, [&] {
+    Status status = call_outside_captures(what, true, [&] {
         device().count_allocation();
         block = allocate();
     });
@@ -126,6 +143,7 @@ Result<std::byte*> allocate(int64_t bytes) {
 
 void release(std::byte* block) {
     device().run([&] {
+        (void)device().forbidden();
         const int owner = device().owner(block, 0);
         run_own("release of memory", owner == selected(), [&] {
             if (owner >= 0) {
@@ -141,6 +159,7 @@ Result<std::byte*> allocate_pinned(int64_t bytes) {
 
 void release_pinned(std::byte* block) {
     device().run([&] {
+        (void)device().forbidden();
         const int owner = device().owner_of_pinned(block, 0);
         run_own("release of pinned memory", owner == selected(), [&] {
             if (owner >= 0) {
@@ -186,14 +205,14 @@ void destroy_stream(Stream stream) {
 }
 
 Status synchronize(Stream stream) {
-    return call_own("the stream's work", own(stream), [&] {
+    return call_outside_captures("the stream's work", own(stream), [&] {
         device().count_wait();
         device().schedule.finish(queued(stream));
     });
 }
 
 Status synchronize_device() {
-    return call("the device's work", [] {
+    return call_outside_captures("the device's work", true, [] {
         device().count_wait();
         device().schedule.finish(selected());
     });
@@ -210,15 +229,16 @@ void destroy_event(Event event) {
 }
 
 Status record(Event event, Stream stream) {
-    return call_own("an event", own(event) && own(stream), [&] { device().schedule.queue_record(queued(stream), event->state); });
+    return call_with_event("an event", stream, own(event) && own(stream),
+                           [&] { device().schedule.queue_record(queued(stream), event->state); });
 }
 
 Status wait(Stream stream, Event event) {
-    return call_own("an event", own(stream), [&] { device().schedule.queue_wait(queued(stream), event->state); });
+    return call_with_event("an event", stream, own(stream), [&] { device().schedule.queue_wait(queued(stream), event->state); });
 }
 
 Status synchronize(Event event) {
-    return call_own("the work before an event", own(event), [&] {
+    return call_outside_captures("the work before an event", own(event), [&] {
         device().count_wait();
         device().schedule.finish(event->state);
     });
@@ -226,12 +246,42 @@ Status synchronize(Event event) {
 
 Result<bool> done(Event event) {
     bool reached = false;
-    KVC_TRY(call_own("an event", own(event), [&] {
+    KVC_TRY(call_outside_captures("an event", own(event), [&] {
         device().schedule.drift();
         reached = event->state->reached >= event->state->recorded;
     }));
     return reached;
 }
+
+Result<bool> is_capturing(Stream stream) {
+    bool found = false;
+    device().run([&] { found = device().schedule.is_capturing(queued(stream)); });
+    return found;
+}
+
+Status begin_capture(Stream stream) {
+    return call_own("begin of a capture", own(stream) && !*is_capturing(stream),
+                    [&] { device().schedule.begin_capture(queued(stream)); });
+}
+
+// An injected failure ends the capture, too.
+Result<CapturedGraph> end_capture(Stream stream) {
+    std::optional<simt::Captured> work;
+    device().run([&] { work = device().schedule.end_capture(queued(stream)); });
+    KVC_TRY(call_own("end of a capture", own(stream), [] {}));
+    return work ? Result<CapturedGraph>(new CapturedHandle{selected(), std::move(*work)})
+                : fail(Code::device, "CUDA: end of a capture: operation failed due to a previous error during capture");
+}
+
+Status launch(CapturedGraph graph, Stream stream) {
+    return call_own("launch of a graph", own(stream) && graph->device == device().selected(), [&] {
+        for (const std::function<void()>& work : graph->work) {
+            device().schedule.queue(queued(stream), work);
+        }
+    });
+}
+
+void destroy_graph(CapturedGraph graph) { delete graph; }
 
 Status launched() { return status_of("launch", device().launched()); }
 

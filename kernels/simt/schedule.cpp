@@ -33,6 +33,10 @@ uint64_t Schedule::random_below(uint64_t n) {
 }
 
 void Schedule::queue(QueuedStream* stream, std::function<void()> work) {
+    if (stream->captured_) {
+        stream->captured_->push_back(std::move(work));
+        return;
+    }
     stream->queue_.push_back({std::move(work), nullptr, nullptr, 0});
     drift();
 }
@@ -45,6 +49,17 @@ void Schedule::queue_record(QueuedStream* stream, const EventPointer& event) {
 void Schedule::queue_wait(QueuedStream* stream, const EventPointer& event) {
     stream->queue_.push_back({nullptr, event, nullptr, event->recorded});
     drift();
+}
+
+std::optional<Captured> Schedule::end_capture(QueuedStream* stream) {
+    std::optional<Captured> captured = std::exchange(stream->captured_, std::nullopt);
+    const bool spoiled = captures_spoiled_;
+    captures_spoiled_ = captures_spoiled_ && any_capturing();
+    return spoiled ? std::nullopt : std::move(captured);
+}
+
+bool Schedule::any_capturing() const {
+    return std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) { return is_capturing(stream.get()); });
 }
 
 bool Schedule::may_run(const QueuedStream& stream) const {
@@ -93,6 +108,9 @@ bool Schedule::run_one() {
 }
 
 void Schedule::drift() {
+    if (held_) {
+        return;
+    }
     if (random_ == 0) {
         while (run_one()) {
         }

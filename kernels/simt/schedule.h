@@ -19,6 +19,9 @@ using EventPointer = std::shared_ptr<EventState>;
 
 class Schedule;
 
+// The work of a graph, in its order.
+using Captured = std::vector<std::function<void()>>;
+
 // A launch is queued; Schedule runs it.
 class QueuedStream final : public Machine {
 public:
@@ -37,6 +40,7 @@ private:
     Schedule& schedule_;
     const int device_;
     std::deque<Operation> queue_;
+    std::optional<Captured> captured_;  // there is one: what is queued goes there
 };
 
 class Schedule {
@@ -53,6 +57,14 @@ public:
     void queue_record(QueuedStream* stream, const EventPointer& event);
     void queue_wait(QueuedStream* stream, const EventPointer& event);
 
+    // What is queued on the stream until the end of the capture is recorded. Events are not.
+    void begin_capture(QueuedStream* stream) { stream->captured_.emplace(); }
+    // std::nullopt if the stream was not captured, or somebody did meanwhile what a capture forbids.
+    std::optional<Captured> end_capture(QueuedStream* stream);
+    static bool is_capturing(const QueuedStream* stream) { return stream->captured_.has_value(); }
+    bool any_capturing() const;
+    void spoil_captures() { captures_spoiled_ = true; }
+
     // Run what has to be run, and perhaps more, until the stream (the event, the device's streams, everything) is done.
     void finish(const QueuedStream* stream);
     void finish(const EventPointer& event);
@@ -60,6 +72,9 @@ public:
     void finish();
     // Perhaps runs something.
     void drift();
+
+    // As long as it is held nothing runs unless somebody waits for it.
+    void hold(bool held) { held_ = held; }
 
     // What an operation did wrong. From then on nothing runs.
     const std::optional<std::string>& fault() const { return fault_; }
@@ -82,6 +97,7 @@ private:
     std::function<void(int)> before_, after_;
     std::vector<std::unique_ptr<QueuedStream>> streams_;
     std::optional<std::string> fault_;
+    bool captures_spoiled_ = false, held_ = false;
 };
 
 }  // namespace kvc::simt

@@ -52,5 +52,18 @@ TEST_CASE("devices: a cache on the host has no streams, no buffers of a device's
     CHECK(kvc_buffer_create(cache, KVC_BUFFER_PINNED, 64, &error) == nullptr);
     CHECK(error.status == KVC_E_UNSUPPORTED);
     CHECK(kvc_buffer_destroy(cache, KVC_BUFFER_PINNED, &options, &error) == KVC_E_UNSUPPORTED);
+    CHECK(kvc_graph_create(cache, &count, 1, 64, 0, 0, &error) == nullptr);
+    CHECK(error.status == KVC_E_UNSUPPORTED);
+    CHECK(std::string(error.message) == "graph_create: the cache is on the host, where no launches can be captured");
+    CHECK(kvc_graph_create(cache, nullptr, 1, 64, 0, 0, &error) == nullptr);
+    CHECK(error.status == KVC_E_ARGUMENT);
+    CHECK(kvc_graph_create(cache, &count, 0, 64, 0, 0, &error) == nullptr);
+    CHECK(error.status == KVC_E_ARGUMENT);
+    CHECK(kvc_graph_destroy(nullptr, &error) == KVC_E_HANDLE);
+    kvc_step_options step;
+    kvc_step_options_init(&step, sizeof step);
+    step.graph = reinterpret_cast<kvc_graph*>(cache);  // a live handle, of another kind
+    CHECK(kvc_step_begin(cache, &seq, &count, 1, nullptr, 0, &step, &error) == nullptr);
+    CHECK(error.status == KVC_E_HANDLE);
     CHECK(kvc_destroy(cache, nullptr) == KVC_OK);
 }

@@ -82,7 +82,7 @@ kvc::Status Rig::begin(void* stream) {
 }
 
 kvc::Status Rig::append() {
-    executor_->start();
+    executor_->start(0);
     const void* const from[2] = {shape_.device_buffers ? static_cast<const void*>(buffers_[0]) : k_.data(),
                                  shape_.device_buffers ? static_cast<const void*>(buffers_[1]) : v_.data()};
     const kvc::Result<const void*> k = executor_->input(from[0], bytes_of(k_));
@@ -106,7 +106,7 @@ kvc::Status Rig::append() {
 }
 
 kvc::Status Rig::attend() {
-    executor_->start();
+    executor_->start(0);
     const bool there = shape_.device_buffers;
     const kvc::Result<const void*> q = executor_->input(there ? static_cast<const void*>(buffers_[2]) : q_.data(), bytes_of(q_));
     if (!q.ok()) {

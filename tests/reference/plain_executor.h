@@ -12,7 +12,7 @@ public:
 
     float* states() override;
     float* lse() override;
-    void start() override { staged_ = 0; }  // the queue keeps order: what is staged next comes after what was staged is read
+    void start(size_t) override { staged_ = 0; }  // the queue keeps order: what is staged next comes after what was staged is read
     kvc::Result<const void*> input(const void* buffer, int64_t bytes) override;
     kvc::Result<void*> output(void* buffer, int64_t bytes) override;
     kvc::Status deliver() override;

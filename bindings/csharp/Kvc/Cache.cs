@@ -35,19 +35,24 @@ public sealed unsafe partial class Cache : IDisposable {
                     ReadOnlySpan<long> positions = default(ReadOnlySpan<long>)) {
     if (sequences.Length != tokenCounts.Length) throw new ArgumentException("kvc: as many token counts as sequences are needed");
     SequenceHandle[] held = Sequence.Hold(sequences);
+    GraphHandle graph = options?.Graph?.handle;
+    bool graphHeld = false;
     try {
       long* values = stackalloc long[Math.Min(held.Length, 128)];
       fixed (long* many = held.Length > 128 ? new long[held.Length] : null, counts = &tokenCounts.GetPinnableReference(),
              at = &positions.GetPinnableReference()) {
         long* seqs = many != null ? many : values;
         for (int i = 0; i < held.Length; i++) seqs[i] = held[i].Value;
+        if (graph != null) graph.DangerousAddRef(ref graphHeld);
         StepHandle begun = kvc.kvc_step_begin(handle, seqs, counts, held.Length, at, positions.Length, options?.raw);
-        begun.Hold(held);
+        begun.Hold(held, graph);
         held = null;
+        graphHeld = false;
         return new Step(begun, options);
       }
     } finally {
       if (held != null) Sequence.Let(held);
+      if (graphHeld) graph.DangerousRelease();
     }
   }
 
@@ -81,6 +86,13 @@ public sealed unsafe partial class Cache : IDisposable {
 
   /// <summary>Memory in, or for, the cache's device.</summary>
   public DeviceBuffer CreateBuffer(BufferKind kind, long bytes) => new DeviceBuffer(this, kind, bytes);
+
+  /// <summary>
+  /// A graph for steps of counts[i] tokens of so many sequences, each of which then has at most maxTokens. attends: calls of Attend in
+  /// a step, 0 = one for each layer; slots: steps whose tables may be on their way at a time, 0 = 4.
+  /// </summary>
+  public Graph CreateGraph(ReadOnlySpan<long> counts, long maxTokens, long attends = 0, long slots = 0) =>
+      new Graph(this, counts, maxTokens, attends, slots);
 
   /// <summary>Copies between any two of device memory and host memory, behind all that was launched before.</summary>
   public void Copy(IntPtr to, Device toDevice, IntPtr from, Device fromDevice, long bytes) =>

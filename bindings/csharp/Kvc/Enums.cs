@@ -19,7 +19,9 @@ public enum Status {
   Internal = (int)kvc_status.KVC_E_INTERNAL,
   Corrupt = (int)kvc_status.KVC_E_CORRUPT,
   Io = (int)kvc_status.KVC_E_IO,
-  Device = (int)kvc_status.KVC_E_DEVICE
+  Device = (int)kvc_status.KVC_E_DEVICE,
+  Capture = (int)kvc_status.KVC_E_CAPTURE,
+  Again = (int)kvc_status.KVC_E_AGAIN
 }
 
 /// <summary>Element types of callers' buffers.</summary>

@@ -32,6 +32,8 @@ public abstract class KvcException : Exception {
     case kvc_status.KVC_E_CORRUPT: return new KvcCorruptException(operation, message);
     case kvc_status.KVC_E_IO: return new KvcIOException(operation, message);
     case kvc_status.KVC_E_DEVICE: return new KvcDeviceException(operation, message);
+    case kvc_status.KVC_E_CAPTURE: return new KvcCaptureException(operation, message);
+    case kvc_status.KVC_E_AGAIN: return new KvcAgainException(operation, message);
     default: return new InvalidOperationException(operation + ": unknown kvc_status " + status + ": " + message);
     }
   }
@@ -100,6 +102,16 @@ public sealed class KvcIOException : KvcException {
 /// <summary>The device failed; the cache only answers now, dispose of it.</summary>
 public sealed class KvcDeviceException : KvcException {
   internal KvcDeviceException(string operation, string message) : base(Status.Device, operation, message) {}
+}
+
+/// <summary>Not what a graph was created or captured for, or a call that a capture cannot hold.</summary>
+public sealed class KvcCaptureException : KvcException {
+  internal KvcCaptureException(string operation, string message) : base(Status.Capture, operation, message) {}
+}
+
+/// <summary>Nothing is free now: the same call later succeeds.</summary>
+public sealed class KvcAgainException : KvcException {
+  internal KvcAgainException(string operation, string message) : base(Status.Again, operation, message) {}
 }
 
 }

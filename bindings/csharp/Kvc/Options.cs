@@ -60,6 +60,7 @@ public sealed class SequenceOptions {
 /// <summary>kvc_step_options.</summary>
 public sealed class StepOptions {
   internal readonly kvc_step_options raw = new kvc_step_options();
+  Graph graph;
 
   public Dtype KvDtype { get => (Dtype)raw.kv_dtype; set => raw.kv_dtype = (int)value; }
   public Dtype QDtype { get => (Dtype)raw.q_dtype; set => raw.q_dtype = (int)value; }
@@ -77,6 +78,15 @@ public sealed class StepOptions {
   public bool Accumulate { get => raw.accumulate != 0; set => raw.accumulate = value ? 1 : 0; }
   public Device Buffers { get => (Device)raw.buffers; set => raw.buffers = (int)value; }
   public IntPtr Stream { get => raw.stream; set => raw.stream = value; }
+
+  /// <summary>The step is captured in this graph, or replays it.</summary>
+  public Graph Graph {
+    get => graph;
+    set {
+      graph = value;
+      raw.graph = value == null ? System.IntPtr.Zero : value.handle.DangerousGetHandle();
+    }
+  }
 }
 
 /// <summary>kvc_attend_options. One object serves any number of calls, which then allocate nothing.</summary>

@@ -206,6 +206,17 @@ unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
+  public static global::System.IntPtr kvc_graph_create(CacheHandle cache, long* counts, long n, long max_tokens, long attends, long slots) {
+    global::System.IntPtr ret = kvcPINVOKE.kvc_graph_create(cache, counts, n, max_tokens, attends, slots);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+    return ret;
+  }
+
+  public static void kvc_graph_destroy(global::System.IntPtr graph) {
+    kvcPINVOKE.kvc_graph_destroy(graph);
+    if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
+  }
+
   public static void kvc_synchronize(CacheHandle cache) {
     kvcPINVOKE.kvc_synchronize(cache);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();

@@ -811,6 +811,12 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_options_stream_get___")]
   public static extern global::System.IntPtr kvc_step_options_stream_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_options_graph_set___")]
+  public static extern void kvc_step_options_graph_set(global::System.Runtime.InteropServices.HandleRef jarg1, global::System.IntPtr jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_options_graph_get___")]
+  public static extern global::System.IntPtr kvc_step_options_graph_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_step_options___")]
   public static extern global::System.IntPtr new_kvc_step_options();
 
@@ -828,6 +834,12 @@ unsafe class kvcPINVOKE {
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_abort___")]
   public static extern void kvc_step_abort(StepHandle jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_graph_create___")]
+  public static extern global::System.IntPtr kvc_graph_create(CacheHandle jarg1, long* jarg2, long jarg3, long jarg4, long jarg5, long jarg6);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_graph_destroy___")]
+  public static extern void kvc_graph_destroy(global::System.IntPtr jarg1);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_synchronize___")]
   public static extern void kvc_synchronize(CacheHandle jarg1);

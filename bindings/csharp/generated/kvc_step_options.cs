@@ -226,6 +226,16 @@ class kvc_step_options : global::System.IDisposable {
     } 
   }
 
+  public global::System.IntPtr graph {
+    set {
+      kvcPINVOKE.kvc_step_options_graph_set(swigCPtr, value);
+    } 
+    get {
+      global::System.IntPtr ret = kvcPINVOKE.kvc_step_options_graph_get(swigCPtr);
+      return ret;
+    } 
+  }
+
   public kvc_step_options() : this(kvcPINVOKE.new_kvc_step_options(), true) {
   }
 

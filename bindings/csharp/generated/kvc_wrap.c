@@ -321,6 +321,7 @@ static void (SWIGSTDCALL* kvc_failed)(int status, const char* operation, const c
 /* What the finalizers of the SafeHandles call: no exception may leave them, and an ended handle is no fault. */
 SWIGEXPORT void SWIGSTDCALL KvcReleaseCache(void* cache) { (void)kvc_destroy((kvc_cache*)cache, NULL); }
 SWIGEXPORT void SWIGSTDCALL KvcReleaseStep(void* step) { (void)kvc_step_abort((kvc_step*)step, NULL); }
+SWIGEXPORT void SWIGSTDCALL KvcReleaseGraph(void* graph) { (void)kvc_graph_destroy((kvc_graph*)graph, NULL); }
 SWIGEXPORT void SWIGSTDCALL KvcReleaseSequence(void* cache, void* seq) { (void)kvc_seq_destroy((kvc_cache*)cache, (kvc_seq)(intptr_t)seq, NULL); }
 SWIGEXPORT void SWIGSTDCALL KvcReleaseBuffer(void* cache, int kind, void* buffer) {
   (void)kvc_buffer_destroy((kvc_cache*)cache, kind, buffer, NULL);
@@ -575,7 +576,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_error_message_set___(void * jarg1
       memset(arg1->message, 0, 240);
       memcpy(arg1->message, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -950,7 +951,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_codec_set___(void * jarg1
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -981,7 +982,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_target_set___(void * jarg
       memset(arg1->target, 0, 16);
       memcpy(arg1->target, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -1298,7 +1299,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_policy_set___(void * jarg
       memset(arg1->policy, 0, 128);
       memcpy(arg1->policy, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -1535,7 +1536,7 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_layer_codec_set___(void * jarg1, 
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,65,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
       /*@SWIG@*/;
     }
   }
@@ -2787,6 +2788,28 @@ SWIGEXPORT void* SWIGSTDCALL CSharp_KvcfRaw_kvc_step_options_stream_get___(void 
 }
 
 
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_options_graph_set___(void * jarg1, void* jarg2) {
+  struct kvc_step_options *arg1 = 0 ;
+  kvc_graph *arg2 = 0 ;
+  
+  arg1 = (struct kvc_step_options *)jarg1; 
+  arg2 = (kvc_graph *)jarg2; 
+  if (arg1) (arg1)->graph = arg2;
+}
+
+
+SWIGEXPORT void* SWIGSTDCALL CSharp_KvcfRaw_kvc_step_options_graph_get___(void * jarg1) {
+  void* jresult = 0 ;
+  struct kvc_step_options *arg1 = 0 ;
+  kvc_graph *result = 0 ;
+  
+  arg1 = (struct kvc_step_options *)jarg1; 
+  result = (kvc_graph *) ((arg1)->graph);
+  jresult = (void*)result; 
+  return jresult;
+}
+
+
 SWIGEXPORT void * SWIGSTDCALL CSharp_KvcfRaw_new_kvc_step_options___() {
   void * jresult = 0 ;
   struct kvc_step_options *result = 0 ;
@@ -2890,6 +2913,48 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_abort___(void* jarg1) {
   result = (kvc_status)kvc_step_abort(arg1,arg2);
   (void)result; (void)failure; 
   if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_step_abort", failure.message); 
+}
+
+
+SWIGEXPORT void* SWIGSTDCALL CSharp_KvcfRaw_kvc_graph_create___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, long long jarg5, long long jarg6) {
+  void* jresult = 0 ;
+  kvc_cache *arg1 = 0 ;
+  int64_t *arg2 = 0 ;
+  int64_t arg3 ;
+  int64_t arg4 ;
+  int64_t arg5 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  kvc_graph *result = 0 ;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)jarg1; 
+  arg2 = (int64_t *)jarg2; 
+  arg3 = (int64_t)jarg3; 
+  arg4 = (int64_t)jarg4; 
+  arg5 = (int64_t)jarg5; 
+  arg6 = (int64_t)jarg6; 
+  result = (kvc_graph *)kvc_graph_create(arg1,(int64_t const *)arg2,arg3,arg4,arg5,arg6,arg7);
+  jresult = (void*)result; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_graph_create", failure.message); 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_graph_destroy___(void* jarg1) {
+  kvc_graph *arg1 = 0 ;
+  kvc_error *arg2 = 0 ;
+  kvc_status result;
+  
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg2 = &failure; 
+  arg1 = (kvc_graph *)jarg1; 
+  result = (kvc_status)kvc_graph_destroy(arg1,arg2);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_graph_destroy", failure.message); 
 }
 
 

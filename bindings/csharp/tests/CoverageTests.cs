@@ -110,7 +110,7 @@ static class CoverageTests {
   public static void NoOtherImports() {
     var known = new HashSet<string> {
       "NativeLoader.dlopen", "NativeLoader.dlerror", "NativeLoader.mono_dllmap_insert", "NativeOrigin.KvcLoadedFrom",
-      "CacheHandle.KvcReleaseCache", "SequenceHandle.KvcReleaseSequence", "StepHandle.KvcReleaseStep", "BufferHandle.KvcReleaseBuffer"
+      "CacheHandle.KvcReleaseCache", "GraphHandle.KvcReleaseGraph", "SequenceHandle.KvcReleaseSequence", "StepHandle.KvcReleaseStep", "BufferHandle.KvcReleaseBuffer"
     };
     var found = new HashSet<string>(
         from type in Types where type != typeof(kvcPINVOKE) && type.DeclaringType != typeof(kvcPINVOKE)

@@ -114,6 +114,7 @@ static class ErrorTests {
     using (Cache cache = Model.Cache()) {
       Sequence sequence = cache.CreateSequence();
       Fails<KvcUnsupportedException>("kvc_buffer_create", () => cache.CreateBuffer(BufferKind.Device, 256));
+      Fails<KvcUnsupportedException>("kvc_graph_create", () => cache.CreateGraph(new long[] {1}, 64));
       Fails<KvcUnsupportedException>("kvc_step_down", () => sequence.StepDown());
     }
   }

@@ -13,9 +13,9 @@ extern
 #ifdef __cplusplus
   "C"
 #endif
-  void cgo_panic__raw_a811af1668d8bad3(const char*);
+  void cgo_panic__raw_2a47056d3c180dda(const char*);
 static void _swig_gopanic(const char *p) {
-  cgo_panic__raw_a811af1668d8bad3(p);
+  cgo_panic__raw_2a47056d3c180dda(p);
 }
 
 
@@ -377,7 +377,7 @@ static void kvc_layers_delete(kvc_layer* layers) { free(layers); }
 extern "C" {
 #endif
 
-void _wrap_Swig_free_raw_a811af1668d8bad3(void *_swig_go_0) {
+void _wrap_Swig_free_raw_2a47056d3c180dda(void *_swig_go_0) {
   void *arg1 = 0 ;
   
   arg1 = *(void **)&_swig_go_0; 
@@ -387,7 +387,7 @@ void _wrap_Swig_free_raw_a811af1668d8bad3(void *_swig_go_0) {
 }
 
 
-void *_wrap_Swig_malloc_raw_a811af1668d8bad3(intgo _swig_go_0) {
+void *_wrap_Swig_malloc_raw_2a47056d3c180dda(intgo _swig_go_0) {
   int arg1 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -400,7 +400,7 @@ void *_wrap_Swig_malloc_raw_a811af1668d8bad3(intgo _swig_go_0) {
 }
 
 
-int _wrap_kvc_append_at_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _swig_go_1, void *_swig_go_2, long long _swig_go_3, void *_swig_go_4, long long _swig_go_5, struct kvc_error *_swig_go_6) {
+int _wrap_kvc_append_at_raw_2a47056d3c180dda(kvc_step *_swig_go_0, long long _swig_go_1, void *_swig_go_2, long long _swig_go_3, void *_swig_go_4, long long _swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -425,7 +425,7 @@ int _wrap_kvc_append_at_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _sw
 }
 
 
-int _wrap_kvc_attend_at_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _swig_go_1, void *_swig_go_2, long long _swig_go_3, void *_swig_go_4, long long _swig_go_5, void *_swig_go_6, long long _swig_go_7, struct kvc_attend_options *_swig_go_8, struct kvc_error *_swig_go_9) {
+int _wrap_kvc_attend_at_raw_2a47056d3c180dda(kvc_step *_swig_go_0, long long _swig_go_1, void *_swig_go_2, long long _swig_go_3, void *_swig_go_4, long long _swig_go_5, void *_swig_go_6, long long _swig_go_7, struct kvc_attend_options *_swig_go_8, struct kvc_error *_swig_go_9) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -456,7 +456,7 @@ int _wrap_kvc_attend_at_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _sw
 }
 
 
-long long _wrap_kvc_codec_capacity_raw_a811af1668d8bad3() {
+long long _wrap_kvc_codec_capacity_raw_2a47056d3c180dda() {
   int64_t result;
   long long _swig_go_result;
   
@@ -467,7 +467,7 @@ long long _wrap_kvc_codec_capacity_raw_a811af1668d8bad3() {
 }
 
 
-long long _wrap_kvc_target_capacity_raw_a811af1668d8bad3() {
+long long _wrap_kvc_target_capacity_raw_2a47056d3c180dda() {
   int64_t result;
   long long _swig_go_result;
   
@@ -478,7 +478,7 @@ long long _wrap_kvc_target_capacity_raw_a811af1668d8bad3() {
 }
 
 
-long long _wrap_kvc_policy_capacity_raw_a811af1668d8bad3() {
+long long _wrap_kvc_policy_capacity_raw_2a47056d3c180dda() {
   int64_t result;
   long long _swig_go_result;
   
@@ -489,7 +489,7 @@ long long _wrap_kvc_policy_capacity_raw_a811af1668d8bad3() {
 }
 
 
-_gostring_ _wrap_kvc_version_raw_a811af1668d8bad3() {
+_gostring_ _wrap_kvc_version_raw_2a47056d3c180dda() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   
@@ -500,7 +500,7 @@ _gostring_ _wrap_kvc_version_raw_a811af1668d8bad3() {
 }
 
 
-long long _wrap_kvc_abi_version_raw_a811af1668d8bad3() {
+long long _wrap_kvc_abi_version_raw_2a47056d3c180dda() {
   int64_t result;
   long long _swig_go_result;
   
@@ -511,7 +511,7 @@ long long _wrap_kvc_abi_version_raw_a811af1668d8bad3() {
 }
 
 
-_gostring_ _wrap_kvc_build_info_raw_a811af1668d8bad3() {
+_gostring_ _wrap_kvc_build_info_raw_2a47056d3c180dda() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   
@@ -522,7 +522,7 @@ _gostring_ _wrap_kvc_build_info_raw_a811af1668d8bad3() {
 }
 
 
-long long _wrap_kvc_abi_describe_raw_a811af1668d8bad3(_goslice_ _swig_go_0) {
+long long _wrap_kvc_abi_describe_raw_2a47056d3c180dda(_goslice_ _swig_go_0) {
   char *arg1 = 0 ;
   int64_t arg2 ;
   int64_t result;
@@ -536,7 +536,7 @@ long long _wrap_kvc_abi_describe_raw_a811af1668d8bad3(_goslice_ _swig_go_0) {
 }
 
 
-intgo _wrap_KVC_OK_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_OK_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -548,7 +548,7 @@ intgo _wrap_KVC_OK_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_ARGUMENT_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_ARGUMENT_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -560,7 +560,7 @@ intgo _wrap_KVC_E_ARGUMENT_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_HANDLE_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_HANDLE_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -572,7 +572,7 @@ intgo _wrap_KVC_E_HANDLE_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_RANGE_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_RANGE_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -584,7 +584,7 @@ intgo _wrap_KVC_E_RANGE_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_ORDER_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_ORDER_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -596,7 +596,7 @@ intgo _wrap_KVC_E_ORDER_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_BUSY_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_BUSY_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -608,7 +608,7 @@ intgo _wrap_KVC_E_BUSY_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_NO_MEMORY_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_NO_MEMORY_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -620,7 +620,7 @@ intgo _wrap_KVC_E_NO_MEMORY_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_NONFINITE_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_NONFINITE_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -632,7 +632,7 @@ intgo _wrap_KVC_E_NONFINITE_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_UNSUPPORTED_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_UNSUPPORTED_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -644,7 +644,7 @@ intgo _wrap_KVC_E_UNSUPPORTED_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_FORKED_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_FORKED_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -656,7 +656,7 @@ intgo _wrap_KVC_E_FORKED_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_INTERNAL_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_INTERNAL_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -668,7 +668,7 @@ intgo _wrap_KVC_E_INTERNAL_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_CORRUPT_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_CORRUPT_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -680,7 +680,7 @@ intgo _wrap_KVC_E_CORRUPT_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_IO_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_IO_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -692,7 +692,7 @@ intgo _wrap_KVC_E_IO_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_E_DEVICE_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_E_DEVICE_raw_2a47056d3c180dda() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -704,7 +704,31 @@ intgo _wrap_KVC_E_DEVICE_raw_a811af1668d8bad3() {
 }
 
 
-int _wrap_kvc_error_struct_size_get_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0) {
+intgo _wrap_KVC_E_CAPTURE_raw_2a47056d3c180dda() {
+  enum kvc_status result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_E_CAPTURE;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_KVC_E_AGAIN_raw_2a47056d3c180dda() {
+  enum kvc_status result;
+  intgo _swig_go_result;
+  
+  
+  result = KVC_E_AGAIN;
+  
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+int _wrap_kvc_error_struct_size_get_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -717,7 +741,7 @@ int _wrap_kvc_error_struct_size_get_raw_a811af1668d8bad3(struct kvc_error *_swig
 }
 
 
-void _wrap_kvc_error_status_set_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_error_status_set_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0, int _swig_go_1) {
   struct kvc_error *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -729,7 +753,7 @@ void _wrap_kvc_error_status_set_raw_a811af1668d8bad3(struct kvc_error *_swig_go_
 }
 
 
-int _wrap_kvc_error_status_get_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0) {
+int _wrap_kvc_error_status_get_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -742,7 +766,7 @@ int _wrap_kvc_error_status_get_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0
 }
 
 
-void _wrap_kvc_error_message_set_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_error_message_set_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_error *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -770,7 +794,7 @@ void _wrap_kvc_error_message_set_raw_a811af1668d8bad3(struct kvc_error *_swig_go
 }
 
 
-_gostring_ _wrap_kvc_error_message_get_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0) {
+_gostring_ _wrap_kvc_error_message_get_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -783,7 +807,7 @@ _gostring_ _wrap_kvc_error_message_get_raw_a811af1668d8bad3(struct kvc_error *_s
 }
 
 
-struct kvc_error *_wrap_new_kvc_error_raw_a811af1668d8bad3() {
+struct kvc_error *_wrap_new_kvc_error_raw_2a47056d3c180dda() {
   struct kvc_error *result = 0 ;
   struct kvc_error *_swig_go_result;
   
@@ -794,7 +818,7 @@ struct kvc_error *_wrap_new_kvc_error_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_error_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0) {
+void _wrap_delete_kvc_error_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   
   arg1 = *(struct kvc_error **)&_swig_go_0; 
@@ -804,7 +828,7 @@ void _wrap_delete_kvc_error_raw_a811af1668d8bad3(struct kvc_error *_swig_go_0) {
 }
 
 
-_gostring_ _wrap_kvc_status_name_raw_a811af1668d8bad3(int _swig_go_0) {
+_gostring_ _wrap_kvc_status_name_raw_2a47056d3c180dda(int _swig_go_0) {
   int32_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -817,7 +841,7 @@ _gostring_ _wrap_kvc_status_name_raw_a811af1668d8bad3(int _swig_go_0) {
 }
 
 
-intgo _wrap_KVC_DTYPE_DEFAULT_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_DTYPE_DEFAULT_raw_2a47056d3c180dda() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -829,7 +853,7 @@ intgo _wrap_KVC_DTYPE_DEFAULT_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_F16_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_F16_raw_2a47056d3c180dda() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -841,7 +865,7 @@ intgo _wrap_KVC_F16_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_F32_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_F32_raw_2a47056d3c180dda() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -853,7 +877,7 @@ intgo _wrap_KVC_F32_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_BF16_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_BF16_raw_2a47056d3c180dda() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -865,7 +889,7 @@ intgo _wrap_KVC_BF16_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_DEVICE_DEFAULT_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_DEVICE_DEFAULT_raw_2a47056d3c180dda() {
   enum kvc_device result;
   intgo _swig_go_result;
   
@@ -877,7 +901,7 @@ intgo _wrap_KVC_DEVICE_DEFAULT_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_CPU_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_CPU_raw_2a47056d3c180dda() {
   enum kvc_device result;
   intgo _swig_go_result;
   
@@ -889,7 +913,7 @@ intgo _wrap_KVC_CPU_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_CUDA_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_CUDA_raw_2a47056d3c180dda() {
   enum kvc_device result;
   intgo _swig_go_result;
   
@@ -901,7 +925,7 @@ intgo _wrap_KVC_CUDA_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_PART_UNSET_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_PART_UNSET_raw_2a47056d3c180dda() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -913,7 +937,7 @@ intgo _wrap_KVC_PART_UNSET_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_KEYS_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_KEYS_raw_2a47056d3c180dda() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -925,7 +949,7 @@ intgo _wrap_KVC_KEYS_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_VALUES_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_VALUES_raw_2a47056d3c180dda() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -937,7 +961,7 @@ intgo _wrap_KVC_VALUES_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_ROPE_HALVES_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_ROPE_HALVES_raw_2a47056d3c180dda() {
   enum kvc_rope_pairs result;
   intgo _swig_go_result;
   
@@ -949,7 +973,7 @@ intgo _wrap_KVC_ROPE_HALVES_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_ROPE_INTERLEAVED_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_ROPE_INTERLEAVED_raw_2a47056d3c180dda() {
   enum kvc_rope_pairs result;
   intgo _swig_go_result;
   
@@ -961,7 +985,7 @@ intgo _wrap_KVC_ROPE_INTERLEAVED_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_2a47056d3c180dda() {
   enum kvc_keys result;
   intgo _swig_go_result;
   
@@ -973,7 +997,7 @@ intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_2a47056d3c180dda() {
   enum kvc_keys result;
   intgo _swig_go_result;
   
@@ -985,7 +1009,7 @@ intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_POSITIONS_TRUE_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_POSITIONS_TRUE_raw_2a47056d3c180dda() {
   enum kvc_positions result;
   intgo _swig_go_result;
   
@@ -997,7 +1021,7 @@ intgo _wrap_KVC_POSITIONS_TRUE_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_2a47056d3c180dda() {
   enum kvc_positions result;
   intgo _swig_go_result;
   
@@ -1009,7 +1033,7 @@ intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_a811af1668d8bad3() {
 }
 
 
-long long _wrap_kvc_preset_count_raw_a811af1668d8bad3() {
+long long _wrap_kvc_preset_count_raw_2a47056d3c180dda() {
   int64_t result;
   long long _swig_go_result;
   
@@ -1020,7 +1044,7 @@ long long _wrap_kvc_preset_count_raw_a811af1668d8bad3() {
 }
 
 
-_gostring_ _wrap_kvc_preset_name_raw_a811af1668d8bad3(long long _swig_go_0) {
+_gostring_ _wrap_kvc_preset_name_raw_2a47056d3c180dda(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1033,7 +1057,7 @@ _gostring_ _wrap_kvc_preset_name_raw_a811af1668d8bad3(long long _swig_go_0) {
 }
 
 
-long long _wrap_kvc_codec_format_raw_a811af1668d8bad3(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_codec_format_raw_2a47056d3c180dda(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   char *arg1 = 0 ;
   char *arg2 = 0 ;
   int64_t arg3 ;
@@ -1058,7 +1082,7 @@ long long _wrap_kvc_codec_format_raw_a811af1668d8bad3(_gostring_ _swig_go_0, _go
 }
 
 
-long long _wrap_kvc_policy_count_raw_a811af1668d8bad3() {
+long long _wrap_kvc_policy_count_raw_2a47056d3c180dda() {
   int64_t result;
   long long _swig_go_result;
   
@@ -1069,7 +1093,7 @@ long long _wrap_kvc_policy_count_raw_a811af1668d8bad3() {
 }
 
 
-_gostring_ _wrap_kvc_policy_name_raw_a811af1668d8bad3(long long _swig_go_0) {
+_gostring_ _wrap_kvc_policy_name_raw_2a47056d3c180dda(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1082,7 +1106,7 @@ _gostring_ _wrap_kvc_policy_name_raw_a811af1668d8bad3(long long _swig_go_0) {
 }
 
 
-long long _wrap_kvc_policy_format_raw_a811af1668d8bad3(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_policy_format_raw_2a47056d3c180dda(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   char *arg1 = 0 ;
   char *arg2 = 0 ;
   int64_t arg3 ;
@@ -1107,7 +1131,7 @@ long long _wrap_kvc_policy_format_raw_a811af1668d8bad3(_gostring_ _swig_go_0, _g
 }
 
 
-long long _wrap_kvc_target_count_raw_a811af1668d8bad3() {
+long long _wrap_kvc_target_count_raw_2a47056d3c180dda() {
   int64_t result;
   long long _swig_go_result;
   
@@ -1118,7 +1142,7 @@ long long _wrap_kvc_target_count_raw_a811af1668d8bad3() {
 }
 
 
-_gostring_ _wrap_kvc_target_name_raw_a811af1668d8bad3(long long _swig_go_0) {
+_gostring_ _wrap_kvc_target_name_raw_2a47056d3c180dda(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1131,7 +1155,7 @@ _gostring_ _wrap_kvc_target_name_raw_a811af1668d8bad3(long long _swig_go_0) {
 }
 
 
-long long _wrap_kvc_device_count_raw_a811af1668d8bad3(int _swig_go_0, struct kvc_error *_swig_go_1) {
+long long _wrap_kvc_device_count_raw_2a47056d3c180dda(int _swig_go_0, struct kvc_error *_swig_go_1) {
   int32_t arg1 ;
   kvc_error *arg2 = 0 ;
   int64_t result;
@@ -1146,7 +1170,7 @@ long long _wrap_kvc_device_count_raw_a811af1668d8bad3(int _swig_go_0, struct kvc
 }
 
 
-long long _wrap_kvc_device_describe_raw_a811af1668d8bad3(int _swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+long long _wrap_kvc_device_describe_raw_2a47056d3c180dda(int _swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
   int32_t arg1 ;
   int64_t arg2 ;
   char *arg3 = 0 ;
@@ -1166,7 +1190,7 @@ long long _wrap_kvc_device_describe_raw_a811af1668d8bad3(int _swig_go_0, long lo
 }
 
 
-int _wrap_kvc_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -1179,7 +1203,7 @@ int _wrap_kvc_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_device_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_device_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1191,7 +1215,7 @@ void _wrap_kvc_options_device_set_raw_a811af1668d8bad3(struct kvc_options *_swig
 }
 
 
-int _wrap_kvc_options_device_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_device_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1204,7 +1228,7 @@ int _wrap_kvc_options_device_get_raw_a811af1668d8bad3(struct kvc_options *_swig_
 }
 
 
-void _wrap_kvc_options_layers_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_layers_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1216,7 +1240,7 @@ void _wrap_kvc_options_layers_set_raw_a811af1668d8bad3(struct kvc_options *_swig
 }
 
 
-long long _wrap_kvc_options_layers_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_layers_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1229,7 +1253,7 @@ long long _wrap_kvc_options_layers_get_raw_a811af1668d8bad3(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_kv_heads_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_kv_heads_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1241,7 +1265,7 @@ void _wrap_kvc_options_kv_heads_set_raw_a811af1668d8bad3(struct kvc_options *_sw
 }
 
 
-long long _wrap_kvc_options_kv_heads_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_kv_heads_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1254,7 +1278,7 @@ long long _wrap_kvc_options_kv_heads_get_raw_a811af1668d8bad3(struct kvc_options
 }
 
 
-void _wrap_kvc_options_q_heads_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_q_heads_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1266,7 +1290,7 @@ void _wrap_kvc_options_q_heads_set_raw_a811af1668d8bad3(struct kvc_options *_swi
 }
 
 
-long long _wrap_kvc_options_q_heads_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_q_heads_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1279,7 +1303,7 @@ long long _wrap_kvc_options_q_heads_get_raw_a811af1668d8bad3(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_k_dim_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_k_dim_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1291,7 +1315,7 @@ void _wrap_kvc_options_k_dim_set_raw_a811af1668d8bad3(struct kvc_options *_swig_
 }
 
 
-long long _wrap_kvc_options_k_dim_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_k_dim_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1304,7 +1328,7 @@ long long _wrap_kvc_options_k_dim_get_raw_a811af1668d8bad3(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_v_dim_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_v_dim_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1316,7 +1340,7 @@ void _wrap_kvc_options_v_dim_set_raw_a811af1668d8bad3(struct kvc_options *_swig_
 }
 
 
-long long _wrap_kvc_options_v_dim_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_v_dim_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1329,7 +1353,7 @@ long long _wrap_kvc_options_v_dim_get_raw_a811af1668d8bad3(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_sliding_window_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_sliding_window_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1341,7 +1365,7 @@ void _wrap_kvc_options_sliding_window_set_raw_a811af1668d8bad3(struct kvc_option
 }
 
 
-long long _wrap_kvc_options_sliding_window_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_sliding_window_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1354,7 +1378,7 @@ long long _wrap_kvc_options_sliding_window_get_raw_a811af1668d8bad3(struct kvc_o
 }
 
 
-void _wrap_kvc_options_codec_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_codec_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1382,7 +1406,7 @@ void _wrap_kvc_options_codec_set_raw_a811af1668d8bad3(struct kvc_options *_swig_
 }
 
 
-_gostring_ _wrap_kvc_options_codec_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_codec_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1395,7 +1419,7 @@ _gostring_ _wrap_kvc_options_codec_get_raw_a811af1668d8bad3(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_target_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_target_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1423,7 +1447,7 @@ void _wrap_kvc_options_target_set_raw_a811af1668d8bad3(struct kvc_options *_swig
 }
 
 
-_gostring_ _wrap_kvc_options_target_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_target_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1436,7 +1460,7 @@ _gostring_ _wrap_kvc_options_target_get_raw_a811af1668d8bad3(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_arena_bytes_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_bytes_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1448,7 +1472,7 @@ void _wrap_kvc_options_arena_bytes_set_raw_a811af1668d8bad3(struct kvc_options *
 }
 
 
-long long _wrap_kvc_options_arena_bytes_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_bytes_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1461,7 +1485,7 @@ long long _wrap_kvc_options_arena_bytes_get_raw_a811af1668d8bad3(struct kvc_opti
 }
 
 
-void _wrap_kvc_options_arena_tokens_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_tokens_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1473,7 +1497,7 @@ void _wrap_kvc_options_arena_tokens_set_raw_a811af1668d8bad3(struct kvc_options 
 }
 
 
-long long _wrap_kvc_options_arena_tokens_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_tokens_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1486,7 +1510,7 @@ long long _wrap_kvc_options_arena_tokens_get_raw_a811af1668d8bad3(struct kvc_opt
 }
 
 
-void _wrap_kvc_options_arena_sequences_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_sequences_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1498,7 +1522,7 @@ void _wrap_kvc_options_arena_sequences_set_raw_a811af1668d8bad3(struct kvc_optio
 }
 
 
-long long _wrap_kvc_options_arena_sequences_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_sequences_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1511,7 +1535,7 @@ long long _wrap_kvc_options_arena_sequences_get_raw_a811af1668d8bad3(struct kvc_
 }
 
 
-void _wrap_kvc_options_arena_block_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, void *_swig_go_1) {
+void _wrap_kvc_options_arena_block_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, void *_swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   void *arg2 = 0 ;
   
@@ -1523,7 +1547,7 @@ void _wrap_kvc_options_arena_block_set_raw_a811af1668d8bad3(struct kvc_options *
 }
 
 
-void *_wrap_kvc_options_arena_block_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+void *_wrap_kvc_options_arena_block_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -1536,7 +1560,7 @@ void *_wrap_kvc_options_arena_block_get_raw_a811af1668d8bad3(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_arena_growth_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_arena_growth_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1548,7 +1572,7 @@ void _wrap_kvc_options_arena_growth_set_raw_a811af1668d8bad3(struct kvc_options 
 }
 
 
-int _wrap_kvc_options_arena_growth_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_arena_growth_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1561,7 +1585,7 @@ int _wrap_kvc_options_arena_growth_get_raw_a811af1668d8bad3(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_spare_pages_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_spare_pages_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1573,7 +1597,7 @@ void _wrap_kvc_options_spare_pages_set_raw_a811af1668d8bad3(struct kvc_options *
 }
 
 
-int _wrap_kvc_options_spare_pages_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_spare_pages_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1586,7 +1610,7 @@ int _wrap_kvc_options_spare_pages_get_raw_a811af1668d8bad3(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_threads_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_threads_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1598,7 +1622,7 @@ void _wrap_kvc_options_threads_set_raw_a811af1668d8bad3(struct kvc_options *_swi
 }
 
 
-long long _wrap_kvc_options_threads_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_threads_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1611,7 +1635,7 @@ long long _wrap_kvc_options_threads_get_raw_a811af1668d8bad3(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_saturate_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_saturate_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1623,7 +1647,7 @@ void _wrap_kvc_options_saturate_set_raw_a811af1668d8bad3(struct kvc_options *_sw
 }
 
 
-int _wrap_kvc_options_saturate_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_saturate_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1636,7 +1660,7 @@ int _wrap_kvc_options_saturate_get_raw_a811af1668d8bad3(struct kvc_options *_swi
 }
 
 
-void _wrap_kvc_options_rope_pairs_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_rope_pairs_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1648,7 +1672,7 @@ void _wrap_kvc_options_rope_pairs_set_raw_a811af1668d8bad3(struct kvc_options *_
 }
 
 
-int _wrap_kvc_options_rope_pairs_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_rope_pairs_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1661,7 +1685,7 @@ int _wrap_kvc_options_rope_pairs_get_raw_a811af1668d8bad3(struct kvc_options *_s
 }
 
 
-void _wrap_kvc_options_keys_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_keys_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1673,7 +1697,7 @@ void _wrap_kvc_options_keys_set_raw_a811af1668d8bad3(struct kvc_options *_swig_g
 }
 
 
-int _wrap_kvc_options_keys_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_keys_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1686,7 +1710,7 @@ int _wrap_kvc_options_keys_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go
 }
 
 
-void _wrap_kvc_options_positions_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_positions_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1698,7 +1722,7 @@ void _wrap_kvc_options_positions_set_raw_a811af1668d8bad3(struct kvc_options *_s
 }
 
 
-int _wrap_kvc_options_positions_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_positions_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1711,7 +1735,7 @@ int _wrap_kvc_options_positions_get_raw_a811af1668d8bad3(struct kvc_options *_sw
 }
 
 
-void _wrap_kvc_options_rope_theta_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_options_rope_theta_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, double _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   double arg2 ;
   
@@ -1723,7 +1747,7 @@ void _wrap_kvc_options_rope_theta_set_raw_a811af1668d8bad3(struct kvc_options *_
 }
 
 
-double _wrap_kvc_options_rope_theta_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+double _wrap_kvc_options_rope_theta_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -1736,7 +1760,7 @@ double _wrap_kvc_options_rope_theta_get_raw_a811af1668d8bad3(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_rope_dims_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_rope_dims_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1748,7 +1772,7 @@ void _wrap_kvc_options_rope_dims_set_raw_a811af1668d8bad3(struct kvc_options *_s
 }
 
 
-long long _wrap_kvc_options_rope_dims_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_rope_dims_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1761,7 +1785,7 @@ long long _wrap_kvc_options_rope_dims_get_raw_a811af1668d8bad3(struct kvc_option
 }
 
 
-void _wrap_kvc_options_policy_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_policy_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1789,7 +1813,7 @@ void _wrap_kvc_options_policy_set_raw_a811af1668d8bad3(struct kvc_options *_swig
 }
 
 
-_gostring_ _wrap_kvc_options_policy_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_policy_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1802,7 +1826,7 @@ _gostring_ _wrap_kvc_options_policy_get_raw_a811af1668d8bad3(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_context_tokens_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_context_tokens_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1814,7 +1838,7 @@ void _wrap_kvc_options_context_tokens_set_raw_a811af1668d8bad3(struct kvc_option
 }
 
 
-long long _wrap_kvc_options_context_tokens_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_context_tokens_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1827,7 +1851,7 @@ long long _wrap_kvc_options_context_tokens_get_raw_a811af1668d8bad3(struct kvc_o
 }
 
 
-void _wrap_kvc_options_device_ordinal_set_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_device_ordinal_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1839,7 +1863,7 @@ void _wrap_kvc_options_device_ordinal_set_raw_a811af1668d8bad3(struct kvc_option
 }
 
 
-long long _wrap_kvc_options_device_ordinal_get_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_device_ordinal_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1852,7 +1876,7 @@ long long _wrap_kvc_options_device_ordinal_get_raw_a811af1668d8bad3(struct kvc_o
 }
 
 
-struct kvc_options *_wrap_new_kvc_options_raw_a811af1668d8bad3() {
+struct kvc_options *_wrap_new_kvc_options_raw_2a47056d3c180dda() {
   struct kvc_options *result = 0 ;
   struct kvc_options *_swig_go_result;
   
@@ -1863,7 +1887,7 @@ struct kvc_options *_wrap_new_kvc_options_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_options_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0) {
+void _wrap_delete_kvc_options_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_options **)&_swig_go_0; 
@@ -1873,7 +1897,7 @@ void _wrap_delete_kvc_options_raw_a811af1668d8bad3(struct kvc_options *_swig_go_
 }
 
 
-int _wrap_kvc_layer_struct_size_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
+int _wrap_kvc_layer_struct_size_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -1886,7 +1910,7 @@ int _wrap_kvc_layer_struct_size_get_raw_a811af1668d8bad3(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_reserved_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_layer_reserved_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, int _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1898,7 +1922,7 @@ void _wrap_kvc_layer_reserved_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_g
 }
 
 
-int _wrap_kvc_layer_reserved_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
+int _wrap_kvc_layer_reserved_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1911,7 +1935,7 @@ int _wrap_kvc_layer_reserved_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go
 }
 
 
-void _wrap_kvc_layer_kv_heads_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_kv_heads_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1923,7 +1947,7 @@ void _wrap_kvc_layer_kv_heads_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_g
 }
 
 
-long long _wrap_kvc_layer_kv_heads_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_kv_heads_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1936,7 +1960,7 @@ long long _wrap_kvc_layer_kv_heads_get_raw_a811af1668d8bad3(struct kvc_layer *_s
 }
 
 
-void _wrap_kvc_layer_q_heads_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_q_heads_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1948,7 +1972,7 @@ void _wrap_kvc_layer_q_heads_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go
 }
 
 
-long long _wrap_kvc_layer_q_heads_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_q_heads_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1961,7 +1985,7 @@ long long _wrap_kvc_layer_q_heads_get_raw_a811af1668d8bad3(struct kvc_layer *_sw
 }
 
 
-void _wrap_kvc_layer_k_dim_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_k_dim_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1973,7 +1997,7 @@ void _wrap_kvc_layer_k_dim_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0
 }
 
 
-long long _wrap_kvc_layer_k_dim_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_k_dim_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1986,7 +2010,7 @@ long long _wrap_kvc_layer_k_dim_get_raw_a811af1668d8bad3(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_v_dim_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_v_dim_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1998,7 +2022,7 @@ void _wrap_kvc_layer_v_dim_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0
 }
 
 
-long long _wrap_kvc_layer_v_dim_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_v_dim_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2011,7 +2035,7 @@ long long _wrap_kvc_layer_v_dim_get_raw_a811af1668d8bad3(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_sliding_window_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_sliding_window_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2023,7 +2047,7 @@ void _wrap_kvc_layer_sliding_window_set_raw_a811af1668d8bad3(struct kvc_layer *_
 }
 
 
-long long _wrap_kvc_layer_sliding_window_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_sliding_window_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2036,7 +2060,7 @@ long long _wrap_kvc_layer_sliding_window_get_raw_a811af1668d8bad3(struct kvc_lay
 }
 
 
-void _wrap_kvc_layer_codec_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_layer_codec_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -2064,7 +2088,7 @@ void _wrap_kvc_layer_codec_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0
 }
 
 
-_gostring_ _wrap_kvc_layer_codec_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
+_gostring_ _wrap_kvc_layer_codec_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -2077,7 +2101,7 @@ _gostring_ _wrap_kvc_layer_codec_get_raw_a811af1668d8bad3(struct kvc_layer *_swi
 }
 
 
-void _wrap_kvc_layer_rope_theta_set_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_layer_rope_theta_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, double _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   double arg2 ;
   
@@ -2089,7 +2113,7 @@ void _wrap_kvc_layer_rope_theta_set_raw_a811af1668d8bad3(struct kvc_layer *_swig
 }
 
 
-double _wrap_kvc_layer_rope_theta_get_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
+double _wrap_kvc_layer_rope_theta_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -2102,7 +2126,7 @@ double _wrap_kvc_layer_rope_theta_get_raw_a811af1668d8bad3(struct kvc_layer *_sw
 }
 
 
-struct kvc_layer *_wrap_new_kvc_layer_raw_a811af1668d8bad3() {
+struct kvc_layer *_wrap_new_kvc_layer_raw_2a47056d3c180dda() {
   struct kvc_layer *result = 0 ;
   struct kvc_layer *_swig_go_result;
   
@@ -2113,7 +2137,7 @@ struct kvc_layer *_wrap_new_kvc_layer_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_layer_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
+void _wrap_delete_kvc_layer_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   
   arg1 = *(struct kvc_layer **)&_swig_go_0; 
@@ -2123,7 +2147,7 @@ void _wrap_delete_kvc_layer_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
 }
 
 
-intgo _wrap_kvc_supports_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_supports_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -2142,7 +2166,7 @@ intgo _wrap_kvc_supports_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, st
 }
 
 
-int _wrap_kvc_plan_request_struct_size_get_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
+int _wrap_kvc_plan_request_struct_size_get_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2155,7 +2179,7 @@ int _wrap_kvc_plan_request_struct_size_get_raw_a811af1668d8bad3(struct kvc_plan_
 }
 
 
-void _wrap_kvc_plan_request_partial_commit_set_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_plan_request_partial_commit_set_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0, int _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2167,7 +2191,7 @@ void _wrap_kvc_plan_request_partial_commit_set_raw_a811af1668d8bad3(struct kvc_p
 }
 
 
-int _wrap_kvc_plan_request_partial_commit_get_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
+int _wrap_kvc_plan_request_partial_commit_get_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2180,7 +2204,7 @@ int _wrap_kvc_plan_request_partial_commit_get_raw_a811af1668d8bad3(struct kvc_pl
 }
 
 
-void _wrap_kvc_plan_request_tokens_set_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_tokens_set_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2192,7 +2216,7 @@ void _wrap_kvc_plan_request_tokens_set_raw_a811af1668d8bad3(struct kvc_plan_requ
 }
 
 
-long long _wrap_kvc_plan_request_tokens_get_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_tokens_get_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2205,7 +2229,7 @@ long long _wrap_kvc_plan_request_tokens_get_raw_a811af1668d8bad3(struct kvc_plan
 }
 
 
-void _wrap_kvc_plan_request_sequences_set_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_sequences_set_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2217,7 +2241,7 @@ void _wrap_kvc_plan_request_sequences_set_raw_a811af1668d8bad3(struct kvc_plan_r
 }
 
 
-long long _wrap_kvc_plan_request_sequences_get_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_sequences_get_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2230,7 +2254,7 @@ long long _wrap_kvc_plan_request_sequences_get_raw_a811af1668d8bad3(struct kvc_p
 }
 
 
-void _wrap_kvc_plan_request_step_tokens_set_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_step_tokens_set_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2242,7 +2266,7 @@ void _wrap_kvc_plan_request_step_tokens_set_raw_a811af1668d8bad3(struct kvc_plan
 }
 
 
-long long _wrap_kvc_plan_request_step_tokens_get_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_step_tokens_get_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2255,7 +2279,7 @@ long long _wrap_kvc_plan_request_step_tokens_get_raw_a811af1668d8bad3(struct kvc
 }
 
 
-void _wrap_kvc_plan_request_budget_bytes_set_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_budget_bytes_set_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2267,7 +2291,7 @@ void _wrap_kvc_plan_request_budget_bytes_set_raw_a811af1668d8bad3(struct kvc_pla
 }
 
 
-long long _wrap_kvc_plan_request_budget_bytes_get_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_budget_bytes_get_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2280,7 +2304,7 @@ long long _wrap_kvc_plan_request_budget_bytes_get_raw_a811af1668d8bad3(struct kv
 }
 
 
-struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_a811af1668d8bad3() {
+struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_2a47056d3c180dda() {
   struct kvc_plan_request *result = 0 ;
   struct kvc_plan_request *_swig_go_result;
   
@@ -2291,7 +2315,7 @@ struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_plan_request_raw_a811af1668d8bad3(struct kvc_plan_request *_swig_go_0) {
+void _wrap_delete_kvc_plan_request_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   
   arg1 = *(struct kvc_plan_request **)&_swig_go_0; 
@@ -2301,7 +2325,7 @@ void _wrap_delete_kvc_plan_request_raw_a811af1668d8bad3(struct kvc_plan_request 
 }
 
 
-int _wrap_kvc_plan_struct_size_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
+int _wrap_kvc_plan_struct_size_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2314,7 +2338,7 @@ int _wrap_kvc_plan_struct_size_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_g
 }
 
 
-void _wrap_kvc_plan_reserved_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_plan_reserved_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, int _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2326,7 +2350,7 @@ void _wrap_kvc_plan_reserved_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_
 }
 
 
-int _wrap_kvc_plan_reserved_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
+int _wrap_kvc_plan_reserved_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2339,7 +2363,7 @@ int _wrap_kvc_plan_reserved_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0
 }
 
 
-void _wrap_kvc_plan_arena_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_arena_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2351,7 +2375,7 @@ void _wrap_kvc_plan_arena_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_
 }
 
 
-long long _wrap_kvc_plan_arena_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_arena_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2364,7 +2388,7 @@ long long _wrap_kvc_plan_arena_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_
 }
 
 
-void _wrap_kvc_plan_slab_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_slab_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2376,7 +2400,7 @@ void _wrap_kvc_plan_slab_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_slab_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_slab_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2389,7 +2413,7 @@ long long _wrap_kvc_plan_slab_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_record_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_record_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2401,7 +2425,7 @@ void _wrap_kvc_plan_record_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig
 }
 
 
-long long _wrap_kvc_plan_record_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_record_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2414,7 +2438,7 @@ long long _wrap_kvc_plan_record_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *
 }
 
 
-void _wrap_kvc_plan_fp16_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_fp16_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2426,7 +2450,7 @@ void _wrap_kvc_plan_fp16_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_fp16_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_fp16_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2439,7 +2463,7 @@ long long _wrap_kvc_plan_fp16_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_max_tokens_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_max_tokens_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2451,7 +2475,7 @@ void _wrap_kvc_plan_max_tokens_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_max_tokens_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_max_tokens_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2464,7 +2488,7 @@ long long _wrap_kvc_plan_max_tokens_get_raw_a811af1668d8bad3(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_max_sequences_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_max_sequences_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2476,7 +2500,7 @@ void _wrap_kvc_plan_max_sequences_set_raw_a811af1668d8bad3(struct kvc_plan *_swi
 }
 
 
-long long _wrap_kvc_plan_max_sequences_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_max_sequences_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2489,7 +2513,7 @@ long long _wrap_kvc_plan_max_sequences_get_raw_a811af1668d8bad3(struct kvc_plan 
 }
 
 
-void _wrap_kvc_plan_codec_bits_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_plan_codec_bits_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, double _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   double arg2 ;
   
@@ -2501,7 +2525,7 @@ void _wrap_kvc_plan_codec_bits_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_g
 }
 
 
-double _wrap_kvc_plan_codec_bits_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
+double _wrap_kvc_plan_codec_bits_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -2514,7 +2538,7 @@ double _wrap_kvc_plan_codec_bits_get_raw_a811af1668d8bad3(struct kvc_plan *_swig
 }
 
 
-void _wrap_kvc_plan_effective_bits_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_plan_effective_bits_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, double _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   double arg2 ;
   
@@ -2526,7 +2550,7 @@ void _wrap_kvc_plan_effective_bits_set_raw_a811af1668d8bad3(struct kvc_plan *_sw
 }
 
 
-double _wrap_kvc_plan_effective_bits_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
+double _wrap_kvc_plan_effective_bits_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -2539,7 +2563,7 @@ double _wrap_kvc_plan_effective_bits_get_raw_a811af1668d8bad3(struct kvc_plan *_
 }
 
 
-void _wrap_kvc_plan_checkpoint_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_checkpoint_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2551,7 +2575,7 @@ void _wrap_kvc_plan_checkpoint_bytes_set_raw_a811af1668d8bad3(struct kvc_plan *_
 }
 
 
-long long _wrap_kvc_plan_checkpoint_bytes_get_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_checkpoint_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2564,7 +2588,7 @@ long long _wrap_kvc_plan_checkpoint_bytes_get_raw_a811af1668d8bad3(struct kvc_pl
 }
 
 
-struct kvc_plan *_wrap_new_kvc_plan_raw_a811af1668d8bad3() {
+struct kvc_plan *_wrap_new_kvc_plan_raw_2a47056d3c180dda() {
   struct kvc_plan *result = 0 ;
   struct kvc_plan *_swig_go_result;
   
@@ -2575,7 +2599,7 @@ struct kvc_plan *_wrap_new_kvc_plan_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_plan_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
+void _wrap_delete_kvc_plan_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   
   arg1 = *(struct kvc_plan **)&_swig_go_0; 
@@ -2585,7 +2609,7 @@ void _wrap_delete_kvc_plan_raw_a811af1668d8bad3(struct kvc_plan *_swig_go_0) {
 }
 
 
-intgo _wrap_kvc_plan_compute_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_plan_request *_swig_go_3, struct kvc_plan *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_plan_compute_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_plan_request *_swig_go_3, struct kvc_plan *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -2608,7 +2632,7 @@ intgo _wrap_kvc_plan_compute_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0
 }
 
 
-kvc_cache *_wrap_kvc_create_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+kvc_cache *_wrap_kvc_create_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -2627,7 +2651,7 @@ kvc_cache *_wrap_kvc_create_raw_a811af1668d8bad3(struct kvc_options *_swig_go_0,
 }
 
 
-intgo _wrap_kvc_destroy_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_destroy_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_cache *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -2642,7 +2666,7 @@ intgo _wrap_kvc_destroy_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_e
 }
 
 
-intgo _wrap_kvc_sink_logits_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_sink_logits_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   float *arg3 = 0 ;
@@ -2662,7 +2686,7 @@ intgo _wrap_kvc_sink_logits_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long
 }
 
 
-intgo _wrap_kvc_rope_frequencies_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_rope_frequencies_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   double *arg3 = 0 ;
@@ -2682,7 +2706,7 @@ intgo _wrap_kvc_rope_frequencies_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0,
 }
 
 
-int _wrap_kvc_seq_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0) {
+int _wrap_kvc_seq_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2695,7 +2719,7 @@ int _wrap_kvc_seq_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_seq_op
 }
 
 
-void _wrap_kvc_seq_options_reserved_set_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_seq_options_reserved_set_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0, int _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2707,7 +2731,7 @@ void _wrap_kvc_seq_options_reserved_set_raw_a811af1668d8bad3(struct kvc_seq_opti
 }
 
 
-int _wrap_kvc_seq_options_reserved_get_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0) {
+int _wrap_kvc_seq_options_reserved_get_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2720,7 +2744,7 @@ int _wrap_kvc_seq_options_reserved_get_raw_a811af1668d8bad3(struct kvc_seq_optio
 }
 
 
-void _wrap_kvc_seq_options_first_position_set_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_options_first_position_set_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2732,7 +2756,7 @@ void _wrap_kvc_seq_options_first_position_set_raw_a811af1668d8bad3(struct kvc_se
 }
 
 
-long long _wrap_kvc_seq_options_first_position_get_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0) {
+long long _wrap_kvc_seq_options_first_position_get_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2745,7 +2769,7 @@ long long _wrap_kvc_seq_options_first_position_get_raw_a811af1668d8bad3(struct k
 }
 
 
-void _wrap_kvc_seq_options_prompt_length_set_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_options_prompt_length_set_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2757,7 +2781,7 @@ void _wrap_kvc_seq_options_prompt_length_set_raw_a811af1668d8bad3(struct kvc_seq
 }
 
 
-long long _wrap_kvc_seq_options_prompt_length_get_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0) {
+long long _wrap_kvc_seq_options_prompt_length_get_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2770,7 +2794,7 @@ long long _wrap_kvc_seq_options_prompt_length_get_raw_a811af1668d8bad3(struct kv
 }
 
 
-struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_a811af1668d8bad3() {
+struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_2a47056d3c180dda() {
   struct kvc_seq_options *result = 0 ;
   struct kvc_seq_options *_swig_go_result;
   
@@ -2781,7 +2805,7 @@ struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_seq_options_raw_a811af1668d8bad3(struct kvc_seq_options *_swig_go_0) {
+void _wrap_delete_kvc_seq_options_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_seq_options **)&_swig_go_0; 
@@ -2791,7 +2815,7 @@ void _wrap_delete_kvc_seq_options_raw_a811af1668d8bad3(struct kvc_seq_options *_
 }
 
 
-intgo _wrap_KVC_CUT_EXACT_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_CUT_EXACT_raw_2a47056d3c180dda() {
   enum kvc_cut result;
   intgo _swig_go_result;
   
@@ -2803,7 +2827,7 @@ intgo _wrap_KVC_CUT_EXACT_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_CUT_INEXACT_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_CUT_INEXACT_raw_2a47056d3c180dda() {
   enum kvc_cut result;
   intgo _swig_go_result;
   
@@ -2815,7 +2839,7 @@ intgo _wrap_KVC_CUT_INEXACT_raw_a811af1668d8bad3() {
 }
 
 
-long long _wrap_kvc_seq_create_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_seq_options *_swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_seq_create_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_seq_options *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_seq_options *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -2832,7 +2856,7 @@ long long _wrap_kvc_seq_create_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struc
 }
 
 
-intgo _wrap_kvc_seq_destroy_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_seq_destroy_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_error *arg3 = 0 ;
@@ -2849,7 +2873,7 @@ intgo _wrap_kvc_seq_destroy_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long lon
 }
 
 
-long long _wrap_kvc_seq_fork_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
+long long _wrap_kvc_seq_fork_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2870,7 +2894,7 @@ long long _wrap_kvc_seq_fork_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long lo
 }
 
 
-intgo _wrap_kvc_seq_truncate_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_seq_truncate_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2891,7 +2915,7 @@ intgo _wrap_kvc_seq_truncate_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long lo
 }
 
 
-intgo _wrap_kvc_seq_length_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_length_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2910,7 +2934,7 @@ intgo _wrap_kvc_seq_length_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long
 }
 
 
-intgo _wrap_kvc_seq_exact_floor_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_exact_floor_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2929,7 +2953,7 @@ intgo _wrap_kvc_seq_exact_floor_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long
 }
 
 
-intgo _wrap_kvc_seq_live_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_live_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2952,7 +2976,7 @@ intgo _wrap_kvc_seq_live_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _
 }
 
 
-intgo _wrap_kvc_seq_positions_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_positions_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2976,7 +3000,7 @@ intgo _wrap_kvc_seq_positions_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long l
 }
 
 
-intgo _wrap_kvc_seq_prompt_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_prompt_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2995,7 +3019,7 @@ intgo _wrap_kvc_seq_prompt_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_budget_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_budget_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -3014,7 +3038,7 @@ intgo _wrap_kvc_seq_budget_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_step_limit_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_step_limit_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -3033,7 +3057,7 @@ intgo _wrap_kvc_seq_step_limit_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long 
 }
 
 
-int _wrap_kvc_step_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3046,7 +3070,7 @@ int _wrap_kvc_step_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_step_
 }
 
 
-void _wrap_kvc_step_options_kv_dtype_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_kv_dtype_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3058,7 +3082,7 @@ void _wrap_kvc_step_options_kv_dtype_set_raw_a811af1668d8bad3(struct kvc_step_op
 }
 
 
-int _wrap_kvc_step_options_kv_dtype_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_kv_dtype_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3071,7 +3095,7 @@ int _wrap_kvc_step_options_kv_dtype_get_raw_a811af1668d8bad3(struct kvc_step_opt
 }
 
 
-void _wrap_kvc_step_options_q_dtype_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_q_dtype_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3083,7 +3107,7 @@ void _wrap_kvc_step_options_q_dtype_set_raw_a811af1668d8bad3(struct kvc_step_opt
 }
 
 
-int _wrap_kvc_step_options_q_dtype_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_q_dtype_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3096,7 +3120,7 @@ int _wrap_kvc_step_options_q_dtype_get_raw_a811af1668d8bad3(struct kvc_step_opti
 }
 
 
-void _wrap_kvc_step_options_out_dtype_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_out_dtype_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3108,7 +3132,7 @@ void _wrap_kvc_step_options_out_dtype_set_raw_a811af1668d8bad3(struct kvc_step_o
 }
 
 
-int _wrap_kvc_step_options_out_dtype_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_out_dtype_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3121,7 +3145,7 @@ int _wrap_kvc_step_options_out_dtype_get_raw_a811af1668d8bad3(struct kvc_step_op
 }
 
 
-void _wrap_kvc_step_options_k_token_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_k_token_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3133,7 +3157,7 @@ void _wrap_kvc_step_options_k_token_stride_set_raw_a811af1668d8bad3(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_k_token_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_k_token_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3146,7 +3170,7 @@ long long _wrap_kvc_step_options_k_token_stride_get_raw_a811af1668d8bad3(struct 
 }
 
 
-void _wrap_kvc_step_options_k_head_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_k_head_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3158,7 +3182,7 @@ void _wrap_kvc_step_options_k_head_stride_set_raw_a811af1668d8bad3(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_k_head_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_k_head_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3171,7 +3195,7 @@ long long _wrap_kvc_step_options_k_head_stride_get_raw_a811af1668d8bad3(struct k
 }
 
 
-void _wrap_kvc_step_options_v_token_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_v_token_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3183,7 +3207,7 @@ void _wrap_kvc_step_options_v_token_stride_set_raw_a811af1668d8bad3(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_v_token_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_v_token_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3196,7 +3220,7 @@ long long _wrap_kvc_step_options_v_token_stride_get_raw_a811af1668d8bad3(struct 
 }
 
 
-void _wrap_kvc_step_options_v_head_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_v_head_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3208,7 +3232,7 @@ void _wrap_kvc_step_options_v_head_stride_set_raw_a811af1668d8bad3(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_v_head_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_v_head_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3221,7 +3245,7 @@ long long _wrap_kvc_step_options_v_head_stride_get_raw_a811af1668d8bad3(struct k
 }
 
 
-void _wrap_kvc_step_options_q_token_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_q_token_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3233,7 +3257,7 @@ void _wrap_kvc_step_options_q_token_stride_set_raw_a811af1668d8bad3(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_q_token_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_q_token_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3246,7 +3270,7 @@ long long _wrap_kvc_step_options_q_token_stride_get_raw_a811af1668d8bad3(struct 
 }
 
 
-void _wrap_kvc_step_options_q_head_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_q_head_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3258,7 +3282,7 @@ void _wrap_kvc_step_options_q_head_stride_set_raw_a811af1668d8bad3(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_q_head_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_q_head_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3271,7 +3295,7 @@ long long _wrap_kvc_step_options_q_head_stride_get_raw_a811af1668d8bad3(struct k
 }
 
 
-void _wrap_kvc_step_options_out_token_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_out_token_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3283,7 +3307,7 @@ void _wrap_kvc_step_options_out_token_stride_set_raw_a811af1668d8bad3(struct kvc
 }
 
 
-long long _wrap_kvc_step_options_out_token_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_out_token_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3296,7 +3320,7 @@ long long _wrap_kvc_step_options_out_token_stride_get_raw_a811af1668d8bad3(struc
 }
 
 
-void _wrap_kvc_step_options_out_head_stride_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_out_head_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3308,7 +3332,7 @@ void _wrap_kvc_step_options_out_head_stride_set_raw_a811af1668d8bad3(struct kvc_
 }
 
 
-long long _wrap_kvc_step_options_out_head_stride_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_out_head_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3321,7 +3345,7 @@ long long _wrap_kvc_step_options_out_head_stride_get_raw_a811af1668d8bad3(struct
 }
 
 
-void _wrap_kvc_step_options_partial_commit_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_partial_commit_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3333,7 +3357,7 @@ void _wrap_kvc_step_options_partial_commit_set_raw_a811af1668d8bad3(struct kvc_s
 }
 
 
-int _wrap_kvc_step_options_partial_commit_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_partial_commit_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3346,7 +3370,7 @@ int _wrap_kvc_step_options_partial_commit_get_raw_a811af1668d8bad3(struct kvc_st
 }
 
 
-void _wrap_kvc_step_options_strict_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_strict_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3358,7 +3382,7 @@ void _wrap_kvc_step_options_strict_set_raw_a811af1668d8bad3(struct kvc_step_opti
 }
 
 
-int _wrap_kvc_step_options_strict_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_strict_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3371,7 +3395,7 @@ int _wrap_kvc_step_options_strict_get_raw_a811af1668d8bad3(struct kvc_step_optio
 }
 
 
-void _wrap_kvc_step_options_accumulate_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_accumulate_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3383,7 +3407,7 @@ void _wrap_kvc_step_options_accumulate_set_raw_a811af1668d8bad3(struct kvc_step_
 }
 
 
-int _wrap_kvc_step_options_accumulate_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_accumulate_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3396,7 +3420,7 @@ int _wrap_kvc_step_options_accumulate_get_raw_a811af1668d8bad3(struct kvc_step_o
 }
 
 
-void _wrap_kvc_step_options_buffers_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_buffers_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3408,7 +3432,7 @@ void _wrap_kvc_step_options_buffers_set_raw_a811af1668d8bad3(struct kvc_step_opt
 }
 
 
-int _wrap_kvc_step_options_buffers_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_buffers_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3421,7 +3445,7 @@ int _wrap_kvc_step_options_buffers_get_raw_a811af1668d8bad3(struct kvc_step_opti
 }
 
 
-void _wrap_kvc_step_options_stream_set_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0, void *_swig_go_1) {
+void _wrap_kvc_step_options_stream_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, void *_swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   void *arg2 = 0 ;
   
@@ -3433,7 +3457,7 @@ void _wrap_kvc_step_options_stream_set_raw_a811af1668d8bad3(struct kvc_step_opti
 }
 
 
-void *_wrap_kvc_step_options_stream_get_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+void *_wrap_kvc_step_options_stream_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -3446,7 +3470,32 @@ void *_wrap_kvc_step_options_stream_get_raw_a811af1668d8bad3(struct kvc_step_opt
 }
 
 
-struct kvc_step_options *_wrap_new_kvc_step_options_raw_a811af1668d8bad3() {
+void _wrap_kvc_step_options_graph_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, kvc_graph *_swig_go_1) {
+  struct kvc_step_options *arg1 = 0 ;
+  kvc_graph *arg2 = 0 ;
+  
+  arg1 = *(struct kvc_step_options **)&_swig_go_0; 
+  arg2 = *(kvc_graph **)&_swig_go_1; 
+  
+  if (arg1) (arg1)->graph = arg2;
+  
+}
+
+
+kvc_graph *_wrap_kvc_step_options_graph_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+  struct kvc_step_options *arg1 = 0 ;
+  kvc_graph *result = 0 ;
+  kvc_graph *_swig_go_result;
+  
+  arg1 = *(struct kvc_step_options **)&_swig_go_0; 
+  
+  result = (kvc_graph *) ((arg1)->graph);
+  *(kvc_graph **)&_swig_go_result = (kvc_graph *)result; 
+  return _swig_go_result;
+}
+
+
+struct kvc_step_options *_wrap_new_kvc_step_options_raw_2a47056d3c180dda() {
   struct kvc_step_options *result = 0 ;
   struct kvc_step_options *_swig_go_result;
   
@@ -3457,7 +3506,7 @@ struct kvc_step_options *_wrap_new_kvc_step_options_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_step_options_raw_a811af1668d8bad3(struct kvc_step_options *_swig_go_0) {
+void _wrap_delete_kvc_step_options_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_step_options **)&_swig_go_0; 
@@ -3467,7 +3516,7 @@ void _wrap_delete_kvc_step_options_raw_a811af1668d8bad3(struct kvc_step_options 
 }
 
 
-kvc_step *_wrap_kvc_step_begin_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_step_options *_swig_go_4, struct kvc_error *_swig_go_5) {
+kvc_step *_wrap_kvc_step_begin_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_step_options *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t *arg3 = 0 ;
@@ -3497,7 +3546,7 @@ kvc_step *_wrap_kvc_step_begin_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gosl
 }
 
 
-intgo _wrap_kvc_append_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_append_raw_2a47056d3c180dda(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -3520,7 +3569,7 @@ intgo _wrap_kvc_append_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_step_commit_raw_a811af1668d8bad3(kvc_step *_swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_step_commit_raw_2a47056d3c180dda(kvc_step *_swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_step *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -3538,7 +3587,7 @@ intgo _wrap_kvc_step_commit_raw_a811af1668d8bad3(kvc_step *_swig_go_0, _goslice_
 }
 
 
-intgo _wrap_kvc_step_abort_raw_a811af1668d8bad3(kvc_step *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_step_abort_raw_2a47056d3c180dda(kvc_step *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_step *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -3553,7 +3602,46 @@ intgo _wrap_kvc_step_abort_raw_a811af1668d8bad3(kvc_step *_swig_go_0, struct kvc
 }
 
 
-intgo _wrap_kvc_synchronize_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+kvc_graph *_wrap_kvc_graph_create_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long _swig_go_4, struct kvc_error *_swig_go_5) {
+  kvc_cache *arg1 = 0 ;
+  int64_t *arg2 = 0 ;
+  int64_t arg3 ;
+  int64_t arg4 ;
+  int64_t arg5 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  kvc_graph *result = 0 ;
+  kvc_graph *_swig_go_result;
+  
+  arg1 = *(kvc_cache **)&_swig_go_0; 
+  arg2 = (int64_t *)(_swig_go_1.len > 0 ? _swig_go_1.array : NULL); arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg4 = (int64_t)_swig_go_2; 
+  arg5 = (int64_t)_swig_go_3; 
+  arg6 = (int64_t)_swig_go_4; 
+  arg7 = *(kvc_error **)&_swig_go_5; 
+  
+  result = (kvc_graph *)kvc_graph_create(arg1,(int64_t const *)arg2,arg3,arg4,arg5,arg6,arg7);
+  *(kvc_graph **)&_swig_go_result = (kvc_graph *)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_graph_destroy_raw_2a47056d3c180dda(kvc_graph *_swig_go_0, struct kvc_error *_swig_go_1) {
+  kvc_graph *arg1 = 0 ;
+  kvc_error *arg2 = 0 ;
+  kvc_status result;
+  intgo _swig_go_result;
+  
+  arg1 = *(kvc_graph **)&_swig_go_0; 
+  arg2 = *(kvc_error **)&_swig_go_1; 
+  
+  result = (kvc_status)kvc_graph_destroy(arg1,arg2);
+  _swig_go_result = (intgo)result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_kvc_synchronize_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_cache *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -3568,7 +3656,7 @@ intgo _wrap_kvc_synchronize_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct k
 }
 
 
-intgo _wrap_KVC_BUFFER_UNSET_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_BUFFER_UNSET_raw_2a47056d3c180dda() {
   enum kvc_buffer_kind result;
   intgo _swig_go_result;
   
@@ -3580,7 +3668,7 @@ intgo _wrap_KVC_BUFFER_UNSET_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_BUFFER_DEVICE_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_BUFFER_DEVICE_raw_2a47056d3c180dda() {
   enum kvc_buffer_kind result;
   intgo _swig_go_result;
   
@@ -3592,7 +3680,7 @@ intgo _wrap_KVC_BUFFER_DEVICE_raw_a811af1668d8bad3() {
 }
 
 
-intgo _wrap_KVC_BUFFER_PINNED_raw_a811af1668d8bad3() {
+intgo _wrap_KVC_BUFFER_PINNED_raw_2a47056d3c180dda() {
   enum kvc_buffer_kind result;
   intgo _swig_go_result;
   
@@ -3604,7 +3692,7 @@ intgo _wrap_KVC_BUFFER_PINNED_raw_a811af1668d8bad3() {
 }
 
 
-void *_wrap_kvc_buffer_create_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, int _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+void *_wrap_kvc_buffer_create_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, int _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int32_t arg2 ;
   int64_t arg3 ;
@@ -3623,7 +3711,7 @@ void *_wrap_kvc_buffer_create_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, int _s
 }
 
 
-intgo _wrap_kvc_buffer_destroy_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, int _swig_go_1, void *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_buffer_destroy_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, int _swig_go_1, void *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int32_t arg2 ;
   void *arg3 = 0 ;
@@ -3642,7 +3730,7 @@ intgo _wrap_kvc_buffer_destroy_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, int _
 }
 
 
-intgo _wrap_kvc_buffer_copy_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, void *_swig_go_1, int _swig_go_2, void *_swig_go_3, int _swig_go_4, long long _swig_go_5, struct kvc_error *_swig_go_6) {
+intgo _wrap_kvc_buffer_copy_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, void *_swig_go_1, int _swig_go_2, void *_swig_go_3, int _swig_go_4, long long _swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_cache *arg1 = 0 ;
   void *arg2 = 0 ;
   int32_t arg3 ;
@@ -3667,7 +3755,7 @@ intgo _wrap_kvc_buffer_copy_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, void *_s
 }
 
 
-int _wrap_kvc_attend_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
+int _wrap_kvc_attend_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3680,7 +3768,7 @@ int _wrap_kvc_attend_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_att
 }
 
 
-void _wrap_kvc_attend_options_scale_set_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
+void _wrap_kvc_attend_options_scale_set_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   float arg2 ;
   
@@ -3692,7 +3780,7 @@ void _wrap_kvc_attend_options_scale_set_raw_a811af1668d8bad3(struct kvc_attend_o
 }
 
 
-float _wrap_kvc_attend_options_scale_get_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
+float _wrap_kvc_attend_options_scale_get_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   float result;
   float _swig_go_result;
@@ -3705,7 +3793,7 @@ float _wrap_kvc_attend_options_scale_get_raw_a811af1668d8bad3(struct kvc_attend_
 }
 
 
-void _wrap_kvc_attend_options_soft_cap_set_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
+void _wrap_kvc_attend_options_soft_cap_set_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   float arg2 ;
   
@@ -3717,7 +3805,7 @@ void _wrap_kvc_attend_options_soft_cap_set_raw_a811af1668d8bad3(struct kvc_atten
 }
 
 
-float _wrap_kvc_attend_options_soft_cap_get_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
+float _wrap_kvc_attend_options_soft_cap_get_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   float result;
   float _swig_go_result;
@@ -3730,7 +3818,7 @@ float _wrap_kvc_attend_options_soft_cap_get_raw_a811af1668d8bad3(struct kvc_atte
 }
 
 
-void _wrap_kvc_attend_options_partial_set_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_attend_options_partial_set_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0, int _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3742,7 +3830,7 @@ void _wrap_kvc_attend_options_partial_set_raw_a811af1668d8bad3(struct kvc_attend
 }
 
 
-int _wrap_kvc_attend_options_partial_get_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
+int _wrap_kvc_attend_options_partial_get_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3755,7 +3843,7 @@ int _wrap_kvc_attend_options_partial_get_raw_a811af1668d8bad3(struct kvc_attend_
 }
 
 
-void _wrap_kvc_attend_options_sliding_window_set_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_attend_options_sliding_window_set_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3767,7 +3855,7 @@ void _wrap_kvc_attend_options_sliding_window_set_raw_a811af1668d8bad3(struct kvc
 }
 
 
-long long _wrap_kvc_attend_options_sliding_window_get_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
+long long _wrap_kvc_attend_options_sliding_window_get_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3780,7 +3868,7 @@ long long _wrap_kvc_attend_options_sliding_window_get_raw_a811af1668d8bad3(struc
 }
 
 
-void _wrap_kvc_attend_options_causal_offset_set_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_attend_options_causal_offset_set_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3792,7 +3880,7 @@ void _wrap_kvc_attend_options_causal_offset_set_raw_a811af1668d8bad3(struct kvc_
 }
 
 
-long long _wrap_kvc_attend_options_causal_offset_get_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
+long long _wrap_kvc_attend_options_causal_offset_get_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3805,7 +3893,7 @@ long long _wrap_kvc_attend_options_causal_offset_get_raw_a811af1668d8bad3(struct
 }
 
 
-struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_a811af1668d8bad3() {
+struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_2a47056d3c180dda() {
   struct kvc_attend_options *result = 0 ;
   struct kvc_attend_options *_swig_go_result;
   
@@ -3816,7 +3904,7 @@ struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_attend_options_raw_a811af1668d8bad3(struct kvc_attend_options *_swig_go_0) {
+void _wrap_delete_kvc_attend_options_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_attend_options **)&_swig_go_0; 
@@ -3826,7 +3914,7 @@ void _wrap_delete_kvc_attend_options_raw_a811af1668d8bad3(struct kvc_attend_opti
 }
 
 
-intgo _wrap_kvc_attend_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, struct kvc_attend_options *_swig_go_5, struct kvc_error *_swig_go_6) {
+intgo _wrap_kvc_attend_raw_2a47056d3c180dda(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, struct kvc_attend_options *_swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -3854,7 +3942,7 @@ intgo _wrap_kvc_attend_raw_a811af1668d8bad3(kvc_step *_swig_go_0, long long _swi
 }
 
 
-int _wrap_kvc_evict_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
+int _wrap_kvc_evict_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3867,7 +3955,7 @@ int _wrap_kvc_evict_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_evic
 }
 
 
-void _wrap_kvc_evict_options_reserved_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_evict_options_reserved_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, int _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3879,7 +3967,7 @@ void _wrap_kvc_evict_options_reserved_set_raw_a811af1668d8bad3(struct kvc_evict_
 }
 
 
-int _wrap_kvc_evict_options_reserved_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
+int _wrap_kvc_evict_options_reserved_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3892,7 +3980,7 @@ int _wrap_kvc_evict_options_reserved_get_raw_a811af1668d8bad3(struct kvc_evict_o
 }
 
 
-void _wrap_kvc_evict_options_layer_begin_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_layer_begin_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3904,7 +3992,7 @@ void _wrap_kvc_evict_options_layer_begin_set_raw_a811af1668d8bad3(struct kvc_evi
 }
 
 
-long long _wrap_kvc_evict_options_layer_begin_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_layer_begin_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3917,7 +4005,7 @@ long long _wrap_kvc_evict_options_layer_begin_get_raw_a811af1668d8bad3(struct kv
 }
 
 
-void _wrap_kvc_evict_options_layer_end_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_layer_end_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3929,7 +4017,7 @@ void _wrap_kvc_evict_options_layer_end_set_raw_a811af1668d8bad3(struct kvc_evict
 }
 
 
-long long _wrap_kvc_evict_options_layer_end_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_layer_end_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3942,7 +4030,7 @@ long long _wrap_kvc_evict_options_layer_end_get_raw_a811af1668d8bad3(struct kvc_
 }
 
 
-void _wrap_kvc_evict_options_head_begin_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_head_begin_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3954,7 +4042,7 @@ void _wrap_kvc_evict_options_head_begin_set_raw_a811af1668d8bad3(struct kvc_evic
 }
 
 
-long long _wrap_kvc_evict_options_head_begin_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_head_begin_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3967,7 +4055,7 @@ long long _wrap_kvc_evict_options_head_begin_get_raw_a811af1668d8bad3(struct kvc
 }
 
 
-void _wrap_kvc_evict_options_head_end_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_head_end_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3979,7 +4067,7 @@ void _wrap_kvc_evict_options_head_end_set_raw_a811af1668d8bad3(struct kvc_evict_
 }
 
 
-long long _wrap_kvc_evict_options_head_end_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_head_end_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3992,7 +4080,7 @@ long long _wrap_kvc_evict_options_head_end_get_raw_a811af1668d8bad3(struct kvc_e
 }
 
 
-void _wrap_kvc_evict_options_budget_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_budget_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4004,7 +4092,7 @@ void _wrap_kvc_evict_options_budget_set_raw_a811af1668d8bad3(struct kvc_evict_op
 }
 
 
-long long _wrap_kvc_evict_options_budget_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_budget_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4017,7 +4105,7 @@ long long _wrap_kvc_evict_options_budget_get_raw_a811af1668d8bad3(struct kvc_evi
 }
 
 
-void _wrap_kvc_evict_options_recent_set_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_recent_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4029,7 +4117,7 @@ void _wrap_kvc_evict_options_recent_set_raw_a811af1668d8bad3(struct kvc_evict_op
 }
 
 
-long long _wrap_kvc_evict_options_recent_get_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_recent_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4042,7 +4130,7 @@ long long _wrap_kvc_evict_options_recent_get_raw_a811af1668d8bad3(struct kvc_evi
 }
 
 
-struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_a811af1668d8bad3() {
+struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_2a47056d3c180dda() {
   struct kvc_evict_options *result = 0 ;
   struct kvc_evict_options *_swig_go_result;
   
@@ -4053,7 +4141,7 @@ struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_evict_options_raw_a811af1668d8bad3(struct kvc_evict_options *_swig_go_0) {
+void _wrap_delete_kvc_evict_options_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_evict_options **)&_swig_go_0; 
@@ -4063,7 +4151,7 @@ void _wrap_delete_kvc_evict_options_raw_a811af1668d8bad3(struct kvc_evict_option
 }
 
 
-int _wrap_kvc_evict_report_struct_size_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
+int _wrap_kvc_evict_report_struct_size_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4076,7 +4164,7 @@ int _wrap_kvc_evict_report_struct_size_get_raw_a811af1668d8bad3(struct kvc_evict
 }
 
 
-void _wrap_kvc_evict_report_reserved_set_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_evict_report_reserved_set_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0, int _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4088,7 +4176,7 @@ void _wrap_kvc_evict_report_reserved_set_raw_a811af1668d8bad3(struct kvc_evict_r
 }
 
 
-int _wrap_kvc_evict_report_reserved_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
+int _wrap_kvc_evict_report_reserved_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4101,7 +4189,7 @@ int _wrap_kvc_evict_report_reserved_get_raw_a811af1668d8bad3(struct kvc_evict_re
 }
 
 
-void _wrap_kvc_evict_report_tokens_evicted_set_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_evicted_set_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4113,7 +4201,7 @@ void _wrap_kvc_evict_report_tokens_evicted_set_raw_a811af1668d8bad3(struct kvc_e
 }
 
 
-long long _wrap_kvc_evict_report_tokens_evicted_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_evicted_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4126,7 +4214,7 @@ long long _wrap_kvc_evict_report_tokens_evicted_get_raw_a811af1668d8bad3(struct 
 }
 
 
-void _wrap_kvc_evict_report_records_freed_set_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_records_freed_set_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4138,7 +4226,7 @@ void _wrap_kvc_evict_report_records_freed_set_raw_a811af1668d8bad3(struct kvc_ev
 }
 
 
-long long _wrap_kvc_evict_report_records_freed_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_records_freed_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4151,7 +4239,7 @@ long long _wrap_kvc_evict_report_records_freed_get_raw_a811af1668d8bad3(struct k
 }
 
 
-void _wrap_kvc_evict_report_bytes_freed_set_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_bytes_freed_set_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4163,7 +4251,7 @@ void _wrap_kvc_evict_report_bytes_freed_set_raw_a811af1668d8bad3(struct kvc_evic
 }
 
 
-long long _wrap_kvc_evict_report_bytes_freed_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_bytes_freed_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4176,7 +4264,7 @@ long long _wrap_kvc_evict_report_bytes_freed_get_raw_a811af1668d8bad3(struct kvc
 }
 
 
-void _wrap_kvc_evict_report_tokens_repacked_set_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_repacked_set_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4188,7 +4276,7 @@ void _wrap_kvc_evict_report_tokens_repacked_set_raw_a811af1668d8bad3(struct kvc_
 }
 
 
-long long _wrap_kvc_evict_report_tokens_repacked_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_repacked_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4201,7 +4289,7 @@ long long _wrap_kvc_evict_report_tokens_repacked_get_raw_a811af1668d8bad3(struct
 }
 
 
-void _wrap_kvc_evict_report_tokens_merged_set_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_merged_set_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4213,7 +4301,7 @@ void _wrap_kvc_evict_report_tokens_merged_set_raw_a811af1668d8bad3(struct kvc_ev
 }
 
 
-long long _wrap_kvc_evict_report_tokens_merged_get_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_merged_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4226,7 +4314,7 @@ long long _wrap_kvc_evict_report_tokens_merged_get_raw_a811af1668d8bad3(struct k
 }
 
 
-struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_a811af1668d8bad3() {
+struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_2a47056d3c180dda() {
   struct kvc_evict_report *result = 0 ;
   struct kvc_evict_report *_swig_go_result;
   
@@ -4237,7 +4325,7 @@ struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_evict_report_raw_a811af1668d8bad3(struct kvc_evict_report *_swig_go_0) {
+void _wrap_delete_kvc_evict_report_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   
   arg1 = *(struct kvc_evict_report **)&_swig_go_0; 
@@ -4247,7 +4335,7 @@ void _wrap_delete_kvc_evict_report_raw_a811af1668d8bad3(struct kvc_evict_report 
 }
 
 
-intgo _wrap_kvc_evict_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_evict_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   float *arg3 = 0 ;
@@ -4271,7 +4359,7 @@ intgo _wrap_kvc_evict_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_evict_keep_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_evict_keep_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -4295,7 +4383,7 @@ intgo _wrap_kvc_evict_keep_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long
 }
 
 
-int _wrap_kvc_prefix_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_prefix_options *_swig_go_0) {
+int _wrap_kvc_prefix_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4308,7 +4396,7 @@ int _wrap_kvc_prefix_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_pre
 }
 
 
-void _wrap_kvc_prefix_options_pinned_set_raw_a811af1668d8bad3(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_options_pinned_set_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4320,7 +4408,7 @@ void _wrap_kvc_prefix_options_pinned_set_raw_a811af1668d8bad3(struct kvc_prefix_
 }
 
 
-int _wrap_kvc_prefix_options_pinned_get_raw_a811af1668d8bad3(struct kvc_prefix_options *_swig_go_0) {
+int _wrap_kvc_prefix_options_pinned_get_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4333,7 +4421,7 @@ int _wrap_kvc_prefix_options_pinned_get_raw_a811af1668d8bad3(struct kvc_prefix_o
 }
 
 
-struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_a811af1668d8bad3() {
+struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_2a47056d3c180dda() {
   struct kvc_prefix_options *result = 0 ;
   struct kvc_prefix_options *_swig_go_result;
   
@@ -4344,7 +4432,7 @@ struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_prefix_options_raw_a811af1668d8bad3(struct kvc_prefix_options *_swig_go_0) {
+void _wrap_delete_kvc_prefix_options_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_prefix_options **)&_swig_go_0; 
@@ -4354,7 +4442,7 @@ void _wrap_delete_kvc_prefix_options_raw_a811af1668d8bad3(struct kvc_prefix_opti
 }
 
 
-int _wrap_kvc_prefix_hit_struct_size_get_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0) {
+int _wrap_kvc_prefix_hit_struct_size_get_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4367,7 +4455,7 @@ int _wrap_kvc_prefix_hit_struct_size_get_raw_a811af1668d8bad3(struct kvc_prefix_
 }
 
 
-void _wrap_kvc_prefix_hit_reserved_set_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_hit_reserved_set_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4379,7 +4467,7 @@ void _wrap_kvc_prefix_hit_reserved_set_raw_a811af1668d8bad3(struct kvc_prefix_hi
 }
 
 
-int _wrap_kvc_prefix_hit_reserved_get_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0) {
+int _wrap_kvc_prefix_hit_reserved_get_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4392,7 +4480,7 @@ int _wrap_kvc_prefix_hit_reserved_get_raw_a811af1668d8bad3(struct kvc_prefix_hit
 }
 
 
-void _wrap_kvc_prefix_hit_tokens_set_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_hit_tokens_set_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4404,7 +4492,7 @@ void _wrap_kvc_prefix_hit_tokens_set_raw_a811af1668d8bad3(struct kvc_prefix_hit 
 }
 
 
-long long _wrap_kvc_prefix_hit_tokens_get_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0) {
+long long _wrap_kvc_prefix_hit_tokens_get_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4417,7 +4505,7 @@ long long _wrap_kvc_prefix_hit_tokens_get_raw_a811af1668d8bad3(struct kvc_prefix
 }
 
 
-void _wrap_kvc_prefix_hit_shared_set_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_hit_shared_set_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4429,7 +4517,7 @@ void _wrap_kvc_prefix_hit_shared_set_raw_a811af1668d8bad3(struct kvc_prefix_hit 
 }
 
 
-long long _wrap_kvc_prefix_hit_shared_get_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0) {
+long long _wrap_kvc_prefix_hit_shared_get_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4442,7 +4530,7 @@ long long _wrap_kvc_prefix_hit_shared_get_raw_a811af1668d8bad3(struct kvc_prefix
 }
 
 
-struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_a811af1668d8bad3() {
+struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_2a47056d3c180dda() {
   struct kvc_prefix_hit *result = 0 ;
   struct kvc_prefix_hit *_swig_go_result;
   
@@ -4453,7 +4541,7 @@ struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_prefix_hit_raw_a811af1668d8bad3(struct kvc_prefix_hit *_swig_go_0) {
+void _wrap_delete_kvc_prefix_hit_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   
   arg1 = *(struct kvc_prefix_hit **)&_swig_go_0; 
@@ -4463,7 +4551,7 @@ void _wrap_delete_kvc_prefix_hit_raw_a811af1668d8bad3(struct kvc_prefix_hit *_sw
 }
 
 
-int _wrap_kvc_prefix_stats_struct_size_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
+int _wrap_kvc_prefix_stats_struct_size_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4476,7 +4564,7 @@ int _wrap_kvc_prefix_stats_struct_size_get_raw_a811af1668d8bad3(struct kvc_prefi
 }
 
 
-void _wrap_kvc_prefix_stats_reserved_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_stats_reserved_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4488,7 +4576,7 @@ void _wrap_kvc_prefix_stats_reserved_set_raw_a811af1668d8bad3(struct kvc_prefix_
 }
 
 
-int _wrap_kvc_prefix_stats_reserved_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
+int _wrap_kvc_prefix_stats_reserved_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4501,7 +4589,7 @@ int _wrap_kvc_prefix_stats_reserved_get_raw_a811af1668d8bad3(struct kvc_prefix_s
 }
 
 
-void _wrap_kvc_prefix_stats_entries_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_entries_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4513,7 +4601,7 @@ void _wrap_kvc_prefix_stats_entries_set_raw_a811af1668d8bad3(struct kvc_prefix_s
 }
 
 
-long long _wrap_kvc_prefix_stats_entries_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_entries_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4526,7 +4614,7 @@ long long _wrap_kvc_prefix_stats_entries_get_raw_a811af1668d8bad3(struct kvc_pre
 }
 
 
-void _wrap_kvc_prefix_stats_tokens_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_tokens_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4538,7 +4626,7 @@ void _wrap_kvc_prefix_stats_tokens_set_raw_a811af1668d8bad3(struct kvc_prefix_st
 }
 
 
-long long _wrap_kvc_prefix_stats_tokens_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_tokens_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4551,7 +4639,7 @@ long long _wrap_kvc_prefix_stats_tokens_get_raw_a811af1668d8bad3(struct kvc_pref
 }
 
 
-void _wrap_kvc_prefix_stats_record_bytes_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_record_bytes_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4563,7 +4651,7 @@ void _wrap_kvc_prefix_stats_record_bytes_set_raw_a811af1668d8bad3(struct kvc_pre
 }
 
 
-long long _wrap_kvc_prefix_stats_record_bytes_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_record_bytes_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4576,7 +4664,7 @@ long long _wrap_kvc_prefix_stats_record_bytes_get_raw_a811af1668d8bad3(struct kv
 }
 
 
-void _wrap_kvc_prefix_stats_host_bytes_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_host_bytes_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4588,7 +4676,7 @@ void _wrap_kvc_prefix_stats_host_bytes_set_raw_a811af1668d8bad3(struct kvc_prefi
 }
 
 
-long long _wrap_kvc_prefix_stats_host_bytes_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_host_bytes_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4601,7 +4689,7 @@ long long _wrap_kvc_prefix_stats_host_bytes_get_raw_a811af1668d8bad3(struct kvc_
 }
 
 
-void _wrap_kvc_prefix_stats_budget_bytes_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_budget_bytes_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4613,7 +4701,7 @@ void _wrap_kvc_prefix_stats_budget_bytes_set_raw_a811af1668d8bad3(struct kvc_pre
 }
 
 
-long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4626,7 +4714,7 @@ long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_a811af1668d8bad3(struct kv
 }
 
 
-void _wrap_kvc_prefix_stats_hits_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_hits_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4638,7 +4726,7 @@ void _wrap_kvc_prefix_stats_hits_set_raw_a811af1668d8bad3(struct kvc_prefix_stat
 }
 
 
-long long _wrap_kvc_prefix_stats_hits_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_hits_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4651,7 +4739,7 @@ long long _wrap_kvc_prefix_stats_hits_get_raw_a811af1668d8bad3(struct kvc_prefix
 }
 
 
-void _wrap_kvc_prefix_stats_misses_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_misses_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4663,7 +4751,7 @@ void _wrap_kvc_prefix_stats_misses_set_raw_a811af1668d8bad3(struct kvc_prefix_st
 }
 
 
-long long _wrap_kvc_prefix_stats_misses_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_misses_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4676,7 +4764,7 @@ long long _wrap_kvc_prefix_stats_misses_get_raw_a811af1668d8bad3(struct kvc_pref
 }
 
 
-void _wrap_kvc_prefix_stats_hit_tokens_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_hit_tokens_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4688,7 +4776,7 @@ void _wrap_kvc_prefix_stats_hit_tokens_set_raw_a811af1668d8bad3(struct kvc_prefi
 }
 
 
-long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4701,7 +4789,7 @@ long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_a811af1668d8bad3(struct kvc_
 }
 
 
-void _wrap_kvc_prefix_stats_evictions_set_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_evictions_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4713,7 +4801,7 @@ void _wrap_kvc_prefix_stats_evictions_set_raw_a811af1668d8bad3(struct kvc_prefix
 }
 
 
-long long _wrap_kvc_prefix_stats_evictions_get_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_evictions_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4726,7 +4814,7 @@ long long _wrap_kvc_prefix_stats_evictions_get_raw_a811af1668d8bad3(struct kvc_p
 }
 
 
-struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_a811af1668d8bad3() {
+struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_2a47056d3c180dda() {
   struct kvc_prefix_stats *result = 0 ;
   struct kvc_prefix_stats *_swig_go_result;
   
@@ -4737,7 +4825,7 @@ struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_prefix_stats_raw_a811af1668d8bad3(struct kvc_prefix_stats *_swig_go_0) {
+void _wrap_delete_kvc_prefix_stats_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
@@ -4747,7 +4835,7 @@ void _wrap_delete_kvc_prefix_stats_raw_a811af1668d8bad3(struct kvc_prefix_stats 
 }
 
 
-intgo _wrap_kvc_prefix_publish_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_prefix_options *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_prefix_publish_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_prefix_options *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -4772,7 +4860,7 @@ intgo _wrap_kvc_prefix_publish_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long 
 }
 
 
-long long _wrap_kvc_prefix_lookup_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, struct kvc_seq_options *_swig_go_3, struct kvc_prefix_hit *_swig_go_4, struct kvc_error *_swig_go_5) {
+long long _wrap_kvc_prefix_lookup_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, struct kvc_seq_options *_swig_go_3, struct kvc_prefix_hit *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -4797,7 +4885,7 @@ long long _wrap_kvc_prefix_lookup_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _g
 }
 
 
-intgo _wrap_kvc_prefix_remove_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_prefix_remove_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -4820,7 +4908,7 @@ intgo _wrap_kvc_prefix_remove_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gosli
 }
 
 
-intgo _wrap_kvc_prefix_clear_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_prefix_clear_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_cache *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -4835,7 +4923,7 @@ intgo _wrap_kvc_prefix_clear_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct 
 }
 
 
-intgo _wrap_kvc_prefix_budget_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_prefix_budget_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   kvc_error *arg3 = 0 ;
@@ -4852,7 +4940,7 @@ intgo _wrap_kvc_prefix_budget_set_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, lo
 }
 
 
-intgo _wrap_kvc_prefix_stats_get_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_prefix_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_prefix_stats_get_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_prefix_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_prefix_stats *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -4869,7 +4957,7 @@ intgo _wrap_kvc_prefix_stats_get_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, str
 }
 
 
-int _wrap_kvc_merge_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
+int _wrap_kvc_merge_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4882,7 +4970,7 @@ int _wrap_kvc_merge_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_merg
 }
 
 
-void _wrap_kvc_merge_options_reserved_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_merge_options_reserved_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4894,7 +4982,7 @@ void _wrap_kvc_merge_options_reserved_set_raw_a811af1668d8bad3(struct kvc_merge_
 }
 
 
-int _wrap_kvc_merge_options_reserved_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
+int _wrap_kvc_merge_options_reserved_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4907,7 +4995,7 @@ int _wrap_kvc_merge_options_reserved_get_raw_a811af1668d8bad3(struct kvc_merge_o
 }
 
 
-void _wrap_kvc_merge_options_layer_begin_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_merge_options_layer_begin_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4919,7 +5007,7 @@ void _wrap_kvc_merge_options_layer_begin_set_raw_a811af1668d8bad3(struct kvc_mer
 }
 
 
-long long _wrap_kvc_merge_options_layer_begin_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
+long long _wrap_kvc_merge_options_layer_begin_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4932,7 +5020,7 @@ long long _wrap_kvc_merge_options_layer_begin_get_raw_a811af1668d8bad3(struct kv
 }
 
 
-void _wrap_kvc_merge_options_layer_end_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_merge_options_layer_end_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4944,7 +5032,7 @@ void _wrap_kvc_merge_options_layer_end_set_raw_a811af1668d8bad3(struct kvc_merge
 }
 
 
-long long _wrap_kvc_merge_options_layer_end_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
+long long _wrap_kvc_merge_options_layer_end_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4957,7 +5045,7 @@ long long _wrap_kvc_merge_options_layer_end_get_raw_a811af1668d8bad3(struct kvc_
 }
 
 
-void _wrap_kvc_merge_options_head_begin_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_merge_options_head_begin_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4969,7 +5057,7 @@ void _wrap_kvc_merge_options_head_begin_set_raw_a811af1668d8bad3(struct kvc_merg
 }
 
 
-long long _wrap_kvc_merge_options_head_begin_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
+long long _wrap_kvc_merge_options_head_begin_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4982,7 +5070,7 @@ long long _wrap_kvc_merge_options_head_begin_get_raw_a811af1668d8bad3(struct kvc
 }
 
 
-void _wrap_kvc_merge_options_head_end_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_merge_options_head_end_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4994,7 +5082,7 @@ void _wrap_kvc_merge_options_head_end_set_raw_a811af1668d8bad3(struct kvc_merge_
 }
 
 
-long long _wrap_kvc_merge_options_head_end_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
+long long _wrap_kvc_merge_options_head_end_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5007,7 +5095,7 @@ long long _wrap_kvc_merge_options_head_end_get_raw_a811af1668d8bad3(struct kvc_m
 }
 
 
-void _wrap_kvc_merge_options_values_only_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_merge_options_values_only_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5019,7 +5107,7 @@ void _wrap_kvc_merge_options_values_only_set_raw_a811af1668d8bad3(struct kvc_mer
 }
 
 
-int _wrap_kvc_merge_options_values_only_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
+int _wrap_kvc_merge_options_values_only_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5032,7 +5120,7 @@ int _wrap_kvc_merge_options_values_only_get_raw_a811af1668d8bad3(struct kvc_merg
 }
 
 
-void _wrap_kvc_merge_options_unbiased_set_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_merge_options_unbiased_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5044,7 +5132,7 @@ void _wrap_kvc_merge_options_unbiased_set_raw_a811af1668d8bad3(struct kvc_merge_
 }
 
 
-int _wrap_kvc_merge_options_unbiased_get_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
+int _wrap_kvc_merge_options_unbiased_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5057,7 +5145,7 @@ int _wrap_kvc_merge_options_unbiased_get_raw_a811af1668d8bad3(struct kvc_merge_o
 }
 
 
-struct kvc_merge_options *_wrap_new_kvc_merge_options_raw_a811af1668d8bad3() {
+struct kvc_merge_options *_wrap_new_kvc_merge_options_raw_2a47056d3c180dda() {
   struct kvc_merge_options *result = 0 ;
   struct kvc_merge_options *_swig_go_result;
   
@@ -5068,7 +5156,7 @@ struct kvc_merge_options *_wrap_new_kvc_merge_options_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_merge_options_raw_a811af1668d8bad3(struct kvc_merge_options *_swig_go_0) {
+void _wrap_delete_kvc_merge_options_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
@@ -5078,7 +5166,7 @@ void _wrap_delete_kvc_merge_options_raw_a811af1668d8bad3(struct kvc_merge_option
 }
 
 
-intgo _wrap_kvc_merge_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_merge_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_merge_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_merge_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int32_t *arg3 = 0 ;
@@ -5102,7 +5190,7 @@ intgo _wrap_kvc_merge_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_seq_read_counts_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_counts_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -5126,7 +5214,7 @@ intgo _wrap_kvc_seq_read_counts_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long
 }
 
 
-int _wrap_kvc_step_down_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+int _wrap_kvc_step_down_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -5139,7 +5227,7 @@ int _wrap_kvc_step_down_options_struct_size_get_raw_a811af1668d8bad3(struct kvc_
 }
 
 
-void _wrap_kvc_step_down_options_rung_set_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_down_options_rung_set_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_down_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5151,7 +5239,7 @@ void _wrap_kvc_step_down_options_rung_set_raw_a811af1668d8bad3(struct kvc_step_d
 }
 
 
-int _wrap_kvc_step_down_options_rung_get_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+int _wrap_kvc_step_down_options_rung_get_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5164,7 +5252,7 @@ int _wrap_kvc_step_down_options_rung_get_raw_a811af1668d8bad3(struct kvc_step_do
 }
 
 
-void _wrap_kvc_step_down_options_layer_begin_set_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_options_layer_begin_set_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5176,7 +5264,7 @@ void _wrap_kvc_step_down_options_layer_begin_set_raw_a811af1668d8bad3(struct kvc
 }
 
 
-long long _wrap_kvc_step_down_options_layer_begin_get_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+long long _wrap_kvc_step_down_options_layer_begin_get_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5189,7 +5277,7 @@ long long _wrap_kvc_step_down_options_layer_begin_get_raw_a811af1668d8bad3(struc
 }
 
 
-void _wrap_kvc_step_down_options_layer_end_set_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_options_layer_end_set_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5201,7 +5289,7 @@ void _wrap_kvc_step_down_options_layer_end_set_raw_a811af1668d8bad3(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_down_options_layer_end_get_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+long long _wrap_kvc_step_down_options_layer_end_get_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5214,7 +5302,7 @@ long long _wrap_kvc_step_down_options_layer_end_get_raw_a811af1668d8bad3(struct 
 }
 
 
-void _wrap_kvc_step_down_options_budget_bytes_set_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_options_budget_bytes_set_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5226,7 +5314,7 @@ void _wrap_kvc_step_down_options_budget_bytes_set_raw_a811af1668d8bad3(struct kv
 }
 
 
-long long _wrap_kvc_step_down_options_budget_bytes_get_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+long long _wrap_kvc_step_down_options_budget_bytes_get_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5239,7 +5327,7 @@ long long _wrap_kvc_step_down_options_budget_bytes_get_raw_a811af1668d8bad3(stru
 }
 
 
-void _wrap_kvc_step_down_options_recent_set_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_options_recent_set_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5251,7 +5339,7 @@ void _wrap_kvc_step_down_options_recent_set_raw_a811af1668d8bad3(struct kvc_step
 }
 
 
-long long _wrap_kvc_step_down_options_recent_get_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+long long _wrap_kvc_step_down_options_recent_get_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5264,7 +5352,7 @@ long long _wrap_kvc_step_down_options_recent_get_raw_a811af1668d8bad3(struct kvc
 }
 
 
-struct kvc_step_down_options *_wrap_new_kvc_step_down_options_raw_a811af1668d8bad3() {
+struct kvc_step_down_options *_wrap_new_kvc_step_down_options_raw_2a47056d3c180dda() {
   struct kvc_step_down_options *result = 0 ;
   struct kvc_step_down_options *_swig_go_result;
   
@@ -5275,7 +5363,7 @@ struct kvc_step_down_options *_wrap_new_kvc_step_down_options_raw_a811af1668d8ba
 }
 
 
-void _wrap_delete_kvc_step_down_options_raw_a811af1668d8bad3(struct kvc_step_down_options *_swig_go_0) {
+void _wrap_delete_kvc_step_down_options_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
@@ -5285,7 +5373,7 @@ void _wrap_delete_kvc_step_down_options_raw_a811af1668d8bad3(struct kvc_step_dow
 }
 
 
-int _wrap_kvc_step_down_report_struct_size_get_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+int _wrap_kvc_step_down_report_struct_size_get_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -5298,7 +5386,7 @@ int _wrap_kvc_step_down_report_struct_size_get_raw_a811af1668d8bad3(struct kvc_s
 }
 
 
-void _wrap_kvc_step_down_report_reserved_set_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_down_report_reserved_set_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0, int _swig_go_1) {
   struct kvc_step_down_report *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5310,7 +5398,7 @@ void _wrap_kvc_step_down_report_reserved_set_raw_a811af1668d8bad3(struct kvc_ste
 }
 
 
-int _wrap_kvc_step_down_report_reserved_get_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+int _wrap_kvc_step_down_report_reserved_get_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5323,7 +5411,7 @@ int _wrap_kvc_step_down_report_reserved_get_raw_a811af1668d8bad3(struct kvc_step
 }
 
 
-void _wrap_kvc_step_down_report_pages_set_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_report_pages_set_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5335,7 +5423,7 @@ void _wrap_kvc_step_down_report_pages_set_raw_a811af1668d8bad3(struct kvc_step_d
 }
 
 
-long long _wrap_kvc_step_down_report_pages_get_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+long long _wrap_kvc_step_down_report_pages_get_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5348,7 +5436,7 @@ long long _wrap_kvc_step_down_report_pages_get_raw_a811af1668d8bad3(struct kvc_s
 }
 
 
-void _wrap_kvc_step_down_report_tokens_requantized_set_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_report_tokens_requantized_set_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5360,7 +5448,7 @@ void _wrap_kvc_step_down_report_tokens_requantized_set_raw_a811af1668d8bad3(stru
 }
 
 
-long long _wrap_kvc_step_down_report_tokens_requantized_get_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+long long _wrap_kvc_step_down_report_tokens_requantized_get_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5373,7 +5461,7 @@ long long _wrap_kvc_step_down_report_tokens_requantized_get_raw_a811af1668d8bad3
 }
 
 
-void _wrap_kvc_step_down_report_bytes_freed_set_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_report_bytes_freed_set_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5385,7 +5473,7 @@ void _wrap_kvc_step_down_report_bytes_freed_set_raw_a811af1668d8bad3(struct kvc_
 }
 
 
-long long _wrap_kvc_step_down_report_bytes_freed_get_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+long long _wrap_kvc_step_down_report_bytes_freed_get_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5398,7 +5486,7 @@ long long _wrap_kvc_step_down_report_bytes_freed_get_raw_a811af1668d8bad3(struct
 }
 
 
-void _wrap_kvc_step_down_report_record_bytes_set_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_report_record_bytes_set_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5410,7 +5498,7 @@ void _wrap_kvc_step_down_report_record_bytes_set_raw_a811af1668d8bad3(struct kvc
 }
 
 
-long long _wrap_kvc_step_down_report_record_bytes_get_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+long long _wrap_kvc_step_down_report_record_bytes_get_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5423,7 +5511,7 @@ long long _wrap_kvc_step_down_report_record_bytes_get_raw_a811af1668d8bad3(struc
 }
 
 
-struct kvc_step_down_report *_wrap_new_kvc_step_down_report_raw_a811af1668d8bad3() {
+struct kvc_step_down_report *_wrap_new_kvc_step_down_report_raw_2a47056d3c180dda() {
   struct kvc_step_down_report *result = 0 ;
   struct kvc_step_down_report *_swig_go_result;
   
@@ -5434,7 +5522,7 @@ struct kvc_step_down_report *_wrap_new_kvc_step_down_report_raw_a811af1668d8bad3
 }
 
 
-void _wrap_delete_kvc_step_down_report_raw_a811af1668d8bad3(struct kvc_step_down_report *_swig_go_0) {
+void _wrap_delete_kvc_step_down_report_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   
   arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
@@ -5444,7 +5532,7 @@ void _wrap_delete_kvc_step_down_report_raw_a811af1668d8bad3(struct kvc_step_down
 }
 
 
-intgo _wrap_kvc_step_down_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_step_down_options *_swig_go_2, struct kvc_step_down_report *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_step_down_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_step_down_options *_swig_go_2, struct kvc_step_down_report *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_step_down_options *arg3 = 0 ;
@@ -5465,7 +5553,7 @@ intgo _wrap_kvc_step_down_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long 
 }
 
 
-intgo _wrap_kvc_seq_read_rungs_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_rungs_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -5489,7 +5577,7 @@ intgo _wrap_kvc_seq_read_rungs_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_read_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, long long _swig_go_5, long long _swig_go_6, _goslice_ _swig_go_7, struct kvc_error *_swig_go_8) {
+intgo _wrap_kvc_seq_read_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, long long _swig_go_5, long long _swig_go_6, _goslice_ _swig_go_7, struct kvc_error *_swig_go_8) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -5519,7 +5607,7 @@ intgo _wrap_kvc_seq_read_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _
 }
 
 
-intgo _wrap_kvc_seq_read_codes_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, _goslice_ _swig_go_5, long long *_swig_go_6, struct kvc_error *_swig_go_7) {
+intgo _wrap_kvc_seq_read_codes_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, _goslice_ _swig_go_5, long long *_swig_go_6, struct kvc_error *_swig_go_7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -5547,7 +5635,7 @@ intgo _wrap_kvc_seq_read_codes_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_read_mass_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_mass_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -5571,7 +5659,7 @@ intgo _wrap_kvc_seq_read_mass_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long l
 }
 
 
-int _wrap_kvc_stats_struct_size_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+int _wrap_kvc_stats_struct_size_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -5584,7 +5672,7 @@ int _wrap_kvc_stats_struct_size_get_raw_a811af1668d8bad3(struct kvc_stats *_swig
 }
 
 
-void _wrap_kvc_stats_open_steps_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_stats_open_steps_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5596,7 +5684,7 @@ void _wrap_kvc_stats_open_steps_set_raw_a811af1668d8bad3(struct kvc_stats *_swig
 }
 
 
-int _wrap_kvc_stats_open_steps_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+int _wrap_kvc_stats_open_steps_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5609,7 +5697,7 @@ int _wrap_kvc_stats_open_steps_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_
 }
 
 
-void _wrap_kvc_stats_arena_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_arena_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5621,7 +5709,7 @@ void _wrap_kvc_stats_arena_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_arena_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_arena_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5634,7 +5722,7 @@ long long _wrap_kvc_stats_arena_bytes_get_raw_a811af1668d8bad3(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_bound_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_bound_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5646,7 +5734,7 @@ void _wrap_kvc_stats_bound_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_bound_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_bound_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5659,7 +5747,7 @@ long long _wrap_kvc_stats_bound_bytes_get_raw_a811af1668d8bad3(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_record_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_record_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5671,7 +5759,7 @@ void _wrap_kvc_stats_record_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_sw
 }
 
 
-long long _wrap_kvc_stats_record_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_record_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5684,7 +5772,7 @@ long long _wrap_kvc_stats_record_bytes_get_raw_a811af1668d8bad3(struct kvc_stats
 }
 
 
-void _wrap_kvc_stats_sink_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_sink_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5696,7 +5784,7 @@ void _wrap_kvc_stats_sink_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_sink_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_sink_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5709,7 +5797,7 @@ long long _wrap_kvc_stats_sink_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_window_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_window_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5721,7 +5809,7 @@ void _wrap_kvc_stats_window_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_sw
 }
 
 
-long long _wrap_kvc_stats_window_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_window_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5734,7 +5822,7 @@ long long _wrap_kvc_stats_window_bytes_get_raw_a811af1668d8bad3(struct kvc_stats
 }
 
 
-void _wrap_kvc_stats_code_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_code_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5746,7 +5834,7 @@ void _wrap_kvc_stats_code_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_code_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_code_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5759,7 +5847,7 @@ long long _wrap_kvc_stats_code_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_side_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_side_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5771,7 +5859,7 @@ void _wrap_kvc_stats_side_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_side_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_side_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5784,7 +5872,7 @@ long long _wrap_kvc_stats_side_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_reserved_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_reserved_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5796,7 +5884,7 @@ void _wrap_kvc_stats_reserved_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_
 }
 
 
-long long _wrap_kvc_stats_reserved_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_reserved_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5809,7 +5897,7 @@ long long _wrap_kvc_stats_reserved_bytes_get_raw_a811af1668d8bad3(struct kvc_sta
 }
 
 
-void _wrap_kvc_stats_table_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_table_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5821,7 +5909,7 @@ void _wrap_kvc_stats_table_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_table_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_table_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5834,7 +5922,7 @@ long long _wrap_kvc_stats_table_bytes_get_raw_a811af1668d8bad3(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_scratch_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_scratch_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5846,7 +5934,7 @@ void _wrap_kvc_stats_scratch_bytes_set_raw_a811af1668d8bad3(struct kvc_stats *_s
 }
 
 
-long long _wrap_kvc_stats_scratch_bytes_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_scratch_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5859,7 +5947,7 @@ long long _wrap_kvc_stats_scratch_bytes_get_raw_a811af1668d8bad3(struct kvc_stat
 }
 
 
-void _wrap_kvc_stats_sequences_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_sequences_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5871,7 +5959,7 @@ void _wrap_kvc_stats_sequences_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_
 }
 
 
-long long _wrap_kvc_stats_sequences_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_sequences_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5884,7 +5972,7 @@ long long _wrap_kvc_stats_sequences_get_raw_a811af1668d8bad3(struct kvc_stats *_
 }
 
 
-void _wrap_kvc_stats_tokens_appended_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_appended_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5896,7 +5984,7 @@ void _wrap_kvc_stats_tokens_appended_set_raw_a811af1668d8bad3(struct kvc_stats *
 }
 
 
-long long _wrap_kvc_stats_tokens_appended_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_appended_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5909,7 +5997,7 @@ long long _wrap_kvc_stats_tokens_appended_get_raw_a811af1668d8bad3(struct kvc_st
 }
 
 
-void _wrap_kvc_stats_tokens_evicted_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_evicted_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5921,7 +6009,7 @@ void _wrap_kvc_stats_tokens_evicted_set_raw_a811af1668d8bad3(struct kvc_stats *_
 }
 
 
-long long _wrap_kvc_stats_tokens_evicted_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_evicted_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5934,7 +6022,7 @@ long long _wrap_kvc_stats_tokens_evicted_get_raw_a811af1668d8bad3(struct kvc_sta
 }
 
 
-void _wrap_kvc_stats_pages_quantized_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_pages_quantized_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5946,7 +6034,7 @@ void _wrap_kvc_stats_pages_quantized_set_raw_a811af1668d8bad3(struct kvc_stats *
 }
 
 
-long long _wrap_kvc_stats_pages_quantized_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_pages_quantized_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5959,7 +6047,7 @@ long long _wrap_kvc_stats_pages_quantized_get_raw_a811af1668d8bad3(struct kvc_st
 }
 
 
-void _wrap_kvc_stats_tokens_requantized_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_requantized_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5971,7 +6059,7 @@ void _wrap_kvc_stats_tokens_requantized_set_raw_a811af1668d8bad3(struct kvc_stat
 }
 
 
-long long _wrap_kvc_stats_tokens_requantized_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_requantized_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5984,7 +6072,7 @@ long long _wrap_kvc_stats_tokens_requantized_get_raw_a811af1668d8bad3(struct kvc
 }
 
 
-void _wrap_kvc_stats_slow_calls_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_slow_calls_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5996,7 +6084,7 @@ void _wrap_kvc_stats_slow_calls_set_raw_a811af1668d8bad3(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_slow_calls_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_slow_calls_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6009,7 +6097,7 @@ long long _wrap_kvc_stats_slow_calls_get_raw_a811af1668d8bad3(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_tokens_merged_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_merged_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6021,7 +6109,7 @@ void _wrap_kvc_stats_tokens_merged_set_raw_a811af1668d8bad3(struct kvc_stats *_s
 }
 
 
-long long _wrap_kvc_stats_tokens_merged_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_merged_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6034,7 +6122,7 @@ long long _wrap_kvc_stats_tokens_merged_get_raw_a811af1668d8bad3(struct kvc_stat
 }
 
 
-void _wrap_kvc_stats_synchronizations_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_synchronizations_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6046,7 +6134,7 @@ void _wrap_kvc_stats_synchronizations_set_raw_a811af1668d8bad3(struct kvc_stats 
 }
 
 
-long long _wrap_kvc_stats_synchronizations_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_synchronizations_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6059,7 +6147,7 @@ long long _wrap_kvc_stats_synchronizations_get_raw_a811af1668d8bad3(struct kvc_s
 }
 
 
-void _wrap_kvc_stats_bytes_staged_set_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_bytes_staged_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6071,7 +6159,7 @@ void _wrap_kvc_stats_bytes_staged_set_raw_a811af1668d8bad3(struct kvc_stats *_sw
 }
 
 
-long long _wrap_kvc_stats_bytes_staged_get_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_bytes_staged_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6084,7 +6172,7 @@ long long _wrap_kvc_stats_bytes_staged_get_raw_a811af1668d8bad3(struct kvc_stats
 }
 
 
-struct kvc_stats *_wrap_new_kvc_stats_raw_a811af1668d8bad3() {
+struct kvc_stats *_wrap_new_kvc_stats_raw_2a47056d3c180dda() {
   struct kvc_stats *result = 0 ;
   struct kvc_stats *_swig_go_result;
   
@@ -6095,7 +6183,7 @@ struct kvc_stats *_wrap_new_kvc_stats_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_stats_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
+void _wrap_delete_kvc_stats_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_stats **)&_swig_go_0; 
@@ -6105,7 +6193,7 @@ void _wrap_delete_kvc_stats_raw_a811af1668d8bad3(struct kvc_stats *_swig_go_0) {
 }
 
 
-int _wrap_kvc_seq_stats_struct_size_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
+int _wrap_kvc_seq_stats_struct_size_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -6118,7 +6206,7 @@ int _wrap_kvc_seq_stats_struct_size_get_raw_a811af1668d8bad3(struct kvc_seq_stat
 }
 
 
-void _wrap_kvc_seq_stats_reserved_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_seq_stats_reserved_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -6130,7 +6218,7 @@ void _wrap_kvc_seq_stats_reserved_set_raw_a811af1668d8bad3(struct kvc_seq_stats 
 }
 
 
-int _wrap_kvc_seq_stats_reserved_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
+int _wrap_kvc_seq_stats_reserved_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -6143,7 +6231,7 @@ int _wrap_kvc_seq_stats_reserved_get_raw_a811af1668d8bad3(struct kvc_seq_stats *
 }
 
 
-void _wrap_kvc_seq_stats_tokens_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_tokens_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6155,7 +6243,7 @@ void _wrap_kvc_seq_stats_tokens_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_
 }
 
 
-long long _wrap_kvc_seq_stats_tokens_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_tokens_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6168,7 +6256,7 @@ long long _wrap_kvc_seq_stats_tokens_get_raw_a811af1668d8bad3(struct kvc_seq_sta
 }
 
 
-void _wrap_kvc_seq_stats_record_bytes_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_record_bytes_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6180,7 +6268,7 @@ void _wrap_kvc_seq_stats_record_bytes_set_raw_a811af1668d8bad3(struct kvc_seq_st
 }
 
 
-long long _wrap_kvc_seq_stats_record_bytes_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_record_bytes_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6193,7 +6281,7 @@ long long _wrap_kvc_seq_stats_record_bytes_get_raw_a811af1668d8bad3(struct kvc_s
 }
 
 
-void _wrap_kvc_seq_stats_shared_bytes_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_shared_bytes_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6205,7 +6293,7 @@ void _wrap_kvc_seq_stats_shared_bytes_set_raw_a811af1668d8bad3(struct kvc_seq_st
 }
 
 
-long long _wrap_kvc_seq_stats_shared_bytes_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_shared_bytes_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6218,7 +6306,7 @@ long long _wrap_kvc_seq_stats_shared_bytes_get_raw_a811af1668d8bad3(struct kvc_s
 }
 
 
-void _wrap_kvc_seq_stats_table_bytes_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_table_bytes_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6230,7 +6318,7 @@ void _wrap_kvc_seq_stats_table_bytes_set_raw_a811af1668d8bad3(struct kvc_seq_sta
 }
 
 
-long long _wrap_kvc_seq_stats_table_bytes_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_table_bytes_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6243,7 +6331,7 @@ long long _wrap_kvc_seq_stats_table_bytes_get_raw_a811af1668d8bad3(struct kvc_se
 }
 
 
-void _wrap_kvc_seq_stats_fp16_bytes_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_fp16_bytes_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6255,7 +6343,7 @@ void _wrap_kvc_seq_stats_fp16_bytes_set_raw_a811af1668d8bad3(struct kvc_seq_stat
 }
 
 
-long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6268,7 +6356,7 @@ long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_a811af1668d8bad3(struct kvc_seq
 }
 
 
-void _wrap_kvc_seq_stats_codec_bits_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_seq_stats_codec_bits_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   double arg2 ;
   
@@ -6280,7 +6368,7 @@ void _wrap_kvc_seq_stats_codec_bits_set_raw_a811af1668d8bad3(struct kvc_seq_stat
 }
 
 
-double _wrap_kvc_seq_stats_codec_bits_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
+double _wrap_kvc_seq_stats_codec_bits_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -6293,7 +6381,7 @@ double _wrap_kvc_seq_stats_codec_bits_get_raw_a811af1668d8bad3(struct kvc_seq_st
 }
 
 
-void _wrap_kvc_seq_stats_effective_bits_set_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_seq_stats_effective_bits_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   double arg2 ;
   
@@ -6305,7 +6393,7 @@ void _wrap_kvc_seq_stats_effective_bits_set_raw_a811af1668d8bad3(struct kvc_seq_
 }
 
 
-double _wrap_kvc_seq_stats_effective_bits_get_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
+double _wrap_kvc_seq_stats_effective_bits_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -6318,7 +6406,7 @@ double _wrap_kvc_seq_stats_effective_bits_get_raw_a811af1668d8bad3(struct kvc_se
 }
 
 
-struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_a811af1668d8bad3() {
+struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_2a47056d3c180dda() {
   struct kvc_seq_stats *result = 0 ;
   struct kvc_seq_stats *_swig_go_result;
   
@@ -6329,7 +6417,7 @@ struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_a811af1668d8bad3() {
 }
 
 
-void _wrap_delete_kvc_seq_stats_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig_go_0) {
+void _wrap_delete_kvc_seq_stats_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_seq_stats **)&_swig_go_0; 
@@ -6339,7 +6427,7 @@ void _wrap_delete_kvc_seq_stats_raw_a811af1668d8bad3(struct kvc_seq_stats *_swig
 }
 
 
-intgo _wrap_kvc_stats_get_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_stats_get_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_stats *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -6356,7 +6444,7 @@ intgo _wrap_kvc_stats_get_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, struct kvc
 }
 
 
-intgo _wrap_kvc_seq_stats_get_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_seq_stats *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_stats_get_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_seq_stats *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_seq_stats *arg3 = 0 ;
@@ -6375,7 +6463,7 @@ intgo _wrap_kvc_seq_stats_get_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, long l
 }
 
 
-intgo _wrap_kvc_snapshot_export_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_snapshot_export_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t arg3 ;
@@ -6398,7 +6486,7 @@ intgo _wrap_kvc_snapshot_export_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gos
 }
 
 
-intgo _wrap_kvc_snapshot_import_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_snapshot_import_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   void *arg2 = 0 ;
   int64_t arg3 ;
@@ -6421,7 +6509,7 @@ intgo _wrap_kvc_snapshot_import_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gos
 }
 
 
-intgo _wrap_kvc_snapshot_save_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _gostring_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_snapshot_save_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _gostring_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t arg3 ;
@@ -6448,7 +6536,7 @@ intgo _wrap_kvc_snapshot_save_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gosli
 }
 
 
-intgo _wrap_kvc_snapshot_load_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_snapshot_load_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   char *arg2 = 0 ;
   kvc_seq *arg3 = 0 ;
@@ -6477,7 +6565,7 @@ intgo _wrap_kvc_snapshot_load_raw_a811af1668d8bad3(kvc_cache *_swig_go_0, _gostr
 }
 
 
-struct kvc_layer *_wrap_kvc_layers_new_raw_a811af1668d8bad3(long long _swig_go_0) {
+struct kvc_layer *_wrap_kvc_layers_new_raw_2a47056d3c180dda(long long _swig_go_0) {
   int64_t arg1 ;
   kvc_layer *result = 0 ;
   struct kvc_layer *_swig_go_result;
@@ -6490,7 +6578,7 @@ struct kvc_layer *_wrap_kvc_layers_new_raw_a811af1668d8bad3(long long _swig_go_0
 }
 
 
-struct kvc_layer *_wrap_kvc_layers_at_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+struct kvc_layer *_wrap_kvc_layers_at_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   kvc_layer *result = 0 ;
@@ -6505,7 +6593,7 @@ struct kvc_layer *_wrap_kvc_layers_at_raw_a811af1668d8bad3(struct kvc_layer *_sw
 }
 
 
-void _wrap_kvc_layers_delete_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) {
+void _wrap_kvc_layers_delete_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
   kvc_layer *arg1 = 0 ;
   
   arg1 = *(kvc_layer **)&_swig_go_0; 
@@ -6515,7 +6603,7 @@ void _wrap_kvc_layers_delete_raw_a811af1668d8bad3(struct kvc_layer *_swig_go_0) 
 }
 
 
-_gostring_ _wrap_kvc_abi_mismatch_raw_a811af1668d8bad3() {
+_gostring_ _wrap_kvc_abi_mismatch_raw_2a47056d3c180dda() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   

@@ -3520,6 +3520,34 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1options_1stream_1get(JNI
 }
 
 
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1options_1graph_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jlong jarg2) {
+  struct kvc_step_options *arg1 = 0 ;
+  kvc_graph *arg2 = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_options **)&jarg1; 
+  arg2 = (kvc_graph *)(intptr_t)jarg2; 
+  if (arg1) (arg1)->graph = arg2;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1options_1graph_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jlong jresult = 0 ;
+  struct kvc_step_options *arg1 = 0 ;
+  kvc_graph *result = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_step_options **)&jarg1; 
+  result = (kvc_graph *) ((arg1)->graph);
+  jresult = (jlong)(intptr_t)result; 
+  return jresult;
+}
+
+
 SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_new_1kvc_1step_1options(JNIEnv *jenv, jclass jcls) {
   jlong jresult = 0 ;
   struct kvc_step_options *result = 0 ;
@@ -3669,6 +3697,61 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1abort(JNIEnv *jenv, jclas
   (void)result; (void)failure; 
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_step_abort", &failure); return ; 
+  } 
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1graph_1create(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg2, jlong jarg4, jlong jarg5, jlong jarg6) {
+  jlong jresult = 0 ;
+  kvc_cache *arg1 = 0 ;
+  int64_t *arg2 = 0 ;
+  int64_t arg3 ;
+  int64_t arg4 ;
+  int64_t arg5 ;
+  int64_t arg6 ;
+  kvc_error *arg7 = 0 ;
+  int64_t elements2 ;
+  kvc_graph *result = 0 ;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg7 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  
+  arg2 = (int64_t *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
+  arg3 = elements2 * 1;
+  
+  arg4 = (int64_t)jarg4; 
+  arg5 = (int64_t)jarg5; 
+  arg6 = (int64_t)jarg6; 
+  result = (kvc_graph *)kvc_graph_create(arg1,(int64_t const *)arg2,arg3,arg4,arg5,arg6,arg7);
+  jresult = (jlong)(intptr_t)result; 
+  
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, "kvc_graph_create", &failure); return 0; 
+  } 
+  
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1graph_1destroy(JNIEnv *jenv, jclass jcls, jlong jarg1) {
+  kvc_graph *arg1 = 0 ;
+  kvc_error *arg2 = 0 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg2 = &failure; 
+  arg1 = (kvc_graph *)(intptr_t)jarg1; 
+  result = (kvc_status)kvc_graph_destroy(arg1,arg2);
+  (void)result; (void)failure; 
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, "kvc_graph_destroy", &failure); return ; 
   } 
 }
 

@@ -12,16 +12,17 @@
 from . import library  # loads libkvc and the compiled part, which the others need
 from .buffer import Buffer
 from .cache import Cache, Sequence, check_supported, plan
-from .errors import (ArgumentError, BusyError, CorruptError, DeviceError, FileError, ForkedError, HandleError, InternalError, KvcError, LibraryError, NonFiniteError,
-                     OrderError, OutOfMemoryError, RangeError, UnsupportedError)
+from .errors import (AgainError, ArgumentError, BusyError, CaptureError, CorruptError, DeviceError, FileError, ForkedError, HandleError, InternalError,
+                     KvcError, LibraryError, NonFiniteError, OrderError, OutOfMemoryError, RangeError, UnsupportedError)
+from .graph import Graph
 from .library import Library, default_library
 from .step import Step
 from .structs import BufferKind, Cut, Device, Dtype, Keys, Part, Positions, RopePairs, Status
 
 __version__ = "0.1.0"
 __all__ = [
-    "ArgumentError", "Buffer", "BufferKind", "BusyError", "Cache", "CorruptError", "Cut", "Device", "DeviceError", "Dtype", "FileError",
-    "ForkedError", "HandleError", "InternalError", "Keys", "KvcError", "Library", "LibraryError", "NonFiniteError", "OrderError",
+    "AgainError", "ArgumentError", "Buffer", "BufferKind", "BusyError", "Cache", "CaptureError", "CorruptError", "Cut", "Device", "DeviceError",
+    "Dtype", "FileError", "ForkedError", "Graph", "HandleError", "InternalError", "Keys", "KvcError", "Library", "LibraryError", "NonFiniteError", "OrderError",
     "OutOfMemoryError", "Part", "Positions", "RangeError", "RopePairs", "Sequence", "Status", "Step", "UnsupportedError",
     "check_supported", "default_library", "library", "plan",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from .buffer import Buffer, Native
 from .errors import ArgumentError, BusyError, KvcError
+from .graph import Graph
 from .library import raw
 from .step import Array, Step
 from .structs import (BufferKind, Cut, Device, EvictReport, Layer, Part, Plan, PlanRequest, PrefixHit, PrefixStats, SeqStats, Stats,
@@ -139,6 +140,10 @@ class Cache:
         buffer = Buffer(self, size, kind)
         self._buffers.add(buffer)
         return buffer
+
+    def create_graph(self, counts: Iterable[SupportsIndex], max_tokens: int, attends: int = 0, slots: int = 0) -> Graph:
+        """For steps of counts[i] tokens of so many sequences, each of which then has at most max_tokens."""
+        return Graph(self, counts, max_tokens, attends, slots)
 
     # ---- sequences ----
 

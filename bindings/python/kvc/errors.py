@@ -67,6 +67,14 @@ class DeviceError(KvcError):
     status_name = "KVC_E_DEVICE"
 
 
+class CaptureError(KvcError):
+    status_name = "KVC_E_CAPTURE"
+
+
+class AgainError(KvcError, BlockingIOError):
+    status_name = "KVC_E_AGAIN"
+
+
 class LibraryError(KvcError, ImportError):
     """libkvc or the compiled part of this binding was not found, or is another version than this binding can use."""
 

@@ -1,6 +1,7 @@
 """Step: kvc.h's verbs over a ragged batch; arrays are read and written where they lie."""
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex
 
@@ -53,8 +54,11 @@ class Step(raw.Step):
                  positions: Iterable[SupportsIndex] | None = None, **options: Unpack[StepOptions]):
         dtypes = {name: dtype_of(name, options.get(name, Dtype.F32)) for name in ("kv_dtype", "q_dtype", "out_dtype")}
         sequences, counts = list(sequences), list(counts)
+        graph = options.get("graph")
+        if graph is not None:
+            options["graph"] = operator.index(graph)
         super().__init__(cache._handle, sequences, counts, positions, {**options, **dtypes})
-        self._cache, self._sequences = cache, sequences  # neither may end before the step
+        self._cache, self._sequences, self._graph = cache, sequences, graph  # none may end before the step
         self._out_dtype, self._buffers = dtypes["out_dtype"], options.get("buffers", Device.CPU)
         self.tokens = sum(counts)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from types import SimpleNamespace
-from typing import TypedDict
+from typing import SupportsIndex, TypedDict
 
 from .library import raw
 
@@ -28,6 +28,8 @@ class Status(IntEnum):
     E_CORRUPT = _enums["kvc_status"]["KVC_E_CORRUPT"]
     E_IO = _enums["kvc_status"]["KVC_E_IO"]
     E_DEVICE = _enums["kvc_status"]["KVC_E_DEVICE"]
+    E_CAPTURE = _enums["kvc_status"]["KVC_E_CAPTURE"]
+    E_AGAIN = _enums["kvc_status"]["KVC_E_AGAIN"]
 
 
 class Dtype(IntEnum):
@@ -164,6 +166,7 @@ class StepOptions(TypedDict, total=False):
     accumulate: int
     buffers: int
     stream: int | None
+    graph: SupportsIndex | None
 
 
 class AttendOptions(TypedDict, total=False):

@@ -46,6 +46,15 @@ nb::ndarray<nb::array_api> view(uint64_t address, const std::vector<size_t>& sha
     return nb::ndarray<nb::array_api>(pointer(address), shape.size(), shape.data(), owner, nullptr, type, device, int32_t(ordinal));
 }
 
+// ---- Graphs ----
+
+uint64_t graph_create(uint64_t cache, const Numbers& counts, int64_t max_tokens, int64_t attends, int64_t slots) {
+    return reinterpret_cast<uint64_t>(
+        make("graph_create", kvc_graph_create, cache_of(cache), counts.data(), int64_t(counts.size()), max_tokens, attends, slots));
+}
+
+void graph_destroy(uint64_t graph) { call("graph_destroy", kvc_graph_destroy, reinterpret_cast<kvc_graph*>(graph)); }
+
 // ---- Prefix index ----
 
 void prefix_publish(uint64_t cache, int64_t sequence, nb::handle tokens, nb::bytes salt, nb::dict values) {
@@ -183,6 +192,9 @@ void define_cache(nb::module_& m) {
     m.def("buffer_destroy", &buffer_destroy, nb::arg("cache"), nb::arg("kind"), nb::arg("buffer"));
     m.def("buffer_copy", &buffer_copy, nb::arg("cache"), nb::arg("to"), nb::arg("to_device"), nb::arg("from_"), nb::arg("from_device"),
           nb::arg("bytes"));
+    m.def("graph_create", &graph_create, nb::arg("cache"), nb::arg("counts"), nb::arg("max_tokens"), nb::arg("attends"),
+          nb::arg("slots"));
+    m.def("graph_destroy", &graph_destroy, nb::arg("graph"));
     m.def("view", &view, nb::arg("address"), nb::arg("shape"), nb::arg("dtype"), nb::arg("device"), nb::arg("ordinal"),
           nb::arg("owner"),
           nb::sig("def view(address: int, shape: collections.abc.Sequence[int], dtype: int, device: int, ordinal: int, "

@@ -124,3 +124,15 @@ def test_a_library_of_another_abi_is_refused(clone, tmp_path, fault, words):
                     "-o", str(library), f"-L{prefix}", "-lkvc", "-ldl"], check=True)
     result = load(clone, "import kvc", KVC_LIBRARY=str(library), LD_LIBRARY_PATH=str(prefix))
     assert result.returncode == 1 and "LibraryError" in result.stderr and words in result.stderr
+
+
+def test_graphs_are_for_devices_and_an_ended_one_is_refused(cache):
+    with pytest.raises(kvc.UnsupportedError, match="graph_create: the cache is on the host"):
+        cache.create_graph([1], 64)
+    with pytest.raises(kvc.ArgumentError, match="n 0 is out of range"):
+        cache.create_graph([], 64)
+    with pytest.raises(kvc.HandleError, match="not a live graph"):
+        cache.step([cache.create_sequence()], [1], graph=cache._handle)
+    cache.close()
+    with pytest.raises(kvc.HandleError):
+        cache.create_graph([1], 64)

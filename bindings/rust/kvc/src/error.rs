@@ -33,12 +33,16 @@ pub enum Status {
     Io,
     /// The device failed; the cache is lost.
     Device,
+    /// Not what a graph was created or captured for, or a call that a capture cannot hold.
+    Capture,
+    /// Nothing is free now: the same call later succeeds.
+    Again,
     /// A status of a library newer than this crate.
     Unknown(i32),
 }
 
 /// Every status and its number, which C gave.
-const STATUSES: [(Status, kvc_status); 13] = [
+const STATUSES: [(Status, kvc_status); 15] = [
     (Status::Argument, kvc_status::KVC_E_ARGUMENT),
     (Status::Handle, kvc_status::KVC_E_HANDLE),
     (Status::Range, kvc_status::KVC_E_RANGE),
@@ -52,6 +56,8 @@ const STATUSES: [(Status, kvc_status); 13] = [
     (Status::Corrupt, kvc_status::KVC_E_CORRUPT),
     (Status::Io, kvc_status::KVC_E_IO),
     (Status::Device, kvc_status::KVC_E_DEVICE),
+    (Status::Capture, kvc_status::KVC_E_CAPTURE),
+    (Status::Again, kvc_status::KVC_E_AGAIN),
 ];
 
 impl Status {

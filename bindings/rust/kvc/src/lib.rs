@@ -114,6 +114,7 @@ mod device;
 mod discovery;
 mod element;
 mod error;
+mod graph;
 mod kinds;
 mod list;
 mod options;
@@ -133,6 +134,7 @@ pub use discovery::{
 };
 pub use element::{Bf16, Element, F16};
 pub use error::{Error, Result, Status};
+pub use graph::Graph;
 pub use kinds::{BufferKind, Cut, Device, Dtype, Keys, Part, Positions, RopePairs};
 pub use options::{
     AttendOptions, EvictOptions, Layer, MergeOptions, Options, PlanRequest, PrefixOptions, SeqOptions, StepDownOptions, StepOptions,

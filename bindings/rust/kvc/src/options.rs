@@ -2,7 +2,9 @@
 
 use crate::device::Stream;
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::kinds::{Device, Dtype, Keys, Positions, RopePairs};
+use kvc_sys::kvc_graph;
 use std::ffi::{c_char, c_void};
 use std::ops::Range;
 
@@ -34,6 +36,13 @@ plain_fields! {
     Keys => i32: Keys::number;
     Positions => i32: Positions::number;
     Stream => *mut c_void: Stream::address;
+}
+
+impl Field<(&mut *mut kvc_graph,)> for Option<Graph> {
+    fn put(&self, to: (&mut *mut kvc_graph,), _: &'static str) -> Result<()> {
+        *to.0 = self.as_ref().map_or(std::ptr::null_mut(), Graph::handle);
+        Ok(())
+    }
 }
 
 impl Field<(&mut i64, &mut i64)> for Range<i64> {
@@ -184,6 +193,8 @@ options! {
         buffers: Device = buffers,
         /// Which the step's work is put on.
         stream: Stream = stream,
+        /// The step is captured in this graph, or replays it.
+        graph: Option<Graph> = graph,
     }
 
     AttendOptions: kvc_attend_options, kvc_attend_options_init {

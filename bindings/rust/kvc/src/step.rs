@@ -3,6 +3,7 @@
 use crate::device::DeviceSlice;
 use crate::element::{bytes_of, Element};
 use crate::error::{call, Error, Result};
+use crate::graph::Graph;
 use crate::kinds::{Device, Dtype};
 use crate::options::{AttendOptions, StepOptions};
 use crate::Cache;
@@ -21,6 +22,7 @@ pub struct Step<'a> {
     q: Dtype,
     out: Dtype,
     buffers: Device,
+    graph: Option<Graph>, // must not be destroyed before the step has ended
     borrowed: PhantomData<&'a Cache>,
 }
 
@@ -34,7 +36,7 @@ impl<'a> Step<'a> {
     /// The step, if there is one, was begun with these types and this place of buffers.
     pub unsafe fn from_raw(_: &'a Cache, raw: *mut kvc_step, options: &StepOptions) -> Step<'a> {
         let (kv, q, out) = (options.kv_dtype, options.q_dtype, options.out_dtype);
-        Step { raw, kv, q, out, buffers: options.buffers, borrowed: PhantomData }
+        Step { raw, kv, q, out, buffers: options.buffers, graph: options.graph.clone(), borrowed: PhantomData }
     }
 
     pub fn raw(&self) -> *mut kvc_step {
@@ -134,6 +136,7 @@ impl<'a> Step<'a> {
         let (list, n) = accepted.map_or((null(), 0), |list| (list.as_ptr(), list.len() as i64));
         call!(kvc_step_commit(self.raw, list, n))?;
         self.raw = null_mut();
+        self.graph = None;
         Ok(())
     }
 

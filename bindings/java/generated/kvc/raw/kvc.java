@@ -152,6 +152,10 @@ public class kvc implements kvcConstants {
 
   public static void kvc_step_abort(long step) { kvcJNI.kvc_step_abort(step); }
 
+  public static long kvc_graph_create(long cache, java.nio.LongBuffer counts, long max_tokens, long attends, long slots) { return kvcJNI.kvc_graph_create(cache, longs(counts, false), max_tokens, attends, slots); }
+
+  public static void kvc_graph_destroy(long graph) { kvcJNI.kvc_graph_destroy(graph); }
+
   public static void kvc_synchronize(long cache) { kvcJNI.kvc_synchronize(cache); }
 
   public static long kvc_buffer_create(long cache, int kind, long bytes) { return kvcJNI.kvc_buffer_create(cache, kind, bytes); }

@@ -209,12 +209,16 @@ class kvcJNI {
   public final static native int kvc_step_options_buffers_get(long jarg1, kvc_step_options jarg1_);
   public final static native void kvc_step_options_stream_set(long jarg1, kvc_step_options jarg1_, long jarg2);
   public final static native long kvc_step_options_stream_get(long jarg1, kvc_step_options jarg1_);
+  public final static native void kvc_step_options_graph_set(long jarg1, kvc_step_options jarg1_, long jarg2);
+  public final static native long kvc_step_options_graph_get(long jarg1, kvc_step_options jarg1_);
   public final static native long new_kvc_step_options();
   public final static native void delete_kvc_step_options(long jarg1);
   public final static native long kvc_step_begin(long jarg1, java.nio.LongBuffer jarg2, java.nio.LongBuffer jarg3, java.nio.LongBuffer jarg5, long jarg7, kvc_step_options jarg7_);
   public final static native void kvc_append(long jarg1, long jarg2, java.nio.ByteBuffer jarg3, java.nio.ByteBuffer jarg5);
   public final static native void kvc_step_commit(long jarg1, java.nio.LongBuffer jarg2);
   public final static native void kvc_step_abort(long jarg1);
+  public final static native long kvc_graph_create(long jarg1, java.nio.LongBuffer jarg2, long jarg4, long jarg5, long jarg6);
+  public final static native void kvc_graph_destroy(long jarg1);
   public final static native void kvc_synchronize(long jarg1);
   public final static native long kvc_buffer_create(long jarg1, int jarg2, long jarg3);
   public final static native void kvc_buffer_destroy(long jarg1, int jarg2, long jarg3);

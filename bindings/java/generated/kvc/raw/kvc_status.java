@@ -22,7 +22,9 @@ public enum kvc_status {
   KVC_E_INTERNAL(10),
   KVC_E_CORRUPT(11),
   KVC_E_IO(12),
-  KVC_E_DEVICE(13);
+  KVC_E_DEVICE(13),
+  KVC_E_CAPTURE(14),
+  KVC_E_AGAIN(15);
 
   public final int swigValue() {
     return swigValue;

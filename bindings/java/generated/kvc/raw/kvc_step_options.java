@@ -149,6 +149,12 @@ public final class kvc_step_options {
 
   public long getStream() { return kvcJNI.kvc_step_options_stream_get(swigCPtr, this); }
 
+  public void setGraph(long value) {
+    kvcJNI.kvc_step_options_graph_set(swigCPtr, this, value);
+  }
+
+  public long getGraph() { return kvcJNI.kvc_step_options_graph_get(swigCPtr, this); }
+
   public kvc_step_options() {
     this(kvcJNI.new_kvc_step_options(), true);
   }

@@ -28,6 +28,8 @@ impl kvc_status {
     pub const KVC_E_CORRUPT: kvc_status = kvc_status(11);
     pub const KVC_E_IO: kvc_status = kvc_status(12);
     pub const KVC_E_DEVICE: kvc_status = kvc_status(13);
+    pub const KVC_E_CAPTURE: kvc_status = kvc_status(14);
+    pub const KVC_E_AGAIN: kvc_status = kvc_status(15);
     pub const KVC_STATUS_MAX_: kvc_status = kvc_status(2147483647);
 }
 #[repr(transparent)]
@@ -75,6 +77,11 @@ pub struct kvc_cache {
 #[repr(C)]
 #[derive(Debug)]
 pub struct kvc_step {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct kvc_graph {
     _unused: [u8; 0],
 }
 pub type kvc_seq = i64;
@@ -695,10 +702,11 @@ pub struct kvc_step_options {
     pub accumulate: i32,
     pub buffers: i32,
     pub stream: *mut ::core::ffi::c_void,
+    pub graph: *mut kvc_graph,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of kvc_step_options"][::core::mem::size_of::<kvc_step_options>() - 104usize];
+    ["Size of kvc_step_options"][::core::mem::size_of::<kvc_step_options>() - 112usize];
     [
         "Alignment of kvc_step_options",
     ][::core::mem::align_of::<kvc_step_options>() - 8usize];
@@ -753,6 +761,9 @@ const _: () = {
     [
         "Offset of field: kvc_step_options::stream",
     ][::core::mem::offset_of!(kvc_step_options, stream) - 96usize];
+    [
+        "Offset of field: kvc_step_options::graph",
+    ][::core::mem::offset_of!(kvc_step_options, graph) - 104usize];
 };
 impl Default for kvc_step_options {
     fn default() -> Self {
@@ -806,6 +817,21 @@ extern "C" {
 extern "C" {
     #[must_use]
     pub fn kvc_step_abort(step: *mut kvc_step, err: *mut kvc_error) -> kvc_status;
+}
+extern "C" {
+    pub fn kvc_graph_create(
+        cache: *mut kvc_cache,
+        counts: *const i64,
+        n: i64,
+        max_tokens: i64,
+        attends: i64,
+        slots: i64,
+        err: *mut kvc_error,
+    ) -> *mut kvc_graph;
+}
+extern "C" {
+    #[must_use]
+    pub fn kvc_graph_destroy(graph: *mut kvc_graph, err: *mut kvc_error) -> kvc_status;
 }
 extern "C" {
     #[must_use]

@@ -6,7 +6,7 @@ layout! {
     struct kvc_plan_request { struct_size, partial_commit, tokens, sequences, step_tokens, budget_bytes }
     struct kvc_plan { struct_size, reserved, arena_bytes, slab_bytes, record_bytes, fp16_bytes, max_tokens, max_sequences, codec_bits, effective_bits, checkpoint_bytes }
     struct kvc_seq_options { struct_size, reserved, first_position, prompt_length }
-    struct kvc_step_options { struct_size, kv_dtype, q_dtype, out_dtype, k_token_stride, k_head_stride, v_token_stride, v_head_stride, q_token_stride, q_head_stride, out_token_stride, out_head_stride, partial_commit, strict, accumulate, buffers, stream }
+    struct kvc_step_options { struct_size, kv_dtype, q_dtype, out_dtype, k_token_stride, k_head_stride, v_token_stride, v_head_stride, q_token_stride, q_head_stride, out_token_stride, out_head_stride, partial_commit, strict, accumulate, buffers, stream, graph }
     struct kvc_attend_options { struct_size, scale, soft_cap, partial, sliding_window, causal_offset }
     struct kvc_evict_options { struct_size, reserved, layer_begin, layer_end, head_begin, head_end, budget, recent }
     struct kvc_evict_report { struct_size, reserved, tokens_evicted, records_freed, bytes_freed, tokens_repacked, tokens_merged }
@@ -18,7 +18,7 @@ layout! {
     struct kvc_step_down_report { struct_size, reserved, pages, tokens_requantized, bytes_freed, record_bytes }
     struct kvc_stats { struct_size, open_steps, arena_bytes, bound_bytes, record_bytes, sink_bytes, window_bytes, code_bytes, side_bytes, reserved_bytes, table_bytes, scratch_bytes, sequences, tokens_appended, tokens_evicted, pages_quantized, tokens_requantized, slow_calls, tokens_merged, synchronizations, bytes_staged }
     struct kvc_seq_stats { struct_size, reserved, tokens, record_bytes, shared_bytes, table_bytes, fp16_bytes, codec_bits, effective_bits }
-    enum kvc_status { KVC_OK, KVC_E_ARGUMENT, KVC_E_HANDLE, KVC_E_RANGE, KVC_E_ORDER, KVC_E_BUSY, KVC_E_NO_MEMORY, KVC_E_NONFINITE, KVC_E_UNSUPPORTED, KVC_E_FORKED, KVC_E_INTERNAL, KVC_E_CORRUPT, KVC_E_IO, KVC_E_DEVICE }
+    enum kvc_status { KVC_OK, KVC_E_ARGUMENT, KVC_E_HANDLE, KVC_E_RANGE, KVC_E_ORDER, KVC_E_BUSY, KVC_E_NO_MEMORY, KVC_E_NONFINITE, KVC_E_UNSUPPORTED, KVC_E_FORKED, KVC_E_INTERNAL, KVC_E_CORRUPT, KVC_E_IO, KVC_E_DEVICE, KVC_E_CAPTURE, KVC_E_AGAIN }
     enum kvc_dtype { KVC_DTYPE_DEFAULT, KVC_F16, KVC_F32, KVC_BF16 }
     enum kvc_device { KVC_DEVICE_DEFAULT, KVC_CPU, KVC_CUDA }
     enum kvc_part { KVC_PART_UNSET, KVC_KEYS, KVC_VALUES }

@@ -93,6 +93,8 @@ fn a_host_cache_has_no_device_memory() {
     for kind in [BufferKind::Device, BufferKind::Pinned] {
         assert_eq!(cache.buffer(kind, 4096).unwrap_err().status, Status::Unsupported);
     }
+    check(cache.graph(&[1], 64, 0, 0).unwrap_err(), Status::Unsupported, "kvc_graph_create", "the cache is on the host");
+    check(cache.graph(&[], 64, 0, 0).unwrap_err(), Status::Argument, "kvc_graph_create", "n 0");
     let options = StepOptions { buffers: Device::Cuda, ..Default::default() };
     assert_eq!(cache.begin([(&sequence, 1)], &options).map(drop).unwrap_err().operation, "kvc_step_begin");
     let slice = unsafe { DeviceSlice::<f32>::from_raw(std::ptr::null_mut(), 16) };

@@ -75,7 +75,8 @@ public final class Cache extends Handle {
     LongBuffer room = Direct.scratch(n + m + g), seqs = handles(room.slice(0, n), members);
     LongBuffer counts = room.slice(n, m).put(tokenCounts).flip();
     LongBuffer guard = positions == null ? null : room.slice(n + m, g).put(positions).flip();
-    return get(() -> new Step(this, members, kvc_step_begin(handle, seqs, counts, guard, options == null ? null : options.raw)));
+    Graph graph = options == null ? null : options.named;
+    return get(() -> new Step(this, members, graph, kvc_step_begin(handle, seqs, counts, guard, options == null ? null : options.raw)));
   }
 
   private static LongBuffer handles(LongBuffer room, Sequence[] sequences) {
@@ -219,6 +220,15 @@ public final class Cache extends Handle {
     return get(() -> new DeviceBuffer(this, kind, bytes, kvc_buffer_create(handle, kind.raw.swigValue(), bytes)));
   }
 
+  /**
+   * A graph for steps of counts[i] tokens of so many sequences, each of which then has at most maxTokens. attends: calls of attend in a
+   * step, 0 = one for each layer; slots: steps whose tables may be on their way at a time, 0 = 4.
+   */
+  public Graph newGraph(long[] counts, long maxTokens, long attends, long slots) {
+    LongBuffer values = Direct.scratch(counts.length).slice(0, counts.length).put(counts).flip();
+    return get(() -> new Graph(this, kvc_graph_create(handle, values, maxTokens, attends, slots)));
+  }
+
   /** Copies between memory of the device and of the host, given as addresses. */
   public void copy(long to, Device toDevice, long from, Device fromDevice, long bytes) {
     run(() -> kvc_buffer_copy(handle, to, toDevice.raw.swigValue(), from, fromDevice.raw.swigValue(), bytes));
@@ -228,8 +238,8 @@ public final class Cache extends Handle {
     final long handle;
     final ByteBuffer block; // the caller's arena: in use until the cache is destroyed
     final Set<DeviceBuffer.State> buffers = ConcurrentHashMap.newKeySet();
-    /** Sequences that were dropped together with an open step. */
-    final Queue<Sequence.State> abandoned = new ConcurrentLinkedQueue<>();
+    /** Sequences and graphs that were dropped together with an open step. */
+    final Queue<Handle.State> abandoned = new ConcurrentLinkedQueue<>();
 
     State(long handle, ByteBuffer block) {
       this.handle = handle;
@@ -238,9 +248,9 @@ public final class Cache extends Handle {
 
     /** A dropped step has ended: what was dropped with it can go. */
     void stepDropped() {
-      abandoned.removeIf(sequence -> {
+      abandoned.removeIf(dropped -> {
         try {
-          sequence.destroy();
+          dropped.destroy();
         } catch (KvcException.Busy e) {
           return false;
         } catch (KvcException.Handle gone) {

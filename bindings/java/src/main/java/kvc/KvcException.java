@@ -49,6 +49,8 @@ public class KvcException extends RuntimeException {
       case CORRUPT: return new Corrupt(operation, message);
       case IO: return new Io(operation, message);
       case DEVICE: return new Device(operation, message);
+      case CAPTURE: return new Capture(operation, message);
+      case AGAIN: return new Again(operation, message);
       default: return new KvcException(status.code(), operation, message);
     }
   }
@@ -142,5 +144,19 @@ public class KvcException extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
     Device(String operation, String message) { super(Status.DEVICE.code(), operation, message); }
+  }
+
+  /** Not what a graph was created or captured for, or a call that a capture cannot hold. */
+  public static final class Capture extends KvcException {
+    private static final long serialVersionUID = 1L;
+
+    Capture(String operation, String message) { super(Status.CAPTURE.code(), operation, message); }
+  }
+
+  /** Nothing is free now: the same call later succeeds. */
+  public static final class Again extends KvcException {
+    private static final long serialVersionUID = 1L;
+
+    Again(String operation, String message) { super(Status.AGAIN.code(), operation, message); }
   }
 }

@@ -17,7 +17,9 @@ public enum Status {
   INTERNAL(kvc_status.KVC_E_INTERNAL),
   CORRUPT(kvc_status.KVC_E_CORRUPT),
   IO(kvc_status.KVC_E_IO),
-  DEVICE(kvc_status.KVC_E_DEVICE);
+  DEVICE(kvc_status.KVC_E_DEVICE),
+  CAPTURE(kvc_status.KVC_E_CAPTURE),
+  AGAIN(kvc_status.KVC_E_AGAIN);
 
   private final kvc_status raw;
 

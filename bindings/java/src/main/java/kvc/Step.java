@@ -15,11 +15,13 @@ import java.nio.LongBuffer;
  */
 public final class Step extends Handle {
   private final Sequence[] sequences; // not collected before the step
+  private final Graph graph;          // likewise; null: none
   final long handle;
 
-  Step(Cache cache, Sequence[] sequences, long handle) {
+  Step(Cache cache, Sequence[] sequences, Graph graph, long handle) {
     super(new State(cache, handle));
     this.sequences = sequences;
+    this.graph = graph;
     this.handle = handle;
   }
 
@@ -82,6 +84,9 @@ public final class Step extends Handle {
     run(() -> kvc_step_abort(handle));
     ended();
   }
+
+  /** The graph that it is captured in or replays, or null. */
+  public Graph graph() { return graph; }
 
   /** The sequences that it was begun with. */
   public Sequence[] sequences() { return sequences.clone(); }

@@ -6,6 +6,7 @@ import kvc.raw.kvc_step_options;
 /** Types, strides and place of the buffers of a step, and its stream. */
 public final class StepOptions {
   final kvc_step_options raw = new kvc_step_options();
+  Graph named;
 
   /** Element types of buffers. */
   public enum Dtype {
@@ -98,6 +99,13 @@ public final class StepOptions {
   /** The stream of the device, such as a CUstream, as a number. */
   public StepOptions stream(long value) {
     raw.setStream(value);
+    return this;
+  }
+
+  /** The step is captured in this graph, or replays it; null: neither. */
+  public StepOptions graph(Graph value) {
+    raw.setGraph(value == null ? 0 : value.handle);
+    named = value;
     return this;
   }
 }

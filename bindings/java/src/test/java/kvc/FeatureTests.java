@@ -303,6 +303,7 @@ final class FeatureTests {
       cache.synchronize();
       for (DeviceBuffer.Kind kind : DeviceBuffer.Kind.values())
         Expect.equal("kvc_buffer_create", Expect.thrown(KvcException.Unsupported.class, () -> cache.newBuffer(kind, 64)).operation());
+      Expect.equal("kvc_graph_create", Expect.thrown(KvcException.Unsupported.class, () -> cache.newGraph(new long[] {1}, 64, 0, 0)).operation());
       Expect.thrown(KvcException.class, () -> cache.copy(0, Device.CUDA, 0, Device.CPU, 64));
       Expect.thrown(KvcException.class, () -> cache.begin(List.of(sequence), new long[] {1}, new StepOptions().buffers(Device.CUDA).stream(1)));
     }

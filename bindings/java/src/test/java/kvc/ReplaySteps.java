@@ -33,7 +33,7 @@ final class ReplaySteps {
     Open open = steps.get(line.name(0));
     if (open != null) return open;
     StepOptions.Dtype f32 = StepOptions.Dtype.F32;
-    return new Open(new Step(replay.cache, new Sequence[0], 0), new long[0], new long[0], new long[0], f32, f32, f32, 0);
+    return new Open(new Step(replay.cache, new Sequence[0], null, 0), new long[0], new long[0], new long[0], f32, f32, f32, 0);
   }
 
   private void begin(ScriptLine line) {
