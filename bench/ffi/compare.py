@@ -5,14 +5,18 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import median
+from typing import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "bindings"
 MOST = 1.01  # of C's decode step
-TURN = 2  # steps that a program takes at a time: the speed of a shared machine drifts within tens of milliseconds
-FIGURES = ("noop_ns", "append_ns", "attend_ns", "step_us")
+TURN = 6  # steps that a program takes at a time; the first half wakes it up. The speed of a shared machine drifts within tens of milliseconds
+LONG_TURN = 60  # steps whose processor time is read, so many that what a turn costs by itself does not count
+LONG_TURNS = 4
+FIGURES = ("noop_ns", "append_ns", "attend_ns", "step_us", "processor_us")
 UNITS = {"go": "objects", "rust": "calls", "java": "bytes", "csharp": "bytes"}  # of what each language's memory manager counts
 
 
@@ -43,7 +47,7 @@ class Program:
 
     def __init__(self, command: list[str], options: argparse.Namespace):
         environment = {**os.environ, "LD_LIBRARY_PATH": str(OUT / "prefix" / "lib"), "DOTNET_CLI_TELEMETRY_OPTOUT": "1"}
-        self.command = command + [str(options.context), str(options.steps)]
+        self.command = command + [str(options.context), str(options.turns * TURN + LONG_TURNS * LONG_TURN)]
         self.process = subprocess.Popen(self.command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.figures = json.loads(self.line())
 
@@ -58,6 +62,13 @@ class Program:
         self.process.stdin.flush()
         return float(self.line())
 
+    def processor_us(self, steps: int) -> float:
+        """Processor time a step, of all threads of the process."""
+        clock = (~self.process.pid << 3) | 2  # as clock_getcpuclockid makes it
+        before = time.clock_gettime(clock)
+        self.step_us(steps)
+        return 1e6 * (time.clock_gettime(clock) - before) / steps
+
     def end(self) -> dict:
         self.process.stdin.close()
         self.figures |= json.loads(self.line())
@@ -65,19 +76,27 @@ class Program:
         return self.figures
 
 
+def in_turns(number: int, first: Callable[[], float], second: Callable[[], float]) -> list[tuple[float, float]]:
+    """Who comes second finds another machine than who comes first."""
+    turns = []
+    for turn in range(number):
+        if turn % 2:
+            of_second = second()
+            turns.append((first(), of_second))
+        else:
+            turns.append((first(), second()))
+    return turns
+
+
 def run_pair(commands: tuple[list[str], list[str]], options: argparse.Namespace) -> tuple[dict, dict]:
     """C and another program in turns, so that both see the same machine; of the turns, the one that a tenth of them falls below."""
     c, other = (Program(command, options) for command in commands)
-    turns = []
-    for number in range(max(1, options.steps // TURN)):  # who comes second finds another machine than who comes first
-        if number % 2:
-            us = other.step_us(TURN)
-            turns.append((c.step_us(TURN), us))
-        else:
-            turns.append((c.step_us(TURN), other.step_us(TURN)))
+    turns = in_turns(options.turns, lambda: c.step_us(TURN), lambda: other.step_us(TURN))
+    long_turns = in_turns(LONG_TURNS, lambda: c.processor_us(LONG_TURN), lambda: other.processor_us(LONG_TURN))
     figures = c.end(), other.end()
-    for own, us in zip(figures, zip(*turns)):
+    for own, us, processor_us in zip(figures, zip(*turns), zip(*long_turns)):
         own["step_us"] = sorted(us)[len(us) // 10]
+        own["processor_us"] = sum(processor_us) / LONG_TURNS
     return figures
 
 
@@ -96,6 +115,7 @@ def compare(options: argparse.Namespace) -> list[dict]:
         row = {"language": name, **{figure: median(other[figure] for other in others) for figure in FIGURES}}
         ratios = sorted(other["step_us"] / c["step_us"] for c, other in of_one)
         row |= {"step_ratio": median(ratios), "step_ratio_low": ratios[0], "step_ratio_high": ratios[-1]}
+        row["processor_ratio"] = median(other["processor_us"] / c["processor_us"] for c, other in of_one)
         if "allocated" in others[0]:
             row["allocated"] = median(other["allocated"] for other in others)
         rows.append(row)
@@ -103,11 +123,13 @@ def compare(options: argparse.Namespace) -> list[dict]:
 
 
 def table(rows: list[dict], options: argparse.Namespace) -> str:
-    lines = [f"{processor()}; steps of one token over {options.context} others; {options.rounds} rounds of {options.steps} steps", "",
-             "| language | no-op, ns | append, ns | attend, ns | step of 30 layers, us | beside C | of all rounds | allocated a step |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = [f"{processor()}; steps of one token over {options.context} others; {options.rounds} rounds of {options.turns} turns", "",
+             "| language | no-op, ns | append, ns | attend, ns | step of 30 layers, us | beside C | of all rounds | processor time beside C | allocated a step |",
+             "|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
-        beside = f"{row['step_ratio']:.3f}x | {row['step_ratio_low']:.3f}-{row['step_ratio_high']:.3f}" if "step_ratio" in row else " | "
+        beside = " | | "
+        if "step_ratio" in row:
+            beside = f"{row['step_ratio']:.3f}x | {row['step_ratio_low']:.3f}-{row['step_ratio_high']:.3f} | {row['processor_ratio']:.3f}x"
         allocated = f"{row['allocated']:.1f} {UNITS[row['language'].split()[0]]}" if "allocated" in row else ""
         lines.append(f"| {row['language']} | {row['noop_ns']:.1f} | {row['append_ns']:.0f} | {row['attend_ns']:.0f} | {row['step_us']:.0f} | "
                      f"{beside} | {allocated} |")
@@ -121,9 +143,9 @@ def processor() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often all programs are started")
+    parser.add_argument("--rounds", type=int, default=9, help="how often all programs are started")
     parser.add_argument("--context", type=int, default=4096, help="tokens before the step")
-    parser.add_argument("--steps", type=int, default=400, help="timed steps of one program")
+    parser.add_argument("--turns", type=int, default=40, help=f"turns of {TURN} steps that each program of a pair takes")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()

@@ -11,7 +11,7 @@ enum {
     DIM = 64,
     ROUNDS = 21,
     NO_OPS = 20000,
-    SEQUENCES = 60,
+    SEQUENCES = 300,
     SHORT_STEPS = 32,
     MAX_STEPS = 10000
 };
@@ -123,7 +123,7 @@ static void decode(kvc_cache* cache, kvc_seq seq) {
     check(!kvc_step_commit(step, NULL, 0, &err));
 }
 
-/* A line on stdin asks for so many steps and is answered with their median. */
+/* A line on stdin asks for so many steps and is answered with the median of their second half. */
 static void answer(int context, int most_steps) {
     kvc_cache* cache = create(context + most_steps);
     kvc_seq seq = kvc_seq_create(cache, NULL, &err);
@@ -135,7 +135,7 @@ static void answer(int context, int most_steps) {
             decode(cache, seq);
             samples[0][i] = (now() - from) / 1000;
         }
-        printf("%.2f\n", median(samples[0], steps));
+        printf("%.2f\n", median(samples[0] + steps / 2, steps - steps / 2));
         fflush(stdout);
     }
     check(!kvc_destroy(cache, &err));

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 )
 
@@ -144,6 +145,19 @@ func TestGoroutinesShareACache(t *testing.T) {
 	for i := range goroutines {
 		if !slices.Equal(alone[i], together[i]) {
 			t.Error(fmt.Sprint("goroutine ", i, " got other numbers than alone"))
+		}
+	}
+}
+
+// A goroutine that attends and attends comes by the scheduler often enough for Go's monitor thread, and not for every call.
+func TestATurnIsFourMilliseconds(t *testing.T) {
+	x := crossing{turn: time.Second}
+	for _, c := range []struct {
+		after time.Duration
+		over  bool
+	}{{time.Millisecond, false}, {3 * time.Millisecond, false}, {4 * time.Millisecond, true}, {5 * time.Millisecond, false}, {9 * time.Millisecond, true}} {
+		if over := x.turnIsOver(time.Second + c.after); over != c.over {
+			t.Errorf("after %v: %v", c.after, over)
 		}
 	}
 }

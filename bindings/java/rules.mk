@@ -20,6 +20,12 @@ $(OUT)/java-witness/libkvc_java.so: java/src/test/c/witness.c $(OUT)/libkvc_java
 	gcc $(CFLAGS) -fno-strict-aliasing -shared -fPIC -I$(JAVA_HOME)/include -I$(JAVA_HOME)/include/linux -I. \
 	    java/generated/kvc_wrap.c $< -o $@ $(LINK) -ldl -Wl,-rpath,$(PREFIX)/lib
 
+# The bridge for a class library whose buffers have other fields (java.i).
+$(OUT)/java-methods/libkvc_java.so: $(OUT)/libkvc_java.so
+	@mkdir -p $(@D)
+	gcc $(CFLAGS) -fno-strict-aliasing -shared -fPIC -I$(JAVA_HOME)/include -I$(JAVA_HOME)/include/linux -I. -DKVC_BUFFER_METHODS \
+	    java/generated/kvc_wrap.c -o $@ $(LINK) -Wl,-rpath,$(PREFIX)/lib
+
 $(OUT)/kvc.jar: $(OUT)/libkvc_java.so $(JAVA_MAIN) $(JAVA_MAIN_22) $(JAVA_TESTS) $(JAVA_TESTS_22)
 	@rm -rf $(OUT)/java && mkdir -p $(OUT)/java
 	@$(JAVAC) --release 17 -d $(OUT)/java $(JAVA_MAIN)
@@ -55,9 +61,10 @@ java-test java-long: export LC_ALL := C.UTF-8
 JAVA_WITNESS := $(JAVA_RUN) -Dkvc.library.path="$(OUT)/java-witness" -Xcomp -XX:-TieredCompilation -XX:CompileCommand=quiet \
     -XX:CompileCommand=compileonly,kvc.*::* kvc.TestMain WitnessTests
 
-java-test: java $(OUT)/java-examples/built $(OUT)/java-witness/libkvc_java.so
+java-test: java $(OUT)/java-examples/built $(OUT)/java-witness/libkvc_java.so $(OUT)/java-methods/libkvc_java.so
 	@java -Xcheck:jni $(JAVA_RUN) Refusals
 	@java/checked java -Xcheck:jni $(JAVA_RUN) -Dkvc.dropped=5000 kvc.TestMain $(JAVA_UNIT) StormTests
+	@java/checked java -Xcheck:jni $(JAVA_RUN) -Dkvc.library.path="$(OUT)/java-methods" kvc.TestMain BufferTests
 	@java $(JAVA_RUN) kvc.TestMain LifetimeTests HotPathTests LibraryTests
 	@java/checked java -Xcheck:jni $(JAVA_WITNESS)
 ifneq ($(JDK22),)

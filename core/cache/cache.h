@@ -20,6 +20,7 @@
 
 namespace kvc {
 
+class ArenaForecast;
 class Graph;
 class Step;
 class StepDown;
@@ -295,6 +296,9 @@ private:
     // Drops the least recently used entries, as few as make room for so many records of each size class; false, and none dropped, if
     // all of them would not. Neither `keep` nor pinned entries are dropped.
     bool make_room(std::span<const int64_t> needs, const PrefixEntry* keep);
+    // The same where the caller gives up records of its own, which the forecast supposes: what it shares with entries alone is free
+    // once both have let go. Nothing is moved, so that the forecast holds.
+    bool drop_entries(ArenaForecast forecast, std::span<const int64_t> needs, const PrefixEntry* keep);
     void adopt_entry(PrefixEntry* entry, std::unique_ptr<Sequence> sequence);
     void drop_entry(PrefixEntry* entry);
     int64_t prefix_host_bytes() const;

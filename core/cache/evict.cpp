@@ -6,8 +6,6 @@
 #include <cmath>
 #include <utility>
 
-#include "core/store/arena_forecast.h"
-
 namespace kvc {
 
 Status Evictor::check() {
@@ -253,13 +251,8 @@ void Evictor::release_acquired() {
     }
 }
 
-// What the host may refuse comes first.
-std::optional<EvictReport> Evictor::exchange() {
-    Arena& arena = *cache_.arena_;
-    const bool compacting = cache_.open_steps_ == 0;
-    const std::vector<int64_t> needed = needs();
-    ArenaForecast forecast(arena, compacting);
-    reuse_records();
+ArenaForecast Evictor::without_old() const {
+    ArenaForecast forecast(*cache_.arena_, cache_.open_steps_ == 0);
     for (const HeadEviction& eviction : heads_) {
         const std::vector<PageEntry>& coded = sequence_.layers[eviction.layer].heads[eviction.head].coded;
         for (size_t e = 0; e < coded.size(); e++) {
@@ -268,7 +261,16 @@ std::optional<EvictReport> Evictor::exchange() {
             if (coded[e].side) forecast.release(coded[e].side);
         }
     }
-    if (!forecast.fits(needed)) {
+    return forecast;
+}
+
+// What the host may refuse comes first.
+std::optional<EvictReport> Evictor::exchange() {
+    Arena& arena = *cache_.arena_;
+    const bool compacting = cache_.open_steps_ == 0;
+    const std::vector<int64_t> needed = needs();
+    reuse_records();
+    if (!without_old().fits(needed)) {
         release_acquired();
         return {};
     }
@@ -278,6 +280,14 @@ std::optional<EvictReport> Evictor::exchange() {
     if (!compacting) return apply(nullptr);
     CompactionRoom room = arena.prepare_compaction();
     return apply(&room);
+}
+
+bool Evictor::drop_entries() {
+    const std::vector<int64_t> needed = needs();
+    reuse_records();
+    const bool dropped = cache_.drop_entries(without_old(), needed, nullptr);
+    release_acquired();
+    return dropped;
 }
 
 // Repacked pages take their entries with the records that they have, so that a compaction finds them.
@@ -402,7 +412,8 @@ Result<EvictReport> Cache::run_eviction(Sequence& sequence, const EvictRequest& 
         evictor.release_acquired();
         if (tries == 0 && compact()) continue;
         if (const std::optional<EvictReport> report = evictor.exchange()) return *report;
-        if (tries > 1 || !make_room(evictor.needs(), nullptr)) return status;
+        if (tries > 1) return status;
+        if (!make_room(evictor.needs(), nullptr) && !evictor.drop_entries()) return status;
     }
 }
 

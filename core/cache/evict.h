@@ -9,6 +9,7 @@
 #include "core/cache/merge.h"
 #include "core/cache/repack.h"
 #include "core/policy/policy.h"
+#include "core/store/arena_forecast.h"
 
 namespace kvc {
 
@@ -43,9 +44,14 @@ public:
     // The same without room for both: what leaves is released first, and what comes waits in host memory. No value, and nothing has
     // changed, if even so there is no room.
     std::optional<EvictReport> exchange();
+    // Drops entries of the prefix index, if exchange() then finds room.
+    bool drop_entries();
 
 private:
     using Tokens = std::vector<Cache::LiveToken>;
+
+    // The arena once what leaves is released.
+    ArenaForecast without_old() const;
 
     // Which tokens stay (choose.cpp).
     bool may_leave(size_t layer, const Cache::LiveToken& token) const;

@@ -51,8 +51,12 @@ void Cache::drop_entry(PrefixEntry* entry) {
 }
 
 bool Cache::make_room(std::span<const int64_t> needs, const PrefixEntry* keep) {
-    if (needs.empty()) return false;
-    ArenaForecast forecast(*arena_, open_steps_ == 0);
+    if (needs.empty() || !drop_entries(ArenaForecast(*arena_, open_steps_ == 0), needs, keep)) return false;
+    compact();
+    return true;
+}
+
+bool Cache::drop_entries(ArenaForecast forecast, std::span<const int64_t> needs, const PrefixEntry* keep) {
     std::vector<PrefixEntry*> dropped;
     for (PrefixEntry& entry : prefixes_.entries()) {
         if (entry.pinned || !entry.sequence || &entry == keep) continue;
@@ -62,7 +66,6 @@ bool Cache::make_room(std::span<const int64_t> needs, const PrefixEntry* keep) {
         for (PrefixEntry* victim : dropped)
             drop_entry(victim);
         prefix_counts_.evictions += int64_t(dropped.size());
-        compact();
         return true;
     }
     return false;

@@ -4,8 +4,6 @@
 #include <bit>
 #include <tuple>
 
-#include "core/store/arena_forecast.h"
-
 namespace kvc {
 
 StepDown::~StepDown() { release_acquired(); }
@@ -194,17 +192,21 @@ bool StepDown::acquire() {
     return true;
 }
 
+ArenaForecast StepDown::without_old() const {
+    ArenaForecast forecast(*cache_.arena_, false);
+    for (const Change& change : changes_)
+        forecast.release(entry_of(change).record);
+    return forecast;
+}
+
 // What the host may refuse comes first: the codes, the forecast, and the tables of slabs that change their record size.
 bool StepDown::swap_in_place() {
     Arena& arena = *cache_.arena_;
-    ArenaForecast forecast(arena, false);
     int64_t total = 0;
-    for (const Change& change : changes_) {
-        forecast.release(entry_of(change).record);
+    for (const Change& change : changes_)
         total += bytes_at(change, change.rung);
-    }
     const std::vector<int64_t> needed = needs();
-    if (!forecast.fits(needed)) return false;
+    if (!without_old().fits(needed)) return false;
     std::vector<std::byte> codes{size_t(total)};
     int64_t at = 0;
     for (const Change& change : changes_) {
@@ -260,7 +262,7 @@ Result<StepDownReport> Cache::run_step_down(Sequence& sequence, const std::funct
             report.record_bytes = record_bytes(sequence);
             return report;
         }
-        if (tries <= 1 && make_room(work.needs(), nullptr)) continue;
+        if (tries <= 1 && (make_room(work.needs(), nullptr) || drop_entries(work.without_old(), work.needs(), nullptr))) continue;
         return fail(Code::no_memory, "step_down: the arena of ", arena_->total_bytes(), " bytes has no room for the new records");
     }
 }

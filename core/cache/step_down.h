@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/cache/cache.h"
+#include "core/store/arena_forecast.h"
 
 namespace kvc {
 
@@ -25,6 +26,8 @@ public:
     // The same without room for both: old records are released first, new codes wait in host memory. False, and nothing is changed, if
     // even so the new ones would not fit.
     bool swap_in_place();
+    // The arena once the old records are released.
+    ArenaForecast without_old() const;
     StepDownReport apply();
     ~StepDown();
     StepDown(const StepDown&) = delete;

@@ -19,10 +19,15 @@ constexpr int64_t slabs_of_small_arena = 64;
 constexpr int64_t slab_limit = int64_t{1} << 20;  // slabs that a RecordId can name
 constexpr int64_t records_limit = int64_t{1} << record_index_bits;
 
+constexpr int64_t huge_page_bytes = int64_t{2} << 20;
+
+// Attention streams whole slabs: huge pages save most of its TLB misses. A block that begins between two of them has up to 2 MiB of small
+// pages, and where it begins is chance: a program of one language had 1 MiB of them each time, a program of another one none.
 void* host_allocate(void*, int64_t bytes, int64_t alignment) {
+    if (bytes >= huge_page_bytes) alignment = std::max(alignment, huge_page_bytes);
     void* block = std::aligned_alloc(size_t(alignment), size_t(round_up(bytes, alignment)));
 #ifdef __linux__
-    // Attention streams whole slabs: huge pages save most of its TLB misses. A refusal changes nothing.
+    // A refusal changes nothing.
     if (block) madvise(block, size_t(bytes), MADV_HUGEPAGE);
 #endif
     return block;

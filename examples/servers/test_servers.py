@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -83,6 +84,17 @@ def test_health(server):
     status, headers, body = server.get("/healthz")
     assert (status, json.loads(body)) == (200, {"status": "ok"})
     assert headers["content-type"].startswith("application/json")
+
+
+def test_models(server):
+    """What OpenAI's clients ask first."""
+    status, headers, body = server.get("/v1/models")
+    assert status == 200 and headers["content-type"].startswith("application/json")
+    listed = json.loads(body)
+    (model,) = listed.pop("data")
+    assert listed == {"object": "list"}
+    assert abs(model.pop("created") - time.time()) < 24 * 3600
+    assert model == {"id": server.complete(chat(QUESTIONS[0]), 1)[2]["model"], "object": "model", "owned_by": "kvc"}
 
 
 @pytest.mark.parametrize("question", [QUESTIONS[1], QUESTIONS[3], QUESTIONS[7]])
@@ -246,10 +258,10 @@ def test_fields_that_change_nothing(server):
 
 
 @pytest.mark.parametrize("method, path, expected_status", [
-    ("GET", "/v1/completions", 405), ("POST", "/metrics", 405), ("DELETE", "/healthz", 405), ("GET", "/", 404), ("POST", "/v1/chat", 404)])
+    ("GET", "/v1/completions", 405), ("POST", "/metrics", 405), ("POST", "/v1/models", 405), ("HEAD", "/v1/models", 405), ("DELETE", "/healthz", 405), ("GET", "/", 404), ("POST", "/v1/chat", 404)])
 def test_wrong_addresses(server, method, path, expected_status):
     status, headers, data = server.request(method, path, b"{}" if method == "POST" else None)
-    assert status == expected_status and json.loads(data)["error"]["message"]
+    assert status == expected_status and (method == "HEAD" or json.loads(data)["error"]["message"])
 
 
 def test_bodies_that_are_too_large_or_cut_off(server):
@@ -275,13 +287,26 @@ def test_a_body_that_cannot_be_read(server):
 
 
 def test_requests_that_do_not_come_whole(server):
-    """Bodies have 10 seconds."""
-    began = time.monotonic()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
-        raw.sendall(post(b'{"prompt"', length=100))
-        answer = received(raw)
-    assert 5 < time.monotonic() - began < 40
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 408 "), answer
+    """Heads have 10 seconds, however their bytes come, and so have bodies."""
+    def dripping(raw: socket.socket) -> None:
+        with suppress(OSError):  # the server, and then this test, closes it
+            for _ in range(60):
+                time.sleep(0.7)
+                raw.sendall(b"x")
+
+    def answer_to(sent: bytes, drips: bool) -> tuple[bytes, float]:
+        began = time.monotonic()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
+            raw.sendall(sent)
+            if drips:
+                threading.Thread(target=dripping, args=(raw,), daemon=True).start()
+            return received(raw), time.monotonic() - began
+
+    head, body = b"POST /v1/completions HTTP/1.1\r\nHost: ", post(b'{"prompt": "', length=100)
+    with ThreadPoolExecutor(4) as pool:
+        for answer, seconds in pool.map(answer_to, (head, head, body, body), (False, True, False, True)):
+            assert 5 < seconds < 40
+            assert answer == b"" or answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 400 ")), answer
 
 
 def test_connections_that_say_nothing(start):

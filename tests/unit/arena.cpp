@@ -1,5 +1,6 @@
 #include "core/store/arena.h"
 
+#include <algorithm>
 #include <doctest/doctest.h>
 #include <set>
 
@@ -44,6 +45,18 @@ TEST_CASE("arena: records do not overlap and are never number 0") {
     }
     CHECK(arena->bytes_in_use() == 20 * 4608);
     CHECK(arena->bound_bytes() == 2 * slab);  // 14 to a slab
+}
+
+TEST_CASE("arena: a large one begins where a huge page does") {
+    for (const int64_t slabs : {32, 33, 48, 95, 97, 200, 617}) {
+        auto first = arena_of(slabs, {slab}), second = arena_of(slabs, {slab});
+        for (Arena* arena : {first.get(), second.get()}) {
+            std::vector<const std::byte*> blocks;
+            for (int64_t i = 0; i < slabs; i++)
+                blocks.push_back(arena->data(arena->allocate(0)));
+            CHECK(reinterpret_cast<uintptr_t>(*std::min_element(blocks.begin(), blocks.end())) % (2 << 20) == 0);
+        }
+    }
 }
 
 TEST_CASE("arena: slabs are bound only when all of their class are full, and returned when empty") {

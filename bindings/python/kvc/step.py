@@ -52,14 +52,16 @@ class Step(raw.Step):
 
     def __init__(self, cache: Cache, sequences: Iterable[SupportsIndex], counts: Iterable[SupportsIndex],
                  positions: Iterable[SupportsIndex] | None = None, **options: Unpack[StepOptions]):
-        dtypes = {name: dtype_of(name, options.get(name, Dtype.F32)) for name in ("kv_dtype", "q_dtype", "out_dtype")}
+        self._out_dtype, self._buffers, graph = Dtype.F32, Device.CPU, options.get("graph")
+        if options:  # a step that is begun without any should not pay for them
+            dtypes = {name: dtype_of(name, options.get(name, Dtype.F32)) for name in ("kv_dtype", "q_dtype", "out_dtype")}
+            self._out_dtype, self._buffers = dtypes["out_dtype"], options.get("buffers", Device.CPU)
+            options = {**options, **dtypes}
+            if graph is not None:
+                options["graph"] = operator.index(graph)
         sequences, counts = list(sequences), list(counts)
-        graph = options.get("graph")
-        if graph is not None:
-            options["graph"] = operator.index(graph)
-        super().__init__(cache._handle, sequences, counts, positions, {**options, **dtypes})
+        super().__init__(cache._handle, sequences, counts, positions, options)
         self._cache, self._sequences, self._graph = cache, sequences, graph  # none may end before the step
-        self._out_dtype, self._buffers = dtypes["out_dtype"], options.get("buffers", Device.CPU)
         self.tokens = sum(counts)
 
     def attend(self, layer: int, q: Array, out: Array | None = None, lse: Array | None = None, **options: Unpack[AttendOptions]):

@@ -42,7 +42,7 @@ std::string abi_mismatch() {
 std::vector<kvc_layer> layers_of(const char* operation, nb::list given) {
     std::vector<kvc_layer> out;
     for (nb::handle values : given)
-        out.push_back(options<kvc_layer>(operation, kvc_layer_init, nb::cast<nb::dict>(values)));
+        out.push_back(options<kvc_layer>(operation, kvc_layer_init, dict_of<kvc_layer>(operation, values)));
     return out;
 }
 

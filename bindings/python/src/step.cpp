@@ -44,7 +44,8 @@ public:
     void attend(int64_t layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle settings) {
         const Array queries("attend", "q", q, q_), results("attend", "out", out, out_, true);
         kvc_attend_options o;
-        if (!settings.is_none()) o = options<kvc_attend_options>("attend", kvc_attend_options_init, nb::cast<nb::dict>(settings));
+        if (!settings.is_none())
+            o = options<kvc_attend_options>("attend", kvc_attend_options_init, dict_of<kvc_attend_options>("attend", settings));
         const auto run = [&](float* sums, int64_t bytes) {
             call("attend", kvc_attend, handle_, layer, queries.data(), queries.bytes(), results.data(), results.bytes(), sums, bytes,
                  settings.is_none() ? nullptr : &o);

@@ -34,6 +34,14 @@ nb::dict fields_of(const char* owner, const void* from);
 nb::dict all_structs();
 nb::dict all_enums();
 
+template <class Struct>
+nb::dict dict_of(const char* operation, nb::handle values) {
+    if (!PyDict_Check(values.ptr()))
+        refuse(operation,
+               name_of<Struct> + (": expected a dict of its fields, got " + std::string(nb::type_name(values.type()).c_str())));
+    return nb::borrow<nb::dict>(values);
+}
+
 // A struct with the library's defaults and the given fields.
 template <class Struct>
 Struct options(const char* operation, kvc_status (*init)(Struct*, int64_t), nb::dict values) {

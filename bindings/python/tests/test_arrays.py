@@ -118,6 +118,18 @@ def test_options_of_wrong_types_are_refused(wrong, words):
         kvc.Cache(**{**SHAPE, "arena_tokens": 64, **wrong})
 
 
+@pytest.mark.parametrize("wrong", [5, "scale", [("scale", 1.0)], object()])
+def test_options_that_are_no_dict_are_refused(wrong):
+    with pytest.raises(kvc.ArgumentError, match="kvc_layer: expected a dict of its fields"):
+        kvc.Cache(**{**SHAPE, "arena_tokens": 64, "layers_differ": [wrong] * 2})
+    q, k, v = tensors(1)
+    with kvc.Cache(**SHAPE, arena_tokens=64) as cache, cache.step([cache.create_sequence()], [1]) as step:
+        step.append(0, k, v)
+        step.append(1, k, v)
+        with pytest.raises(kvc.ArgumentError, match="kvc_attend_options: expected a dict of its fields"):
+            step.attend_into(0, q, np.empty_like(q), None, wrong)
+
+
 def test_an_arena_of_the_caller_is_used_and_kept():
     block = np.zeros((1 << 20) + 128, np.uint8)
     block = block[-block.__array_interface__["data"][0] % 128:][:1 << 20]

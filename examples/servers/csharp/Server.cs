@@ -12,9 +12,11 @@ sealed class Server {
   const int BodyBytesMost = 1 << 20;
   const int LookMilliseconds = 100;   // between two looks whether the client is still there, while no token comes
   const string JsonType = "application/json";
+  const string ModelName = "smollm2-135m";
   readonly Engine engine;
   readonly long[] opening;   // tokens that begin a system prompt
   readonly long ending;      // the token that ends it
+  readonly long began = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
   long ids;
 
   public Server(Engine engine) {
@@ -39,6 +41,7 @@ sealed class Server {
     Action<Connection> handle;
     switch (connection.Path) {
     case "/v1/completions": handle = Complete; break;
+    case "/v1/models": handle = SendModels; break;
     case "/metrics": handle = SendMetrics; break;
     case "/healthz": handle = SendHealth; break;
     default: throw new RequestException(404, "there is no " + connection.Path);
@@ -62,6 +65,10 @@ sealed class Server {
     connection.Answer(200, JsonType, "{\"status\": \"ok\"}");
   }
 
+  void SendModels(Connection connection) =>
+      connection.Answer(200, JsonType, "{\"object\": \"list\", \"data\": [{\"id\": \"" + ModelName + "\", \"object\": \"model\", \"created\": " +
+                        began + ", \"owned_by\": \"kvc\"}]}");
+
   void SendMetrics(Connection connection) =>
       connection.Answer(200, "text/plain; version=0.0.4; charset=utf-8", new Metrics().Write(engine));
 
@@ -82,7 +89,7 @@ sealed class Server {
     try {
       while (!stream.WaitForStart(LookMilliseconds)) connection.CheckPresence();
       string head = "{\"id\": \"cmpl-" + Interlocked.Increment(ref ids) + "\", \"object\": \"text_completion\", \"created\": " +
-                    DateTimeOffset.UtcNow.ToUnixTimeSeconds() + ", \"model\": \"smollm2-135m\", \"choices\": [";
+                    DateTimeOffset.UtcNow.ToUnixTimeSeconds() + ", \"model\": \"" + ModelName + "\", \"choices\": [";
       if (asked.Stream) {
         SendParts(connection, stream, head);
       } else {

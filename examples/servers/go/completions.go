@@ -16,7 +16,10 @@ import (
 	"unicode/utf8"
 )
 
-const bodyBytesMost = 1 << 20
+const (
+	bodyBytesMost = 1 << 20
+	modelName     = "smollm2-135m"
+)
 
 var (
 	errInvalid = errors.New("invalid request")
@@ -28,6 +31,7 @@ type Server struct {
 	engine  *Engine
 	opening []int64 // tokens that begin a system prompt
 	ending  int64   // the token that ends it
+	began   time.Time
 	ids     atomic.Int64
 }
 
@@ -69,6 +73,7 @@ func (s *Server) Routes() http.Handler {
 		})
 	}
 	route("/v1/completions", http.MethodPost, s.complete)
+	route("/v1/models", http.MethodGet, s.models)
 	route("/metrics", http.MethodGet, s.metrics)
 	route("/healthz", http.MethodGet, func(w http.ResponseWriter, _ *http.Request) {
 		if s.engine.Closing() {
@@ -81,6 +86,11 @@ func (s *Server) Routes() http.Handler {
 		refuse(w, http.StatusNotFound, "there is no "+r.URL.Path)
 	})
 	return mux
+}
+
+func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
+	one := map[string]any{"id": modelName, "object": "model", "created": s.began.Unix(), "owned_by": "kvc"}
+	answer(w, http.StatusOK, map[string]any{"object": "list", "data": []any{one}})
 }
 
 func answer(w http.ResponseWriter, status int, body any) {
@@ -249,7 +259,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, asked request) er
 	if stream.refused != nil {
 		return stream.refused
 	}
-	head := completion{ID: fmt.Sprintf("cmpl-%d", s.ids.Add(1)), Object: "text_completion", Created: time.Now().Unix(), Model: "smollm2-135m"}
+	head := completion{ID: fmt.Sprintf("cmpl-%d", s.ids.Add(1)), Object: "text_completion", Created: time.Now().Unix(), Model: modelName}
 	if asked.stream {
 		return sendStream(w, r, stream, head)
 	}

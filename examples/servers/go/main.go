@@ -94,7 +94,7 @@ func newServer(engine *Engine) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{engine: engine, opening: opening, ending: ending[0]}, nil
+	return &Server{engine: engine, opening: opening, ending: ending[0], began: time.Now()}, nil
 }
 
 // listen serves until a signal says to end, and checks that nothing is left.

@@ -11,6 +11,7 @@ import java.util.concurrent.atomic.AtomicLong;
 
 /** POST /v1/completions. */
 final class Completions {
+  static final String MODEL = "smollm2-135m";
   private static final int BODY_BYTES_MOST = 1 << 20;
   private final Engine engine;
   private final Clients clients = new Clients();
@@ -130,7 +131,7 @@ final class Completions {
     head.put("id", "cmpl-" + ids.incrementAndGet());
     head.put("object", "text_completion");
     head.put("created", Instant.now().getEpochSecond());
-    head.put("model", "smollm2-135m");
+    head.put("model", MODEL);
     return head;
   }
 

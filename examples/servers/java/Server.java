@@ -3,6 +3,8 @@ import com.sun.net.httpserver.HttpServer;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
+import java.time.Instant;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Executors;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -13,6 +15,8 @@ final class Server {
   private final Engine engine;
   private final Completions completions;
   private final HttpServer http;
+  private final Map<String, Object> model =
+      Map.of("id", Completions.MODEL, "object", "model", "created", Instant.now().getEpochSecond(), "owned_by", "kvc");
   private final AtomicInteger open = new AtomicInteger(); // requests that are being answered
 
   /** Listens on loopback; port 0 = a free one. */
@@ -60,6 +64,10 @@ final class Server {
       case "/v1/completions":
         allow(exchange, "POST");
         completions.answer(exchange);
+        break;
+      case "/v1/models":
+        allow(exchange, "GET");
+        Answer.json(exchange, 200, Map.of("object", "list", "data", List.of(model)));
         break;
       case "/metrics":
         allow(exchange, "GET");

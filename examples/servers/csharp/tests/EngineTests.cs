@@ -24,6 +24,7 @@ static class EngineTests {
       } finally {
         engine.Shutdown(TimeSpan.FromSeconds(1));
       }
+      cache.Prefixes.Clear();
       Tests.Equal(0, cache.Stats().Sequences + cache.Stats().RecordBytes, "left behind");
     }
   }

@@ -2,7 +2,7 @@
 
 use crate::refusal::{answer, Refusal};
 use crate::request::Request;
-use crate::service::{aside, Service, BODY_BYTES};
+use crate::service::{aside, now, Service, BODY_BYTES, MODEL};
 use crate::stream::{Event, Finish};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, State};
@@ -14,7 +14,7 @@ use serde_json::{json, Value};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
@@ -29,12 +29,12 @@ struct Head {
 
 impl Head {
     fn new(id: u64) -> Head {
-        Head { id, created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) }
+        Head { id, created: now() }
     }
 
     fn object(&self, text: &str, finish: Option<Finish>) -> Value {
         json!({
-            "id": format!("cmpl-{}", self.id), "object": "text_completion", "created": self.created, "model": "smollm2-135m",
+            "id": format!("cmpl-{}", self.id), "object": "text_completion", "created": self.created, "model": MODEL,
             "choices": [{"text": text, "index": 0, "logprobs": null, "finish_reason": finish.map(Finish::name)}],
         })
     }

@@ -1,6 +1,7 @@
 //! A server of SmolLM2-135M with kvc as its KV cache. docs/SERVERS.md tells what it promises.
 
 mod completions;
+mod connections;
 mod engine;
 mod metrics;
 mod model;
@@ -16,7 +17,6 @@ mod stream;
 #[cfg(test)]
 mod preemption;
 
-use axum::serve::ListenerExt;
 use engine::Engine;
 use kvc::{Cache, Options};
 use model::Model;
@@ -97,10 +97,7 @@ async fn serve(engine: Engine, service: Arc<Service>, port: u16) -> Outcome {
     })?;
     let queue = service.queue.clone();
     let (says_finish, finish) = oneshot::channel::<()>();
-    // Tokens go out one by one, so that they must not wait for each other.
-    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    let answering = axum::serve(listener, service.routes()).with_graceful_shutdown(async { drop(finish.await) });
-    let answering = tokio::spawn(async { answering.await });
+    let answering = tokio::spawn(connections::answer(listener, service.routes(), finish));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -17,10 +17,12 @@ use kvc::Cache;
 use serde_json::json;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// What a body may have.
 pub const BODY_BYTES: usize = 1 << 20;
+pub const MODEL: &str = "smollm2-135m";
 
 pub struct Service {
     pub model: Arc<Model>,
@@ -31,13 +33,14 @@ pub struct Service {
     opening: Vec<i64>,
     ending: i64,
     ids: AtomicU64,
+    began: u64,
 }
 
 impl Service {
     pub fn new(model: Arc<Model>, cache: Arc<Cache>, queue: Arc<Queue>, admission: Admission) -> Result<Service, String> {
         let opening = model.encode("<|im_start|>system")?;
         let ending = *model.encode("<|im_end|>")?.first().ok_or("the tokenizer knows no <|im_end|>")?;
-        Ok(Service { model, cache, queue, admission, opening, ending, ids: AtomicU64::new(0) })
+        Ok(Service { model, cache, queue, admission, opening, ending, ids: AtomicU64::new(0), began: now() })
     }
 
     /// Queues a request: its number, its prompt's tokens, and what will be heard of it.
@@ -64,6 +67,7 @@ impl Service {
     pub fn routes(self: Arc<Self>) -> Router {
         Router::new()
             .route("/v1/completions", post(complete))
+            .route("/v1/models", get(models).head(wrong_method))
             .route("/metrics", get(metrics).head(wrong_method))
             .route("/healthz", get(health).head(wrong_method))
             .fallback(|uri: Uri| async move { Refusal::new(StatusCode::NOT_FOUND, format!("there is no {}", uri.path())) })
@@ -86,6 +90,16 @@ async fn health(State(service): State<Arc<Service>>) -> Response {
         return Refusal::shutdown().into_response();
     }
     answer(StatusCode::OK, &json!({"status": "ok"}))
+}
+
+async fn models(State(service): State<Arc<Service>>) -> Response {
+    let model = json!({"id": MODEL, "object": "model", "created": service.began, "owned_by": "kvc"});
+    answer(StatusCode::OK, &json!({"object": "list", "data": [model]}))
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 async fn metrics(State(service): State<Arc<Service>>) -> Result<Response, Refusal> {

@@ -19,9 +19,12 @@ public final class Direct {
     return ByteBuffer.allocateDirect((int) n).order(ByteOrder.nativeOrder());
   }
 
-  public static FloatBuffer floats(long n) { return bytes(4 * n).asFloatBuffer(); }
+  /** Of so many elements; what is no number of them is no number of bytes. */
+  private static ByteBuffer elements(long n, int bytes) { return bytes(n < 0 || n > Integer.MAX_VALUE ? n : n * bytes); }
 
-  public static LongBuffer longs(long n) { return bytes(8 * n).asLongBuffer(); }
+  public static FloatBuffer floats(long n) { return elements(n, 4).asFloatBuffer(); }
+
+  public static LongBuffer longs(long n) { return elements(n, 8).asLongBuffer(); }
 
   public static FloatBuffer of(float... values) { return floats(values.length).put(values).flip(); }
 

@@ -83,6 +83,10 @@ final class BufferTests {
       step.attend(0, q, out, Direct.floats(Fixture.Q_HEADS), new AttendOptions().scale(1));
     }
     Expect.thrown(IllegalArgumentException.class, () -> Direct.bytes(1L << 31));
+    for (long n : new long[] {1L << 61, 1L << 62, -1, Long.MIN_VALUE}) {
+      Expect.thrown(IllegalArgumentException.class, () -> Direct.longs(n));
+      Expect.thrown(IllegalArgumentException.class, () -> Direct.floats(n));
+    }
     Expect.thrown(IllegalArgumentException.class, () -> new CacheOptions().codec("x".repeat(128)));
   }
 
