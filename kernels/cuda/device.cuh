@@ -125,6 +125,15 @@ KVC_DEVICE constexpr bool has_bulk_copies() {
 #endif
 }
 
+// Whether this is machine code for sm_100 or later. It decides how code is laid out, never what it computes.
+KVC_DEVICE constexpr bool is_blackwell() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+    return true;
+#else
+    return false;
+#endif
+}
+
 // Counts the bytes that are still to come (an mbarrier with one arrival a phase).
 struct CopyBarrier {
     unsigned long long state;

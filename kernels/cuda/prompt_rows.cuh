@@ -205,29 +205,43 @@ KVC_DEVICE void weigh_page(const float (&x)[tiles][8][4], PageWeights<tiles>* we
     }
 }
 
+// acc += weights * fragment c of the values.
+template <int tiles>
+KVC_DEVICE void multiply_values_of(const std::byte* values, int c, const PageWeights<tiles>& weights, float (&acc)[tiles][2][4]) {
+    KVC_UNROLL
+    for (int t = 0; t < 4; t++) {
+        const TileWords b = load_tile(values, c, t);
+        KVC_UNROLL
+        for (int m = 0; m < tiles; m++) {
+            const uint32_t(&p)[4] = weights.p[m][t];
+            simt::mma(acc[m][0], p[0], p[1], p[2], p[3], b.w[0], b.w[1]);
+            simt::mma(acc[m][1], p[0], p[1], p[2], p[3], b.w[2], b.w[3]);
+        }
+    }
+}
+
 // values: the lane's place in the tile; scaled: times the unit of the page's values.
 template <bool scaled, int VD, int tiles>
 KVC_DEVICE void add_page_values(const std::byte* values, float unit, const PageWeights<tiles>& weights, RowsState<VD, tiles>* state) {
+    // Written one fragment behind its products, sums wait for none; ptxas for Blackwell then starts fewer fragments ahead.
+    constexpr int behind = simt::is_blackwell() ? 1 : 0;
+    // A page's sums of their own: tensor cores cut off where they add to a large number, which must not add up over a context.
+    float acc[VD / 16][tiles][2][4] = {};
     KVC_UNROLL
-    for (int c = 0; c < VD / 16; c++) {
-        // A page's sum of its own: tensor cores cut off where they add to a large number, which must not add up over a context.
-        float acc[tiles][2][4] = {};
-        KVC_UNROLL
-        for (int t = 0; t < 4; t++) {
-            const TileWords b = load_tile(values, c, t);
-            KVC_UNROLL
-            for (int m = 0; m < tiles; m++) {
-                const uint32_t(&p)[4] = weights.p[m][t];
-                simt::mma(acc[m][0], p[0], p[1], p[2], p[3], b.w[0], b.w[1]);
-                simt::mma(acc[m][1], p[0], p[1], p[2], p[3], b.w[2], b.w[3]);
-            }
+    for (int next = 0; next < VD / 16 + behind; next++) {
+        if (next < VD / 16) {
+            multiply_values_of(values, next, weights, acc[next]);
+        }
+        const int c = next - behind;
+        if (c < 0) {
+            continue;
         }
         KVC_UNROLL
         for (int m = 0; m < tiles; m++) {
             KVC_UNROLL
             for (int i = 0; i < 8; i++) {
                 float& o = state->o[m][2 * c + i / 4][i % 4];
-                const float sum = acc[m][i / 4][i % 4];
+                const float sum = acc[c][m][i / 4][i % 4];
                 o = simt::fma(o, weights.shrink[m][i % 4 / 2], scaled ? sum * unit : sum);
             }
         }

@@ -53,11 +53,15 @@ class Gates(unittest.TestCase):
         _, problems = gates.check_kernel(name.replace("Li2E", "Li1E"), instructions, "sm_80", 255, 1)
         self.assertEqual(["256 products for a page instead of 128", "1 spills"], problems)
 
-    def test_prompt_kernels_of_blackwell_spill_no_more_than_they_do(self):
+    def test_prompt_kernels_of_sm_120_have_bounds_of_their_own_with_two_tiles_alone(self):
         name = "_ZN3kvc4cuda13attend_promptILi128ELi128ELi2ELb0EEEvNS0_10PromptArgsE"
-        _, instructions = loop(256, 1200)
-        self.assertEqual([], gates.check_kernel(name, instructions, "sm_120", 255, 1041)[1])
-        self.assertEqual(["1042 spills"], gates.check_kernel(name, instructions, "sm_120", 255, 1042)[1])
+        _, instructions = loop(256, 900)
+        self.assertEqual([], gates.check_kernel(name, instructions, "sm_120", 255, 109)[1])
+        self.assertEqual(["110 spills"], gates.check_kernel(name, instructions, "sm_120", 255, 110)[1])
+        self.assertEqual(["over 4.10 instructions a product", "101 spills"], gates.check_kernel(name, instructions, "sm_100", 255, 101)[1])
+        self.assertEqual(["over 4.60 instructions a product"], gates.check_kernel(name, loop(256, 1000)[1], "sm_120", 255, 0)[1])
+        _, instructions = loop(128, 500)
+        self.assertEqual(["1 spills"], gates.check_kernel(name.replace("Li2E", "Li1E"), instructions, "sm_120", 255, 1)[1])
 
     def test_too_many_instructions(self):
         _, problems = gates.check_kernel(*loop(76, 900), "sm_90a", 160, 0)
