@@ -170,14 +170,14 @@ KVC_API int64_t kvc_device_describe(int32_t device, int64_t ordinal, char* out, 
 
 typedef struct kvc_options {
     uint32_t struct_size;
-    int32_t device;          /* kvc_device */
-    int64_t layers;          /* required, 1 .. 4096 */
-    int64_t kv_heads;        /* required, 1 .. 1024 */
-    int64_t q_heads;         /* a multiple of kv_heads, at most 16 times; 0 = kv_heads */
-    int64_t k_dim, v_dim;    /* head dims, multiples of 16 up to 256 (v_dim with kivi2 or kivi4: of 32); v_dim 0 = k_dim */
-    int64_t sliding_window;  /* a query sees this many newest tokens, itself included; 0 = all */
-    char codec[128];         /* preset, codec string, ladder, or "@FILE": a calibration, docs/FORMATS.md section 6; "" = "int4" */
-    char target[16];         /* kernel target to force, for tests; "" = the best one */
+    int32_t device;         /* kvc_device */
+    int64_t layers;         /* required, 1 .. 4096 */
+    int64_t kv_heads;       /* required, 1 .. 1024 */
+    int64_t q_heads;        /* a multiple of kv_heads, at most 16 times; 0 = kv_heads */
+    int64_t k_dim, v_dim;   /* head dims, multiples of 16 up to 256 (v_dim with kivi2 or kivi4: of 32); v_dim 0 = k_dim */
+    int64_t sliding_window; /* a query sees this many newest tokens, itself included; 0 = all */
+    char codec[128];        /* preset, codec string, ladder, or "@FILE": a calibration, docs/FORMATS.md section 6; "" = "int4" */
+    char target[16]; /* kernel target to force, for tests; "" = the best one; on a device also where memory comes from, see Device */
     int64_t arena_bytes;     /* size of the arena; or say arena_tokens, or hand over arena_block */
     int64_t arena_tokens;    /* instead: room for arena_sequences (0 = 1) sequences of so many tokens each, */
     int64_t arena_sequences; /*          run as kvc_plan_compute describes with step_tokens = 512; only with arena_tokens */
@@ -355,6 +355,10 @@ KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
  * Numbers    A token that 16 bits cannot hold (KVC_E_NONFINITE on the CPU) is found later: append and commit succeed, and once one of
  *            the calls above has waited, the sequence answers KVC_E_NONFINITE to all but kvc_seq_truncate to that position or below and
  *            kvc_seq_destroy. Other sequences are as they were.
+ * Memory     Records, buffers and what steps work in come from cudaMalloc. A target that ends in ",pool" (such as ",pool" or "cuda,pool")
+ *            takes them from the device's default memory pool, which the program shares and whose release threshold is the program's
+ *            to set; ",pool=own" from a pool of the cache's own, which keeps what comes back until kvc_destroy. Pools give and take
+ *            back in the order of streams, so nothing waits for it. KVC_E_UNSUPPORTED where the device has no pools.
  * Faults     Asynchronous faults surface at the next call that waits as KVC_E_DEVICE, and in all calls that would change the cache
  *            after it. */
 
@@ -393,10 +397,11 @@ typedef enum kvc_buffer_kind {
     KVC_BUFFER_KIND_MAX_ = 0x7fffffff
 } kvc_buffer_kind;
 
-/* bytes of it, 256-byte aligned, in or for the cache's device. The caller destroys it before the cache. NULL on failure:
- * KVC_E_NO_MEMORY, KVC_E_ARGUMENT, KVC_E_UNSUPPORTED for a cache on the host. */
+/* bytes of it, 256-byte aligned, in or for the cache's device, of use to any stream at once: waits where what was launched may still be
+ * at work in that memory. The caller destroys it before the cache. NULL on failure: KVC_E_NO_MEMORY, KVC_E_ARGUMENT, KVC_E_UNSUPPORTED
+ * for a cache on the host. */
 KVC_API void* kvc_buffer_create(kvc_cache* cache, int32_t kind, int64_t bytes, kvc_error* err);
-/* Waits for what still uses it. */
+/* kvc's own work with it is done first; the caller's must be. */
 KVC_API kvc_status kvc_buffer_destroy(kvc_cache* cache, int32_t kind, void* buffer, kvc_error* err);
 /* Copies between any two of device buffers (kvc_device of each side: the cache's device, or KVC_CPU for memory of the host), behind all
  * that was launched before; to the host it waits, and is counted. */

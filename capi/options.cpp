@@ -66,6 +66,17 @@ Status read_element(const kvc_layer* layers, int64_t index, kvc_layer* out) {
     return {};
 }
 
+// A device's target may say, behind a comma, where its memory comes from; that is taken off.
+Result<DeviceHeap> take_heap(std::string* target) {
+    const size_t comma = target->find(',');
+    if (comma == std::string::npos) return DeviceHeap::direct;
+    const std::string heap = target->substr(comma + 1), whole = *target;
+    target->resize(comma);
+    if (heap == "pool") return DeviceHeap::shared_pool;
+    if (heap == "pool=own") return DeviceHeap::own_pool;
+    return fail(Code::argument, "target \"", whole, "\": behind the comma stands pool or pool=own");
+}
+
 Status check_scalars(const kvc_options& options) {
     if (options.device != KVC_DEVICE_DEFAULT && options.device != KVC_CPU && options.device != KVC_CUDA)
         return fail(Code::argument, "device ", int64_t(options.device), " is not a kvc_device");
@@ -130,7 +141,9 @@ Result<CacheConfig> read_options(const kvc_options* given, const kvc_layer* laye
     config.arena_growth = options.arena_growth != 0;
     config.slab_source = {options.allocate, options.release, options.allocator_context};
     if (options.device != KVC_CUDA) return config;
-    Result<std::shared_ptr<Device>> device = open_device(options.device_ordinal);
+    Result<DeviceHeap> heap = take_heap(&config.target);
+    if (!heap.ok()) return heap.status();
+    Result<std::shared_ptr<Device>> device = open_device(options.device_ordinal, *heap);
     if (!device.ok()) return device.status();
     config.device = std::move(*device);
     return config;

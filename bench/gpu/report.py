@@ -2,6 +2,8 @@
 
 import time
 
+import steps
+
 # Goals on one H100, of one layer with 8 kv heads, head dim 128, GQA 4; the peer is FlashInfer at its best. (case, codec, us, ratio to
 # the peer's fp16, ratio to its fp8, share of the read bandwidth); None: no goal.
 GOALS = [
@@ -14,6 +16,9 @@ GOALS = [
     ("batch1-1m", "int2", 245, None, None, None),
 ]
 PROMPT_GOAL = ("prompt2k-32k", "int4", 0.85)  # of the peer's speed in fp16
+LLAMA_GOAL = ("batch16-32k-gqa4", "int4", "q4_0", 3.0)  # times llama.cpp
+# Types of other peers, and the codec of as many bits.
+AS_MANY_BITS = {"f16": "fp16", "q8_0": "int8", "q4_0": "int4", "int4": "int4", "int2": "int2"}
 APPEND_GOAL = ("batch16-32k-gqa4", "int4", 0.03)  # of a decode step
 
 
@@ -36,7 +41,7 @@ def judged(goal, value, at_most):
     return "reached" if (value <= goal if at_most else value >= goal) else "MISSED"
 
 
-def goal_rows(kvc, peer, timed):
+def goal_rows(kvc, peer, timed, others=()):
     """goal, wanted, measured, verdict for each goal; with timed False everything is unmeasured. Times are goals of the H100 alone."""
     machine = next((r for r in kvc if r["kind"] == "machine"), None)
     is_h100 = machine is None or "H100" in machine["device"]
@@ -59,6 +64,11 @@ def goal_rows(kvc, peer, timed):
     mine, other = (find(results, kind, case, name) if timed else None for results, kind, name in ((kvc, "prompt", codec), (peer, "peer", "fp16")))
     value = other["us"] / mine["us"] if mine and mine["correct"] and other else None
     yield f"prompt {codec}, {case}: times FlashInfer fp16", f">= {goal:g} x", cell(value, "{:.2f} x"), judged(goal, value, False)
+    case, codec, other_codec, goal = LLAMA_GOAL
+    mine, other = (find(results, kind, case, name) if timed else None
+                   for results, kind, name in ((kvc, "decode", codec), (others, "peer", other_codec)))
+    value = other["us"] / mine["us"] if mine and mine["correct"] and other else None
+    yield f"decode {codec}, {case}: times llama.cpp {other_codec}", f">= {goal:g} x", cell(value, "{:.2f} x"), judged(goal, value, False)
     case, codec, goal = APPEND_GOAL
     mine, append = (find(kvc, kind, case, codec) if timed else None for kind in ("decode", "append"))
     value = append["step_us"] / mine["us"] if mine and append else None
@@ -90,13 +100,25 @@ def peer_rows(peer):
                    f"{r['bytes_per_second'] * 1e-9:,.0f}", f"{r['variant']}, {r['timing']}"]
 
 
+def other_rows(kvc, others):
+    """What other peers reached, beside kvc's codec of as many bits."""
+    for r in others:
+        mine = find(kvc, "decode", r["case"], AS_MANY_BITS.get(r["codec"]))
+        if r.get("us") is None:
+            yield [r["peer"], r["case"], r["codec"], "unmeasured", "", "", "", "; ".join(f"{k}: {v}" for k, v in r["variants"].items()), ""]
+        else:
+            yield [r["peer"], r["case"], r["codec"], f"{r['us']:,.1f}", f"{r['us_low']:,.1f}-{r['us_high']:,.1f}",
+                   f"{r['bytes_per_second'] * 1e-9:,.0f}", f"{r['out_error']:.1e}", f"{r['variant']}, {r['timing']}",
+                   cell(r["us"] / mine["us"] if mine and mine["correct"] else None, "{:.2f} x")]
+
+
 def append_rows(kvc):
     for r in kvc:
         if r["kind"] == "append":
             yield [r["case"], r["codec"], str(r["pages"]), f"{r['quantize_us']:,.1f}", f"{r['store_us']:,.1f}", f"{r['step_us']:,.1f}"]
 
 
-def markdown(title_lines, kvc, peer, outcomes):
+def markdown(title_lines, kvc, peer, outcomes, others=()):
     machine = next((r for r in kvc if r["kind"] == "machine"), None)
     timed = bool(machine and machine["timed"])
     lines = ["# The CUDA kernels on a GPU" if timed else "# The CUDA kernels: no time of a GPU", "", *[f"- {line}" for line in title_lines]]
@@ -106,13 +128,18 @@ def markdown(title_lines, kvc, peer, outcomes):
         lines.append(f"- measured here: reads {machine['read_bytes_per_second'] * 1e-9:,.0f} GB/s (the share below is of this), copies "
                      f"{machine['copy_bytes_per_second'] * 1e-9:,.0f} GB/s, read and written bytes together")
     lines += [f"- peer: {peer[0]['peer']}" if peer else "- peer: FlashInfer was not there, so no ratio is known", ""]
+    missing = [o["name"] for o in outcomes if o["name"] in steps.PEERS[1:] and o["state"] == "not there"]
+    lines[-1:] = [*[f"- {name} was not there" for name in missing], ""]
     lines += table(["step", "result", "seconds"], [[o["name"], o["state"], f"{o['seconds']:.0f}"] for o in outcomes])
-    lines += ["", "Goals:", "", *table(["goal", "wanted", "measured", ""], goal_rows(kvc, peer, timed)), ""]
+    lines += ["", "Goals:", "", *table(["goal", "wanted", "measured", ""], goal_rows(kvc, peer, timed, others)), ""]
     if timed:
         lines += ["A step of one layer (attention and finish; median, extremes, attention alone; summing probabilities comes on top), us:", "",
                   *table(["case", "codec", "us", "extremes", "attention", "mass", "TFLOP/s", "split", "GB/s", "of read", "B/element", "x FlashInfer fp16", "error", "correct"],
                          decode_rows(kvc, peer)), "",
                   "FlashInfer, its best variant, us:", "", *table(["case", "type", "us", "extremes", "GB/s", "variant"], peer_rows(peer)), "",
+                  *(["Other peers, us (error: of BitDecoding, with what its codes lose):", "",
+                     *table(["peer", "case", "type", "us", "extremes", "GB/s", "error", "how", "kvc of as many bits"], other_rows(kvc, others)), ""]
+                    if others else []),
                   "Appending a token of each sequence to one layer, us:", "",
                   *table(["case", "codec", "pages", "quantize all pages", "store", "a step"], append_rows(kvc)), ""]
     elif not machine:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NO_DEVICE = 77
+PEERS = ("FlashInfer", "llama.cpp", "BitDecoding")  # which may be missing
 BUDGET_S, QUICK_BUDGET_S = 350, 145  # of all steps together
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 # Every 13th combination of the largest grids: no side of a grid has that divisor.
@@ -20,6 +21,7 @@ class Step:
     command: list
     limit_s: int
     writes: str = ""  # the JSON that it leaves, in the folder of results
+    missing: str = ""  # what to say where the program is not there
 
 
 @dataclass
@@ -47,20 +49,26 @@ def sanitizer_steps(programs, quick):
         yield Step(f"{tool}, thinned tests", [*sanitizer, tests_program(programs), *THINNED], 45)
 
 
-def gpu_steps(root, programs, scratch, quick):
+def peer_steps(root, peers, scratch, flags):
+    """FlashInfer, whose ratios are goals, and the others as far as bench/gpu/build_peers has built them."""
+    python = [sys.executable, root / "bench/gpu/flashinfer_decode.py"], [sys.executable, root / "bench/gpu/bitdecoding_decode.py"]
+    yield Step("FlashInfer", [*python[0], *flags, "--json", scratch / "flashinfer.json"], 90, "flashinfer.json")
+    yield Step("llama.cpp", [peers / "llama_decode", *flags, "--json", scratch / "llama.json"], 60, "llama.json",
+               "llama.cpp was not built (bench/gpu/build_peers)")
+    yield Step("BitDecoding", [*python[1], *flags, "--json", scratch / "bitdecoding.json"], 60, "bitdecoding.json")
+
+
+def gpu_steps(root, programs, scratch, quick, peers=None):
     tests = Step("kernel tests", [tests_program(programs)], 60)
     timed = ["--quick"] if quick else []
     bench = Step("kvc", [bench_program(programs), *timed, "--json", scratch / "kvc.json"], 90, "kvc.json")
-    peer = Step("FlashInfer", [sys.executable, root / "bench/gpu/flashinfer_decode.py", *timed, "--json", scratch / "flashinfer.json"],
-                90, "flashinfer.json")
     # The tests first, because times of wrong kernels are none; the slow tools last.
-    return [tests, bench, peer, *sanitizer_steps(programs, quick)]
+    return [tests, bench, *peer_steps(root, peers or programs, scratch, timed), *sanitizer_steps(programs, quick)]
 
 
-def dry_steps(root, programs, scratch):
-    peer = [sys.executable, root / "bench/gpu/flashinfer_decode.py", "--json", scratch / "flashinfer.json"]
+def dry_steps(root, programs, scratch, peers=None):
     return [Step("kvc on the emulator", [programs / "kvc_gpu_bench_emulated", "--tiny", "--json", scratch / "kvc.json"], 300, "kvc.json"),
-            Step("FlashInfer", peer, 100, "flashinfer.json")]
+            *peer_steps(root, peers or programs, scratch, [])]
 
 
 def run_step(step, log_folder, seconds_left):
@@ -78,20 +86,20 @@ def run_step(step, log_folder, seconds_left):
         except subprocess.TimeoutExpired:
             state = f"timed out after {limit_s:.0f} s"
         except OSError as error:
-            out.write(f"{error}\n")
+            out.write(f"{step.missing or error}\n")
             state = "not there"
     tail = log.read_text(errors="replace").splitlines()[-12:]
     return Outcome(step.name, " ".join(command), state, time.monotonic() - began, "\n".join(tail))
 
 
 def is_fine(outcome):
-    """Whether the run may call itself a success: the peer may be missing, kvc's own tests and benchmarks may not."""
-    return outcome["state"] == "passed" or (outcome["name"] == "FlashInfer" and outcome["state"] == "not there")
+    """Whether the run may call itself a success: peers may be missing, kvc's own tests and benchmarks may not."""
+    return outcome["state"] == "passed" or (outcome["name"] in PEERS and outcome["state"] == "not there")
 
 
-def install_wheels(folder, target):
-    """FlashInfer from wheels that came along, without the network; returns the path to import it from, or None."""
-    wheels = sorted(str(w) for w in Path(folder).glob("*.whl")) if folder else []
+def install_wheels(folders, target):
+    """Peers from wheels that came along, without the network; returns the path to import them from, or None."""
+    wheels = sorted({str(w) for folder in folders if folder for w in Path(folder).glob("*.whl")})
     if not wheels:
         return None
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--upgrade", "--target",

@@ -90,7 +90,9 @@ public:
 
     // ---- memory ----
     virtual std::byte* allocate(int64_t bytes) = 0;  // 256-byte aligned; nullptr: refused
-    virtual void release(std::byte* block) = 0;      // waits for what still uses the block
+    // The same for work that is not in order with the device's: waits, if need be, for what used the memory before.
+    virtual std::byte* allocate_for_caller(int64_t bytes) { return allocate(bytes); }
+    virtual void release(std::byte* block) = 0;  // waits for what still uses the block
     // Behind all that was launched before, by any step, and before what is launched later. write has taken `from` when it returns; read
     // waits.
     virtual Status write(std::byte* to, const std::byte* from, int64_t bytes) = 0;
@@ -115,9 +117,16 @@ public:
     }
 };
 
+// Where a device's memory comes from: taken from the driver piece by piece, or from a pool that gives and takes in the order of streams.
+enum class DeviceHeap {
+    direct,
+    shared_pool,  // the program's on that device, for all who use it
+    own_pool,     // this device object's, which keeps what comes back
+};
+
 // Devices of the kind that this build has; the error says why there are none. The backend that is linked in defines both, or a stand-in.
 Result<int64_t> device_count();
-// A new one at each call, with its own answers.
-Result<std::shared_ptr<Device>> open_device(int64_t ordinal);
+// A new one at each call, with its own answers. Code::unsupported where the hardware has no such heap; nothing takes its place.
+Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap = DeviceHeap::direct);
 
 }  // namespace kvc

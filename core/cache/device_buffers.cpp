@@ -14,7 +14,7 @@ Result<void*> Cache::create_buffer(bool pinned, int64_t bytes) {
     if (!device_) return no_device("buffer_create");
     if (bytes <= 0) return fail(Code::argument, "buffer_create: ", bytes, " bytes");
     buffers_.reserve(buffers_.size() + 1);
-    void* const made = pinned ? device_->allocate_pinned(bytes) : device_->allocate(bytes);
+    void* const made = pinned ? device_->allocate_pinned(bytes) : device_->allocate_for_caller(bytes);
     if (!made) return fail(Code::no_memory, "buffer_create: the device refused ", bytes, pinned ? " bytes of pinned memory" : " bytes");
     buffers_.emplace_back(made, pinned);
     return made;

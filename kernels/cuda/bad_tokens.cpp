@@ -16,9 +16,9 @@ BadTokens::~BadTokens() {
     }
 }
 
-Status BadTokens::create(int64_t most_tags) {
+Status BadTokens::create(int64_t most_tags, HeapSource heap) {
     const int64_t bytes = most_tags * int64_t(sizeof(uint64_t));
-    KVC_TRY(words_.allocate("what stores find", bytes));
+    KVC_TRY(words_.allocate("what stores find", bytes, heap));
     KVC_TRY(arrived_.allocate("what stores find (pinned memory of the host)", bytes));
     const Result<Event> event = runtime::create_event();
     if (!event.ok()) {

@@ -14,7 +14,7 @@ public:
     BadTokens(const BadTokens&) = delete;
     BadTokens& operator=(const BadTokens&) = delete;
 
-    Status create(int64_t most_tags);
+    Status create(int64_t most_tags, HeapSource heap);
     int64_t most_tags() const { return words_.bytes() / int64_t(sizeof(uint64_t)); }
 
     // For another step, behind what the stream holds.

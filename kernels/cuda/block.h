@@ -2,35 +2,39 @@
 #pragma once
 #include <utility>
 
-#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/heap.h"
 
 namespace kvc::cuda {
 
-template <Result<std::byte*> (*allocate_bytes)(int64_t), void (*release_bytes)(std::byte*)>
+// Source: allocate(bytes) and release(block).
+template <class Source>
 class Block {
 public:
     Block() = default;
-    Block(Block&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+    Block(Block&& other) noexcept
+        : source_(other.source_), data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
     Block& operator=(Block&& other) noexcept {
+        std::swap(source_, other.source_);
         std::swap(data_, other.data_);
         std::swap(bytes_, other.bytes_);
         return *this;
     }
     ~Block() {
         if (data_) {
-            release_bytes(data_);
+            source_.release(data_);
         }
     }
 
     // Of an empty block. None of zero bytes is asked for.
-    Status allocate(const char* what, int64_t bytes) {
+    Status allocate(const char* what, int64_t bytes, Source source = {}) {
         if (bytes == 0) {
             return {};
         }
-        const Result<std::byte*> block = allocate_bytes(bytes);
+        const Result<std::byte*> block = source.allocate(bytes);
         if (!block.ok()) {
             return fail(block.status().code, block.status().message, ": ", bytes, " bytes for ", what);
         }
+        source_ = source;
         data_ = *block;
         bytes_ = bytes;
         return {};
@@ -40,11 +44,24 @@ public:
     int64_t bytes() const { return bytes_; }
 
 private:
+    Source source_;
     std::byte* data_ = nullptr;
     int64_t bytes_ = 0;
 };
 
-using DeviceBlock = Block<runtime::allocate, runtime::release>;
-using PinnedBlock = Block<runtime::allocate_pinned, runtime::release_pinned>;
+// A heap that outlives the block; none: the driver.
+struct HeapSource {
+    const Heap* heap = nullptr;
+    Result<std::byte*> allocate(int64_t bytes) const { return heap ? heap->allocate(bytes) : runtime::allocate(bytes); }
+    void release(std::byte* block) const { heap ? heap->release(block) : runtime::release(block); }
+};
+
+struct PinnedSource {
+    Result<std::byte*> allocate(int64_t bytes) const { return runtime::allocate_pinned(bytes); }
+    void release(std::byte* block) const { runtime::release_pinned(block); }
+};
+
+using DeviceBlock = Block<HeapSource>;
+using PinnedBlock = Block<PinnedSource>;
 
 }  // namespace kvc::cuda

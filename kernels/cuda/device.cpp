@@ -26,13 +26,13 @@ Selection::~Selection() {
     }
 }
 
-Result<std::shared_ptr<Device>> CudaDevice::open(int ordinal) {
+Result<std::shared_ptr<Device>> CudaDevice::open(int ordinal, DeviceHeap heap) {
     std::shared_ptr<CudaDevice> device(new CudaDevice(ordinal));
-    KVC_TRY(device->create());
+    KVC_TRY(device->create(heap));
     return std::shared_ptr<Device>(std::move(device));
 }
 
-Status CudaDevice::create() {
+Status CudaDevice::create(DeviceHeap heap) {
     const Selection selection(ordinal_);
     KVC_TRY(selection.status());
     const Result<runtime::Properties> found = runtime::properties(ordinal_);
@@ -49,6 +49,7 @@ Status CudaDevice::create() {
         return stream.status();
     }
     stream_ = *stream;
+    KVC_TRY(heap_.open(ordinal_, heap, stream_));
     for (Event* const event : {&order_event_, &gather_event_}) {
         const Result<Event> created = runtime::create_event();
         if (!created.ok()) {
@@ -62,20 +63,22 @@ Status CudaDevice::create() {
 
 CudaDevice::~CudaDevice() {
     const Selection selection(ordinal_);
+    if (!lost_.ok() && heap_.ordered()) {
+        (void)runtime::synchronize_device().ok();  // no event stands for what the streams of steps still hold
+    }
     if (stream_) {
         runtime::destroy_stream(stream_);
     }
+    heap_.settle();
     for (const Event event : {order_event_, gather_event_}) {
         if (event) {
             runtime::destroy_event(event);
         }
     }
     for (const auto& [block, bytes] : blocks_) {
-        runtime::release(block);
+        heap_.release(block);
     }
-    for (const auto& [bytes, block] : released_) {
-        runtime::release(block);
-    }
+    free_released();
     // Members that hold what is the device's go while it is selected.
     staging_.reset();
     idle_.clear();
@@ -83,6 +86,7 @@ CudaDevice::~CudaDevice() {
     retired_.clear();
     idle_bad_.clear();
     ended_bad_.clear();
+    heap_.close();
 }
 
 const KernelTable& CudaDevice::records() const { return record_table(); }
@@ -128,42 +132,76 @@ Status CudaDevice::order(QueuedStep& step) {
 
 // ---- memory ----
 
-std::byte* CudaDevice::allocate(int64_t bytes) {
-    std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
-    if (!selection.status().ok()) {
-        return nullptr;
-    }
+// Of a pool, what comes is only behind the device's stream: whatever is queued from now on runs behind that, too.
+std::byte* CudaDevice::allocate_block(int64_t bytes, bool* used) {
     std::byte* block = nullptr;
+    *used = true;
     if (const auto same = released_.find(bytes); same != released_.end()) {
         block = same->second;
         released_.erase(same);
     } else {
-        Result<std::byte*> fresh = runtime::allocate(bytes);
-        if (!fresh.ok() && !released_.empty() && gather().ok() && runtime::synchronize(stream_).ok()) {
+        *used = heap_.ordered();
+        Result<std::byte*> fresh = heap_.allocate(bytes);
+        const bool may_free = heap_.ordered() || !released_.empty();
+        if (!fresh.ok() && may_free && gather().ok() && runtime::synchronize(stream_).ok()) {
             free_released();
-            fresh = runtime::allocate(bytes);
+            fresh = heap_.trim().ok() ? heap_.allocate(bytes) : fresh;
         }
         block = fresh.ok() ? *fresh : nullptr;
     }
     if (block) {
         blocks_[block] = bytes;
     }
+    if (block && heap_.ordered() && !advance().ok()) {
+        release_block(block);
+        return nullptr;
+    }
     return block;
 }
 
-// Kernels that were queued may read it yet, and freeing would wait for them; so it is kept for the next who asks.
+std::byte* CudaDevice::allocate(int64_t bytes) {
+    std::lock_guard lock(mutex_);
+    const Selection selection(ordinal_);
+    bool used = false;
+    return selection.status().ok() ? allocate_block(bytes, &used) : nullptr;
+}
+
+std::byte* CudaDevice::allocate_for_caller(int64_t bytes) {
+    std::lock_guard lock(mutex_);
+    const Selection selection(ordinal_);
+    bool used = false;
+    std::byte* const block = selection.status().ok() ? allocate_block(bytes, &used) : nullptr;
+    if (block && used && !(gather().ok() && runtime::synchronize(stream_).ok())) {
+        release_block(block);
+        return nullptr;
+    }
+    return block;
+}
+
 void CudaDevice::release(std::byte* block) {
     std::lock_guard lock(mutex_);
-    if (const auto found = blocks_.find(block); found != blocks_.end()) {
-        released_.emplace(found->second, block);
-        blocks_.erase(found);
+    const Selection selection(ordinal_);
+    release_block(block);
+}
+
+// Kernels that were queued may read it yet. A pool takes it back behind them; the driver would wait for them, so it is kept for the next
+// who asks.
+void CudaDevice::release_block(std::byte* block) {
+    const auto found = blocks_.find(block);
+    if (found == blocks_.end()) {
+        return;
     }
+    if (heap_.ordered() && runtime::selected() == ordinal_ && gather().ok()) {
+        heap_.release(block);
+    } else {
+        released_.emplace(found->second, block);
+    }
+    blocks_.erase(found);
 }
 
 void CudaDevice::free_released() {
     for (const auto& [bytes, block] : released_) {
-        runtime::release(block);
+        heap_.release(block);
     }
     released_.clear();
 }

@@ -28,13 +28,14 @@ private:
 
 class CudaDevice final : public Device, public std::enable_shared_from_this<CudaDevice> {
 public:
-    static Result<std::shared_ptr<Device>> open(int ordinal);
+    static Result<std::shared_ptr<Device>> open(int ordinal, DeviceHeap heap);
     ~CudaDevice() override;
 
     const char* name() const override { return name_.c_str(); }
     const KernelTable& records() const override;
 
     std::byte* allocate(int64_t bytes) override;
+    std::byte* allocate_for_caller(int64_t bytes) override;
     void release(std::byte* block) override;
     Status write(std::byte* to, const std::byte* from, int64_t bytes) override;
     Status read(const std::byte* from, std::byte* to, int64_t bytes) override;
@@ -63,7 +64,7 @@ public:
 
 private:
     explicit CudaDevice(int ordinal) : ordinal_(ordinal) {}
-    Status create();
+    Status create(DeviceHeap heap);
     // A step's own stream must be of this device.
     Status check_stream(Stream stream) const;
 
@@ -73,6 +74,9 @@ private:
     Status gather_one(QueuedStep& step);
     // What is queued from now on runs behind the device's stream as it stands.
     Status advance();
+    // used: what is queued may still be at work there.
+    std::byte* allocate_block(int64_t bytes, bool* used);
+    void release_block(std::byte* block);
     Result<std::unique_ptr<Workspace>> workspace_for(const DeviceStep& step);
     Result<std::unique_ptr<BadTokens>> bad_tokens_for(const DeviceStep& step);
     // A step is open from now on: its stream waits for what came before, and its words and the table of slabs are on their way.
@@ -84,6 +88,7 @@ private:
     const int ordinal_;
     std::string name_;
     Stream stream_ = nullptr;  // of what no step does
+    Heap heap_;
     Event order_event_ = nullptr, gather_event_ = nullptr;
     uint64_t order_ = 0;  // counts the times that order_event_ was recorded
     Status lost_;         // why the device cannot be used any more

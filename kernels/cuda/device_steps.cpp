@@ -21,7 +21,7 @@ Result<std::unique_ptr<Workspace>> CudaDevice::workspace_for(const DeviceStep& s
         }
     }
     auto workspace = std::make_unique<Workspace>();
-    KVC_TRY(workspace->create(sizes.rounded()));
+    KVC_TRY(workspace->create(sizes.rounded(), {&heap_}));
     // The new one takes the place of one that was too small; kernels may still be at work there.
     if (!idle_.empty()) {
         outgrown_.push_back(std::move(idle_.back()));
@@ -39,7 +39,7 @@ Result<std::unique_ptr<BadTokens>> CudaDevice::bad_tokens_for(const DeviceStep& 
         }
     }
     auto bad = std::make_unique<BadTokens>();
-    KVC_TRY(bad->create(round_up(step.store_jobs, 512)));
+    KVC_TRY(bad->create(round_up(step.store_jobs, 512), {&heap_}));
     return bad;
 }
 

@@ -63,7 +63,7 @@ Status GraphMemory::create(const GraphShape& shape) {
     WorkspaceSizes work;
     work.states = states.value();
     work.slabs = shape.slabs * int64_t(sizeof(std::byte*));
-    KVC_TRY(workspace.create(work));
+    KVC_TRY(workspace.create(work, {}));
     KVC_TRY(tables.allocate("the tables of a graph", jobs_capacity + entries_capacity));
     KVC_TRY(slots.allocate("the tables of a graph (pinned memory of the host)", shape.slots * (jobs_capacity + entries_capacity)));
     fetched.resize(size_t(shape.slots));

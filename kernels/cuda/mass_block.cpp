@@ -7,8 +7,8 @@ constexpr int64_t counter_bytes = int64_t(sizeof(int64_t));
 
 }  // namespace
 
-Status MassBlock::create(int64_t bytes) {
-    KVC_TRY(device_.allocate("attention mass", bytes));
+Status MassBlock::create(int64_t bytes, HeapSource heap) {
+    KVC_TRY(device_.allocate("attention mass", bytes, heap));
     return host_.allocate("attention mass (pinned memory of the host)", bytes);
 }
 

@@ -10,7 +10,7 @@ namespace kvc::cuda {
 // Pinned memory and as much of the device's, which fill up call by call until somebody has waited for the stream.
 class MassBlock {
 public:
-    Status create(int64_t bytes);
+    Status create(int64_t bytes, HeapSource heap);
     int64_t bytes() const { return device_.bytes(); }
 
     // ---- for the step's own thread ----

@@ -11,7 +11,7 @@ Result<int64_t> device_count() {
     return *count;
 }
 
-Result<std::shared_ptr<Device>> open_device(int64_t ordinal) {
+Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap) {
     const Result<int64_t> count = device_count();
     if (!count.ok()) {
         return count.status();
@@ -19,7 +19,7 @@ Result<std::shared_ptr<Device>> open_device(int64_t ordinal) {
     if (ordinal < 0 || ordinal >= *count) {
         return fail(Code::argument, "CUDA device ", ordinal, " is out of range (devices = ", *count, ")");
     }
-    return cuda::CudaDevice::open(int(ordinal));
+    return cuda::CudaDevice::open(int(ordinal), heap);
 }
 
 }  // namespace kvc

@@ -16,6 +16,8 @@ struct EventHandle;
 using Event = EventHandle*;
 struct CapturedHandle;
 using CapturedGraph = CapturedHandle*;
+struct PoolHandle;
+using Pool = PoolHandle*;
 
 namespace runtime {
 
@@ -34,6 +36,19 @@ Status select(int ordinal);
 // At addresses that are multiples of 256. Code::no_memory: refused.
 Result<std::byte*> allocate(int64_t bytes);
 void release(std::byte* block);
+// ---- pools: memory that is given and taken back in the order of streams ----
+Result<bool> has_pools(int ordinal);
+// The one of all who use the device; how much of it stays with the driver's pool is the program's to say.
+Result<Pool> default_pool(int ordinal);
+// One that keeps whatever comes back, for later allocations.
+Result<Pool> create_pool(int ordinal);
+void destroy_pool(Pool pool);
+// Of use to what the stream runs from now on, and to other streams that wait for it here. Otherwise as allocate.
+Result<std::byte*> allocate_in(Pool pool, int64_t bytes, Stream stream);
+// Behind what the stream holds. release() takes such a block, too, at once: whoever calls it has waited for all who use it.
+void release_in(std::byte* block, Stream stream);
+Status trim(Pool pool);  // gives what nobody uses back to the driver
+
 // Host memory that copies may use.
 Result<std::byte*> allocate_pinned(int64_t bytes);
 void release_pinned(std::byte* block);

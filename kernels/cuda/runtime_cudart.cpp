@@ -9,6 +9,7 @@ namespace {
 
 cudaGraphExec_t native(CapturedGraph graph) { return reinterpret_cast<cudaGraphExec_t>(graph); }
 cudaEvent_t native(Event event) { return reinterpret_cast<cudaEvent_t>(event); }
+cudaMemPool_t native(Pool pool) { return reinterpret_cast<cudaMemPool_t>(pool); }
 
 Status status_of(const char* what, cudaError_t error) {
     if (error == cudaSuccess) {
@@ -66,6 +67,52 @@ void release(std::byte* block) {
     cudaFree(block);
     cudaGetLastError();
 }
+
+Result<bool> has_pools(int ordinal) {
+    int has = 0;
+    KVC_TRY(status_of("whether the device has memory pools", cudaDeviceGetAttribute(&has, cudaDevAttrMemoryPoolsSupported, ordinal)));
+    return has != 0;
+}
+
+Result<Pool> default_pool(int ordinal) {
+    cudaMemPool_t pool = nullptr;
+    KVC_TRY(status_of("the device's memory pool", cudaDeviceGetDefaultMemPool(&pool, ordinal)));
+    return reinterpret_cast<Pool>(pool);
+}
+
+Result<Pool> create_pool(int ordinal) {
+    cudaMemPoolProps wanted = {};
+    wanted.allocType = cudaMemAllocationTypePinned;
+    wanted.location.type = cudaMemLocationTypeDevice;
+    wanted.location.id = ordinal;
+    cudaMemPool_t pool = nullptr;
+    KVC_TRY(status_of("creation of a memory pool", cudaMemPoolCreate(&pool, &wanted)));
+    uint64_t all = UINT64_MAX;
+    const Status keeps = status_of("what a memory pool keeps", cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all));
+    if (!keeps.ok()) {
+        destroy_pool(reinterpret_cast<Pool>(pool));
+        return keeps;
+    }
+    return reinterpret_cast<Pool>(pool);
+}
+
+void destroy_pool(Pool pool) {
+    cudaMemPoolDestroy(native(pool));
+    cudaGetLastError();
+}
+
+Result<std::byte*> allocate_in(Pool pool, int64_t bytes, Stream stream) {
+    void* block = nullptr;
+    KVC_TRY(status_of("allocation in a pool", cudaMallocFromPoolAsync(&block, size_t(bytes), native(pool), stream)));
+    return static_cast<std::byte*>(block);
+}
+
+void release_in(std::byte* block, Stream stream) {
+    cudaFreeAsync(block, stream);
+    cudaGetLastError();
+}
+
+Status trim(Pool pool) { return status_of("what a memory pool keeps", cudaMemPoolTrimTo(native(pool), 0)); }
 
 Result<std::byte*> allocate_pinned(int64_t bytes) {
     void* block = nullptr;

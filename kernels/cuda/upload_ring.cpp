@@ -12,11 +12,11 @@ UploadRing::~UploadRing() {
     }
 }
 
-Status UploadRing::create(int64_t bytes, bool mirrored) {
+Status UploadRing::create(int64_t bytes, bool mirrored, HeapSource heap) {
     bytes = round_up(bytes, 256);
     KVC_TRY(host_.allocate("uploads (pinned memory of the host)", bytes));
     if (mirrored) {
-        KVC_TRY(device_.allocate("uploads", bytes));
+        KVC_TRY(device_.allocate("uploads", bytes, heap));
     }
     marks_.resize(mark_count);
     for (Mark& mark : marks_) {

@@ -14,8 +14,8 @@ public:
     UploadRing(const UploadRing&) = delete;
     UploadRing& operator=(const UploadRing&) = delete;
 
-    // mirrored: with memory of the device. Pieces of at most half the ring that are sent together never overlap there.
-    Status create(int64_t bytes, bool mirrored);
+    // mirrored: with memory of the device, from there. Pieces of at most half the ring that are sent together never overlap in it.
+    Status create(int64_t bytes, bool mirrored, HeapSource heap = {});
     int64_t bytes() const { return host_.bytes(); }
 
     struct Piece {

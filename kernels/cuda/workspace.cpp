@@ -55,19 +55,19 @@ WorkspaceSizes WorkspaceSizes::rounded() const {
             next_power(states),  next_power(slabs),  next_power(mass)};
 }
 
-Status Workspace::create(const WorkspaceSizes& sizes) {
+Status Workspace::create(const WorkspaceSizes& sizes, HeapSource heap) {
     sizes_ = sizes;
     // A few calls' tables, so that the host runs ahead of the device.
-    KVC_TRY(uploads.create(std::max(least_ring, 4 * sizes.uploads), true));
+    KVC_TRY(uploads.create(std::max(least_ring, 4 * sizes.uploads), true, heap));
     if (sizes.inputs > 0) {
-        KVC_TRY(inputs.create(std::max(least_ring, 2 * sizes.inputs), true));
+        KVC_TRY(inputs.create(std::max(least_ring, 2 * sizes.inputs), true, heap));
     }
-    KVC_TRY(states.allocate("partial results", sizes.states));
-    KVC_TRY(lse.allocate("log-sum-exps", sizes.lse));
-    KVC_TRY(outputs.allocate("outputs", sizes.outputs));
+    KVC_TRY(states.allocate("partial results", sizes.states, heap));
+    KVC_TRY(lse.allocate("log-sum-exps", sizes.lse, heap));
+    KVC_TRY(outputs.allocate("outputs", sizes.outputs, heap));
     KVC_TRY(delivery.allocate("outputs (pinned memory of the host)", sizes.outputs));
-    KVC_TRY(mass.create(sizes.mass));
-    return slabs_.allocate("the table of slabs", sizes.slabs);
+    KVC_TRY(mass.create(sizes.mass, heap));
+    return slabs_.allocate("the table of slabs", sizes.slabs, heap);
 }
 
 Status Workspace::set_slabs(std::byte* const* slabs, int64_t count, Stream stream) {

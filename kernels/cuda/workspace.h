@@ -24,7 +24,7 @@ struct WorkspaceSizes {
 
 class Workspace {
 public:
-    Status create(const WorkspaceSizes& sizes);
+    Status create(const WorkspaceSizes& sizes, HeapSource heap);
     const WorkspaceSizes& sizes() const { return sizes_; }
 
     // Brings the device's table of slabs in step with the arena's.

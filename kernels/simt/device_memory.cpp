@@ -1,5 +1,6 @@
 #include "kernels/simt/device_memory.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <sys/mman.h>
@@ -54,6 +55,10 @@ bool DeviceMemory::lies_in(const Blocks& blocks, const void* p, int64_t bytes) {
     return bytes >= 0 && first + bytes <= block->first + block->second;
 }
 
+bool DeviceMemory::lies_in_any(const std::set<const std::byte*>& some, const void* p) const {
+    return std::any_of(some.begin(), some.end(), [&](const std::byte* block) { return p >= block && p < block + blocks_.at(block); });
+}
+
 std::byte* DeviceMemory::add(Blocks& blocks, int64_t bytes) {
     auto* const block = static_cast<std::byte*>(::operator new(whole_bytes(bytes), alignment(), std::nothrow));
     if (block) {
@@ -78,8 +83,26 @@ std::byte* DeviceMemory::allocate(int64_t bytes) {
     return block;
 }
 
+std::byte* DeviceMemory::allocate_later(int64_t bytes) {
+    std::byte* const block = allocate(bytes);
+    if (block) {
+        coming_.insert(block);
+        set_access(block, bytes, PROT_NONE);
+    }
+    return block;
+}
+
+void DeviceMemory::give(std::byte* block) {
+    if (coming_.erase(block) > 0) {
+        ASAN_UNPOISON_MEMORY_REGION(block, size_t(blocks_.at(block)));
+        set_access(block, blocks_.at(block), PROT_READ | PROT_WRITE);
+    }
+}
+
 void DeviceMemory::release(std::byte* block) {
     if (block) {
+        give(block);
+        leaving_.erase(block);
         ASAN_UNPOISON_MEMORY_REGION(block, size_t(blocks_.at(block)));
     }
     remove(blocks_, block);
@@ -90,6 +113,9 @@ void DeviceMemory::release_pinned(std::byte* block) { remove(pinned_, block); }
 
 void DeviceMemory::unlock() const {
     for (const auto& [block, bytes] : blocks_) {
+        if (coming_.contains(block)) {
+            continue;
+        }
         ASAN_UNPOISON_MEMORY_REGION(block, size_t(bytes));
     }
 }
@@ -108,7 +134,7 @@ void DeviceMemory::hide() const {
 
 void DeviceMemory::show() const {
     for (const auto& [block, bytes] : blocks_) {
-        set_access(block, bytes, PROT_READ | PROT_WRITE);
+        set_access(block, bytes, coming_.contains(block) ? PROT_NONE : PROT_READ | PROT_WRITE);
     }
 }
 

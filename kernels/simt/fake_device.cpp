@@ -86,6 +86,11 @@ void FakeDevice::set_absent(std::string reason) {
     absent_ = std::move(reason);
 }
 
+void FakeDevice::set_pools(bool has) {
+    std::lock_guard lock(mutex_);
+    pools_ = has;
+}
+
 void FakeDevice::set_count(int n) {
     std::lock_guard lock(mutex_);
     count_ = n;

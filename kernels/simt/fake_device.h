@@ -32,6 +32,8 @@ public:
     void heal();
     // No device, for that reason; "" for as many as there were.
     void set_absent(std::string reason);
+    // Whether the devices have memory pools.
+    void set_pools(bool has);
     // So many devices, at most 8, of which 0 is the one that a new thread has selected.
     void set_count(int n);
     // The n-th time from now on that a thread selects another device it cannot; 0: none. Not among the calls that may fail.
@@ -41,6 +43,7 @@ public:
         int64_t calls = 0;       // that may fail, so far
         int64_t operations = 0;  // that have run
         int64_t blocks = 0, pinned_blocks = 0;
+        int64_t pools = 0;                   // that were created and live
         int64_t allocations = 0, waits = 0;  // calls that allocate; that wait
         int64_t strays = 0;                  // calls that named what is of another device than their thread has selected
         int64_t forbidden = 0;               // calls that a capture forbids, while there was one
@@ -64,6 +67,8 @@ public:
     std::string absent();
 
     int count() const { return count_; }
+    bool has_pools() const { return pools_; }
+    void count_pool(int64_t more) { counts_.pools += more; }
     // Which device the calling thread works with. False: it cannot be selected.
     int selected() const;
     bool select(int ordinal);
@@ -88,6 +93,7 @@ private:
     std::recursive_mutex mutex_;
     std::array<DeviceMemory, 8> memory_;
     int count_ = 2;
+    bool pools_ = true;
     int64_t fail_select_in_ = 0;
     LaneOrder lanes_ = LaneOrder::forward;
     uint64_t lane_seed_ = 0;

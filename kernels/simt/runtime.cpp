@@ -4,8 +4,10 @@
 // that was selected for nothing.
 #include "kernels/cuda/runtime.h"
 
+#include <array>
 #include <cstdio>
 #include <cstring>
+#include <vector>
 
 #include "kernels/simt/fake_device.h"
 
@@ -19,6 +21,10 @@ struct EventHandle {
 struct CapturedHandle {
     int device;
     simt::Captured work;
+};
+
+struct PoolHandle {
+    int device;
 };
 
 namespace runtime {
@@ -100,13 +106,27 @@ bool holds(Side side, const void* p, int64_t bytes) {
     return found;
 }
 
+// Work that touches these addresses: of a pool's memory, only once a stream has given it.
+void queue_access(Stream stream, std::vector<const std::byte*> touched, std::function<void()> work) {
+    const simt::DeviceMemory& memory = device().memory(selected());
+    device().schedule.queue(queued(stream), [&memory, touched = std::move(touched), work = std::move(work)] {
+        for (const std::byte* p : touched) {
+            if (memory.is_coming(p)) {
+                device().schedule.set_fault("memory that its pool has not given yet");
+                return;
+            }
+        }
+        work();
+    });
+}
+
 Status copy_bytes(const char* what, std::byte* to, Side to_side, const std::byte* from, Side from_side, int64_t bytes, Stream stream) {
     return call_own(what, own(stream), [&] {
         if (!holds(to_side, to, bytes) || !holds(from_side, from, bytes)) {
             device().schedule.set_fault("a range that is not of the kind of memory that the copy is for");
             return;
         }
-        device().schedule.queue(queued(stream), [=] { std::memcpy(to, from, size_t(bytes)); });
+        queue_access(stream, {to, from}, [=] { std::memcpy(to, from, size_t(bytes)); });
     });
 }
 
@@ -153,6 +173,72 @@ void release(std::byte* block) {
     });
 }
 
+Result<bool> has_pools(int) {
+    bool has = false;
+    KVC_TRY(call("whether the device has memory pools", [&] { has = device().has_pools(); }));
+    return has;
+}
+
+// One for each device, like the driver's.
+Result<Pool> default_pool(int ordinal) {
+    static std::array<PoolHandle, 8> pools = {{{0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}}};
+    Pool pool = nullptr;
+    KVC_TRY(call("the device's memory pool", [&] { pool = &pools[size_t(ordinal)]; }));
+    return pool;
+}
+
+Result<Pool> create_pool(int ordinal) {
+    Pool pool = nullptr;
+    KVC_TRY(call("creation of a memory pool", [&] {
+        device().count_pool(1);
+        pool = new PoolHandle{ordinal};
+    }));
+    return pool;
+}
+
+void destroy_pool(Pool pool) {
+    device().run([&] {
+        device().count_pool(-1);
+        delete pool;
+    });
+}
+
+Result<std::byte*> allocate_in(Pool pool, int64_t bytes, Stream stream) {
+    const int at = queued(stream)->device();
+    if (!own(stream) || pool->device != at) {
+        device().count_stray();
+        return fail(Code::device, "CUDA: allocation in a pool: invalid resource handle");
+    }
+    return allocate_block("allocation in a pool", [&] {
+        std::byte* const block = device().memory(at).allocate_later(bytes);
+        if (block) {
+            device().schedule.queue(queued(stream), [=] { device().memory(at).give(block); });
+        }
+        return block;
+    });
+}
+
+void release_in(std::byte* block, Stream stream) {
+    device().run([&] {
+        const int owner = device().owner(block, 0);
+        run_own("release of memory", own(stream) && owner == selected(), [&] {
+            if (owner < 0) {
+                return;
+            }
+            if (device().schedule.fault()) {
+                device().memory(owner).release(block);  // no stream comes anywhere any more
+                return;
+            }
+            device().memory(owner).part_with(block);
+            device().schedule.queue(queued(stream), [=] { device().memory(owner).release(block); });
+        });
+    });
+}
+
+Status trim(Pool pool) {
+    return call_own("what a memory pool keeps", pool->device == selected(), [] {});
+}
+
 Result<std::byte*> allocate_pinned(int64_t bytes) {
     return allocate_block("pinned allocation", [&] { return device().memory(selected()).allocate_pinned(bytes); });
 }
@@ -187,7 +273,7 @@ Status fill(std::byte* to, int value, int64_t bytes, Stream stream) {
             device().schedule.set_fault("a range that is not of the device's memory");
             return;
         }
-        device().schedule.queue(queued(stream), [=] { std::memset(to, value, size_t(bytes)); });
+        queue_access(stream, {to}, [=] { std::memset(to, value, size_t(bytes)); });
     });
 }
 

@@ -12,8 +12,8 @@ namespace kvc_test {
 // Not the one that a thread has selected at first, so that a call which forgets to select its device is noticed in every test.
 constexpr int used_device = 1;
 
-inline std::shared_ptr<kvc::Device> open(int64_t ordinal = used_device) {
-    auto device = kvc::open_device(ordinal);
+inline std::shared_ptr<kvc::Device> open(int64_t ordinal = used_device, kvc::DeviceHeap heap = kvc::DeviceHeap::direct) {
+    auto device = kvc::open_device(ordinal, heap);
     REQUIRE(device.ok());
     return *device;
 }

@@ -6,6 +6,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench/gpu"))
+import bitdecoding_decode  # noqa: E402
 import report  # noqa: E402
 import steps  # noqa: E402
 
@@ -23,6 +24,11 @@ def decode(codec, us, share=0.93, correct=True, case=MAIN):
 def peer(codec, us):
     return {"kind": "peer", "peer": "flashinfer 0.6.6", "case": MAIN, "codec": codec, "us": us, "us_low": us, "us_high": us,
             "bytes_per_second": 3e12, "variant": "fa2 HND page 64", "timing": "graph"}
+
+
+def other(codec, us, name="llama.cpp, ggml 1"):
+    failed = {"us": None, "variants": {"k-channel": "failed: RuntimeError"}}
+    return {**peer(codec, 1.0), "peer": name, "out_error": 4e-3, **(failed if us is None else {"us": us, "us_low": us, "us_high": us})}
 
 
 def verdicts(kvc, others, timed=True):
@@ -53,6 +59,12 @@ class Goals(unittest.TestCase):
         self.assertEqual(found[f"decode int4, {MAIN}: time"][1], "reached")
         self.assertEqual(found[f"decode int4, {MAIN}: times FlashInfer fp16"], ("unmeasured", "unmeasured"))
 
+    def test_llama_cpp_is_compared_at_as_many_bits(self):
+        goal = f"decode int4, {MAIN}: times llama.cpp q4_0"
+        kvc = [decode("int4", 200.0)]
+        self.assertEqual({row[0]: row[2:] for row in report.goal_rows(kvc, [], True, [other("q4_0", 700.0)])}[goal], ("3.50 x", "reached"))
+        self.assertEqual({row[0]: row[2:] for row in report.goal_rows(kvc, [], True, [other("q8_0", 700.0)])}[goal], ("unmeasured", "unmeasured"))
+
     def test_prompts_are_compared_with_prompts(self):
         mine, other = decode("int4", 1000.0, case="prompt2k-32k"), peer("fp16", 900.0)
         found = verdicts([{**mine, "kind": "prompt"}], [{**other, "case": "prompt2k-32k"}])
@@ -79,6 +91,17 @@ class Markdown(unittest.TestCase):
                        "| 3.30 x |", "not measured: int2", "reads 3,000 GB/s"):
             self.assertIn(wanted, text)
 
+    def test_of_other_peers(self):
+        others = [other("q4_0", 700.0), other("f16", 500.0), other("int2", None, "BitDecoding 1.0")]
+        text = report.markdown(["kvc abc"], [MACHINE, decode("int4", 200.0)], [], self.outcomes, others)
+        for wanted in (f"| llama.cpp, ggml 1 | {MAIN} | q4_0 | 700.0 | 700.0-700.0 | 3,000 | 4.0e-03 | fa2 HND page 64, graph | 3.50 x |",
+                       "500.0-500.0 | 3,000 | 4.0e-03 | fa2 HND page 64, graph | unmeasured |",
+                       f"| BitDecoding 1.0 | {MAIN} | int2 | unmeasured |", "k-channel: failed: RuntimeError"):
+            self.assertIn(wanted, text)
+        missing = report.markdown([], [], [], [{"name": "llama.cpp", "state": "not there", "seconds": 0.0}])
+        self.assertIn("- llama.cpp was not there", missing)
+        self.assertNotIn("BitDecoding", missing)
+
     def test_of_a_dry_run(self):
         text = report.markdown(["kvc abc"], [{**MACHINE, "timed": False}, decode("int4", 200.0, correct=False)], [], self.outcomes)
         self.assertIn("no time of a GPU", text)
@@ -90,6 +113,17 @@ class Markdown(unittest.TestCase):
 
     def test_is_named_after_the_card(self):
         self.assertEqual(report.file_stem(MACHINE), f"{report.date()}-h100-80gb-hbm3")
+
+
+class BitDecoding(unittest.TestCase):
+    def test_a_number_takes_its_bits_and_a_share_of_its_scale(self):
+        numbers = 2 * 3 * 1024 * 8 * 128
+        for bits in (4, 2):
+            for mode in ("k-channel", "k-tensor"):
+                self.assertEqual(bitdecoding_decode.bytes_of(3, 1024, bits, mode), numbers * (bits / 8 + 4 / 128))
+
+    def test_takes_the_decode_cases_of_its_head_dim(self):
+        self.assertEqual([fields[0] for fields in bitdecoding_decode.cases(quick=True)], [MAIN, "batch1-32k", "batch1-128k"])
 
 
 class Steps(unittest.TestCase):
@@ -108,9 +142,10 @@ class Steps(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             self.assertEqual(steps.run_step(steps.Step("a step", ["/no/such/program"], 1), folder, 60).state, "not there")
 
-    def test_only_the_peer_may_be_missing(self):
-        self.assertTrue(steps.is_fine({"name": "FlashInfer", "state": "not there"}))
-        self.assertFalse(steps.is_fine({"name": "FlashInfer", "state": "failed (1)"}))
+    def test_only_peers_may_be_missing(self):
+        for name in ("FlashInfer", "llama.cpp", "BitDecoding"):
+            self.assertTrue(steps.is_fine({"name": name, "state": "not there"}))
+            self.assertFalse(steps.is_fine({"name": name, "state": "failed (1)"}))
         self.assertFalse(steps.is_fine({"name": "kernel tests", "state": "not there"}))
         self.assertTrue(steps.is_fine({"name": "kernel tests", "state": "passed"}))
 
@@ -121,8 +156,15 @@ class Steps(unittest.TestCase):
     def test_tests_come_before_times(self):
         for quick, tools in ((True, 1), (False, 4)):
             names = [step.name for step in steps.gpu_steps(Path("/root"), Path("/programs"), Path("/scratch"), quick)]
-            self.assertEqual(names[:3], ["kernel tests", "kvc", "FlashInfer"])
-            self.assertEqual(len(names), 3 + 2 * tools)
+            self.assertEqual(names[:5], ["kernel tests", "kvc", "FlashInfer", "llama.cpp", "BitDecoding"])
+            self.assertEqual(len(names), 5 + 2 * tools)
+
+    def test_peers_are_tried_without_a_gpu_too_and_what_was_not_built_says_so(self):
+        todo = {step.name: step for step in steps.dry_steps(Path("/root"), Path("/programs"), Path("/scratch"), Path("/no/such/peers"))}
+        self.assertEqual(list(todo)[1:], list(steps.PEERS))
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = steps.run_step(todo["llama.cpp"], folder, 60)
+        self.assertEqual((outcome.state, outcome.tail), ("not there", "llama.cpp was not built (bench/gpu/build_peers)"))
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ bool holds_as_much(const FakeDevice::Counts& a, const FakeDevice::Counts& b) {
 // What a cache on one device lets its caller see, part by part.
 class Course {
 public:
-    Course(int64_t ordinal, int64_t data) {
+    Course(int64_t ordinal, int64_t data, const std::string& target = "") {
         const std::string name = std::to_string(data);
         add([=, this] {
             session_ = std::make_unique<Session>("layers=2 kv_heads=2 q_heads=4 k_dim=64 codec=" + short_window("int4", 5, 3),
-                                                 kvc_scripts::RunOptions{.ordinal = ordinal});
+                                                 kvc_scripts::RunOptions{.target = target, .ordinal = ordinal});
             session_->ok("seq a data=" + name);
         });
         add([this] { see(session_->feed("a", 130, 64, "accumulate=1")); });
@@ -171,4 +171,58 @@ TEST_CASE("cuda devices: caches on two devices, in turn and by two threads, give
     CHECK(runtime::selected() == Elsewhere::ordinal);
     CHECK(holds_as_much(FakeDevice::get().counts(), before));
     CHECK(FakeDevice::get().counts().strays == before.strays);
+}
+
+TEST_CASE("cuda devices: a target says which pool memory comes from, and what none can be is refused") {
+    const Elsewhere elsewhere;
+    const FakeDevice::Counts before = FakeDevice::get().counts();
+    kvc_error error = {sizeof error, 0, ""};
+    kvc_options options = options_for(1);
+    for (const auto& [target, pools] : {std::pair{"", 0}, {",pool", 0}, {",pool=own", 1}}) {
+        CAPTURE(std::string(target));
+        std::strcpy(options.target, target);
+        kvc_cache* const cache = kvc_create(&options, nullptr, 0, &error);
+        REQUIRE(cache != nullptr);
+        CHECK(FakeDevice::get().counts().pools == before.pools + pools);
+        void* const buffer = kvc_buffer_create(cache, KVC_BUFFER_DEVICE, 5000, &error);
+        REQUIRE(buffer != nullptr);
+        Bytes sent(5000, 3), back(sent.size());
+        CHECK(kvc_buffer_copy(cache, buffer, KVC_CUDA, sent.data(), KVC_CPU, 5000, nullptr) == KVC_OK);
+        CHECK(kvc_buffer_copy(cache, back.data(), KVC_CPU, buffer, KVC_CUDA, 5000, nullptr) == KVC_OK);
+        CHECK(back == sent);
+        CHECK(kvc_buffer_destroy(cache, KVC_BUFFER_DEVICE, buffer, nullptr) == KVC_OK);
+        CHECK(kvc_destroy(cache, nullptr) == KVC_OK);
+        CHECK(holds_as_much(FakeDevice::get().counts(), before));
+        CHECK(FakeDevice::get().counts().pools == before.pools);
+    }
+    const auto refusal = [&](const char* target) {
+        std::strcpy(options.target, target);
+        CHECK(kvc_create(&options, nullptr, 0, &error) == nullptr);
+        return error;
+    };
+    CHECK(refusal(",heap").status == KVC_E_ARGUMENT);
+    CHECK(std::string(error.message) == "target \",heap\": behind the comma stands pool or pool=own");
+    CHECK(refusal("scalar,pool").status == KVC_E_UNSUPPORTED);
+    FakeDevice::get().set_pools(false);
+    CHECK(refusal(",pool").status == KVC_E_UNSUPPORTED);
+    CHECK(std::string(error.message).find("CUDA device 1 has no memory pools") != std::string::npos);
+    FakeDevice::get().set_pools(true);
+    options.device = KVC_CPU, options.device_ordinal = 0;
+    CHECK(refusal(",pool").status == KVC_E_UNSUPPORTED);
+    CHECK(FakeDevice::get().counts().strays == before.strays);
+}
+
+TEST_CASE("cuda devices: a cache on a pool gives what it gives without") {
+    const Elsewhere elsewhere;
+    for (const int64_t data : {1, 2}) {
+        Course direct(1, data);
+        while (direct.run_part()) {
+        }
+        for (const char* const target : {",pool", ",pool=own"}) {
+            Course course(1, data, target);
+            while (course.run_part()) {
+            }
+            CHECK(course.seen() == direct.seen());
+        }
+    }
 }

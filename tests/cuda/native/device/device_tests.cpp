@@ -37,6 +37,30 @@ const Witness& witness() {
 
 }  // namespace kvc_test
 
+TEST_CASE("gpu: memory of pools serves steps, and is taken back behind what is queued") {
+    for (const kvc::DeviceHeap heap : {kvc::DeviceHeap::shared_pool, kvc::DeviceHeap::own_pool}) {
+        const auto opened = kvc::open_device(0, heap);
+        REQUIRE_MESSAGE(opened.ok(), opened.status().message);
+        const std::shared_ptr<kvc::Device> pooled = *opened;
+        Rig rig(pooled, {.device_buffers = true});
+        for (const int64_t tokens : {64, 100, 1, 1}) {
+            const int64_t n = (int64_t{3} << 20) + tokens;
+            std::byte* const passing = pooled->allocate(n);
+            REQUIRE(passing);
+            std::vector<std::byte> sent(static_cast<size_t>(n), std::byte(tokens)), back(sent.size());
+            require(pooled->write(passing, sent.data(), n));
+            rig.plan(tokens);
+            require(rig.run());
+            require(pooled->read(passing, back.data(), n));
+            pooled->release(passing);
+            CHECK(back == sent);
+            require(rig.fetch());
+            rig.check_outputs();
+        }
+        rig.check_records();
+    }
+}
+
 TEST_CASE("gpu: bytes go there, across the device and back") {
     for (const int64_t n : {int64_t{1}, int64_t{4097}, (int64_t{70} << 20) + 13}) {
         std::byte* const a = device()->allocate(n);
