@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/backend/executor.h"
+#include "core/backend/recode.h"
 
 namespace kvc {
 
@@ -98,6 +99,9 @@ public:
     virtual Status write(std::byte* to, const std::byte* from, int64_t bytes) = 0;
     virtual Status read(const std::byte* from, std::byte* to, int64_t bytes) = 0;
     virtual Status copy(const std::byte* from, std::byte* to, int64_t bytes) = 0;
+    // New code records out of others', in the same order with all else. Takes the jobs and returns; what they do wrong shows at the next
+    // synchronize.
+    virtual Status recode(std::span<const RecodeParams> jobs) = 0;
     // Waits for everything, adds the mass of living executors to its counters, and appends what stores found since the last time. Its error
     // is an asynchronous fault: from then on the device is lost and every call may fail. Code::device in all of these.
     virtual Status synchronize(std::vector<BadStore>* bad) = 0;

@@ -161,7 +161,15 @@ void Evictor::plan_repacking(HeadEviction* eviction, std::span<const FoldedToken
     // Where pages leave by age, a page of gathered tokens has none; they are never old enough to pile up.
     if (layer.rule.sliding_window > 0 || pages.state.kept > 0) return;
     eviction->repack = plan_repack(layer.format, pages.heads[eviction->head].coded, eviction->live);
-    if (!eviction->repack.sources.empty()) fill_repack(repack_input(*eviction, folded), &eviction->repack);
+    if (eviction->repack.sources.empty()) return;
+    const RepackInput input = repack_input(*eviction, folded);
+    choose_tokens(input, &eviction->repack);
+    const std::vector<size_t>& sources = eviction->repack.sources;
+    const bool means = std::any_of(folded.begin(), folded.end(), [&](const FoldedToken& token) {
+        return token.form == KernelTable::Form::codes && std::binary_search(sources.begin(), sources.end(), token.entry);
+    });
+    // A device gathers tokens itself, but has no part in the means of merged ones.
+    if (!cache_.device_ || means) fill_repack(input, &eviction->repack);
 }
 
 // Whether the record of a coded page is given up.
@@ -175,10 +183,14 @@ int Evictor::repack_class(const HeadEviction& eviction) const {
     return cache_.arena_->class_of(cache_.layers_[eviction.layer].rung(eviction.repack.rung).code_bytes);
 }
 
-// Repacked pages get the records of those that they replace, where these are private.
-void Evictor::reuse_records() {
+// Repacked pages get the records of those that they replace, where these are private: their bytes wait in host memory.
+void Evictor::reuse_records(bool on_host) {
     Arena& arena = *cache_.arena_;
     for (HeadEviction& eviction : heads_) {
+        if (!on_host && recodes(eviction)) {
+            reuse_behind_readers(eviction);
+            continue;
+        }
         const std::vector<PageEntry>& coded = sequence_.layers[eviction.layer].heads[eviction.head].coded;
         const int record_class = repack_class(eviction);
         const auto end = eviction.repack.pages.end();
@@ -199,7 +211,7 @@ void Evictor::reuse_records() {
 
 Status Evictor::acquire() {
     Arena& arena = *cache_.arena_;
-    reuse_records();
+    reuse_records(false);
     for (HeadEviction& eviction : heads_) {
         const int64_t layer = int64_t(eviction.layer), head = int64_t(eviction.head);
         for (RepackedPage& page : eviction.repack.pages) {
@@ -213,6 +225,7 @@ Status Evictor::acquire() {
             return fail(Code::no_memory, "merge: the arena has no room for a private copy of a page of layer ", layer, ", head ", head);
         }
     }
+    prepare_recodes();
     return {};
 }
 
@@ -269,11 +282,12 @@ std::optional<EvictReport> Evictor::exchange() {
     Arena& arena = *cache_.arena_;
     const bool compacting = cache_.open_steps_ == 0;
     const std::vector<int64_t> needed = needs();
-    reuse_records();
+    reuse_records(true);
     if (!without_old().fits(needed)) {
         release_acquired();
         return {};
     }
+    fill_on_host();
     for (size_t c = 0; c < needed.size(); c++) {
         if (needed[c] > 0) arena.prepare_binding(int(c));
     }
@@ -284,7 +298,7 @@ std::optional<EvictReport> Evictor::exchange() {
 
 bool Evictor::drop_entries() {
     const std::vector<int64_t> needed = needs();
-    reuse_records();
+    reuse_records(true);
     const bool dropped = cache_.drop_entries(without_old(), needed, nullptr);
     release_acquired();
     return dropped;
@@ -322,11 +336,15 @@ void Evictor::fill_pages(HeadEviction& eviction, EvictReport* report) {
         PageEntry& entry = sequence_.layers[eviction.layer].heads[eviction.head].coded[page.entry];
         if (!entry.record) entry.record = arena.allocate(repack_class(eviction));  // exchange() saw to the room
         if (!entry.side) entry.side = arena.allocate(cache_.side_class_);
-        arena.put(entry.record, page.bytes.data());
         PageSide side;
         for (size_t t = 0; t < page_tokens; t++)
             side.positions[t] = page.tokens[std::min(t, page.tokens.size() - 1)].position;
-        arena.put_side(entry.side, side);
+        if (page.bytes.empty()) {
+            arena.note_side(entry.side, side);
+        } else {
+            arena.put(entry.record, page.bytes.data());
+            arena.put_side(entry.side, side);
+        }
     }
     report->tokens_repacked += eviction.repack.tokens;
     const LayerFormat& format = cache_.layers_[eviction.layer].rung(eviction.repack.rung);
@@ -384,6 +402,7 @@ void Evictor::trim_dropped(LayerPages* pages) {
 
 EvictReport Evictor::apply(CompactionRoom* room) {
     EvictReport report;
+    if (!recodes_.empty()) cache_.arena_->recode(recodes_);
     for (HeadEviction& eviction : heads_)
         drop_pages(eviction, &report);
     if (room) cache_.compact_in(room);

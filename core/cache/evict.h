@@ -69,7 +69,7 @@ private:
     Status plan_head(size_t layer, size_t head, const Tokens& tokens, const std::vector<bool>& keep, std::span<const int64_t> into);
     void plan_repacking(HeadEviction* eviction, std::span<const FoldedToken> folded) const;
     bool leaves(const HeadEviction& eviction, size_t entry) const;
-    void reuse_records();
+    void reuse_records(bool on_host);
 
     // Merging (merge.cpp). `into`: per token the one that it joins, itself, or joins_none; empty: nothing is merged.
     const MergeRule* merging(size_t layer) const;
@@ -86,6 +86,12 @@ private:
     bool acquire_rewrite(const HeadEviction& eviction, PageRewrite* rewrite);
     void apply_rewrites(HeadEviction& eviction, EvictReport* report);
 
+    // Repacking on a device (evict_recode.cpp).
+    static bool recodes(const HeadEviction& eviction);
+    void reuse_behind_readers(HeadEviction& eviction);
+    void prepare_recodes();
+    void fill_on_host();
+
     RepackInput repack_input(const HeadEviction& eviction, std::span<const FoldedToken> folded) const;
     int repack_class(const HeadEviction& eviction) const;  // of the new pages' records
     EvictReport apply(CompactionRoom* room);
@@ -100,6 +106,9 @@ private:
     EvictRequest request_;
     std::vector<HeadEviction> heads_;
     std::vector<uint64_t> spare_masks_;  // of one head at a time; sized before anything changes
+    // What a device is to do, written down before anything changes.
+    std::vector<RecodeParams> recodes_;
+    std::vector<RecodeSource> recode_sources_;
 };
 
 }  // namespace kvc

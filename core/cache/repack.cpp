@@ -183,14 +183,11 @@ RepackPlan plan_repack(const LayerFormat& format, std::span<const PageEntry> cod
     return moves_bit_for_bit(format) ? gather_emptiest(std::move(held), live, bound) : join_neighbours(held, live, bound);
 }
 
-void fill_repack(const RepackInput& input, RepackPlan* plan) {
-    std::vector<std::unique_ptr<DecodedPage>> sources(input.coded.size());
+void choose_tokens(const RepackInput& input, RepackPlan* plan) {
     std::vector<RepackedToken> tokens;
-    for (size_t e : plan->sources)
-        plan->rung = std::max(plan->rung, input.rung_of(e));
     for (size_t e : plan->sources) {
+        plan->rung = std::max(plan->rung, input.rung_of(e));
         const PageEntry& entry = input.coded[e];
-        sources[e] = decode(input, e, plan->rung);
         const PageSide* side = entry.side ? &input.arena.side(entry.side) : nullptr;
         for (int slot = 0; slot < page_tokens; slot++) {
             if (!(input.live[e] >> slot & 1)) continue;
@@ -209,12 +206,19 @@ void fill_repack(const RepackInput& input, RepackPlan* plan) {
             RepackedPage page;
             page.entry = plan->sources[source];
             page.tokens.assign(token, next);
-            fill_page(input, sources, plan->rung, false, &page);
             plan->pages.push_back(std::move(page));
             token = next;
         }
         begin = end;
     }
+}
+
+void fill_repack(const RepackInput& input, RepackPlan* plan) {
+    std::vector<std::unique_ptr<DecodedPage>> sources(input.coded.size());
+    for (size_t e : plan->sources)
+        sources[e] = decode(input, e, plan->rung);
+    for (RepackedPage& page : plan->pages)
+        fill_page(input, sources, plan->rung, false, &page);
 }
 
 std::vector<std::byte> fill_folded(const RepackInput& input, size_t entry) {

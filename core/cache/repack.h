@@ -29,8 +29,9 @@ struct RepackedToken {
 struct RepackedPage {
     std::vector<RepackedToken> tokens;  // up to 64, ascending
     size_t entry = 0;                   // of the table that it takes
-    std::vector<std::byte> bytes;       // the new record
+    std::vector<std::byte> bytes;       // the new record; empty where a device makes it
     RecordId record = 0, side = 0;      // where it will lie
+    int64_t round = 0;                  // of the device's jobs (RecodeParams)
 };
 
 // Page i of a group takes the table entry of the group's source i: the first i sources hold at most 64 i tokens, so no token of it
@@ -65,8 +66,9 @@ struct RepackInput {
     const LayerFormat& rung(int64_t r) const { return r == 0 ? format : lower[size_t(r - 1)]; }
 };
 
-// Chooses the tokens of the new pages and computes their bytes. Parts coded per token move as they are; parts coded per channel are
-// decoded and coded once more.
+// Chooses the tokens of the new pages, and their rung.
+void choose_tokens(const RepackInput& input, RepackPlan* plan);
+// Computes the bytes of the new pages. Parts coded per token move as they are; parts coded per channel are decoded and coded once more.
 void fill_repack(const RepackInput& input, RepackPlan* plan);
 // The code record of one page in which tokens are folded: coded once however many they are, and what did not change moves as it is.
 std::vector<std::byte> fill_folded(const RepackInput& input, size_t entry);

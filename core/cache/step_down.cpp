@@ -171,6 +171,26 @@ void StepDown::encode(const Change& change, std::byte* out) {
     cache_.kernels_->quantize({&to, window_.data(), out});
 }
 
+// What encode() does, into the new records, which nobody reads before.
+void StepDown::recode_on_device() {
+    Arena& arena = *cache_.arena_;
+    std::vector<RecodeSource> sources;
+    sources.reserve(changes_.size());
+    std::vector<RecodeParams> jobs;
+    for (const Change& change : changes_) {
+        const Layer& layer = cache_.layers_[change.layer];
+        const PageEntry& entry = entry_of(change);
+        sources.push_back({&layer.rung(cache_.rung_of(change.layer, entry.record)), arena.data(entry.record), nullptr, 0});
+        RecodeParams job = {&layer.rung(change.rung), arena.data(change.record), nullptr, &sources.back(), 1, {}, {}, false, 0};
+        // Slots of dead tokens repeat a live one, so that they widen no group's range.
+        const int some = entry.live ? std::countr_zero(entry.live) : 0;
+        for (int t = 0; t < page_tokens; t++)
+            job.slots[t] = uint8_t(entry.live >> t & 1 ? t : some);
+        jobs.push_back(job);
+    }
+    arena.recode(jobs);
+}
+
 std::vector<int64_t> StepDown::needs() const {
     std::vector<int64_t> needs(cache_.arena_->class_count());
     for (const Change& change : changes_)
@@ -182,6 +202,10 @@ bool StepDown::acquire() {
     for (Change& change : changes_) {
         change.record = cache_.arena_->allocate(cache_.arena_->class_of(bytes_at(change, change.rung)));
         if (!change.record) return false;
+    }
+    if (cache_.device_) {
+        recode_on_device();
+        return true;
     }
     std::vector<std::byte> codes;
     for (const Change& change : changes_) {

@@ -49,6 +49,7 @@ private:
     PageEntry& entry_of(const Change& change) const { return sequence_.layers[change.layer].heads[change.head].coded[change.entry]; }
     int64_t bytes_at(const Change& change, int64_t rung) const { return cache_.layers_[change.layer].rung(rung).code_bytes; }
     void encode(const Change& change, std::byte* out);
+    void recode_on_device();
 
     Cache& cache_;
     Sequence& sequence_;

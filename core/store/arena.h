@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -88,9 +89,13 @@ public:
     // Replaces all of its bytes.
     void put(RecordId id, const std::byte* bytes);
     void copy(RecordId from, RecordId to);
+    // On a device: new code records out of others', queued there.
+    void recode(std::span<const RecodeParams> jobs);
     // Positions of a repacked page. The host reads them often, so on a device it keeps a copy.
     const PageSide& side(RecordId id) const;
     void put_side(RecordId id, const PageSide& side);
+    // The same where a job of recode() writes the record.
+    void note_side(RecordId id, const PageSide& side);
     // Why the device failed in one of these, or in what its user noted; from then on the bytes mean nothing.
     Status fault() const;
     void note_fault(const Status& status) const;

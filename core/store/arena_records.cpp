@@ -56,14 +56,20 @@ void Arena::copy(RecordId from, RecordId to) {
     if (!failed_) note_fault(options_.device->copy(data(from), data(to), n));
 }
 
+void Arena::recode(std::span<const RecodeParams> jobs) {
+    if (!failed_) note_fault(options_.device->recode(jobs));
+}
+
 const PageSide& Arena::side(RecordId id) const {
     if (options_.device) return slabs_[slab_of(id)].sides[index_of(id)];
     return *reinterpret_cast<const PageSide*>(data(id));
 }
 
 void Arena::put_side(RecordId id, const PageSide& side) {
-    if (options_.device) slabs_[slab_of(id)].sides[index_of(id)] = side;
+    if (options_.device) note_side(id, side);
     put(id, reinterpret_cast<const std::byte*>(&side));
 }
+
+void Arena::note_side(RecordId id, const PageSide& side) { slabs_[slab_of(id)].sides[index_of(id)] = side; }
 
 }  // namespace kvc

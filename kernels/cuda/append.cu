@@ -1,34 +1,11 @@
 // Kernels whose bits are those of every other backend, and what undoes their rotation: compiled with -fmad=false.
 #include "kernels/cuda/finish.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/part_grid.h"
 #include "kernels/cuda/quantize.cuh"
 #include "kernels/cuda/store.cuh"
 
 namespace kvc::cuda {
-namespace {
-
-float gaussian_step(CodeType type) {
-    switch (type) {
-#define KVC_CODE_TYPE(name, bits, high, step) \
-    case CodeType::name:                      \
-        return step;
-#include "core/codec/code_types.def"
-#undef KVC_CODE_TYPE
-    default:
-        return 0.0f;
-    }
-}
-
-PartGrid grid_of(const Codec& codec, int dim) {
-    const int levels = 1 << bits_of(codec.type);
-    const bool least_squares = codec.fit == Fit::least_squares;
-    const int groups = codec.axis == Axis::token && codec.group ? dim / codec.group : 1;
-    return {bits_of(codec.type),       dim,        float(levels - 1), float(codec.symmetric ? levels / 2 - 1 : levels - 1),
-            middle_of(codec),          codec.clip, codec.symmetric,   least_squares,
-            gaussian_step(codec.type), groups};
-}
-
-}  // namespace
 
 StoreJob store_job(const StoreParams& p, unsigned long long* first_bad) {
     const LayerFormat& f = *p.format;

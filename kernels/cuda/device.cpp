@@ -58,7 +58,8 @@ Status CudaDevice::create(DeviceHeap heap) {
         *event = *created;
     }
     staging_ = std::make_unique<UploadRing>();
-    return staging_->create(staging_bytes, false);
+    KVC_TRY(staging_->create(staging_bytes, false));
+    return create_recoder();
 }
 
 CudaDevice::~CudaDevice() {
@@ -81,6 +82,7 @@ CudaDevice::~CudaDevice() {
     free_released();
     // Members that hold what is the device's go while it is selected.
     staging_.reset();
+    recode_uploads_.reset();
     idle_.clear();
     outgrown_.clear();
     retired_.clear();

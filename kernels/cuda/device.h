@@ -40,6 +40,7 @@ public:
     Status write(std::byte* to, const std::byte* from, int64_t bytes) override;
     Status read(const std::byte* from, std::byte* to, int64_t bytes) override;
     Status copy(const std::byte* from, std::byte* to, int64_t bytes) override;
+    Status recode(std::span<const RecodeParams> jobs) override;  // device_recode.cpp
     Status synchronize(std::vector<BadStore>* bad) override;
     void* allocate_pinned(int64_t bytes) override;
     void release_pinned(void* block) override;
@@ -83,6 +84,8 @@ private:
     Status admit(QueuedStep& queued, const DeviceStep& step, Workspace& workspace);
     Status collect(bool wait);
     bool is_pinned(const void* p, int64_t bytes) const;
+    Status create_recoder();
+    Status queue_recodes(std::span<const RecodeParams> jobs, int64_t bytes);
     void free_released();
 
     const int ordinal_;
@@ -94,7 +97,8 @@ private:
     Status lost_;         // why the device cannot be used any more
 
     std::mutex mutex_;
-    std::unique_ptr<UploadRing> staging_;  // of write and read
+    std::unique_ptr<UploadRing> staging_;         // of write and read
+    std::unique_ptr<UploadRing> recode_uploads_;  // of recode, which may not be refused memory once a table has changed
     std::vector<QueuedStep*> steps_;
     std::vector<std::unique_ptr<Workspace>> idle_, outgrown_;
     std::vector<std::unique_ptr<BadTokens>> idle_bad_, ended_bad_;  // ended ones: on their way to the host, oldest first

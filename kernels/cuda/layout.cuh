@@ -39,6 +39,26 @@ KVC_HOST_DEVICE constexpr int value_channel(int dim, int c, int row, int upper, 
 }
 KVC_HOST_DEVICE constexpr int widest_run(bool grouped) { return grouped ? 2 : 4; }
 
+// The other way: which fragment and lane a channel belongs to.
+struct KeyPlace {
+    int fragment, quad, e;
+};
+KVC_HOST_DEVICE constexpr KeyPlace key_place(int dim, int channel) {
+    if (channel < dim / 32 * 32) {
+        return {channel / 32 * 2 + channel % 8 / 4, channel % 32 / 8, channel % 4};
+    }
+    return {channel / 16, channel % 16 / 4, channel % 4};
+}
+
+struct ValuePlace {
+    int fragment, row, upper;
+};
+KVC_HOST_DEVICE constexpr ValuePlace value_place(int dim, int channel, int widest) {
+    const int run = value_run(dim, channel / 16, widest), start = value_run_start(dim, channel / 16, widest);
+    const int within = channel - 16 * start;
+    return {start + within % (2 * run) / 2, within / (2 * run), within % 2};
+}
+
 // ---- codes ----
 //
 // A fragment is 16 channels of a page's 64 tokens: four products of 16 tokens, of which a lane has four operand words of two codes each. Of

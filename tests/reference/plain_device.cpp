@@ -4,10 +4,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "tests/reference/plain_executor.h"
+#include "tests/reference/plain_recode.h"
 
 namespace kvc_plain {
 namespace {
@@ -101,6 +103,7 @@ kvc::Status PlainDevice::write(std::byte* to, const std::byte* from, int64_t byt
 
 kvc::Status PlainDevice::read(const std::byte* from, std::byte* to, int64_t bytes) {
     std::lock_guard lock(mutex_);
+    reads_++;
     if (kvc::Status waited = wait(); !waited.ok()) return waited;
     std::memcpy(to, near(from), size_t(bytes));
     return {};
@@ -108,6 +111,49 @@ kvc::Status PlainDevice::read(const std::byte* from, std::byte* to, int64_t byte
 
 kvc::Status PlainDevice::copy(const std::byte* from, std::byte* to, int64_t bytes) {
     launch([source = near(from), at = near(to), bytes] { std::memcpy(at, source, size_t(bytes)); });
+    return {};
+}
+
+namespace {
+
+// A device runs the jobs of a round side by side: none may write what another one, or one of a later round, reads or writes.
+void check_rounds(std::span<const kvc::RecodeParams> jobs) {
+    std::set<const std::byte*> written;
+    std::map<const std::byte*, std::set<size_t>> readers;
+    for (size_t i = 0; i < jobs.size(); i++) {
+        if (i > 0 && jobs[i].round < jobs[i - 1].round) die("rounds of recode do not ascend");
+        for (int64_t s = 0; s < jobs[i].n_sources; s++) {
+            readers[jobs[i].sources[s].record].insert(i);
+            readers[jobs[i].sources[s].side].insert(i);
+        }
+    }
+    for (size_t i = 0; i < jobs.size(); i++) {
+        for (const std::byte* const at : {jobs[i].record, jobs[i].side}) {
+            if (!at) continue;
+            if (!written.insert(at).second) die("two jobs of recode write one record");
+            for (const size_t reader : readers[at]) {
+                if (reader != i && jobs[reader].round >= jobs[i].round) die("recode writes over what another job has yet to read");
+            }
+        }
+    }
+}
+
+}  // namespace
+
+kvc::Status PlainDevice::recode(std::span<const kvc::RecodeParams> jobs) {
+    check_rounds(jobs);
+    for (const kvc::RecodeParams& given : jobs) {
+        std::vector<kvc::RecodeSource> sources(given.sources, given.sources + given.n_sources);
+        for (kvc::RecodeSource& source : sources)
+            source.record = near(source.record), source.side = near(source.side);
+        kvc::RecodeParams job = given;
+        job.record = near(job.record), job.side = near(job.side);
+        launch([this, job, sources = std::move(sources)]() mutable {
+            job.sources = sources.data();
+            kvc_plain::recode(kernels_, job);
+            pages_recoded_++;
+        });
+    }
     return {};
 }
 

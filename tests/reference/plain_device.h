@@ -34,6 +34,7 @@ public:
     kvc::Status write(std::byte* to, const std::byte* from, int64_t bytes) override;
     kvc::Status read(const std::byte* from, std::byte* to, int64_t bytes) override;
     kvc::Status copy(const std::byte* from, std::byte* to, int64_t bytes) override;
+    kvc::Status recode(std::span<const kvc::RecodeParams> jobs) override;
     kvc::Status synchronize(std::vector<kvc::BadStore>* bad) override;
     void* allocate_pinned(int64_t bytes) override;
     void release_pinned(void* block) override;
@@ -43,6 +44,9 @@ public:
     void allow_allocations(int64_t n);
     void break_down(const std::string& reason);
     int64_t allocated_blocks();
+    // How often bytes were read back, and how many pages were made by recode.
+    int64_t reads() const { return reads_; }
+    int64_t pages_recoded() const { return pages_recoded_; }
 
 private:
     friend class PlainExecutor;
@@ -67,7 +71,7 @@ private:
     std::deque<std::function<void()>> queue_;
     std::vector<kvc::BadStore> bad_;
     std::vector<PlainExecutor*> executors_;
-    int64_t allowed_ = -1;
+    int64_t allowed_ = -1, reads_ = 0, pages_recoded_ = 0;
     std::string broken_;
 };
 

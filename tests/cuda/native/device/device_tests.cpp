@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/runtime.h"
 #include "tests/cuda/device_rig.h"
+#include "tests/cuda/recode_rig.h"
 
 using namespace kvc_test;
 
@@ -82,6 +83,13 @@ TEST_CASE("gpu: bytes go there, across the device and back") {
         device()->release(a);
         device()->release(b);
         device()->release_pinned(pinned);
+    }
+}
+
+TEST_CASE("gpu: new pages out of tokens of others have the scalar bytes, every format from every other") {
+    for (const auto& [k_dim, v_dim] : {std::pair{64, 64}, {128, 128}, {96, 64}, {256, 256}}) {
+        INFO(k_dim, " ", v_dim);
+        check_recodes(device(), k_dim, v_dim, 1);
     }
 }
 

@@ -1,0 +1,91 @@
+// New pages out of tokens of others: jobs go to the device in pieces of a ring, each read by the launches behind it.
+#include <algorithm>
+
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/job_tables.h"
+#include "kernels/cuda/recode_launch.h"
+
+namespace kvc::cuda {
+namespace {
+
+constexpr int64_t ring_bytes = int64_t{4} << 20, piece_bytes = int64_t{1} << 20;
+
+// What a job takes, but for gaps between tables.
+int64_t job_bytes(const RecodeParams& job) { return bytes_of<RecodeJob>(1) + job.n_sources * bytes_of<RecodeFrom>(1); }
+
+// Jobs, from the first on, that are sure to fit into one piece.
+size_t jobs_of_piece(std::span<const RecodeParams> jobs, int64_t* bytes) {
+    *bytes = 2 * 16;
+    for (size_t i = 0; i < jobs.size(); i++) {
+        const int64_t more = job_bytes(jobs[i]);
+        if (i > 0 && *bytes + more > piece_bytes) {
+            return i;
+        }
+        *bytes += more;
+    }
+    return jobs.size();
+}
+
+bool coded_alike(const RecodeParams& a, const RecodeParams& b) {
+    return a.format == b.format && a.round == b.round && a.through_append == b.through_append;
+}
+
+// Fills a piece; returns where the jobs lie on the device.
+const RecodeJob* write_jobs(std::span<const RecodeParams> jobs, const UploadRing::Piece& piece) {
+    int64_t n_sources = 0;
+    for (const RecodeParams& job : jobs) {
+        n_sources += job.n_sources;
+    }
+    Tables tables(piece);
+    const RecodeJob* device_jobs = nullptr;
+    const RecodeFrom* device_from = nullptr;
+    RecodeJob* job = tables.reserve(int64_t(jobs.size()), &device_jobs);
+    RecodeFrom* from = tables.reserve(n_sources, &device_from);
+    for (const RecodeParams& params : jobs) {
+        *job++ = recode_job(params, device_from);
+        from = std::transform(params.sources, params.sources + params.n_sources, from, recode_from);
+        device_from += params.n_sources;
+    }
+    return device_jobs;
+}
+
+}  // namespace
+
+Status CudaDevice::create_recoder() {
+    recode_uploads_ = std::make_unique<UploadRing>();
+    return recode_uploads_->create(ring_bytes, true);
+}
+
+// The stream is the device's own, so that a piece's copy comes behind whatever still reads that place of the ring.
+Status CudaDevice::queue_recodes(std::span<const RecodeParams> jobs, int64_t bytes) {
+    const Result<UploadRing::Piece> piece = recode_uploads_->take(bytes);
+    if (!piece.ok()) {
+        return piece.status();
+    }
+    const RecodeJob* const table = write_jobs(jobs, *piece);
+    KVC_TRY(recode_uploads_->send(*piece, stream_));
+    KVC_TRY(recode_uploads_->mark(stream_));
+    const auto alike = [&](int64_t a, int64_t b) { return coded_alike(jobs[size_t(a)], jobs[size_t(b)]); };
+    for_each_run(int64_t(jobs.size()), alike,
+                 [&](int64_t first, int64_t n) { launch_recode(jobs[size_t(first)], table + first, int(n), stream_); });
+    return runtime::launched();
+}
+
+Status CudaDevice::recode(std::span<const RecodeParams> jobs) {
+    if (jobs.empty()) {
+        return {};
+    }
+    std::lock_guard lock(mutex_);
+    const Selection selection(ordinal_);
+    KVC_TRY(selection.status());
+    KVC_TRY(gather());
+    while (!jobs.empty()) {
+        int64_t bytes = 0;
+        const size_t n = jobs_of_piece(jobs, &bytes);
+        KVC_TRY(queue_recodes(jobs.first(n), bytes));
+        jobs = jobs.subspan(n);
+    }
+    return advance();
+}
+
+}  // namespace kvc::cuda

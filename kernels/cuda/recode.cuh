@@ -1,0 +1,218 @@
+// One new page out of tokens of others: read as the canonical form says, rounded to 16 bits, coded by the functions of quantize_page.
+// One block a page; for translation units without contraction of multiply and add (-fmad=false).
+// Reads its tokens once, most of it in words that other tokens share, writes the page; bound by the latency of the reads, and where
+// values do not move as they are by the divisions of their codes.
+#pragma once
+#include "kernels/cuda/encode.cuh"
+#include "kernels/cuda/recode_launch.h"
+#include "kernels/cuda/rotation.cuh"
+
+namespace kvc::cuda {
+
+struct RecodeArgs {
+    const RecodeJob* jobs;
+    PartGrid k, v;
+    PartLayout k_layout, v_layout;
+    bool rows, bf16, grouped;  // of the new pages
+    bool rotate_k, rotate_v;   // out of the stored basis and back
+    int end, bytes;            // of what is coded; of the record
+};
+
+struct RecodeShared {
+    union {
+        PageShared page;
+        uint16_t upper[group_size * dim_limit];  // rows of tokens 32 .. 63, of a page that stays 16 bits
+    };
+    uint16_t rows[group_size * dim_limit];
+    SharedRow row[warps];
+};
+
+// ---- reading ----
+
+KVC_DEVICE uint32_t code_at(const PartForm& part, const std::byte* record, int fragment, int lane, const CodePlace& place) {
+    const std::byte* const codes = record + part.codes;
+    const auto word = [&](int w) {
+        return *reinterpret_cast<const uint32_t*>(codes + code_offset(part.bits, part.dim, fragment, lane, w));
+    };
+    if (!place.spread) {
+        return word(place.word) >> place.bit & ((1u << part.bits) - 1);
+    }
+    uint32_t code = 0;
+    for (int n = 0; n < part.bits; n++) {
+        code |= (word(n) >> place.bit & 1) << n;
+    }
+    return code;
+}
+
+KVC_DEVICE float half_at(const std::byte* p) { return simt::half_to_float(*reinterpret_cast<const uint16_t*>(p)); }
+
+KVC_DEVICE float coded_key(const RecodeFrom& from, int slot, int channel) {
+    const PartForm& part = from.k;
+    const KeyPlace at = key_place(part.dim, channel);
+    const int tile = slot / group_size, lane = 4 * (slot % 8) + at.quad;
+    const uint32_t code = code_at(part, from.record, at.fragment, lane, code_place(part.bits, slot / 8, at.e / 2, at.e % 2));
+    const std::byte* const meta = from.record + part.meta;
+    float step, zero;
+    if (from.grouped) {
+        step = half_at(meta + key_half_offset(at.fragment, at.quad, tile, false, at.e));
+        zero = half_at(meta + key_half_offset(at.fragment, at.quad, tile, true, at.e));
+    } else {
+        const int multiple = int(meta[key_meta_offset(at.fragment, at.quad, tile, false, at.e)]);
+        const int point = int(meta[key_meta_offset(at.fragment, at.quad, tile, true, at.e)]) - zero_point_bias;
+        step = float(multiple) * half_at(from.record + part.super + super_offset(tile, false));
+        zero = float(point) * half_at(from.record + part.super + super_offset(tile, true));
+    }
+    return (float(code) - part.middle) * step + zero;
+}
+
+KVC_DEVICE uint32_t value_code(const RecodeFrom& from, int slot, int channel) {
+    const ValuePlace at = value_place(from.v.dim, channel, widest_run(from.grouped));
+    const CodePlace place = code_place(from.v.bits, slot / 8, at.upper, slot % 2);
+    return code_at(from.v, from.record, at.fragment, 4 * at.row + slot % 8 / 2, place);
+}
+KVC_DEVICE const std::byte* value_scale(const RecodeFrom& from, int slot, int group) {
+    return from.record + from.v.meta + group * value_group_bytes + value_scale_offset(slot);
+}
+
+KVC_DEVICE float coded_value(const RecodeFrom& from, int slot, int channel) {
+    const std::byte* const scale = value_scale(from, slot, channel / (from.v.dim / from.v.groups));
+    const float zero = from.grouped ? half_at(scale + from.v.groups * value_group_bytes) : 0.0f;
+    return (float(value_code(from, slot, channel)) - from.v.middle) * half_at(scale) + zero;
+}
+
+KVC_DEVICE float number_of(const RecodeFrom& from, bool keys, int slot, int channel) {
+    const PartForm& part = keys ? from.k : from.v;
+    if (from.rows) {
+        const uint32_t bits = reinterpret_cast<const uint16_t*>(from.record + part.codes)[slot * part.dim + channel];
+        return from.bf16 ? simt::float_of_bits(bits << 16) : simt::half_to_float(bits);
+    }
+    return keys ? coded_key(from, slot, channel) : coded_value(from, slot, channel);
+}
+
+KVC_DEVICE uint16_t rounded(float x, bool bf16) {
+    const float largest = bf16 ? 0x1.fep127f : 65504.0f;
+    x = x > largest ? largest : x < -largest ? -largest : x;
+    return bf16 ? uint16_t(simt::pack_bfloats(x, 0.0f)) : simt::float_to_half(x);
+}
+
+// One part of the new page's tokens first .. first + 31, in 16 bits; a warp takes each fourth token.
+KVC_DEVICE void gather_rows(const RecodeArgs& args, const RecodeJob& job, bool keys, int first, uint16_t* out, RecodeShared* s) {
+    const int dim = keys ? args.k.dim : args.v.dim;
+    const bool rotate = keys ? args.rotate_k : args.rotate_v;
+    SharedRow* const row = &s->row[simt::warp()];
+    for (int t = simt::warp(); t < group_size; t += warps) {
+        const RecodeFrom& from = job.from[job.page[first + t]];
+        const int slot = job.slots[first + t];
+        for (int i = simt::lane(); i < dim; i += 32) {
+            row->x[i] = number_of(from, keys, slot, i);
+        }
+        if (rotate) {
+            simt::sync_warp();
+            rotate_row(row, dim);
+            rotate_row(row, dim);
+        }
+        for (int i = simt::lane(); i < dim; i += 32) {  // a lane's own numbers, unless they were rotated
+            out[t * dim + i] = rounded(row->x[i], args.bf16);
+        }
+        simt::sync_warp();
+    }
+}
+
+// Over what they were coded to, which only tokens that do not move keep.
+KVC_DEVICE void move_values(const RecodeArgs& args, const RecodeJob& job, PageShared* s) {
+    for (int t = simt::warp(); t < page_tokens; t += warps) {
+        if (!(job.moved >> t & 1)) {
+            continue;
+        }
+        const RecodeFrom& from = job.from[job.page[t]];
+        const int slot = job.slots[t];
+        for (int i = simt::lane(); i < args.v.dim; i += 32) {
+            s->codes[t][i] = uint8_t(value_code(from, slot, i));
+        }
+        for (int g = simt::lane(); g < args.v.groups; g += 32) {
+            const std::byte* const scale = value_scale(from, slot, g);
+            s->value_scale[g][t] = *reinterpret_cast<const uint16_t*>(scale);
+            s->value_zero[g][t] =
+                args.grouped ? *reinterpret_cast<const uint16_t*>(scale + args.v.groups * value_group_bytes) : uint16_t(0);
+        }
+    }
+}
+
+// ---- the page ----
+
+// A source may be the record itself: of each part all is read before any of it is written. Records that share bytes with the new one are
+// of its own form, so that keys lie where keys lay.
+
+KVC_DEVICE void recode_rows(const RecodeArgs& args, const RecodeJob& job, RecodeShared* s) {
+    for (int part = 0; part < 2; part++) {
+        const bool keys = part == 0;
+        const int dim = keys ? args.k.dim : args.v.dim, words = group_size * dim / 2;
+        gather_rows(args, job, keys, 0, s->rows, s);
+        gather_rows(args, job, keys, group_size, s->upper, s);
+        simt::sync_block();
+        auto* const out = reinterpret_cast<uint32_t*>(job.record + (keys ? 0 : page_tokens * args.k.dim * 2));
+        for (int i = simt::thread(); i < words; i += threads) {
+            out[i] = reinterpret_cast<const uint32_t*>(s->rows)[i];
+            out[words + i] = reinterpret_cast<const uint32_t*>(s->upper)[i];
+        }
+        simt::sync_block();
+    }
+}
+
+KVC_DEVICE void recode_keys(const RecodeArgs& args, const RecodeJob& job, RecodeShared* s) {
+    for (int tile = 0; tile < 2; tile++) {
+        gather_rows(args, job, true, tile * group_size, s->rows, s);
+        simt::sync_block();
+        encode_key_tile(args.k, args.grouped, tile, reinterpret_cast<const std::byte*>(s->rows), &s->page);
+    }
+    write_codes_of<true>(args.k, s->page, 4, job.record + args.k_layout.codes);
+    write_key_metadata(s->page, args.k.dim, args.grouped, job.record + args.k_layout.meta, job.record + args.k_layout.super);
+    simt::sync_block();
+}
+
+KVC_DEVICE void recode_values(const RecodeArgs& args, const RecodeJob& job, RecodeShared* s) {
+    for (int tile = 0; tile < 2 && job.moved != all_live; tile++) {
+        gather_rows(args, job, false, tile * group_size, s->rows, s);
+        simt::sync_block();
+        encode_values(args.v, reinterpret_cast<const std::byte*>(s->rows), tile * group_size, group_size, &s->page);
+        simt::sync_block();
+    }
+    move_values(args, job, &s->page);
+    simt::sync_block();
+    write_codes_of<false>(args.v, s->page, widest_run(args.grouped), job.record + args.v_layout.codes);
+    write_value_metadata(s->page, args.v.groups, args.grouped, job.record + args.v_layout.meta);
+}
+
+// The whole block: all positions are read before any is written.
+KVC_DEVICE void gather_positions(const RecodeJob& job) {
+    const int t = simt::thread();
+    int64_t position = 0;
+    if (t < page_tokens) {
+        const RecodeFrom& from = job.from[job.page[t]];
+        const int slot = job.slots[t];
+        position = from.side ? reinterpret_cast<const int64_t*>(from.side)[slot] : from.first_position + slot;
+    }
+    simt::sync_block();
+    if (t < page_tokens) {
+        reinterpret_cast<int64_t*>(job.side)[t] = position;
+    }
+}
+
+KVC_KERNEL(threads, 2) recode_pages(RecodeArgs args) {
+    KVC_SHARED(RecodeShared, shared);
+    const RecodeJob& job = args.jobs[simt::block_x()];
+    if (job.side) {
+        gather_positions(job);
+    }
+    if (args.rows) {
+        recode_rows(args, job, &shared);
+        return;
+    }
+    recode_keys(args, job, &shared);
+    recode_values(args, job, &shared);
+    for (int i = args.end + simt::thread(); i < args.bytes; i += threads) {
+        job.record[i] = std::byte{0};
+    }
+}
+
+}  // namespace kvc::cuda
