@@ -129,8 +129,9 @@ HeadScores Evictor::score_head(size_t layer, size_t head, const Tokens& tokens, 
     }
     out.scores.resize(tokens.size());
     const std::vector<QuerySums>& queries = sequence_.layers[layer].heads[head].queries;
-    policy().score({positions, rows, mass, seen_by, keys, norms, queries, format.k_dim, cache_.policy_.pooling, cache_.policy_.pool_width},
-                   out.scores);
+    policy().score(
+        {positions, rows, mass, seen_by, keys, norms, queries, format.k_dim, cache_.policy_.pooling, cache_.policy_.pool_width},
+        out.scores);
     return out;
 }
 

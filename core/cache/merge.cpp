@@ -30,8 +30,7 @@ Status check_merging(const MergeRule& rule, const KernelTable& table, const Rope
 const MergeRule* Evictor::merging(size_t layer) const {
     if (request_.by_clusters) return &request_.merge;
     const PolicySpec& policy = cache_.policy_;
-    const bool merges =
-        request_.by_policy && policy.merges() && policy.merge.acts_on(int64_t(layer), int64_t(cache_.layers_.size()));
+    const bool merges = request_.by_policy && policy.merges() && policy.merge.acts_on(int64_t(layer), int64_t(cache_.layers_.size()));
     return merges ? &cache_.policy_.merge : nullptr;
 }
 

@@ -73,7 +73,8 @@ TEST_CASE("prefix memory: records are counted once, whoever shares them, and not
 }
 
 TEST_CASE("prefix memory: an entry holds alone what the planner calls a checkpoint, to the byte, and shares the rest") {
-    const std::vector<std::string> shapes = {shape, " layers=2 kv_heads=3 k_dim=80 codec=fp16",
+    const std::vector<std::string> shapes = {shape,
+                                             " layers=2 kv_heads=3 k_dim=80 codec=fp16",
                                              " layers=2 kv_heads=2 k_dim=96 codec=kivi2 spare_pages=2",
                                              "layer 1 sliding_window=100 codec=int8; layers=2 kv_heads=2 k_dim=64 codec=int2",
                                              " layers=2 kv_heads=2 k_dim=64 codec=fp16 sliding_window=70",

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kvc.h"
+
 #include "tests/laws/session.h"
 
 namespace {
@@ -68,7 +69,9 @@ TEST_CASE("spare pages: an inexact cut brings no evicted token back, and none tw
     }
 }
 
-TEST_CASE("spare pages: below a sliding window they are nobody's tokens, so that an eviction after an exact cut takes what it takes without") {
+TEST_CASE(
+    "spare pages: below a sliding window they are nobody's tokens, so that an eviction after an exact cut takes what it takes "
+    "without") {
     for (const std::string sliding : {"70", "128", "200"})
         for (const std::string spare : {"1", "2"}) {
             CAPTURE(sliding);

@@ -69,7 +69,8 @@ TEST_CASE("policy text: merging, its defaults and what it does not go with") {
 
 TEST_CASE("policy text: a preset is its policy with its settings, which the text may override") {
     const std::string best =
-        "mean_attention:budget=20%,sinks=4,recent=50%,every=64,mass=exact,merge=keys+values,merge_threshold=0.9,merge_bias=on,merge_layers=middle";
+        "mean_attention:budget=20%,sinks=4,recent=50%,every=64,mass=exact,merge=keys+values,merge_threshold=0.9,merge_bias=on,merge_"
+        "layers=middle";
     CHECK(canonical("best:20%") == best);
     CHECK(canonical(best) == best);
     CHECK(canonical("best:20%,merge=none") == canonical("mean_attention:20%"));
