@@ -86,17 +86,19 @@ KVC_DEVICE void prompt_logits(const WarpPrompt& warp, const PromptPage& page, co
     }
 }
 
-// facts: of the block's rows, which need not be written yet.
-// Calls visit(page) for the pages of the item that some row of the block sees, in order, with the block in step before and after.
-template <class Visit>
-KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& item, const MassItem* mass, const RowFacts* facts,
-                                     int rows, PromptPage* list, const Visit& visit) {
+// Calls visit(page) for the pages of the item that some row of the block sees, in order, with the block in step before and after. The
+// facts of the block's rows need not be written yet.
+template <class Shared, class Visit>
+KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& item, const MassItem* mass, std::byte* shared,
+                                     const Visit& visit) {
+    PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
+    const RowFacts* const facts = reinterpret_cast<const RowFacts*>(shared + Shared::facts);
     const int n = pages_of(item);
-    for (int start = 0; start < n; start += listed_pages) {
-        const int here = n - start < listed_pages ? n - start : listed_pages;
+    for (int start = 0; start < n; start += Shared::listed) {
+        const int here = n - start < Shared::listed ? n - start : Shared::listed;
         simt::sync_block();
         if (const int i = simt::thread_anew(); i < here) {
-            list[i] = find_prompt_page(args, item, mass, {facts[0].sight, facts[rows - 1].sight}, start + i);
+            list[i] = find_prompt_page(args, item, mass, {facts[0].sight, facts[Shared::rows - 1].sight}, start + i);
         }
         simt::sync_block();
         KVC_NO_UNROLL
@@ -141,6 +143,18 @@ KVC_DEVICE float fill_prompt_values(const PromptArgs& args, const PromptPage& pa
     return 1.0f;
 }
 
+// Where the lane's running softmax is: with two tiles in shared memory, because the registers that it would take are those that ptxas
+// lacks (docs/design/cuda.md, 6).
+template <class Shared, int tiles>
+KVC_DEVICE RowSums* sums_of_lane(std::byte* shared, RowSums* in_registers) {
+    if constexpr (tiles == 1) {
+        return in_registers;
+    } else {
+        const Filler self = Filler::self();
+        return reinterpret_cast<RowSums*>(shared + Shared::sums) + 32 * tiles * self.warp + self.lane;
+    }
+}
+
 // general: also of keys before RoPE, and of rows in bf16, which both take more work for each page.
 template <int KD, int VD, int tiles, bool general>
 KVC_KERNEL(threads, 2)
@@ -155,10 +169,9 @@ attend_prompt(PromptArgs args) {
     }
     load_prompt_rows<KD, VD, tiles, general>(args, item, shared);
     RowsState<VD, tiles> state;
-    reset(&state);
-    PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
-    const RowFacts* const facts = reinterpret_cast<const RowFacts*>(shared + Shared::facts);
-    for_each_prompt_page(args, item, nullptr, facts, Shared::rows, list, [&](const PromptPage& page) {
+    RowSums in_registers;
+    reset(sums_of_lane<Shared, tiles>(shared, &in_registers), &state);
+    for_each_prompt_page<Shared>(args, item, nullptr, shared, [&](const PromptPage& page) {
         const float k_unit = fill_prompt_keys<KD, general>(args, item, page, shared + Shared::keys, bias, lifts);
         const float v_unit = fill_prompt_values<KD, VD, general>(args, page, shared + Shared::values, lifts + warps);
         simt::sync_block();
@@ -169,12 +182,12 @@ attend_prompt(PromptArgs args) {
         float x[tiles][8][4];
         PageWeights<tiles> weights;
         prompt_logits<KD>(warp, page, shared + Shared::keys + tile_offset(0, 0, warp.lane), k_unit, bias, x);
-        weigh_page(x, &weights, &state);
+        weigh_page(x, &weights, sums_of_lane<Shared, tiles>(shared, &in_registers));
         add_page_values<general>(shared + Shared::values + tile_offset(0, 0, warp.lane), v_unit, weights, &state);
     });
     const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);
     if (!warp.idle()) {
-        write_rows(item, warp.facts, value_unit(args), state);
+        write_rows(item, warp.facts, value_unit(args), sums_of_lane<Shared, tiles>(shared, &in_registers), state);
     }
 }
 

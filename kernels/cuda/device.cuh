@@ -134,6 +134,16 @@ KVC_DEVICE constexpr bool is_blackwell() {
 #endif
 }
 
+// How many fragments behind their products the prompt kernels write a page's sums. It decides what ptxas makes of the code, never what the
+// code computes: each architecture has the number with which least goes to local memory (docs/design/cuda.md, 4).
+KVC_DEVICE constexpr int sums_behind() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+    return 1;
+#else
+    return 0;
+#endif
+}
+
 // Counts the bytes that are still to come (an mbarrier with one arrival a phase).
 struct CopyBarrier {
     unsigned long long state;

@@ -24,7 +24,7 @@ void launch_mass(const AttendParams& p, const MassItem* items, int n_items, int6
         const bool general = p.rope || args.bf16;
 #define KVC_CUDA_LAUNCH_DIM(KD)                                                     \
     general ? launch_prompt_dim<KD, 1, true>(f, args, items, n_items, rows, stream) \
-            : launch_prompt_dim<KD, 2, false>(f, args, items, n_items, rows, stream);
+            : launch_prompt_dim<KD, KD <= 192 ? 2 : 1, false>(f, args, items, n_items, rows, stream);
         KVC_CUDA_KEY_DIMS(KVC_CUDA_LAUNCH_DIM)
 #undef KVC_CUDA_LAUNCH_DIM
         return;

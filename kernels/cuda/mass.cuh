@@ -68,9 +68,7 @@ mass_prompt(PromptArgs args, const MassItem* items) {
     for (int i = 0; i < 2 * tiles; i++) {
         lse[i / 2][i % 2] = lse_of_row(args.attend, mass, first_row + 8 * i + simt::lane() / 4);
     }
-    PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
-    const RowFacts* const facts = reinterpret_cast<const RowFacts*>(shared + Shared::facts);
-    for_each_prompt_page(args, item, &mass, facts, Shared::rows, list, [&](const PromptPage& page) {
+    for_each_prompt_page<Shared>(args, item, &mass, shared, [&](const PromptPage& page) {
         const float unit = fill_prompt_keys<KD, general>(args, item, page, shared + Shared::keys, bias, lifts);
         simt::sync_block();
         const WarpPrompt warp = prompt_warp<KD, 0, tiles>(args, item, shared);

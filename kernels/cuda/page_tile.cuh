@@ -209,9 +209,9 @@ KVC_DEVICE void fill_values_of(const std::byte* record, const CodedForm& form, s
     const Filler self = Filler::self();
     FragmentReader<bits, VD, simt::GlobalBytes> reader({record}, form.v_codes);
     ElementScales s[4];
-    // Loaded in the loop's first turn alone, they look unwritten in the others, and ptxas for Blackwell keeps them through all pages: 32
-    // registers for each width of codes. Elsewhere fewer words go to local memory that way (docs/design/cuda.md, 4).
-    constexpr bool before_loop = !grouped && simt::is_blackwell();
+    // Loaded in the loop's first turn alone, they look unwritten in the others, and ptxas keeps them through all pages: 32 registers, on
+    // Blackwell for each width of codes (docs/design/cuda.md, 4). Beside more than 128 channels the others do better with it.
+    constexpr bool before_loop = !grouped && (VD <= 128 || simt::is_blackwell());
     if constexpr (before_loop) {
         load_value_scales<grouped>(self, record, form, 0, s);
     }

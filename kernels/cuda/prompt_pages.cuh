@@ -28,20 +28,25 @@ struct PromptPage {
     int64_t* counters;  // of the tokens' mass, or nullptr
 };
 
-constexpr int listed_pages = 32;  // that a block looks up at once
+// What a block may have on sm_86, sm_89 and sm_120; all others offer more.
+constexpr int block_shared_max = 99 * 1024;
 
 // One block's shared memory, which the launch provides.
 template <int KD, int VD, int tiles>
 struct PromptShared {
-    static constexpr int rows = warps * tiles * 16;  // of a block
+    static constexpr int rows = warps * tiles * 16;        // of a block
+    static constexpr int listed = KD + VD > 384 ? 8 : 32;  // pages that it looks up at once
     static constexpr int keys = 0;
     static constexpr int values = keys + tile_bytes(KD);
     static constexpr int queries = values + tile_bytes(VD);
     static constexpr int facts = queries + rows * KD * 2;
     static constexpr int pages = facts + rows * int(sizeof(RowFacts));
-    static constexpr int bias = pages + listed_pages * int(sizeof(PromptPage));
+    static constexpr int bias = pages + listed * int(sizeof(PromptPage));
     static constexpr int lifts = bias + page_tokens * int(sizeof(float));
-    static constexpr int bytes = lifts + 2 * warps * int(sizeof(float));
+    static constexpr int sums = lifts + 2 * warps * int(sizeof(float));
+    // With one tile they are in registers, where there is room.
+    static constexpr int bytes = sums + (VD > 0 && tiles > 1 ? threads * tiles * int(sizeof(RowSums)) : 0);
+    static_assert(bytes <= block_shared_max);
 };
 
 struct BlockSight {

@@ -14,22 +14,25 @@ KVC_HOST_DEVICE constexpr int query_offset(int m, int k, int lane) {
     return ((m * (KD / 16) + k) * 32 + lane) * 16;
 }
 
-template <int VD, int tiles>
-struct RowsState {
-    float most[tiles][2];       // the largest x so far
-    float sum[tiles][2];        // of this lane's tokens
-    float o[tiles][VD / 8][4];  // columns: fragment c, lower channels at 2 c, upper ones at 2 c + 1
+// The running softmax of a lane's two rows of a tile, which is used once for each page.
+struct alignas(16) RowSums {
+    float most[2];  // the largest x so far
+    float sum[2];   // of this lane's tokens
 };
 
 template <int VD, int tiles>
-KVC_DEVICE void reset(RowsState<VD, tiles>* state) {
+struct RowsState {
+    float o[tiles][VD / 8][4];  // columns: fragment c, lower channels at 2 c, upper ones at 2 c + 1
+};
+
+// The lane's sums of a tile of rows, from those of the first.
+KVC_DEVICE RowSums* sums_of_tile(RowSums* at_lane, int m) { return at_lane + 32 * m; }
+
+template <int VD, int tiles>
+KVC_DEVICE void reset(RowSums* sums, RowsState<VD, tiles>* state) {
     KVC_UNROLL
     for (int m = 0; m < tiles; m++) {
-        KVC_UNROLL
-        for (int half = 0; half < 2; half++) {
-            state->most[m][half] = -simt::infinity();
-            state->sum[m][half] = 0.0f;
-        }
+        *sums_of_tile(sums, m) = {{-simt::infinity(), -simt::infinity()}, {0.0f, 0.0f}};
         KVC_UNROLL
         for (int c = 0; c < VD / 8; c++) {
             state->o[m][c][0] = state->o[m][c][1] = state->o[m][c][2] = state->o[m][c][3] = 0.0f;
@@ -173,10 +176,11 @@ struct PageWeights {
 // What weights and sums are relative to. A function of the largest x, so that it needs no register of its own.
 KVC_DEVICE float reference_of(float most) { return simt::maximum(nothing_yet, most - headroom); }
 
-template <int VD, int tiles>
-KVC_DEVICE void weigh_page(const float (&x)[tiles][8][4], PageWeights<tiles>* weights, RowsState<VD, tiles>* state) {
+template <int tiles>
+KVC_DEVICE void weigh_page(const float (&x)[tiles][8][4], PageWeights<tiles>* weights, RowSums* sums) {
     KVC_UNROLL
     for (int m = 0; m < tiles; m++) {
+        RowSums rows = *sums_of_tile(sums, m);
         KVC_UNROLL
         for (int half = 0; half < 2; half++) {
             float most = x[m][0][2 * half];
@@ -186,11 +190,11 @@ KVC_DEVICE void weigh_page(const float (&x)[tiles][8][4], PageWeights<tiles>* we
             }
             most = simt::maximum(most, simt::shuffle_xor(most, 1));
             most = simt::maximum(most, simt::shuffle_xor(most, 2));
-            const float before = reference_of(state->most[m][half]);
-            most = simt::maximum(state->most[m][half], most);
+            const float before = reference_of(rows.most[half]);
+            most = simt::maximum(rows.most[half], most);
             const float reference = reference_of(most);
             const float shrink = simt::exp2(before - reference);
-            float sum = state->sum[m][half] * shrink;
+            float sum = rows.sum[half] * shrink;
             KVC_UNROLL
             for (int j = 0; j < 8; j++) {
                 const float p0 = simt::exp2(x[m][j][2 * half] - reference), p1 = simt::exp2(x[m][j][2 * half + 1] - reference);
@@ -198,10 +202,11 @@ KVC_DEVICE void weigh_page(const float (&x)[tiles][8][4], PageWeights<tiles>* we
                 sum += p1;
                 weights->p[m][j / 2][2 * (j % 2) + half] = simt::pack_halves(p0, p1);
             }
-            state->sum[m][half] = sum;
-            state->most[m][half] = most;
+            rows.sum[half] = sum;
+            rows.most[half] = most;
             weights->shrink[m][half] = shrink;
         }
+        *sums_of_tile(sums, m) = rows;
     }
 }
 
@@ -223,8 +228,7 @@ KVC_DEVICE void multiply_values_of(const std::byte* values, int c, const PageWei
 // values: the lane's place in the tile; scaled: times the unit of the page's values.
 template <bool scaled, int VD, int tiles>
 KVC_DEVICE void add_page_values(const std::byte* values, float unit, const PageWeights<tiles>& weights, RowsState<VD, tiles>* state) {
-    // Written one fragment behind its products, sums wait for none; ptxas for Blackwell then starts fewer fragments ahead.
-    constexpr int behind = simt::is_blackwell() ? 1 : 0;
+    constexpr int behind = simt::sums_behind();
     // A page's sums of their own: tensor cores cut off where they add to a large number, which must not add up over a context.
     float acc[VD / 16][tiles][2][4] = {};
     KVC_UNROLL
@@ -250,16 +254,18 @@ KVC_DEVICE void add_page_values(const std::byte* values, float unit, const PageW
 
 // The states of the warp's rows, relative to their largest logit. unit: of the values' tiles.
 template <int VD, int tiles>
-KVC_DEVICE void write_rows(const AttendItem& item, const RowFacts* facts, float unit, const RowsState<VD, tiles>& state) {
+KVC_DEVICE void write_rows(const AttendItem& item, const RowFacts* facts, float unit, RowSums* sums,
+                           const RowsState<VD, tiles>& state) {
     const int quad = simt::lane() % 4;
     KVC_UNROLL
     for (int m = 0; m < tiles; m++) {
+        const RowSums rows = *sums_of_tile(sums, m);
         KVC_UNROLL
         for (int half = 0; half < 2; half++) {
-            float sum = state.sum[m][half];
+            float sum = rows.sum[half];
             sum += simt::shuffle_xor(sum, 1);
             sum += simt::shuffle_xor(sum, 2);
-            const float most = state.most[m][half];
+            const float most = rows.most[half];
             const int64_t row = facts[16 * m + 8 * half + simt::lane() / 4].state;
             if (row < 0) {
                 continue;
