@@ -125,6 +125,15 @@ KVC_DEVICE constexpr bool has_bulk_copies() {
 #endif
 }
 
+// Whether this is machine code for sm_100 or later. It decides how code is laid out, never what it computes.
+KVC_DEVICE constexpr bool is_blackwell() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+    return true;
+#else
+    return false;
+#endif
+}
+
 // How many fragments behind their products the prompt kernels write a page's sums. It decides what ptxas makes of the code, never what the
 // code computes: each architecture has the number with which least goes to local memory (docs/design/cuda.md, 4).
 KVC_DEVICE constexpr int sums_behind() {

@@ -210,14 +210,15 @@ KVC_DEVICE void fill_values_of(const std::byte* record, const CodedForm& form, s
     FragmentReader<bits, VD, simt::GlobalBytes> reader({record}, form.v_codes);
     ElementScales s[4];
     // Loaded in the loop's first turn alone, they look unwritten in the others, and ptxas keeps them through all pages: 32 registers, on
-    // Blackwell for each width of codes (docs/design/cuda.md, 4).
-    if constexpr (!grouped) {
+    // Blackwell for each width of codes (docs/design/cuda.md, 4). Beside more than 128 channels the others do better with it.
+    constexpr bool before_loop = !grouped && (VD <= 128 || simt::is_blackwell());
+    if constexpr (before_loop) {
         load_value_scales<grouped>(self, record, form, 0, s);
     }
     KVC_NO_UNROLL
     for (int pair = self.warp; pair < (VD / 16 + 1) / 2; pair += warps) {
-        if constexpr (grouped) {
-            load_value_scales<grouped>(self, record, form, pair, s);
+        if (grouped || (!before_loop && pair == self.warp)) {
+            load_value_scales<grouped>(self, record, form, grouped ? pair : 0, s);
         }
         KVC_UNROLL
         for (int c = 0; c < 2; c++) {

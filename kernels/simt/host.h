@@ -77,7 +77,8 @@ uint32_t load_32(const void* p, const Site& site = Site::current());
 // ---- dynamic shared memory, and bulk copies into it ----
 
 inline std::byte* dynamic_shared() { return Machine::current().dynamic_shared(); }
-// So that tests run the longer way.
+// So that tests run what is written for those.
+constexpr bool is_blackwell() { return true; }
 constexpr int sums_behind() { return 1; }
 inline bool has_bulk_copies() { return Machine::current().has_bulk_copies(); }
 
