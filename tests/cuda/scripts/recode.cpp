@@ -117,3 +117,39 @@ TEST_CASE("cuda recode: forks that share records keep theirs") {
         on_both(host, cuda, [](Session& session) { session.ok("evict a scores=5 budget=90"); });
     }
 }
+
+TEST_CASE("cuda recode: memory that is refused changes nothing, and any other failure is told from then on") {
+    for (const bool evicts : {true, false}) {
+        int lost = 0;
+        for (int64_t n = 1;; n++) {
+            CAPTURE(n);
+            Session session = open_on(KVC_CUDA, std::string("layers=1 kv_heads=1 q_heads=1 k_dim=64 codec=") + ladders[0]);
+            session.ok("seq a data=3");
+            session.feed("a", 300, 64);
+            const Bytes before = session.stored("a");
+            REQUIRE(kvc_synchronize(session.replay.cache(), nullptr) == KVC_OK);
+            const int64_t calls = FakeDevice::get().counts().calls;
+            FakeDevice::get().fail_call_in(n);
+            const kvc_status done =
+                evicts ? static_cast<kvc_status>(session.run("evict a scores=4 budget=80").status) : step_down(session, "a").status;
+            FakeDevice::get().fail_call_in(0);
+            const bool beyond = FakeDevice::get().counts().calls - calls < n;
+            if (done == KVC_E_NO_MEMORY) {  // a slab for records of another size
+                CHECK(session.stored("a") == before);
+                continue;
+            }
+            CHECK(done == KVC_OK);
+            const kvc_status status = kvc_synchronize(session.replay.cache(), nullptr);
+            if (status == KVC_OK) CHECK(session.stored("a") != before);  // nothing failed, or there was a way without the new slab
+            if (beyond) break;
+            if (status == KVC_OK) continue;
+            lost++;
+            CHECK(status == KVC_E_DEVICE);
+            CHECK(session.status("evict a scores=5 budget=70") == "device");
+            CHECK(session.status("begin t a:1") == "device");
+            session.ok("destroy a");
+            REQUIRE(n < 30);
+        }
+        CHECK(lost >= 3);
+    }
+}
