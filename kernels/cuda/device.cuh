@@ -300,11 +300,12 @@ void launch(Kernel kernel, int blocks_x, int blocks_y, int threads, Stream strea
     launch(kernel, Grid{blocks_x, blocks_y, threads}, stream, args...);
 }
 
-// Whether the code of this kernel that the device would run has bulk copies.
+// Shared memory of a multiprocessor, less a KB, where the code of this kernel that the device would run has bulk copies into it; 0: it has none.
 template <class Kernel>
-bool compiled_with_bulk_copies(Kernel kernel, Stream) {
+int shared_for_bulk_copies(Kernel kernel, Stream) {
     cudaFuncAttributes attributes;
-    return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
+    const bool known = cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess;
+    return !known || attributes.ptxVersion < 90 ? 0 : attributes.ptxVersion < 120 ? 227 * 1024 : 99 * 1024;
 }
 
 }  // namespace kvc::simt

@@ -164,8 +164,8 @@ void launch(Kernel kernel, int blocks_x, int blocks_y, int threads, Stream strea
 }
 
 template <class Kernel>
-bool compiled_with_bulk_copies(Kernel, Stream stream) {
-    return stream->has_bulk_copies();
+int shared_for_bulk_copies(Kernel, Stream stream) {
+    return stream->has_bulk_copies() ? 227 * 1024 : 0;
 }
 
 }  // namespace kvc::simt
