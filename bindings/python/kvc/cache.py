@@ -96,7 +96,9 @@ class Cache:
             self._native = Native(self._handle, block)
         finally:
             del block  # a traceback may hold this frame
-        default = options.get("v_dim") or options.get("k_dim") or 0
+        default = options.get("k_dim") or 0
+        self._k_dims = [layer.get("k_dim") or default for layer in layers_differ or []] or [default] * options["layers"]
+        default = options.get("v_dim") or default
         self._v_dims = [layer.get("v_dim") or layer.get("k_dim") or default for layer in layers_differ or []]
         self._v_dims = self._v_dims or [default] * options["layers"]
         self.device = Device(options.get("device") or Device.CPU)
@@ -236,8 +238,15 @@ class Cache:
 
     # ---- read back ----
 
+    def _check_dim(self, operation: str, layer: int, part: str, dim: int) -> None:
+        """Rows of another length would be glued together, and their last ones left as they were. What else is wrong the library says."""
+        dims = self._v_dims if part == "values" else self._k_dims
+        if 0 <= layer < len(dims) and 0 < dims[layer] != dim:
+            raise ArgumentError(f"{operation}: dim {dim}, and {part} of layer {layer} have {dims[layer]}", operation=operation)
+
     def read(self, sequence: SupportsIndex, layer: int, head: int, part: str, dim: int, first: int = 0, count: int | None = None) -> np.ndarray:
         """Live tokens as fp32 [count, dim]; part is "keys" or "values"."""
+        self._check_dim("seq_read", layer, part, dim)
         count = self.live(sequence, layer, head) - first if count is None else count
         out = np.empty((max(0, count), dim), np.float32)
         raw.seq_read(self._handle, sequence, layer, head, _part(part), first, count, out)
@@ -245,6 +254,7 @@ class Cache:
 
     def read_codes(self, sequence: SupportsIndex, layer: int, head: int, part: str, dim: int) -> np.ndarray:
         """Integer codes [tokens in compressed pages, dim]."""
+        self._check_dim("seq_read_codes", layer, part, dim)
         out = np.empty((raw.seq_read_codes(self._handle, sequence, layer, head, _part(part), None), dim), np.uint8)
         if out.size:
             raw.seq_read_codes(self._handle, sequence, layer, head, _part(part), out)

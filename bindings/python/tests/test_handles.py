@@ -136,3 +136,16 @@ def test_graphs_are_for_devices_and_an_ended_one_is_refused(cache):
     cache.close()
     with pytest.raises(kvc.HandleError):
         cache.create_graph([1], 64)
+
+
+def test_rows_of_another_length_are_refused():
+    with kvc.Cache(layers=2, kv_heads=1, codec="fp16", arena_tokens=64, layers_differ=[dict(k_dim=32), dict(k_dim=64, v_dim=32)]) as cache:
+        sequence = cache.create_sequence()
+        with cache.step([sequence], [4]) as step:
+            for layer, (k, v) in enumerate([(32, 32), (64, 32)]):
+                step.append(layer, np.zeros((4, 1, k), np.float32), np.zeros((4, 1, v), np.float32))
+        for layer, part, dim in ((0, "keys", 32), (1, "keys", 64), (1, "values", 32)):
+            assert cache.read(sequence, layer, 0, part, dim).shape == (4, dim)
+            for wrong in (dim - 1, dim * 2, 0):
+                with pytest.raises(kvc.ArgumentError, match=f"dim {wrong}"):
+                    cache.read(sequence, layer, 0, part, wrong)
