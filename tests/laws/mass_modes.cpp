@@ -84,3 +84,12 @@ TEST_CASE("mass: the mean lets a token that came late stand beside an old one") 
     CHECK(kept("h2o" + common, k, q) == std::vector<int64_t>{0, 5, 17, 18, 19});
     CHECK(kept("mean_attention" + common, k, q) == std::vector<int64_t>{0, 15, 17, 18, 19});
 }
+
+TEST_CASE("mass: the mean of observed queries divides by those that were observed") {
+    // Of the last four queries three ask for token 5, which all four see, and one for token 17, which three see.
+    std::vector<float> k(20 * dim), q(20 * dim);
+    point(k, 5, 0, 1), point(k, 17, 1, 1);
+    for (size_t t = 0; t < 20; ++t)
+        point(q, t, t < 19 ? 0 : 1, 64);
+    CHECK(kept("mean_attention:4,sinks=1,recent=2,every=20,mass=observed,observe=4", k, q) == std::vector<int64_t>{0, 5, 18, 19});
+}

@@ -80,7 +80,9 @@ TEST_CASE("prefix memory: an entry holds alone what the planner calls a checkpoi
                                              " layers=2 kv_heads=2 k_dim=64 codec=fp16 sliding_window=70",
                                              " layers=2 kv_heads=2 k_dim=64 codec=int8/int4@128",
                                              " layers=2 kv_heads=2 k_dim=64 codec=fp16/int8@64/int4@256",
-                                             " layers=2 kv_heads=2 k_dim=64 codec=int8/int4@128 policy=streaming:300"};
+                                             " layers=2 kv_heads=2 k_dim=64 codec=int8/int4@128 policy=streaming:300",
+                                             " layers=2 kv_heads=2 k_dim=64 codec=fp16 policy=streaming:300",
+                                             " layers=2 kv_heads=2 k_dim=64 codec=int4 policy=streaming:300"};
     for (const std::string& create : shapes)
         for (int64_t tokens : {1, 3, 4, 5, 64, 68, 69, 131, 132, 195, 196, 197, 260, 700}) {
             CAPTURE(create);
