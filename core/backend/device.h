@@ -86,7 +86,7 @@ public:
     virtual const char* name() const = 0;  // of the hardware
 
     // The record layouts and what the host can do with copies of records: store, quantize, read, unpack, pack, unsupported. Its attend,
-    // mass and finish are nullptr.
+    // mass, page_mass and finish are nullptr.
     virtual const KernelTable& records() const = 0;
 
     // ---- memory ----

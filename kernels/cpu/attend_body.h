@@ -79,16 +79,16 @@ inline float logits_of(const AttendParams& params, const float* q, const float* 
     return largest;
 }
 
-// Takes the tokens in `seen` into one row's state (o, m, d).
-inline void accumulate_row(const AttendParams& params, const float* q, const Scratch& s, uint64_t seen, const float* bias,
-                           float* state) {
+// Takes the tokens in `seen` into one row's state (o, m, d); returns what they weigh together.
+inline PageSum accumulate_row(const AttendParams& params, const float* q, const Scratch& s, uint64_t seen, const float* bias,
+                              float* state) {
     const int dim = params.format->v_dim;
     float* __restrict o = state;
     float &m = state[dim], &d = state[dim + 1];
     float logits[page_tokens];
     const float largest = logits_of(params, q, s.k, seen, bias, logits);
     if (largest == minus_infinity) {
-        return;
+        return {};
     }
     if (!(largest <= m)) {
         const float shrink = std::exp(m - largest);
@@ -98,15 +98,18 @@ inline void accumulate_row(const AttendParams& params, const float* q, const Scr
         d *= shrink;
         m = largest;
     }
+    float sum = 0.0f;
     for (uint64_t rest = seen; rest; rest &= rest - 1) {
         const int t = std::countr_zero(rest);
         const float p = std::exp(logits[t] - m);
         const float* __restrict v = s.v + t * dim;
         d += p;
+        sum += p;
         for (int i = 0; i < dim; ++i) {
             o[i] += p * v[i];
         }
     }
+    return {m, sum};
 }
 
 void attend_item(const AttendParams& params, const AttendItem& item, std::byte* memory) {
@@ -132,7 +135,11 @@ void attend_item(const AttendParams& params, const AttendItem& item, std::byte* 
         for (int64_t t = 0; t < item.tokens; ++t) {
             const uint64_t seen = seen_by(params, run, item.first_position + t);
             for (int64_t g = 0; seen && g < params.group; ++g) {
-                accumulate_row(params, s.q + (t * params.group + g) * f.k_dim, s, seen, run.bias, state_of(t, g));
+                const int64_t row = t * params.group + g;
+                const PageSum sum = accumulate_row(params, s.q + row * f.k_dim, s, seen, run.bias, state_of(t, g));
+                if (run.sums) {
+                    run.sums[row] = sum;
+                }
             }
         }
     });
@@ -174,6 +181,37 @@ void mass_item(const AttendParams& params, const MassItem& mass, std::byte* memo
             }
         }
     });
+}
+
+// A row's reference seldom changes from one run to the next, and with it the factor that all its sums have in common.
+void page_mass_item(int64_t group, const MassItem& mass) {
+    const AttendItem& item = mass.item;
+    const int64_t rows = item.tokens * group;
+    for (int64_t row = 0; row < rows; ++row) {
+        const float lse = mass.lse[row / group * mass.lse_token_stride + row % group];
+        if (!(lse > minus_infinity)) {
+            continue;
+        }
+        float reference = minus_infinity, factor = 0.0f;
+        const auto add = [&](int64_t run, int64_t* counter) {
+            const PageSum page = item.page_sums[run * rows + row];
+            if (!(page.sum > 0.0f)) {
+                return;
+            }
+            if (page.reference != reference) {
+                reference = page.reference;
+                factor = std::exp(reference - lse);
+            }
+            *counter += mass_of(page.sum * factor);
+        };
+        add(0, mass.sinks);
+        for (int64_t e = 0; e < item.n_coded; ++e) {
+            add(1 + e, mass.coded + e);
+        }
+        for (int64_t e = 0; e < item.n_window; ++e) {
+            add(1 + item.n_coded + e, mass.window + e);
+        }
+    }
 }
 
 }  // namespace
