@@ -37,8 +37,12 @@ std::vector<int64_t> page_mass(Head& head, const Item& item, const Ask& ask, Pag
 std::vector<int64_t> summed_mass(Head& head, const Item& item, const Ask& ask, const std::vector<float>& q,
                                  const std::vector<float>& lse) {
     std::vector<int64_t> tokens(size_t(item.item.runs() * page_tokens), 0);
-    kvc::MassItem mass{
-        item.item, lse.data(), ask.group, tokens.data(), tokens.data() + page_tokens, tokens.data() + (1 + item.item.n_coded) * page_tokens};
+    kvc::MassItem mass{item.item,
+                       lse.data(),
+                       ask.group,
+                       tokens.data(),
+                       tokens.data() + page_tokens,
+                       tokens.data() + (1 + item.item.n_coded) * page_tokens};
     fill_item(ask, q.data(), &mass.item);
     head.table().mass(params_of(head, ask), mass, scratch_for(head, ask).get());
     std::vector<int64_t> runs(size_t(item.item.runs()), 0);
@@ -152,7 +156,8 @@ TEST_CASE("page sums: masks, explicit positions, dropped pages, windows, soft ca
                 Ask ask{.tokens = 5, .group = 3, .first_position = n - 5, .prompt_class = prompt_class, .sink_logit = logit.data()};
                 for (const int64_t window : {INT64_MAX, int64_t{150}, int64_t{66}, int64_t{1}}) {
                     for (const float cap : {0.0f, 2.0f}) {
-                        INFO(std::string(table.name), " ", std::string(codec), " prompt ", prompt_class, " window ", window, " cap ", cap);
+                        INFO(std::string(table.name), " ", std::string(codec), " prompt ", prompt_class, " window ", window, " cap ",
+                             cap);
                         ask.sliding_window = window, ask.soft_cap = cap;
                         check_pages(head, *item, ask, q);
                     }
