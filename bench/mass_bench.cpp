@@ -62,8 +62,8 @@ void register_mass(Bench& bench) {
                     const CacheRequest request = {shape_of(shape), codec, "", context, std::thread::hardware_concurrency()};
                     const std::string name = std::string(tokens > 1 ? "mass_prompt/" : "mass_decode/") + shape + "/" + codec +
                                              "/context:" + std::to_string(context / 1024) + "k";
-                    benchmark::RegisterBenchmark(
-                        name.c_str(), [&bench, request, tokens](benchmark::State& s) { compare(s, bench, request, tokens); })
+                    benchmark::RegisterBenchmark(name.c_str(),
+                                                 [&bench, request, tokens](benchmark::State& s) { compare(s, bench, request, tokens); })
                         ->UseManualTime()
                         ->Unit(benchmark::kMicrosecond)
                         ->Iterations(tokens > 1 ? 9 : 51);

@@ -1,6 +1,7 @@
 // The witness of attention: pages dequantized to f32 tiles, dot products and sums in a fixed order, one online softmax per page.
 // Every row is computed alone, so its bits depend neither on the other rows of the tile nor on how the tokens were cut into items.
 #pragma once
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -183,33 +184,54 @@ void mass_item(const AttendParams& params, const MassItem& mass, std::byte* memo
     });
 }
 
-// A row's reference seldom changes from one run to the next, and with it the factor that all its sums have in common.
-void page_mass_item(int64_t group, const MassItem& mass) {
-    const AttendItem& item = mass.item;
-    const int64_t rows = item.tokens * group;
-    for (int64_t row = 0; row < rows; ++row) {
-        const float lse = mass.lse[row / group * mass.lse_token_stride + row % group];
-        if (!(lse > minus_infinity)) {
+// Rows of an item whose page sums are turned into mass together: as many as lie side by side in two lines of memory.
+struct PageMassRows {
+    static constexpr int64_t most = 16;
+    int64_t first, count;
+    float lse[most];
+    // A row's reference seldom changes from one run to the next, and with it the factor that all its sums have in common.
+    float reference[most], factor[most];
+};
+
+inline PageMassRows page_mass_rows(const MassItem& mass, int64_t group, int64_t first, int64_t count) {
+    PageMassRows rows{first, count, {}, {}, {}};
+    for (int64_t r = 0; r < count; ++r) {
+        const int64_t row = first + r;
+        rows.lse[r] = mass.lse[row / group * mass.lse_token_stride + row % group];
+        rows.reference[r] = minus_infinity;
+    }
+    return rows;
+}
+
+// Of one run, whose sums of the rows these are.
+inline int64_t mass_of_run(const PageSum* sums, PageMassRows& rows) {
+    int64_t all = 0;
+    for (int64_t r = 0; r < rows.count; ++r) {
+        const PageSum page = sums[rows.first + r];
+        if (!(page.sum > 0.0f) || !(rows.lse[r] > minus_infinity)) {
             continue;
         }
-        float reference = minus_infinity, factor = 0.0f;
-        const auto add = [&](int64_t run, int64_t* counter) {
-            const PageSum page = item.page_sums[run * rows + row];
-            if (!(page.sum > 0.0f)) {
-                return;
-            }
-            if (page.reference != reference) {
-                reference = page.reference;
-                factor = std::exp(reference - lse);
-            }
-            *counter += mass_of(page.sum * factor);
-        };
-        add(0, mass.sinks);
+        if (page.reference != rows.reference[r]) {
+            rows.reference[r] = page.reference;
+            rows.factor[r] = std::exp(page.reference - rows.lse[r]);
+        }
+        all += mass_of(page.sum * rows.factor[r]);
+    }
+    return all;
+}
+
+void page_mass_item(int64_t group, const MassItem& mass) {
+    const AttendItem& item = mass.item;
+    const int64_t all_rows = item.tokens * group;
+    for (int64_t first = 0; first < all_rows; first += PageMassRows::most) {
+        PageMassRows rows = page_mass_rows(mass, group, first, std::min(PageMassRows::most, all_rows - first));
+        const PageSum* sums = item.page_sums;
+        *mass.sinks += mass_of_run(sums, rows);
         for (int64_t e = 0; e < item.n_coded; ++e) {
-            add(1 + e, mass.coded + e);
+            mass.coded[e] += mass_of_run(sums += all_rows, rows);
         }
         for (int64_t e = 0; e < item.n_window; ++e) {
-            add(1 + item.n_coded + e, mass.window + e);
+            mass.window[e] += mass_of_run(sums += all_rows, rows);
         }
     }
 }

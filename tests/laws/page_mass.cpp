@@ -90,7 +90,8 @@ TEST_CASE("page mass: sliding windows, soft caps, sink logits, causal offsets, a
             CAPTURE(prompt);
             CAPTURE(attend);
             CAPTURE(words);
-            Pair pair("layers=1 kv_heads=2 q_heads=4 k_dim=32 codec=k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=10,sinks=4" + std::string(words));
+            Pair pair("layers=1 kv_heads=2 q_heads=4 k_dim=32 codec=k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=10,sinks=4" +
+                      std::string(words));
             pair.ok("sink_logits layer=0 seed=5");
             pair.ok("seq a data=3 first_position=17 prompt_length=" + std::to_string(prompt));
             for (const int count : {150, 150, 1, 60})
@@ -103,7 +104,8 @@ TEST_CASE("page mass: sliding windows, soft caps, sink logits, causal offsets, a
 TEST_CASE("page mass: mixed rungs of a ladder, and all that is kept after them") {
     for (const std::string& target : targets()) {
         CAPTURE(target);
-        Pair pair("layers=1 kv_heads=2 q_heads=4 k_dim=32 codec=k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=10,sinks=4/int4", {target, 0});
+        Pair pair("layers=1 kv_heads=2 q_heads=4 k_dim=32 codec=k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=10,sinks=4/int4",
+                  {target, 0});
         pair.ok("seq a data=3");
         for (int i = 0; i < 4; ++i)
             pair.step("a:100", "", 1);
@@ -119,8 +121,10 @@ TEST_CASE("page mass: mixed rungs of a ladder, and all that is kept after them")
 }
 
 TEST_CASE("page mass: whatever was evicted, merged or repacked, a query spreads all of its mass, and forks go on as their source") {
-    for (const char* policy : {"h2o:160", "mean_attention:160", "snapkv:160", "tova:160", "h2o:160,merge=keys+values,merge_threshold=none"})
-        for (const char* codec : {"fp16", "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=10,sinks=4", "k=int8.tok.rot.sym,v=int8.tok.rot.sym,window=10"}) {
+    for (const char* policy :
+         {"h2o:160", "mean_attention:160", "snapkv:160", "tova:160", "h2o:160,merge=keys+values,merge_threshold=none"})
+        for (const char* codec :
+             {"fp16", "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=10,sinks=4", "k=int8.tok.rot.sym,v=int8.tok.rot.sym,window=10"}) {
             CAPTURE(policy);
             CAPTURE(codec);
             Session session(policy_shape + std::string(codec) + " policy=" + policy + ",recent=10%,mass=page");
