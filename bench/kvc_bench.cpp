@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
     bench::register_prefill(shared);
     bench::register_overhead(shared);
     bench::register_append(shared);
+    bench::register_mass(shared);
     benchmark::RunSpecifiedBenchmarks();
     benchmark::Shutdown();
     return 0;

@@ -27,5 +27,6 @@ void register_decode(Bench& bench);
 void register_prefill(Bench& bench);
 void register_overhead(Bench& bench);
 void register_append(Bench& bench);
+void register_mass(Bench& bench);
 
 }  // namespace bench

@@ -36,6 +36,7 @@ kvc_options options_of(const CacheRequest& request) {
     options.threads = request.threads - 1;  // kvc counts the workers beside the caller
     std::snprintf(options.codec, sizeof options.codec, "%s", request.codec.c_str());
     std::snprintf(options.target, sizeof options.target, "%s", request.target.c_str());
+    std::snprintf(options.policy, sizeof options.policy, "%s", request.policy.c_str());
     return options;
 }
 
@@ -43,7 +44,8 @@ kvc_options options_of(const CacheRequest& request) {
 
 bool CacheRequest::operator==(const CacheRequest& other) const {
     return shape.kv_heads == other.shape.kv_heads && shape.q_heads == other.shape.q_heads && shape.head_dim == other.shape.head_dim &&
-           codec == other.codec && target == other.target && context == other.context && threads == other.threads;
+           codec == other.codec && target == other.target && context == other.context && threads == other.threads &&
+           policy == other.policy;
 }
 
 LayerCache::LayerCache(const CacheRequest& request, const Numbers& numbers) : request_(request), numbers_(numbers) {

@@ -16,6 +16,7 @@ struct CacheRequest {
     std::string target;   // kernel target, "" = the best one
     int64_t context = 0;  // tokens held
     int64_t threads = 1;  // in all, the caller's included
+    std::string policy;   // "" = none
 
     bool operator==(const CacheRequest& other) const;
 };

@@ -58,21 +58,36 @@ Result<BadToken> HostExecutor::append(std::span<const StoreParams> stores, std::
 }
 
 Status HostExecutor::attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) {
-    auto job = [&](int64_t i, std::byte* scratch) { kernels_.attend(*params[size_t(i)], items[size_t(i)], scratch); };
+    auto job = [&](int64_t i, std::byte* scratch) {
+        const AttendItem& item = items[size_t(i)];
+        const AttendParams& common = *params[size_t(i)];
+        if (item.page_sums) std::fill_n(item.page_sums, item.runs() * item.tokens * common.group, PageSum{});
+        kernels_.attend(common, item, scratch);
+    };
     pool_.run(int64_t(items.size()), scratch_, job);
     return {};
 }
 
 // One job per counters, so that no two threads share them.
-Status HostExecutor::mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) {
-    if (items.empty()) return {};
+template <class Count>
+void HostExecutor::count(std::span<const MassItem> items, const Count& count) {
+    if (items.empty()) return;
     auto job = [&](int64_t i, std::byte* scratch) {
         const auto below = [&](const MassItem& item) { return item.counters < i; };
         auto item = std::partition_point(items.begin(), items.end(), below);
         for (; item != items.end() && item->counters == i; ++item)
-            kernels_.mass(*params[size_t(item - items.begin())], *item, scratch);
+            count(size_t(item - items.begin()), scratch);
     };
     pool_.run(items.back().counters + 1, scratch_, job);
+}
+
+Status HostExecutor::mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) {
+    count(items, [&](size_t i, std::byte* scratch) { kernels_.mass(*params[i], items[i], scratch); });
+    return {};
+}
+
+Status HostExecutor::page_mass(int64_t group, std::span<const MassItem> items) {
+    count(items, [&](size_t i, std::byte*) { kernels_.page_mass(group, items[i]); });
     return {};
 }
 

@@ -22,9 +22,12 @@ public:
                             std::span<const AppendGroup> groups) override;
     Status attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) override;
     Status mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) override;
+    Status page_mass(int64_t group, std::span<const MassItem> items) override;
     Status finish(const FinishCall& call, std::span<const FinishTile> tiles) override;
 
 private:
+    template <class Count>
+    void count(std::span<const MassItem> items, const Count& count);
     void finish_tile(const FinishCall& call, const FinishTile& tile) const;
 
     const KernelTable& kernels_;

@@ -36,7 +36,8 @@ int64_t split_count(int64_t first_page, int64_t pages, bool prompt_class, const 
 int64_t AttendScratch::bytes() const {
     return capacity_bytes(tiles) + capacity_bytes(items) + capacity_bytes(params) + capacity_bytes(item_entry) +
            capacity_bytes(finish) + capacity_bytes(mass_items) + capacity_bytes(mass_params) + capacity_bytes(rung_tables) +
-           capacity_bytes(rung_offset) + capacity_bytes(turned_q) + capacity_bytes(states) + capacity_bytes(lse);
+           capacity_bytes(rung_offset) + capacity_bytes(turned_q) + capacity_bytes(states) + capacity_bytes(lse) +
+           capacity_bytes(page_sums);
 }
 
 // A tile ends after 64 positions, where the form of a page or the first page changes (each once in 64 positions), where the class
@@ -74,6 +75,7 @@ void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, s
             }
             tile.count = last + 1 - first;
             tile.splits = split_count(tile.first_kept, rule.pages(last + 1), tile.prompt_class, split);
+            tile.runs = run_count(tile.first_kept, rule.pages(last + 1), tile.splits, split);
             out.push_back(tile);
             first = last + 1;
         }
@@ -114,14 +116,15 @@ const PageEntry* coded_table(const HeadPages& head, int64_t b, int64_t head_inde
 
 }  // namespace
 
-void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPages& pages, const LayerQuery& query, float* states,
-                AttendScratch& scratch) {
+void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPages& pages, const LayerQuery& query,
+                const RoundBuffers& buffers, AttendScratch& scratch) {
     const PageRule& rule = *query.rule;
     const Sequence& sequence = *part.sequence;
     const TilePages common = tile_pages(tile, part, query);
     const int64_t q_heads = query.kv_heads * query.group;
     const int64_t row = part.first_row + (tile.first - sequence.length);
     const int64_t sinks_split = query.turn_sinks ? tile.splits - 1 : 0;
+    PageSum* page_sums = buffers.page_sums && tile.observed ? buffers.page_sums + tile.sums_offset : nullptr;
     for (int64_t head = 0; head < query.kv_heads; head++) {
         const HeadPages& head_pages = pages.heads[size_t(head)];
         for (int64_t split = 0; split < tile.splits; split++) {
@@ -149,7 +152,9 @@ void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPage
             item.window = window.entries;
             item.n_window = window.count;
             item.window_position = sequence.first_position + rule.page_start(window.first_page);
-            item.state = states + tile.state_offset + (split * tile.count * q_heads + head * query.group) * (query.v_dim + 2);
+            item.state = buffers.states + tile.state_offset + (split * tile.count * q_heads + head * query.group) * (query.v_dim + 2);
+            item.page_sums = page_sums;
+            if (page_sums) page_sums += item.runs() * tile.count * query.group;
             scratch.items.push_back(item);
             scratch.params.push_back(turned ? query.turned_params : query.params + rung);
             scratch.item_entry.push_back(coded.entries ? coded.entries - table : 0);

@@ -54,10 +54,13 @@ struct QueryTile {
     bool observed = true;     // its queries count towards mass
     bool prompt_class = false;
     int64_t splits = 1;
+    int64_t runs = 0;          // of the items of one kv head, at most
     int64_t state_offset = 0;  // floats, into the round's states
+    int64_t sums_offset = 0;   // into the round's page sums
     int64_t first_item = 0;    // of the round's items: head h's splits are items first_item + h * splits and on
 
     int64_t state_floats(int64_t q_heads, int64_t v_dim) const { return splits * count * q_heads * (v_dim + 2); }
+    int64_t page_sums(int64_t q_heads) const { return observed ? runs * count * q_heads : 0; }
 };
 
 // What an attend works on; sized by begin, so that attend allocates nothing.
@@ -75,6 +78,7 @@ struct AttendScratch {
     std::vector<float> turned_q;       // [tokens][q_heads][k_dim], for in-cache positions
     std::vector<float> states;         // of kernels that run on the host
     std::vector<float> lse;            // [tokens][q_heads], for mass; likewise
+    std::vector<PageSum> page_sums;    // of a round's items, for mass by pages; likewise
 
     int64_t bytes() const;
 };
@@ -90,6 +94,10 @@ void plan_tiles(std::span<const StepSequence> sequences, const PageRule& rule, s
                 std::vector<QueryTile>& out);
 // Splits of a tile that sees pages first_page .. pages - 1.
 int64_t split_count(int64_t first_page, int64_t pages, bool prompt_class, const SplitRule& split);
+// Runs of the splits of a tile together: each has sinks, and each rung the coded pages.
+constexpr int64_t run_count(int64_t first_page, int64_t pages, int64_t splits, const SplitRule& split) {
+    return splits + split.rungs * (pages - first_page);
+}
 // An upper bound on the tiles of a sequence's part.
 int64_t tiles_bound(const StepSequence& part);
 
@@ -111,8 +119,14 @@ struct LayerQuery {
     const float* turned_q;              // where kernels find AttendScratch::turned_q
 };
 
-// The items of one tile, for all kv heads and splits; states is the round's buffer.
-void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPages& pages, const LayerQuery& query, float* states,
-                AttendScratch& scratch);
+// Where a round's items leave their results. page_sums: nullptr where mass is not counted by pages.
+struct RoundBuffers {
+    float* states;
+    PageSum* page_sums;
+};
+
+// The items of one tile, for all kv heads and splits.
+void plan_items(const QueryTile& tile, const StepSequence& part, const LayerPages& pages, const LayerQuery& query,
+                const RoundBuffers& buffers, AttendScratch& scratch);
 
 }  // namespace kvc

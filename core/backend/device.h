@@ -25,7 +25,7 @@ struct DeviceStep {
     // The most that one call of the step brings, so that later calls allocate nothing.
     int64_t store_jobs = 0, quantize_jobs = 0, items = 0, tiles = 0;
     int64_t entries = 0, counts = 0;  // of all items' tables, each as often as it is named
-    int64_t state_floats = 0, lse_floats = 0;
+    int64_t state_floats = 0, lse_floats = 0, page_sums = 0;
     int64_t in_bytes = 0, out_bytes = 0;  // of host buffers of one call, each padded by 256
 };
 
@@ -35,6 +35,7 @@ public:
     // Device memory of the step, as large as DeviceStep said.
     virtual float* states() = 0;
     virtual float* lse() = 0;
+    virtual PageSum* page_sums() = 0;
 };
 
 // The most that one call for a layer of a graph brings.
@@ -86,7 +87,7 @@ public:
     virtual const char* name() const = 0;  // of the hardware
 
     // The record layouts and what the host can do with copies of records: store, quantize, read, unpack, pack, unsupported. Its attend,
-    // mass and finish are nullptr.
+    // mass, page_mass and finish are nullptr.
     virtual const KernelTable& records() const = 0;
 
     // ---- memory ----

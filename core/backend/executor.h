@@ -63,9 +63,12 @@ public:
                                     std::span<const AppendGroup> groups) = 0;
 
     // Item i has params[i]; all of them have the same rope. Its frequencies and items' PageEntry and TokenCount tables are host memory.
+    // page_sums of items may hold anything before; those that items name ascend from item to item.
     virtual Status attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) = 0;
     // Counters of items are host memory; a device adds to them in the next Device::synchronize, or never if the executor is gone by then.
     virtual Status mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) = 0;
+    // The same by runs, of items whose page_sums an attend has filled: a pass over these and not over keys. group: of all items.
+    virtual Status page_mass(int64_t group, std::span<const MassItem> items) = 0;
     virtual Status finish(const FinishCall& call, std::span<const FinishTile> tiles) = 0;
 };
 

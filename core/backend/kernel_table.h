@@ -95,6 +95,11 @@ struct AttendParams {
     const Rope* rope = nullptr;
 };
 
+// The sum of exp(logit - reference) of the tokens of one run that a row sees; the reference is any number that keeps it finite.
+struct PageSum {
+    float reference, sum;
+};
+
 // The result of rows [tokens][group]: o [v_dim] unnormalized, m the running maximum of the logits, d the sum of exp(logit - m).
 // A row that saw nothing has m = -inf, d = 0, o = 0. Row (t, g) lies at state + (t * state_token_stride + g) * (v_dim + 2): o, m, d.
 struct AttendItem {
@@ -121,6 +126,13 @@ struct AttendItem {
 
     const TokenCount* counts;  // ascending by position; tokens that are not among them stand for themselves
     int64_t n_counts;
+
+    // nullptr, or where attend leaves what each row's softmax weighed of each run: [runs()][tokens][group]. Comes as zeros, and stays
+    // so where a row sees nothing of a run. States are the same bits with and without.
+    PageSum* page_sums;
+
+    // The sinks, whether there are any or not, then the coded pages, then the window pages.
+    int64_t runs() const { return 1 + n_coded + n_window; }
 };
 
 // ---- finish: merge the splits of rows, undo the rotation, write ----
@@ -143,9 +155,8 @@ struct MassItem {
     AttendItem item;   // state unused
     const float* lse;  // row (t, g) at lse[t * lse_token_stride + g]
     int64_t lse_token_stride;
-    int64_t* sinks;   // [sink_tokens]
-    int64_t* coded;   // [n_coded][64]
-    int64_t* window;  // [n_window][64]
+    // Of tokens: [sink_tokens], [n_coded][64], [n_window][64]. Of page_mass, which counts by runs: one, [n_coded], [n_window].
+    int64_t *sinks, *coded, *window;
     // Which (sequence, kv head) the counters are of. Items of one follow each other and no two of them are to run at once; from 0 on,
     // ascending, without gaps.
     int64_t counters = 0;
@@ -166,12 +177,15 @@ struct KernelTable {
     void (*pack)(const LayerFormat& format, const CanonicalPart& k, const CanonicalPart& v, std::byte* record);
     void (*attend)(const AttendParams& params, const AttendItem& item, std::byte* scratch);
     void (*mass)(const AttendParams& params, const MassItem& item, std::byte* scratch);
+    // By runs, without their keys: adds round(min(1, sum * exp(reference - lse)) * 2^30) of every row to the run's counter. Of the item
+    // it looks at tokens, page_sums and the numbers of runs.
+    void (*page_mass)(int64_t group, const MassItem& item);
     void (*finish)(const FinishParams& params);
     bool rotates_keys = false;   // attend and mass honour AttendParams::rope
     bool weighs_counts = false;  // attend and mass honour AttendItem::counts
-    bool sums_mass = true;       // there are kernels for mass, in the table or on the device
-    // nullptr, or why the table has no kernels for a format; a table without the function takes every format. mass may be nullptr
-    // where sums_mass is false.
+    bool sums_mass = true;       // there are kernels for mass of tokens and pages, in the table or on the device
+    // nullptr, or why the table has no kernels for a format; a table without the function takes every format. mass and page_mass
+    // may be nullptr where sums_mass is false.
     const char* (*unsupported)(const LayerFormat& format) = nullptr;
 };
 

@@ -1,6 +1,7 @@
 // Attend: tiles of queries against pages, in rounds that fit the scratch; then merge, write and, on request, mass.
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cmath>
 
 #include "core/attend/positions.h"
@@ -45,7 +46,7 @@ Status Step::attend_round(const AttendCall& call, std::span<QueryTile> tiles) {
     for (QueryTile& tile : tiles) {
         const StepSequence& part = sequences_[size_t(tile.b)];
         tile.first_item = int64_t(attend_.items.size());
-        plan_items(tile, part, part.sequence->layers[call.layer], call.query, states_, attend_);
+        plan_items(tile, part, part.sequence->layers[call.layer], call.query, {states_, page_sums_}, attend_);
     }
     KVC_TRY(executor_->attend(attend_.params, attend_.items));
     KVC_TRY(finish_rows(call, tiles));
@@ -91,6 +92,7 @@ void Step::plan_mass(const AttendCall& call, const QueryTile& tile, size_t head,
     const HeadPages& pages = part.sequence->layers[call.layer].heads[head];
     HeadMass& mass = layers_[call.layer].mass[size_t(tile.b * call.shape.kv_heads) + head];
     const int64_t row = part.first_row + tile.first - part.sequence->length;
+    const int64_t of_page = by_pages_ ? 1 : page_tokens;  // counters
     for (int64_t split = 0; split < tile.splits; split++) {
         const size_t j = size_t(tile.first_item + int64_t(head) * tile.splits + split);
         MassItem item = {};
@@ -98,15 +100,15 @@ void Step::plan_mass(const AttendCall& call, const QueryTile& tile, size_t head,
         item.lse = lse_ + row * call.shape.q_heads + int64_t(head) * call.shape.group();
         item.lse_token_stride = call.shape.q_heads;
         item.sinks = mass.sinks.data();
-        item.coded = item.item.n_coded ? mass.coded.data() + attend_.item_entry[j] * page_tokens : nullptr;
-        item.window = item.item.n_window ? mass.window.data() + (item.item.window - pages.window.data()) * page_tokens : nullptr;
+        item.coded = item.item.n_coded ? mass.coded.data() + attend_.item_entry[j] * of_page : nullptr;
+        item.window = item.item.n_window ? mass.window.data() + (item.item.window - pages.window.data()) * of_page : nullptr;
         item.counters = counters;
         attend_.mass_items.push_back(item);
         attend_.mass_params.push_back(attend_.params[j]);
     }
 }
 
-// A second pass over the keys of the round.
+// A second pass over the keys of the round, or over what attend left of their pages.
 Status Step::add_mass(const AttendCall& call, std::span<const QueryTile> tiles) {
     attend_.mass_items.clear();
     attend_.mass_params.clear();
@@ -122,7 +124,8 @@ Status Step::add_mass(const AttendCall& call, std::span<const QueryTile> tiles) 
             if (attend_.mass_items.size() > before) counters++;
         }
     }
-    return executor_->mass(attend_.mass_params, attend_.mass_items);
+    return by_pages_ ? executor_->page_mass(call.shape.group(), attend_.mass_items)
+                     : executor_->mass(attend_.mass_params, attend_.mass_items);
 }
 
 namespace {
@@ -304,18 +307,22 @@ Status Step::deliver(const AttendCall& call, bool gathered) {
     return {};
 }
 
-// As many tiles at a time as the states hold.
+// As many tiles at a time as the states and the page sums hold.
 Status Step::run_rounds(const AttendCall& call) {
     const Layer& shape = call.shape;
     const std::span<QueryTile> tiles(attend_.tiles);
     for (size_t first = 0, end = 0; first < tiles.size(); first = end) {
-        int64_t floats = 0;
+        int64_t floats = 0, sums = 0;
         for (end = first; end < tiles.size(); end++) {
             const int64_t more = tiles[end].state_floats(shape.q_heads, shape.format.v_dim);
-            if (end > first && floats + more > state_floats_) break;
+            const int64_t more_sums = by_pages_ ? tiles[end].page_sums(shape.q_heads) : 0;
+            if (end > first && (floats + more > state_floats_ || sums + more_sums > sum_room_)) break;
             tiles[end].state_offset = floats;
+            tiles[end].sums_offset = sums;
             floats += more;
+            sums += more_sums;
         }
+        assert(floats <= state_floats_ && sums <= sum_room_);
         KVC_TRY(attend_round(call, tiles.subspan(first, end - first)));
     }
     return {};

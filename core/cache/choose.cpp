@@ -74,16 +74,6 @@ std::vector<double> Evictor::mass_of(size_t layer, size_t head, const Tokens& to
     for (const Cache::LiveToken& token : tokens) {
         out.push_back(token.index < int64_t(mass.size()) ? double(mass[size_t(token.index)]) * mass_unit : 0);
     }
-    if (cache_.policy_.mass != MassMode::page) return out;
-    // Tokens of a page share their mass evenly: what a backend that counts whole pages would know.
-    const PageRule& rule = cache_.layers_[layer].rule;
-    for (size_t first = 0, end = 0; first < out.size(); first = end) {
-        double sum = 0;
-        const auto page = [&](size_t i) { return tokens[i].index < rule.sinks ? -1 : rule.page_of(tokens[i].index); };
-        for (end = first; end < out.size() && page(end) == page(first); end++)
-            sum += out[end];
-        std::fill(out.begin() + std::ptrdiff_t(first), out.begin() + std::ptrdiff_t(end), sum / double(end - first));
-    }
     return out;
 }
 

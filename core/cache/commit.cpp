@@ -1,5 +1,7 @@
 // Commit: what the step stored becomes the sequences' content. Nothing here allocates or fails once the checks have passed.
 #include <algorithm>
+#include <array>
+#include <bit>
 
 #include "core/cache/cache.h"
 #include "core/cache/step.h"
@@ -51,13 +53,70 @@ void Step::publish_layer(size_t layer, size_t b, int64_t length) {
     pages.state = after;
 }
 
+// The step's mass, token by token.
+void Step::add_token_mass(const PageRule& rule, const Sequence& sequence, const LayerPages& pages, const HeadMass& added,
+                          HeadPages& head) {
+    const auto add = [&](int64_t index, int64_t mass) {
+        if (mass != 0) head.mass[size_t(index)] += mass;
+    };
+    for (size_t t = 0; t < added.sinks.size(); t++)
+        add(int64_t(t), added.sinks[t]);
+    const auto add_pages = [&](const std::vector<PageEntry>& table, int64_t first_page, const std::vector<int64_t>& mass) {
+        for (size_t e = 0; e < table.size(); e++) {
+            const PageSide* side = table[e].side ? &cache_.arena_->side(table[e].side) : nullptr;
+            for (int64_t t = 0; t < page_tokens; t++) {
+                const int64_t implicit = rule.page_start(first_page + int64_t(e)) + t;
+                add(side ? side->positions[t] - sequence.first_position : implicit, mass[e * page_tokens + size_t(t)]);
+            }
+        }
+    };
+    add_pages(head.coded, pages.state.first_coded, added.coded);
+    add_pages(head.window, pages.state.first_window, added.window);
+}
+
+// The step's mass by pages: what a page has got so far is shared evenly among the tokens that it holds now, each time anew, so that it
+// depends on their sum alone and not on the steps in which it came. What cannot be divided goes to the newest ones, who win ties, too.
+void Step::add_page_mass(const PageRule& rule, const Sequence& sequence, const LayerPages& pages, const HeadMass& added,
+                         HeadPages& head) {
+    const int64_t length = int64_t(head.mass.size());
+    const auto share = [&](int64_t n, const auto& token, int64_t mass) {
+        int64_t* const all = head.mass.data();
+        for (int64_t i = 0; i < n; i++)
+            mass += all[token(i)];
+        const int64_t part = n > 0 ? mass / n : 0, whole = n > 0 ? n - mass % n : 0;
+        for (int64_t i = 0; i < n; i++)
+            all[token(i)] = part + (i >= whole);
+    };
+    const auto add_page = [&](const PageEntry& entry, int64_t first, int64_t mass) {
+        if (!entry.record || (mass == 0 && first + page_tokens <= sequence.length)) return;  // as even as it was
+        if (!entry.side && entry.live == all_live) {
+            const int64_t n = std::clamp<int64_t>(length - first, 0, page_tokens);
+            return share(n, [&](int64_t i) { return first + i; }, mass);
+        }
+        const PageSide* const side = entry.side ? &cache_.arena_->side(entry.side) : nullptr;
+        std::array<int64_t, page_tokens> tokens;
+        int64_t n = 0;
+        for (uint64_t live = entry.live; live; live &= live - 1) {
+            const int t = std::countr_zero(live);
+            const int64_t index = side ? side->positions[t] - sequence.first_position : first + t;
+            if (index < length) tokens[size_t(n++)] = index;
+        }
+        share(n, [&](int64_t i) { return tokens[size_t(i)]; }, mass);
+    };
+    share(std::min(rule.sinks, length), [](int64_t i) { return i; }, added.sinks[0]);
+    for (size_t e = 0; e < head.coded.size(); e++)
+        add_page(head.coded[e], rule.page_start(pages.state.first_coded + int64_t(e)), added.coded[e]);
+    for (size_t e = 0; e < head.window.size(); e++)
+        add_page(head.window[e], rule.page_start(pages.state.first_window + int64_t(e)), added.window[e]);
+}
+
 // Adds the step's mass to the sequence's, by token index; before the tables change.
 void Step::publish_mass(size_t layer, size_t b, int64_t length) {
     Sequence& sequence = *sequences_[b].sequence;
-    const LayerPages& pages = sequence.layers[layer];
+    LayerPages& pages = sequence.layers[layer];
     const PageRule& rule = cache_.layers_[layer].rule;
     for (size_t h = 0; h < pages.heads.size(); h++) {
-        HeadPages& head = sequence.layers[layer].heads[h];
+        HeadPages& head = pages.heads[h];
         const HeadMass& added = layers_[layer].mass[b * pages.heads.size() + h];
         if (sequences_[b].observation.fresh) std::fill(head.mass.begin(), head.mass.end(), 0);
         if (sequences_[b].fades()) {
@@ -65,22 +124,10 @@ void Step::publish_mass(size_t layer, size_t b, int64_t length) {
                 mass /= 2;
         }
         head.mass.resize(size_t(length));
-        const auto add = [&](int64_t index, int64_t mass) {
-            if (mass != 0) head.mass[size_t(index)] += mass;
-        };
-        for (size_t t = 0; t < added.sinks.size(); t++)
-            add(int64_t(t), added.sinks[t]);
-        const auto add_pages = [&](const std::vector<PageEntry>& table, int64_t first_page, const std::vector<int64_t>& mass) {
-            for (size_t e = 0; e < table.size(); e++) {
-                const PageSide* side = table[e].side ? &cache_.arena_->side(table[e].side) : nullptr;
-                for (int64_t t = 0; t < page_tokens; t++) {
-                    const int64_t implicit = rule.page_start(first_page + int64_t(e)) + t;
-                    add(side ? side->positions[t] - sequence.first_position : implicit, mass[e * page_tokens + size_t(t)]);
-                }
-            }
-        };
-        add_pages(head.coded, pages.state.first_coded, added.coded);
-        add_pages(head.window, pages.state.first_window, added.window);
+        if (by_pages_)
+            add_page_mass(rule, sequence, pages, added, head);
+        else
+            add_token_mass(rule, sequence, pages, added, head);
     }
 }
 

@@ -58,6 +58,7 @@ Result<std::unique_ptr<Step>> Cache::open_step(std::span<const int64_t> ids, std
     std::unique_ptr<Step> step(new Step(*this));
     step->options_ = options;
     step->options_.accumulate |= policy_ && policy_.policy->traits.mass != MassUse::none;
+    step->by_pages_ = policy_.sums_pages();
     for (size_t i = 0; i < ids.size(); i++) {
         Result<Sequence*> sequence = require_idle(ids[i]);
         if (!sequence.ok()) return sequence.status();
@@ -250,10 +251,11 @@ void Step::reserve_mass() {
             const int64_t length = part.sequence->length + part.count;
             for (HeadPages& head : part.sequence->layers[i].heads) {
                 const int64_t coded = int64_t(head.coded.size()) + (rule.lossless ? rule.pages(length) : 0);
+                const int64_t counters = by_pages_ ? 1 : page_tokens;  // of a page
                 HeadMass mass;
-                mass.sinks.resize(size_t(rule.sinks));
-                mass.coded.resize(size_t(coded * page_tokens));
-                mass.window.resize(head.window.size() * page_tokens);
+                mass.sinks.resize(by_pages_ ? 1 : size_t(rule.sinks));
+                mass.coded.resize(size_t(coded * counters));
+                mass.window.resize(head.window.size() * size_t(counters));
                 layers_[i].mass.push_back(std::move(mass));
                 // In proportion, so that a token does not copy the mass of all before it.
                 if (int64_t(head.mass.capacity()) < length) head.mass.reserve(size_t(length + length / 8 + page_tokens));

@@ -76,7 +76,7 @@ public:
 private:
     friend class Cache;
 
-    // Attention mass that this step adds, per kv head, in the order of the kernel's counters.
+    // Attention mass that this step adds, per kv head, in the order of the kernel's counters: of tokens, or of sinks and pages.
     struct HeadMass {
         std::vector<int64_t> sinks, coded, window;
     };
@@ -113,6 +113,7 @@ private:
     struct ScratchNeeds {
         int64_t tiles = 0, items = 0, states = 0, tile_states = 0, lse = 0, turned = 0, rung_entries = 0, stores = 0, codes = 0,
                 groups = 0;
+        int64_t sums = 0, tile_sums = 0;  // by pages
         int64_t entries = 0, counts = 0;  // of all items' tables, each as often as it is named
         void cover(const ScratchNeeds& other);
     };
@@ -172,12 +173,16 @@ private:
     void publish_head(const Layer& layer, const StepNeed& need, const PageState& before, const PageState& after, int64_t old_length,
                       int64_t length, HeadPages& head);
     void publish_mass(size_t layer, size_t b, int64_t length);
+    void add_token_mass(const PageRule& rule, const Sequence& sequence, const LayerPages& pages, const HeadMass& added,
+                        HeadPages& head);
+    void add_page_mass(const PageRule& rule, const Sequence& sequence, const LayerPages& pages, const HeadMass& added, HeadPages& head);
     void publish_queries(size_t layer, size_t b);
     void publish_unsettled(size_t b, int64_t count);
     void close();
 
     Cache& cache_;
     StepOptions options_;
+    bool by_pages_ = false;  // mass, if the step accumulates
     std::vector<StepSequence> sequences_;
     std::vector<LayerStep> layers_;
     std::vector<Staging> staging_;    // layers whose 16-bit records have the same size take turns with one
@@ -202,6 +207,8 @@ private:
     std::vector<GraphCall> recorded_;
     float* states_ = nullptr;  // state_floats_ of them, where its kernels run
     int64_t state_floats_ = 0;
+    PageSum* page_sums_ = nullptr;  // likewise, sum_room_ of them, if mass is counted by pages
+    int64_t sum_room_ = 0;
     float* lse_ = nullptr;  // likewise; [tokens][q_heads], if the step accumulates
 };
 

@@ -72,6 +72,7 @@ Status Step::open_device(const ScratchNeeds& needs) {
     step.tiles = needs.tiles;
     step.state_floats = state_floats_;
     step.lse_floats = options_.accumulate ? needs.lse : 0;
+    step.page_sums = sum_room_;
     KVC_TRY(size_buffers(&step));
     if (options_.graph) {
         Result<std::unique_ptr<GraphExecutor>> replay = options_.graph->device_->replay(step);
@@ -82,6 +83,7 @@ Status Step::open_device(const ScratchNeeds& needs) {
         if (!opened.ok()) return noted(opened.status());
         states_ = (*opened)->states();
         lse_ = (*opened)->lse();
+        page_sums_ = by_pages_ ? (*opened)->page_sums() : nullptr;
         device_executor_ = std::move(*opened);
         executor_ = device_executor_.get();
     }

@@ -8,8 +8,9 @@
 namespace kvc {
 namespace {
 
-// Partial results of one round of an attend; a longer step runs in several rounds.
+// Partial results of one round of an attend, and page sums; a longer step runs in several rounds.
 constexpr int64_t state_floats_target = int64_t{4} << 20;
+constexpr int64_t page_sums_target = int64_t{2} << 20;
 
 }  // namespace
 
@@ -31,9 +32,18 @@ Step::ScratchNeeds Step::layer_needs(size_t i) const {
         QueryTile tile;
         tile.count = std::min<int64_t>(part.count, page_tokens);
         const int64_t first_page = part.sequence->layers[i].state.first_kept_page(layer.rule, part.sequence->length);
-        tile.splits = split_count(first_page, layer.rule.pages(end), prompt_only, {apart, layer.rungs()});
+        const SplitRule split = {apart, layer.rungs()};
+        tile.splits = split_count(first_page, layer.rule.pages(end), prompt_only, split);
         const int64_t floats = tile.state_floats(layer.q_heads, layer.format.v_dim);
         const int64_t tiles = tiles_bound(part);
+        if (by_pages_) {
+            tile.runs = run_count(first_page, layer.rule.pages(end), tile.splits, split);
+            // Tiles that count end where observation windows do.
+            const bool apart_windows = part.observation.window < part.observation.period;
+            const int64_t rows = apart_windows ? std::min(tile.count, part.observation.window) : tile.count;
+            needs.tile_sums = std::max(needs.tile_sums, tile.page_sums(layer.q_heads) / tile.count * rows);
+            needs.sums += ceil_div(part.count, tile.count) * tile.page_sums(layer.q_heads);
+        }
         needs.groups += layer.kv_heads;
         needs.tile_states = std::max(needs.tile_states, floats);
         needs.states += ceil_div(part.count, tile.count) * floats;
@@ -51,9 +61,10 @@ Step::ScratchNeeds Step::layer_needs(size_t i) const {
 }
 
 void Step::ScratchNeeds::cover(const ScratchNeeds& other) {
-    for (const auto need : {&ScratchNeeds::tiles, &ScratchNeeds::items, &ScratchNeeds::states, &ScratchNeeds::tile_states,
-                            &ScratchNeeds::lse, &ScratchNeeds::turned, &ScratchNeeds::rung_entries, &ScratchNeeds::stores,
-                            &ScratchNeeds::codes, &ScratchNeeds::groups, &ScratchNeeds::entries, &ScratchNeeds::counts})
+    for (const auto need :
+         {&ScratchNeeds::tiles, &ScratchNeeds::items, &ScratchNeeds::states, &ScratchNeeds::tile_states, &ScratchNeeds::lse,
+          &ScratchNeeds::turned, &ScratchNeeds::rung_entries, &ScratchNeeds::stores, &ScratchNeeds::codes, &ScratchNeeds::groups,
+          &ScratchNeeds::entries, &ScratchNeeds::counts, &ScratchNeeds::sums, &ScratchNeeds::tile_sums})
         this->*need = std::max(this->*need, other.*need);
 }
 
@@ -79,6 +90,7 @@ Status Step::reserve_scratch() {
     attend_.turned_q.resize(size_t(needs.turned));
     // A graph has launches for one round.
     state_floats_ = options_.graph ? needs.states : std::max(needs.tile_states, std::min(needs.states, state_floats_target));
+    sum_room_ = std::max(needs.tile_sums, std::min(needs.sums, page_sums_target));
     KVC_TRY(open_executor(needs));
     scratch_bytes_ = attend_.bytes() + cache_.thread_scratch_bytes_ + table_bytes();
     cache_.step_scratch_bytes_ += scratch_bytes_;
@@ -91,6 +103,8 @@ Status Step::open_executor(const ScratchNeeds& needs) {
     if (options_.accumulate) attend_.lse.resize(size_t(needs.lse));
     states_ = attend_.states.data();
     lse_ = attend_.lse.data();
+    if (by_pages_) attend_.page_sums.resize(size_t(sum_room_));
+    page_sums_ = by_pages_ ? attend_.page_sums.data() : nullptr;
     scratch_block_.reset(new std::byte[size_t(cache_.thread_scratch_bytes_) + 64]);
     const uintptr_t address = reinterpret_cast<uintptr_t>(scratch_block_.get());
     scratch_ = scratch_block_.get() + (64 - address % 64) % 64;

@@ -50,6 +50,8 @@ struct PolicySpec {
     bool has_boundaries() const { return policy && !policy->traits.by_position && acting == Acting::every; }
     // A rule of positions alone, which needs no boundaries.
     bool is_closed_rule() const { return policy && policy->traits.by_position && acting == Acting::every; }
+    // Its mass comes by pages, which share what their tokens get together.
+    bool sums_pages() const { return policy && policy->traits.mass != MassUse::none && mass == MassMode::page; }
     bool merges() const { return policy && merge.parts != MergeParts::none; }
     // Weight of a layer, any unit.
     int64_t weight_of(int64_t layer, int64_t layers_in_all) const;

@@ -1,6 +1,7 @@
 // The witness of attention: pages dequantized to f32 tiles, dot products and sums in a fixed order, one online softmax per page.
 // Every row is computed alone, so its bits depend neither on the other rows of the tile nor on how the tokens were cut into items.
 #pragma once
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -79,16 +80,16 @@ inline float logits_of(const AttendParams& params, const float* q, const float* 
     return largest;
 }
 
-// Takes the tokens in `seen` into one row's state (o, m, d).
-inline void accumulate_row(const AttendParams& params, const float* q, const Scratch& s, uint64_t seen, const float* bias,
-                           float* state) {
+// Takes the tokens in `seen` into one row's state (o, m, d); returns what they weigh together.
+inline PageSum accumulate_row(const AttendParams& params, const float* q, const Scratch& s, uint64_t seen, const float* bias,
+                              float* state) {
     const int dim = params.format->v_dim;
     float* __restrict o = state;
     float &m = state[dim], &d = state[dim + 1];
     float logits[page_tokens];
     const float largest = logits_of(params, q, s.k, seen, bias, logits);
     if (largest == minus_infinity) {
-        return;
+        return {};
     }
     if (!(largest <= m)) {
         const float shrink = std::exp(m - largest);
@@ -98,15 +99,18 @@ inline void accumulate_row(const AttendParams& params, const float* q, const Scr
         d *= shrink;
         m = largest;
     }
+    float sum = 0.0f;
     for (uint64_t rest = seen; rest; rest &= rest - 1) {
         const int t = std::countr_zero(rest);
         const float p = std::exp(logits[t] - m);
         const float* __restrict v = s.v + t * dim;
         d += p;
+        sum += p;
         for (int i = 0; i < dim; ++i) {
             o[i] += p * v[i];
         }
     }
+    return {m, sum};
 }
 
 void attend_item(const AttendParams& params, const AttendItem& item, std::byte* memory) {
@@ -132,7 +136,11 @@ void attend_item(const AttendParams& params, const AttendItem& item, std::byte* 
         for (int64_t t = 0; t < item.tokens; ++t) {
             const uint64_t seen = seen_by(params, run, item.first_position + t);
             for (int64_t g = 0; seen && g < params.group; ++g) {
-                accumulate_row(params, s.q + (t * params.group + g) * f.k_dim, s, seen, run.bias, state_of(t, g));
+                const int64_t row = t * params.group + g;
+                const PageSum sum = accumulate_row(params, s.q + row * f.k_dim, s, seen, run.bias, state_of(t, g));
+                if (run.sums) {
+                    run.sums[row] = sum;
+                }
             }
         }
     });
@@ -174,6 +182,58 @@ void mass_item(const AttendParams& params, const MassItem& mass, std::byte* memo
             }
         }
     });
+}
+
+// Rows of an item whose page sums are turned into mass together: as many as lie side by side in two lines of memory.
+struct PageMassRows {
+    static constexpr int64_t most = 16;
+    int64_t first, count;
+    float lse[most];
+    // A row's reference seldom changes from one run to the next, and with it the factor that all its sums have in common.
+    float reference[most], factor[most];
+};
+
+inline PageMassRows page_mass_rows(const MassItem& mass, int64_t group, int64_t first, int64_t count) {
+    PageMassRows rows{first, count, {}, {}, {}};
+    for (int64_t r = 0; r < count; ++r) {
+        const int64_t row = first + r;
+        rows.lse[r] = mass.lse[row / group * mass.lse_token_stride + row % group];
+        rows.reference[r] = minus_infinity;
+    }
+    return rows;
+}
+
+// Of one run, whose sums of the rows these are.
+inline int64_t mass_of_run(const PageSum* sums, PageMassRows& rows) {
+    int64_t all = 0;
+    for (int64_t r = 0; r < rows.count; ++r) {
+        const PageSum page = sums[rows.first + r];
+        if (!(page.sum > 0.0f) || !(rows.lse[r] > minus_infinity)) {
+            continue;
+        }
+        if (page.reference != rows.reference[r]) {
+            rows.reference[r] = page.reference;
+            rows.factor[r] = std::exp(page.reference - rows.lse[r]);
+        }
+        all += mass_of(page.sum * rows.factor[r]);
+    }
+    return all;
+}
+
+void page_mass_item(int64_t group, const MassItem& mass) {
+    const AttendItem& item = mass.item;
+    const int64_t all_rows = item.tokens * group;
+    for (int64_t first = 0; first < all_rows; first += PageMassRows::most) {
+        PageMassRows rows = page_mass_rows(mass, group, first, std::min(PageMassRows::most, all_rows - first));
+        const PageSum* sums = item.page_sums;
+        *mass.sinks += mass_of_run(sums, rows);
+        for (int64_t e = 0; e < item.n_coded; ++e) {
+            mass.coded[e] += mass_of_run(sums += all_rows, rows);
+        }
+        for (int64_t e = 0; e < item.n_window; ++e) {
+            mass.window[e] += mass_of_run(sums += all_rows, rows);
+        }
+    }
 }
 
 }  // namespace

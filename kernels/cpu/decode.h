@@ -42,16 +42,21 @@ KVC_INLINE void for_each_row_block(int64_t rows, const Visit& visit) {
     }
 }
 
-// Rows that see the tokens in `seen`, of which there is at least one; bias [64] or nullptr; state [rows][v_dim + 2].
+// Rows that see the tokens in `seen`, of which there is at least one; bias [64] or nullptr; state [rows][v_dim + 2]; sums [rows] or
+// nullptr.
 template <int rows>
-void attend_row_block(const PageView& page, const QueryRows& queries, uint64_t seen, float soft_cap, const float* bias, float* state) {
+void attend_row_block(const PageView& page, const QueryRows& queries, uint64_t seen, float soft_cap, const float* bias, float* state,
+                      PageSum* sums) {
     alignas(64) float scores[rows * page_tokens];
     score_page<rows>(page.k, queries, scores);
     float* o[rows];
     for (int r = 0; r < rows; ++r) {
         o[r] = state + r * (page.v.dim + 2);
         finish_logits(scores + r * page_tokens, seen, soft_cap, bias);
-        absorb_logits(scores + r * page_tokens, o[r], page.v.dim);
+        const PageSum sum = absorb_logits(scores + r * page_tokens, o[r], page.v.dim);
+        if (sums) {
+            sums[r] = sum;
+        }
     }
     add_values<rows>(page.v, scores, __builtin_ctzll(seen), page_tokens - __builtin_clzll(seen), o);
 }
@@ -69,7 +74,7 @@ inline void attend_decode(const AttendParams& params, const AttendItem& item, co
             float* state = item.state + t * item.state_token_stride * (f.v_dim + 2);
             for_each_row_block(params.group, [&]<int rows>(std::integral_constant<int, rows>, int64_t row) {
                 attend_row_block<rows>(page, queries.from(t * params.group + row), seen, params.soft_cap, run.bias,
-                                       state + row * (f.v_dim + 2));
+                                       state + row * (f.v_dim + 2), run.sums ? run.sums + t * params.group + row : nullptr);
                 page.k.ahead = page.v.ahead = 0;
             });
         }

@@ -118,7 +118,10 @@ inline void attend_prompt(const AttendParams& params, const AttendItem& item, co
                     continue;
                 }
                 finish_logits(scores + r * page_tokens, block.seen[r], params.soft_cap, run.bias);
-                absorb_logits(scores + r * page_tokens, o[r], f.v_dim);
+                const PageSum sum = absorb_logits(scores + r * page_tokens, o[r], f.v_dim);
+                if (run.sums) {
+                    run.sums[row] = sum;
+                }
             }
             add_tile<rows>(scratch.v_tile, scores, __builtin_ctzll(block.seen_by_any), page_tokens - __builtin_clzll(block.seen_by_any),
                            f.v_dim, o);

@@ -14,6 +14,7 @@ struct Run {
     int64_t first;     // position of its first token, if it has no side record
     uint64_t present;  // tokens that it holds
     int64_t* mass;     // of its tokens, or nullptr
+    PageSum* sums;     // of the item's rows, or nullptr
     const std::byte* record;
     const std::byte* next;  // the record that follows in the item; its own if none does
     const float* bias;      // [64], added to the logits of its tokens; nullptr: nothing is
@@ -86,16 +87,19 @@ void for_each_run(const AttendParams& params, const AttendItem& item, const Mass
         }
         run = next;
     };
+    const auto sums_of_run = [&](int64_t i) { return item.page_sums ? item.page_sums + i * item.tokens * params.group : nullptr; };
     if (item.sinks) {
         follow({nullptr, KernelTable::Form::sinks, item.sinks_position, bits_between(0, item.sink_tokens), mass ? mass->sinks : nullptr,
-                params.arena.at(item.sinks, f.sink_bytes), nullptr, nullptr});
+                sums_of_run(0), params.arena.at(item.sinks, f.sink_bytes), nullptr, nullptr});
     }
+    int64_t i = 0;
     const auto pages = [&](KernelTable::Form form, const PageEntry* entries, int64_t n, int64_t first, int64_t* counters,
                            int64_t bytes) {
         for (int64_t e = 0; e < n; ++e) {
+            i++;
             if (entries[e].record) {
                 follow({entries + e, form, first + e * page_tokens, all_live, counters ? counters + e * page_tokens : nullptr,
-                        params.arena.at(entries[e].record, bytes), nullptr, nullptr});
+                        sums_of_run(i), params.arena.at(entries[e].record, bytes), nullptr, nullptr});
             }
         }
     };

@@ -15,6 +15,7 @@ const KernelTable* scalar_table() {
         .pack = pack_page,
         .attend = attend_item,
         .mass = mass_item,
+        .page_mass = page_mass_item,
         .finish = finish_row<rotate_row>,
         .rotates_keys = true,
         .weighs_counts = true,

@@ -87,6 +87,7 @@ constexpr KernelTable table_named(const char* name) {
         .pack = pack_page,
         .attend = attend,
         .mass = mass,
+        .page_mass = page_mass_item,
         .finish = finish_row<rotate_vector>,
         .rotates_keys = true,
         .weighs_counts = true,

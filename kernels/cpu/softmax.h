@@ -36,7 +36,8 @@ KVC_INLINE void finish_logits(float* scores, uint64_t mask, float soft_cap, cons
 }
 
 // Moves the state at o to the maximum over the logits too, and turns the logits into exp(logit - maximum). At least one is finite.
-KVC_INLINE void absorb_logits(float* scores, float* o, int64_t v_dim) {
+// Returns what they weigh together.
+KVC_INLINE PageSum absorb_logits(float* scores, float* o, int64_t v_dim) {
     static_assert(page_tokens == 64);
     const Floats x0 = load(scores), x1 = load(scores + 16), x2 = load(scores + 32), x3 = load(scores + 48);
     const float largest = max_of_lanes(max(max(x0, x1), max(x2, x3)));
@@ -58,7 +59,9 @@ KVC_INLINE void absorb_logits(float* scores, float* o, int64_t v_dim) {
     store(scores + 32, p2);
     store(scores + 48, p3);
     o[v_dim] = m;
-    o[v_dim + 1] = d + sum_of_lanes(add(add(p0, p1), add(p2, p3)));
+    const float sum = sum_of_lanes(add(add(p0, p1), add(p2, p3)));
+    o[v_dim + 1] = d + sum;
+    return {m, sum};
 }
 
 }  // namespace

@@ -46,23 +46,53 @@ KVC_DEVICE void finish_scores(const WarpAttend<KD, VD, kind>& warp, bool all_see
     }
 }
 
+// What a run weighs in each of the warp's rows, if that is asked; sum: of this lane's tokens.
+template <int KD, int VD, PageKind kind>
+KVC_DEVICE void leave_page_sum(const WarpAttend<KD, VD, kind>& warp, int64_t run, const float (&sum)[2]) {
+    const AttendItem& item = *warp.rows.item;
+    if (item.page_sums == nullptr) {
+        return;
+    }
+    const int64_t rows = item.tokens * warp.args.group;
+    KVC_UNROLL
+    for (int column = 0; column < 2; column++) {
+        float all = sum[column];
+        KVC_UNROLL
+        for (int distance = 4; distance < 32; distance *= 2) {
+            all += simt::shuffle_xor(all, distance);
+        }
+        const int row = warp.rows.first_row + 2 * simt::lane() + column;
+        if (simt::lane() < 4 && row < rows) {
+            item.page_sums[run * rows + row] = page_sum_of(warp.state.most[column], warp.state.reference[column], all);
+        }
+    }
+}
+
 template <int KD, int VD, PageKind kind, class Bytes>
-KVC_DEVICE void attend_coded_page(const Bytes& record, bool all_seen, const RunTokens& page, WarpAttend<KD, VD, kind>* warp) {
+KVC_DEVICE void attend_coded_page(const Bytes& record, bool all_seen, const RunTokens& page, int64_t run,
+                                  WarpAttend<KD, VD, kind>* warp) {
     float x[4][4];
     coded_scores<kind, KD, VD>(record, warp->query, x);
     finish_scores(*warp, all_seen, page, x);
     const TokenHalves scales = load_value_scales<kind, KD, VD>(record);
     const RunWeights<4> weights = weigh_run(room_beside(scales), x, &warp->state);
     add_coded_values<kind, KD, VD>(record, warp->args.v_twice_middle, scales, weights, &warp->state);
+    leave_page_sum(*warp, run, weights.sum);
 }
 
+// page_sum: of the sixteenths of a page so far.
 template <class Bytes, bool partial, int KD, int VD, PageKind kind>
-KVC_DEVICE void attend_rows(const RowRun<Bytes, partial>& rows, bool all_seen, const RunTokens& run, WarpAttend<KD, VD, kind>* warp) {
+KVC_DEVICE void attend_rows(const RowRun<Bytes, partial>& rows, bool all_seen, const RunTokens& run, float (&page_sum)[2],
+                            WarpAttend<KD, VD, kind>* warp) {
     float x[1][4];
     row_scores(rows, warp->query, x[0]);
     finish_scores(*warp, all_seen, run, x);
     constexpr bool in_two = kind == PageKind::bf16_rows;
     const RunWeights<1, in_two> weights = weigh_run<in_two>(in_two ? headroom_bf16 : headroom, x, &warp->state);
+    KVC_UNROLL
+    for (int column = 0; column < 2; column++) {
+        page_sum[column] = simt::fma(page_sum[column], weights.shrink[column], weights.sum[column]);
+    }
     add_row_values<kind>(rows, weights, &warp->state);
 }
 
@@ -74,25 +104,33 @@ KVC_DEVICE RunTokens run_of_page(const RunTokens& page, int start) {
 // A page of rows, or sinks, of which those in `present` are surely written. Sixteen tokens at a time: few registers and little code,
 // and the few instructions more do not show where 32 KB a page have to come from memory.
 template <bool partial, int KD, int VD, PageKind kind>
-KVC_DEVICE void attend_row_page(const std::byte* record, int64_t capacity, uint64_t present, const RunTokens& page,
+KVC_DEVICE void attend_row_page(const std::byte* record, int64_t capacity, uint64_t present, const RunTokens& page, int64_t run_number,
                                 WarpAttend<KD, VD, kind>* warp) {
     const std::byte* const values = record + capacity * KD * 2;
+    float page_sum[2] = {0.0f, 0.0f};
     KVC_NO_UNROLL
     for (int start = 0; start < page_tokens && present >> start != 0; start += 16) {
         const RowRun<simt::GlobalBytes, partial> rows{{record + start * KD * 2}, {values + start * VD * 2}, uint32_t(present >> start)};
         const RunTokens run = run_of_page(page, start);
-        attend_rows(rows, sees_all<1>(warp->rows, run), run, warp);
+        attend_rows(rows, sees_all<1>(warp->rows, run), run, page_sum, warp);
     }
+    leave_page_sum(*warp, run_number, page_sum);
 }
 
-// One piece, from the ring or from where the page lies.
+// One piece of a page, the item's run of that number, from the ring or from where the page lies.
 template <class Bytes, int KD, int VD, PageKind kind>
-KVC_DEVICE void attend_piece(const Bytes& keys, const Bytes& values, bool whole, const RunTokens& page, int piece,
-                             WarpAttend<KD, VD, kind>* warp) {
+KVC_DEVICE void attend_piece(const Bytes& keys, const Bytes& values, bool whole, const RunTokens& page, int piece, int64_t run,
+                             float (&page_sum)[2], WarpAttend<KD, VD, kind>* warp) {
     if constexpr (holds_rows<kind>) {
-        attend_rows(RowRun<Bytes, false>{keys, values, 0xffff}, whole, run_of_page(page, 16 * piece), warp);
+        if (piece == 0) {
+            page_sum[0] = page_sum[1] = 0.0f;
+        }
+        attend_rows(RowRun<Bytes, false>{keys, values, 0xffff}, whole, run_of_page(page, 16 * piece), page_sum, warp);
+        if (piece == ring_pieces<kind> - 1) {
+            leave_page_sum(*warp, run, page_sum);
+        }
     } else {
-        attend_coded_page(keys, whole, page, warp);
+        attend_coded_page(keys, whole, page, run, warp);
     }
 }
 
@@ -108,16 +146,18 @@ KVC_DEVICE PageRun start_run(const AttendArgs& args, const ItemRows& rows, int64
 
 template <int KD, int VD, PageKind kind>
 KVC_DEVICE void attend_run(PageRun run, PageRing* ring, WarpAttend<KD, VD, kind>* warp) {
+    float page_sum[2] = {0.0f, 0.0f};
     KVC_NO_UNROLL
     for (PageWalk walk{run.there}; walk.left; walk.next(ring_pieces<kind>)) {
         const bool whole = run.whole >> walk.page() & 1;
+        const int64_t entry = run.first_entry + warps * walk.page();
         RunTokens tokens = {};
         if (!whole) {
-            tokens = find_coded_page(warp->args, warp->rows, run.first_entry + warps * walk.page()).tokens;
+            tokens = find_coded_page(warp->args, warp->rows, entry).tokens;
         }
         if (simt::has_bulk_copies()) {
             const simt::SharedBytes bytes = ring->wait();
-            attend_piece(bytes, bytes.plus(16 * KD * 2), whole, tokens, walk.piece, warp);
+            attend_piece(bytes, bytes.plus(16 * KD * 2), whole, tokens, walk.piece, 1 + entry, page_sum, warp);
             ring->release();
             if (run.fill.left) {
                 fill_ring<kind, KD, VD>(warp->args, &run, ring);
@@ -125,7 +165,8 @@ KVC_DEVICE void attend_run(PageRun run, PageRing* ring, WarpAttend<KD, VD, kind>
         } else {
             const std::byte* const record = simt::shuffle(run.record, walk.page());
             attend_piece(simt::GlobalBytes{record + walk.piece * 16 * KD * 2},
-                         simt::GlobalBytes{record + page_tokens * KD * 2 + walk.piece * 16 * VD * 2}, whole, tokens, walk.piece, warp);
+                         simt::GlobalBytes{record + page_tokens * KD * 2 + walk.piece * 16 * VD * 2}, whole, tokens, walk.piece,
+                         1 + entry, page_sum, warp);
         }
     }
 }
@@ -146,7 +187,7 @@ KVC_DEVICE void attend_window(WarpAttend<KD, VD, kind>* warp) {
             continue;
         }
         const uint64_t written = page.tokens.positions ? all_live : written_from(*warp, page.tokens.first);
-        attend_row_page<true>(page.record, page_tokens, page.tokens.live & written, page.tokens, warp);
+        attend_row_page<true>(page.record, page_tokens, page.tokens.live & written, page.tokens, 1 + item.n_coded + e, warp);
     }
 }
 
@@ -158,7 +199,7 @@ KVC_DEVICE void attend_sinks(int64_t capacity, WarpAttend<KD, VD, kind>* warp) {
     }
     const uint64_t live = all_live >> (page_tokens - item.sink_tokens);
     const std::byte* const record = record_address(warp->args, item.sinks, warp->args.sink_bytes);
-    attend_row_page<true>(record, capacity, live & written_from(*warp, item.sinks_position), {item.sinks_position, nullptr, live},
+    attend_row_page<true>(record, capacity, live & written_from(*warp, item.sinks_position), {item.sinks_position, nullptr, live}, 0,
                           warp);
 }
 

@@ -183,6 +183,10 @@ attend_prompt(PromptArgs args) {
         PageWeights<tiles> weights;
         prompt_logits<KD>(warp, page, shared + Shared::keys + tile_offset(0, 0, warp.lane), k_unit, bias, x);
         weigh_page(x, &weights, sums_of_lane<Shared, tiles>(shared, &in_registers));
+        if (item.page_sums != nullptr) {
+            leave_page_sums(warp.lane, weights, warp.facts, sums_of_lane<Shared, tiles>(shared, &in_registers),
+                            item.page_sums + page.run * item.tokens * args.attend.group + warp.first_row);
+        }
         add_page_values<general>(shared + Shared::values + tile_offset(0, 0, warp.lane), v_unit, weights, &state);
     });
     const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);

@@ -234,6 +234,7 @@ Status CudaExecutor::attend(std::span<const AttendParams* const> params, std::sp
     }
     const std::optional<Rope> rope = tables.rewrite(params[0]->rope);
     KVC_TRY(upload(*piece));
+    KVC_TRY(clear_page_sums(params, items));
     int64_t start = 0;
     for (const Group& group : groups_) {
         const AttendParams common = on_device(*group.params, workspace_->slabs(), rope);

@@ -27,8 +27,10 @@ public:
                             std::span<const AppendGroup> groups) override;
     Status attend(std::span<const AttendParams* const> params, std::span<const AttendItem> items) override;
     Status mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) override;
+    Status page_mass(int64_t group, std::span<const MassItem> items) override;
     Status finish(const FinishCall& call, std::span<const FinishTile> tiles) override;
     float* states() override { return reinterpret_cast<float*>(workspace_->states.data()); }
+    PageSum* page_sums() override { return reinterpret_cast<PageSum*>(workspace_->page_sums.data()); }
     float* lse() override { return reinterpret_cast<float*>(workspace_->lse.data()); }
 
 private:
@@ -56,6 +58,12 @@ private:
     void forget_deliveries();
     Status take_deliveries();
     void note_rows(const FinishCall& call, std::span<const FinishTile> tiles);
+    // Zeros where an attend is to leave sums.
+    Status clear_page_sums(std::span<const AttendParams* const> params, std::span<const AttendItem> items);
+    // Calls count(first, end, counters) for as many items at a time as the block has counters for.
+    template <class Counters, class Count>
+    Status count_in_turns(std::span<const MassItem> items, const Counters& counters_of, const Count& count);
+    Status count_pages(int64_t group, std::span<const MassItem> items, int64_t counters);
     Status count_mass(std::span<const AttendParams* const> params, std::span<const MassItem> items, int64_t counters);
     // Waits, and adds what was counted so far to the host's counters.
     Status settle_mass();

@@ -12,8 +12,9 @@ int64_t counter_count(const AttendItem& item) { return item.sink_tokens + page_t
 
 }  // namespace
 
-// As many items at a time as the block has counters for. Waits only where it is full: what was counted comes with the next synchronize.
-Status CudaExecutor::mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) {
+// Waits only where the block is full: what was counted comes with the next synchronize.
+template <class Counters, class Count>
+Status CudaExecutor::count_in_turns(std::span<const MassItem> items, const Counters& counters_of, const Count& count) {
     const Selection selection(device_->ordinal());
     {
         std::lock_guard lock(device_->mutex());
@@ -21,8 +22,8 @@ Status CudaExecutor::mass(std::span<const AttendParams* const> params, std::span
     }
     for (size_t first = 0, end = 0; first < items.size(); first = end) {
         int64_t counters = 0;
-        while (end < items.size() && workspace_->mass.has_room(counters + counter_count(items[end].item))) {
-            counters += counter_count(items[end++].item);
+        while (end < items.size() && workspace_->mass.has_room(counters + counters_of(items[end].item))) {
+            counters += counters_of(items[end++].item);
         }
         if (end == first) {
             if (!workspace_->mass.any()) {
@@ -31,7 +32,60 @@ Status CudaExecutor::mass(std::span<const AttendParams* const> params, std::span
             KVC_TRY(settle_mass());
             continue;
         }
-        KVC_TRY(count_mass(params.subspan(first, end - first), items.subspan(first, end - first), counters));
+        KVC_TRY(count(first, end - first, counters));
+    }
+    return {};
+}
+
+Status CudaExecutor::mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) {
+    return count_in_turns(items, counter_count, [&](size_t first, size_t n, int64_t counters) {
+        return count_mass(params.subspan(first, n), items.subspan(first, n), counters);
+    });
+}
+
+Status CudaExecutor::page_mass(int64_t group, std::span<const MassItem> items) {
+    const auto runs = [](const AttendItem& item) { return item.runs(); };
+    return count_in_turns(
+        items, runs, [&](size_t first, size_t n, int64_t counters) { return count_pages(group, items.subspan(first, n), counters); });
+}
+
+Status CudaExecutor::clear_page_sums(std::span<const AttendParams* const> params, std::span<const AttendItem> items) {
+    PageSum *first = nullptr, *end = nullptr;
+    for (size_t i = 0; i < items.size(); i++) {
+        if (PageSum* const at = items[i].page_sums) {
+            first = first ? first : at;
+            end = at + items[i].runs() * items[i].tokens * params[i]->group;
+        }
+    }
+    const int64_t n = end - first;
+    return n > 0 ? runtime::fill(reinterpret_cast<std::byte*>(first), 0, bytes_of<PageSum>(n), stream_) : Status{};
+}
+
+// Needs nothing of an item but its sums: no tables are uploaded.
+Status CudaExecutor::count_pages(int64_t group, std::span<const MassItem> items, int64_t counters) {
+    KVC_TRY(device_->order(*this));
+    const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes_of<PageMassJob>(int64_t(items.size())));
+    if (!piece.ok()) {
+        return piece.status();
+    }
+    int64_t* counted = workspace_->mass.counters();
+    int64_t most_runs = 0;
+    for (size_t i = 0; i < items.size(); i++) {
+        const AttendItem& item = items[i].item;
+        const PageMassJob job = {item.page_sums, items[i].lse, items[i].lse_token_stride, item.tokens, item.runs(), counted};
+        std::memcpy(piece->host + i * sizeof job, &job, sizeof job);
+        counted += item.runs();
+        most_runs = std::max(most_runs, item.runs());
+    }
+    KVC_TRY(upload(*piece));
+    const auto* const table = reinterpret_cast<const PageMassJob*>(piece->device);
+    for_each_run(int64_t(items.size()), all_alike,
+                 [&](int64_t first, int64_t n) { launch_page_mass(group, table + first, int(n), most_runs, stream_); });
+    KVC_TRY(workspace_->mass.fetch(counters, stream_));
+    KVC_TRY(queued());
+    std::lock_guard lock(device_->mutex());
+    for (const MassItem& mass : items) {
+        workspace_->mass.expect_runs(mass);
     }
     return {};
 }

@@ -24,6 +24,8 @@ Status GraphCalls::mass(std::span<const AttendParams* const>, std::span<const Ma
     return fail(Code::internal, "graph: attention mass");
 }
 
+Status GraphCalls::page_mass(int64_t, std::span<const MassItem>) { return fail(Code::internal, "graph: attention mass"); }
+
 Status GraphCalls::no_room() const {
     return fail(Code::capture, "graph: it was created for ", graph_.shape().attends, " attends in a step, and this is one more");
 }

@@ -22,8 +22,10 @@ public:
     Status deliver() override { return {}; }
     BadToken rehearse(std::span<const StoreParams>) override { return {}; }
     Status mass(std::span<const AttendParams* const> params, std::span<const MassItem> items) override;
+    Status page_mass(int64_t group, std::span<const MassItem> items) override;
     float* states() override { return reinterpret_cast<float*>(graph_.memory().workspace.states.data()); }
     float* lse() override { return nullptr; }
+    PageSum* page_sums() override { return nullptr; }
 
 protected:
     // Where the next table lies in the block, and where the layer's that is being called.

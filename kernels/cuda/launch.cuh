@@ -25,6 +25,16 @@ void launch_turn_queries(const Rope& rope, Dtype dtype, int64_t stride, int dim,
 // Adds the mass of items of one class to their counters.
 void launch_mass(const AttendParams& params, const MassItem* items, int n_items, int64_t rows, bool prompt_class, simt::Stream stream);
 
+// The same by runs, out of page sums.
+struct PageMassJob {
+    const PageSum* sums;  // [runs][tokens][group]
+    const float* lse;     // as in MassItem
+    int64_t lse_token_stride, tokens;
+    int64_t runs;
+    int64_t* counters;  // [runs], which are written
+};
+void launch_page_mass(int64_t group, const PageMassJob* jobs, int n_jobs, int64_t most_runs, simt::Stream stream);
+
 // Tokens of one kv head into one record; all jobs of a launch have the same format, dtype, strides and way with large numbers.
 struct StoreJob {
     const void* k;  // [tokens] rows

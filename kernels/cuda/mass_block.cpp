@@ -37,6 +37,12 @@ void MassBlock::expect(const MassItem& mass) {
     expect(mass.window, page_tokens * mass.item.n_window);
 }
 
+void MassBlock::expect_runs(const MassItem& mass) {
+    expect(mass.sinks, 1);
+    expect(mass.coded, mass.item.n_coded);
+    expect(mass.window, mass.item.n_window);
+}
+
 void MassBlock::add_to_host() {
     const auto* const arrived = reinterpret_cast<const int64_t*>(host_.data());
     for (const Target& target : targets_) {

@@ -24,8 +24,9 @@ public:
     Status fetch(int64_t counters, Stream stream);
 
     // ---- with the device locked ----
-    // The next counters are this item's, whose pointers are the host's.
+    // The next counters are this item's, whose pointers are the host's: of tokens, or of runs.
     void expect(const MassItem& item);
+    void expect_runs(const MassItem& item);
     // After the stream has come to the last fetch.
     void add_to_host();
     // What was expected is nobody's any more.

@@ -26,6 +26,7 @@ struct PromptPage {
     int capacity;      // of rows: how many the record has room for; 0: the record holds codes
     bool sinks;
     int64_t* counters;  // of the tokens' mass, or nullptr
+    int run;            // which of the item's runs it is
 };
 
 // What a block may have on sm_86, sm_89 and sm_120; all others offer more.
@@ -67,7 +68,8 @@ KVC_DEVICE PromptPage sinks_page(const PromptArgs& args, const AttendItem& item,
             present,
             args.sink_capacity,
             true,
-            mass ? mass->sinks : nullptr};
+            mass ? mass->sinks : nullptr,
+            0};
 }
 
 // 1 or 0, without a branch: sinks may be there and hold nothing.
@@ -91,9 +93,10 @@ KVC_DEVICE PromptPage find_prompt_page(const PromptArgs& args, const AttendItem&
     if (entry->record == 0 || entry->live == 0 || !seen) {
         return {};
     }
-    PromptPage page{nullptr,  {first, nullptr, entry->live},
-                    all_live, window || args.coded_rows() ? page_tokens : 0,
-                    false,    mass ? (window ? mass->window : mass->coded) + page_tokens * e : nullptr};
+    PromptPage page{nullptr,   {first, nullptr, entry->live},
+                    all_live,  window || args.coded_rows() ? page_tokens : 0,
+                    false,     mass ? (window ? mass->window : mass->coded) + page_tokens * e : nullptr,
+                    1 + int(i)};
     if (entry->side) {
         page.tokens.positions = reinterpret_cast<const PageSide*>(record_address(args.attend, entry->side, side_bytes))->positions;
     }

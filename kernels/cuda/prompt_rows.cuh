@@ -171,6 +171,7 @@ template <int tiles>
 struct PageWeights {
     uint32_t p[tiles][4][4];  // A operand: rows, and 16 tokens t of the contraction
     float shrink[tiles][2];
+    float sum[tiles][2];  // of this lane's tokens
 };
 
 // What weights and sums are relative to. A function of the largest x, so that it needs no register of its own.
@@ -194,7 +195,7 @@ KVC_DEVICE void weigh_page(const float (&x)[tiles][8][4], PageWeights<tiles>* we
             most = simt::maximum(rows.most[half], most);
             const float reference = reference_of(most);
             const float shrink = simt::exp2(before - reference);
-            float sum = rows.sum[half] * shrink;
+            float sum = 0.0f;
             KVC_UNROLL
             for (int j = 0; j < 8; j++) {
                 const float p0 = simt::exp2(x[m][j][2 * half] - reference), p1 = simt::exp2(x[m][j][2 * half + 1] - reference);
@@ -202,11 +203,31 @@ KVC_DEVICE void weigh_page(const float (&x)[tiles][8][4], PageWeights<tiles>* we
                 sum += p1;
                 weights->p[m][j / 2][2 * (j % 2) + half] = simt::pack_halves(p0, p1);
             }
-            rows.sum[half] = sum;
+            rows.sum[half] = simt::fma(rows.sum[half], shrink, sum);
+            weights->sum[m][half] = sum;
             rows.most[half] = most;
             weights->shrink[m][half] = shrink;
         }
         *sums_of_tile(sums, m) = rows;
+    }
+}
+
+// What a page weighs in each of the warp's rows, whose page_sums these are.
+template <int tiles>
+KVC_DEVICE void leave_page_sums(int lane, const PageWeights<tiles>& weights, const RowFacts* facts, RowSums* sums, PageSum* page_sums) {
+    KVC_UNROLL
+    for (int m = 0; m < tiles; m++) {
+        KVC_UNROLL
+        for (int half = 0; half < 2; half++) {
+            float sum = weights.sum[m][half];
+            sum += simt::shuffle_xor(sum, 1);
+            sum += simt::shuffle_xor(sum, 2);
+            const int row = 16 * m + 8 * half + lane / 4;
+            if (lane % 4 == 0 && facts[row].state >= 0) {
+                const float most = sums_of_tile(sums, m)->most[half];
+                page_sums[row] = page_sum_of(most, reference_of(most), sum);
+            }
+        }
     }
 }
 

@@ -140,6 +140,7 @@ const KernelTable& record_table() {
         .pack = pack,
         .attend = nullptr,
         .mass = nullptr,
+        .page_mass = nullptr,
         .finish = nullptr,
         .rotates_keys = true,
         .weighs_counts = true,

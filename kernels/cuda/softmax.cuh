@@ -105,6 +105,7 @@ struct RunWeights {
     uint32_t p[tiles][2];                    // B operand: tokens 16 t + 2 quad + {0, 1} and + {8, 9} of query row lane / 4
     uint32_t p_rest[in_two ? tiles : 1][2];  // with p in bf16, what that leaves over
     float shrink[2];
+    float sum[2];  // of this lane's tokens
 };
 
 // The weights of two queries for the tokens of one row of lanes, into the B operand: rows of the scores are tokens, columns queries; the
@@ -123,7 +124,6 @@ KVC_DEVICE void pack_weights(float p0, float p1, int t, int half, RunWeights<til
 template <bool in_two = false, int VD, int tiles>
 KVC_DEVICE RunWeights<tiles, in_two> weigh_run(float room, const float (&x)[tiles][4], WarpState<VD>* state) {
     RunWeights<tiles, in_two> weights;
-    float sum[2];
     KVC_UNROLL
     for (int column = 0; column < 2; column++) {
         float most = x[0][column];
@@ -139,7 +139,7 @@ KVC_DEVICE RunWeights<tiles, in_two> weigh_run(float room, const float (&x)[tile
         const float before = state->reference[column];
         state->reference[column] = simt::maximum(before, most - room);
         weights.shrink[column] = simt::exp2(before - state->reference[column]);
-        sum[column] = state->sum[column] * weights.shrink[column];
+        weights.sum[column] = 0.0f;
     }
     KVC_UNROLL
     for (int t = 0; t < tiles; t++) {
@@ -147,14 +147,21 @@ KVC_DEVICE RunWeights<tiles, in_two> weigh_run(float room, const float (&x)[tile
         KVC_UNROLL
         for (int i = 0; i < 4; i++) {
             p[i] = simt::exp2(x[t][i] - state->reference[i % 2]);
-            sum[i % 2] += p[i];
+            weights.sum[i % 2] += p[i];
         }
         pack_weights(p[0], p[1], t, 0, &weights);
         pack_weights(p[2], p[3], t, 1, &weights);
     }
-    state->sum[0] = sum[0];
-    state->sum[1] = sum[1];
+    KVC_UNROLL
+    for (int column = 0; column < 2; column++) {
+        state->sum[column] = simt::fma(state->sum[column], weights.shrink[column], weights.sum[column]);
+    }
     return weights;
+}
+
+// Sums of weights relative to the largest logit instead of the reference, as natural logits: a lone token has a sum of exactly 1.
+KVC_DEVICE PageSum page_sum_of(float most, float reference, float sum) {
+    return {most * ln_2, sum > 0.0f ? sum / simt::exp2(most - reference) : 0.0f};
 }
 
 }  // namespace kvc::cuda

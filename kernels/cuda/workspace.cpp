@@ -37,9 +37,11 @@ WorkspaceSizes WorkspaceSizes::of(const DeviceStep& s) {
     sizes.outputs = s.device_buffers ? 0 : s.out_bytes;
     sizes.lse = s.lse_floats * int64_t(sizeof(float));
     sizes.states = s.state_floats * int64_t(sizeof(float));
+    sizes.page_sums = s.page_sums * int64_t(sizeof(PageSum));
     sizes.slabs = s.slab_count * int64_t(sizeof(std::byte*));
     if (s.lse_floats > 0) {
-        const int64_t one_call = (s.entries + s.items) * page_tokens * int64_t(sizeof(int64_t));
+        const int64_t of_page = s.page_sums > 0 ? 1 : page_tokens;
+        const int64_t one_call = (s.entries + s.items) * of_page * int64_t(sizeof(int64_t));
         sizes.mass = std::min(most_mass, most_mass_calls * one_call);
     }
     return sizes;
@@ -47,12 +49,12 @@ WorkspaceSizes WorkspaceSizes::of(const DeviceStep& s) {
 
 bool WorkspaceSizes::covers(const WorkspaceSizes& other) const {
     return uploads >= other.uploads && inputs >= other.inputs && outputs >= other.outputs && lse >= other.lse &&
-           states >= other.states && slabs >= other.slabs && mass >= other.mass;
+           states >= other.states && slabs >= other.slabs && mass >= other.mass && page_sums >= other.page_sums;
 }
 
 WorkspaceSizes WorkspaceSizes::rounded() const {
-    return {next_power(uploads), next_power(inputs), next_power(outputs), next_power(lse),
-            next_power(states),  next_power(slabs),  next_power(mass)};
+    return {next_power(uploads), next_power(inputs), next_power(outputs),   next_power(lse),
+            next_power(states),  next_power(slabs),  next_power(page_sums), next_power(mass)};
 }
 
 Status Workspace::create(const WorkspaceSizes& sizes, HeapSource heap) {
@@ -63,6 +65,7 @@ Status Workspace::create(const WorkspaceSizes& sizes, HeapSource heap) {
         KVC_TRY(inputs.create(std::max(least_ring, 2 * sizes.inputs), true, heap));
     }
     KVC_TRY(states.allocate("partial results", sizes.states, heap));
+    KVC_TRY(page_sums.allocate("sums of pages", sizes.page_sums, heap));
     KVC_TRY(lse.allocate("log-sum-exps", sizes.lse, heap));
     KVC_TRY(outputs.allocate("outputs", sizes.outputs, heap));
     KVC_TRY(delivery.allocate("outputs (pinned memory of the host)", sizes.outputs));

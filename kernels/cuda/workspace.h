@@ -14,7 +14,8 @@ struct WorkspaceSizes {
     int64_t inputs = 0;             // host buffers that one call reads
     int64_t outputs = 0, lse = 0;   // and writes; log-sum-exps for mass
     int64_t states = 0, slabs = 0;  // partial results; the table of slabs
-    int64_t mass = 0;               // counters that are on their way at a time
+    int64_t page_sums = 0;
+    int64_t mass = 0;  // counters that are on their way at a time
 
     static WorkspaceSizes of(const DeviceStep& step);
     bool covers(const WorkspaceSizes& other) const;
@@ -33,7 +34,7 @@ public:
 
     UploadRing uploads;  // tables of jobs, each read by the launch behind it
     UploadRing inputs;   // callers' host buffers, read by all launches of a call
-    DeviceBlock states, lse, outputs;
+    DeviceBlock states, page_sums, lse, outputs;
     PinnedBlock delivery;  // where outputs arrive
     MassBlock mass;
 

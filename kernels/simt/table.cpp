@@ -43,7 +43,7 @@ void quantize(const QuantizeParams& params) {
 
 void attend(const AttendParams& params, const AttendItem& item, std::byte*) {
     require(*params.format);
-    require_readable({params.arena.slabs, item.q, item.coded, item.window, item.state, item.counts});
+    require_readable({params.arena.slabs, item.q, item.coded, item.window, item.state, item.counts, item.page_sums});
     const auto job = std::make_unique<AttendItem>(item);
     const int64_t rows = item.tokens * params.group;
     if (params.rope) {
@@ -63,6 +63,23 @@ void mass(const AttendParams& params, const MassItem& mass, std::byte*) {
     const auto job = std::make_unique<MassItem>(mass);
     cuda::launch_mass(params, job.get(), 1, mass.item.tokens * params.group, mass.item.prompt_class, table_stream());
     finish_launches();
+}
+
+void page_mass(int64_t group, const MassItem& mass) {
+    require_readable({mass.item.page_sums, mass.lse, mass.sinks, mass.coded, mass.window});
+    const int64_t runs = mass.item.runs();
+    const auto counters = std::make_unique<int64_t[]>(size_t(runs));
+    const auto job = std::make_unique<cuda::PageMassJob>(
+        cuda::PageMassJob{mass.item.page_sums, mass.lse, mass.lse_token_stride, mass.item.tokens, runs, counters.get()});
+    cuda::launch_page_mass(group, job.get(), 1, runs, table_stream());
+    finish_launches();
+    *mass.sinks += counters[0];
+    for (int64_t e = 0; e < mass.item.n_coded; e++) {
+        mass.coded[e] += counters[size_t(1 + e)];
+    }
+    for (int64_t e = 0; e < mass.item.n_window; e++) {
+        mass.window[e] += counters[size_t(1 + mass.item.n_coded + e)];
+    }
 }
 
 void finish(const FinishParams& params) {
@@ -88,6 +105,7 @@ const KernelTable* cuda_table() {
         .pack = cuda::record_table().pack,
         .attend = attend,
         .mass = mass,
+        .page_mass = page_mass,
         .finish = finish,
         .rotates_keys = true,
         .weighs_counts = true,

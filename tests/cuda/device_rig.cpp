@@ -200,7 +200,21 @@ std::vector<kvc::AttendItem> Rig::items(const Bases& bases) const {
             items.push_back(second);
         }
     }
+    kvc::PageSum* page_sums = shape_.mass_of_pages ? bases.page_sums : nullptr;
+    for (kvc::AttendItem& item : items) {
+        item.page_sums = page_sums;
+        page_sums += page_sums ? item.runs() * item.tokens * shape_.group : 0;
+    }
     return items;
+}
+
+// Of all items of the step.
+int64_t Rig::page_sum_count() const {
+    int64_t count = 0;
+    for (const kvc::AttendItem& item : items({host_, nullptr, nullptr, base_of(q_), nullptr, nullptr})) {
+        count += item.runs() * item.tokens * shape_.group;
+    }
+    return count;
 }
 
 std::vector<kvc::FinishTile> Rig::tiles(const Bases& bases) const {
@@ -244,14 +258,15 @@ std::vector<kvc::MassItem> Rig::mass_items(const Bases& bases, const float* full
         mass.lse_token_stride = q_heads();
         mass.counters = int64_t(all.size()) / splits;
         first.push_back(n);
-        n += item.sink_tokens + page_tokens * (item.n_coded + item.n_window);
+        n += shape_.mass_of_pages ? item.runs() : item.sink_tokens + page_tokens * (item.n_coded + item.n_window);
         all.push_back(mass);
     }
     counters->assign(size_t(n + 1), 0);
     for (size_t i = 0; i < all.size(); i++) {
         all[i].sinks = counters->data() + first[i];
-        all[i].coded = all[i].sinks + all[i].item.sink_tokens;
-        all[i].window = all[i].coded + page_tokens * all[i].item.n_coded;
+        const kvc::AttendItem& item = all[i].item;
+        all[i].coded = all[i].sinks + (shape_.mass_of_pages ? 1 : item.sink_tokens);
+        all[i].window = all[i].coded + (shape_.mass_of_pages ? 1 : page_tokens) * item.n_coded;
     }
     return all;
 }
@@ -263,7 +278,8 @@ void Rig::run_on_host() {
     const int64_t scratch_bytes = table.scratch_bytes(format_, shape_.group, tokens_);
     const std::unique_ptr<std::byte, void (*)(std::byte*)> scratch(allocate_host(scratch_bytes + 1), release_host);
     std::vector<float> states(size_t(splits * split_floats()), NAN);
-    const Bases bases = {host_, base_of(k_), base_of(v_), base_of(q_), reinterpret_cast<std::byte*>(states.data())};
+    std::vector<kvc::PageSum> page_sums(static_cast<size_t>(page_sum_count()));
+    const Bases bases = {host_, base_of(k_), base_of(v_), base_of(q_), reinterpret_cast<std::byte*>(states.data()), page_sums.data()};
     for (const kvc::StoreParams& job : stores(bases)) {
         REQUIRE(table.store(job) == -1);
     }
@@ -284,7 +300,11 @@ void Rig::run_on_host() {
     }
     if (shape_.mass) {
         for (const kvc::MassItem& mass : mass_items(bases, host_lse_.data(), &host_mass_)) {
-            table.mass(params(bases), mass, scratch.get());
+            if (shape_.mass_of_pages) {
+                table.page_mass(shape_.group, mass);
+            } else {
+                table.mass(params(bases), mass, scratch.get());
+            }
         }
     }
 }

@@ -31,8 +31,9 @@ struct RigShape {
     float soft_cap = 0;
     int64_t gap = 0;  // numbers between the rows of out, which nobody may write
     bool sink_logits = false;
-    bool prompt_class = false;  // of steps of several tokens
-    int64_t mass = 0;           // how often the mass of an attend is added to its counters
+    bool prompt_class = false;   // of steps of several tokens
+    int64_t mass = 0;            // how often the mass of an attend is added to its counters
+    bool mass_of_pages = false;  // of runs instead of tokens
     bool keys_before_rope = false;
     bool counts = false;  // every fifth token stands for several
 };
@@ -99,6 +100,7 @@ private:
         const std::byte* v;
         const std::byte* q;
         std::byte* states;
+        kvc::PageSum* page_sums = nullptr;
     };
     struct Tables {
         RecordId sinks = 0;
@@ -113,6 +115,7 @@ private:
     std::vector<kvc::StoreParams> stores(const Bases& bases) const;
     std::vector<kvc::QuantizeParams> codes(const Bases& bases) const;
     std::vector<kvc::AttendItem> items(const Bases& bases) const;
+    int64_t page_sum_count() const;
     std::vector<kvc::FinishTile> tiles(const Bases& bases) const;
     kvc::AttendParams params(const Bases& bases) const;
     kvc::FinishCall finish_call(void* out, float* lse, float* full_lse) const;

@@ -72,6 +72,7 @@ kvc::Status Rig::begin(void* stream) {
     step.state_floats = splits * split_floats();
     step.in_bytes = std::max(bytes_of(k_) + bytes_of(v_), bytes_of(q_)) + 512;
     step.lse_floats = shape_.mass ? rows() * q_heads() : 0;
+    step.page_sums = shape_.mass_of_pages ? page_sum_count() : 0;
     step.out_bytes = bytes_of(out_) + bytes_of(lse_) + 512;
     kvc::Result<std::unique_ptr<kvc::DeviceExecutor>> executor = device_->begin(step);
     if (!executor.ok()) {
@@ -120,8 +121,12 @@ kvc::Status Rig::attend() {
     if (!lse.ok()) {
         return lse.status();
     }
-    const Bases bases = {there_, nullptr, nullptr, static_cast<const std::byte*>(*q),
-                         reinterpret_cast<std::byte*>(executor_->states())};
+    const Bases bases = {there_,
+                         nullptr,
+                         nullptr,
+                         static_cast<const std::byte*>(*q),
+                         reinterpret_cast<std::byte*>(executor_->states()),
+                         executor_->page_sums()};
     const kvc::AttendParams common = params(bases);
     const std::vector<kvc::AttendItem> all = items(bases);
     const std::vector<const kvc::AttendParams*> params(all.size(), &common);
@@ -131,7 +136,7 @@ kvc::Status Rig::attend() {
     if (shape_.mass) {
         const std::vector<kvc::MassItem> masses = mass_items(bases, full_lse, &mass_);
         for (int64_t i = 0; i < shape_.mass; i++) {
-            KVC_TRY(executor_->mass(params, masses));
+            KVC_TRY(shape_.mass_of_pages ? executor_->page_mass(shape_.group, masses) : executor_->mass(params, masses));
         }
     }
     return executor_->deliver();

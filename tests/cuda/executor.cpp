@@ -82,6 +82,32 @@ TEST_CASE("executor: prompt-class items and attention mass, counters included") 
     }
 }
 
+TEST_CASE("executor: mass of pages, of both classes, and of keys before RoPE") {
+    for (const char* codec : {"int4", "kivi2", "bf16"}) {
+        for (const uint64_t seed : {0, 9}) {
+            for (const bool prompt_class : {false, true}) {
+                INFO(std::string(codec), ", seed ", seed, prompt_class ? ", prompt" : ", decode");
+                const Order order(seed);
+                Rig rig(open(), {.codec = codec,
+                                 .device_buffers = seed == 9,
+                                 .prompt_class = prompt_class,
+                                 .mass = 2,
+                                 .mass_of_pages = true,
+                                 .keys_before_rope = prompt_class && seed == 9});
+                run_stream(rig, {60, 64, 64, 1, 30});
+            }
+        }
+    }
+}
+
+TEST_CASE("executor: mass of pages waits only where its block is full, too") {
+    const Order order(3);
+    for (const int64_t calls : {1, 1000}) {
+        Rig rig(open(), {.sequences = 1, .heads = 1, .group = 1, .device_buffers = true, .mass = calls, .mass_of_pages = true});
+        run_stream(rig, {60, 64});
+    }
+}
+
 TEST_CASE("executor: attention mass waits for nothing until its block is full, and is added once") {
     const Order order(3);
     for (const int64_t calls : {1, 50, 1000}) {  // the last fill the block, and lap the marks of the ring

@@ -34,6 +34,7 @@ PlainDevice::PlainDevice(const kvc::KernelTable& kernels) : kernels_(kernels), r
     records_.scratch_bytes = nullptr;
     records_.attend = nullptr;
     records_.mass = nullptr;
+    records_.page_mass = nullptr;
     records_.finish = nullptr;
     const int file = memfd_create("plain device", 0);
     if (file < 0 || ftruncate(file, memory_bytes) != 0) die("no memory");

@@ -47,6 +47,9 @@ public:
     // How often bytes were read back, and how many pages were made by recode.
     int64_t reads() const { return reads_; }
     int64_t pages_recoded() const { return pages_recoded_; }
+    // How often the mass of tokens was summed by a pass over keys, and that of pages without one.
+    int64_t mass_passes() const { return mass_passes_; }
+    int64_t page_masses() const { return page_masses_; }
 
 private:
     friend class PlainExecutor;
@@ -71,7 +74,7 @@ private:
     std::deque<std::function<void()>> queue_;
     std::vector<kvc::BadStore> bad_;
     std::vector<PlainExecutor*> executors_;
-    int64_t allowed_ = -1, reads_ = 0, pages_recoded_ = 0;
+    int64_t allowed_ = -1, reads_ = 0, pages_recoded_ = 0, mass_passes_ = 0, page_masses_ = 0;
     std::string broken_;
 };
 

@@ -52,8 +52,7 @@ struct PlainExecutor::Copied {
 
 PlainExecutor::PlainExecutor(PlainDevice& device, const kvc::DeviceStep& step) : device_(device), step_(step) {
     auto state = std::make_shared<State>(device);
-    const int64_t floats = padded((step.state_floats + step.lse_floats + 64) * int64_t(sizeof(float)));
-    state->memory = device.allocate(floats + padded(step.in_bytes) + padded(step.out_bytes) + alignment);
+    state->memory = device.allocate(float_bytes() + padded(step.in_bytes) + padded(step.out_bytes) + alignment);
     if (!state->memory) return;
     for (int64_t i = 0; i < step.slab_count; i++)
         state->slabs.push_back(device.near(step.slabs[i]));
@@ -71,12 +70,18 @@ PlainExecutor::~PlainExecutor() {
 
 float* PlainExecutor::states() { return reinterpret_cast<float*>(state_->memory); }
 float* PlainExecutor::lse() { return states() + step_.state_floats; }
+kvc::PageSum* PlainExecutor::page_sums() {
+    return reinterpret_cast<kvc::PageSum*>(states() + kvc::round_up(step_.state_floats + step_.lse_floats, 2));
+}
+int64_t PlainExecutor::float_bytes() const {
+    return padded((step_.state_floats + step_.lse_floats + 2 * step_.page_sums + 64) * int64_t(sizeof(float)));
+}
 
 std::byte* PlainExecutor::stage(int64_t bytes) {
     const int64_t at = staged_;
     staged_ += padded(bytes);
     expect(staged_ <= padded(step_.in_bytes) + padded(step_.out_bytes) + alignment, "bytes of buffers");
-    return state_->memory + padded((step_.state_floats + step_.lse_floats + 64) * int64_t(sizeof(float))) + at;
+    return state_->memory + float_bytes() + at;
 }
 
 kvc::Result<const void*> PlainExecutor::input(const void* buffer, int64_t bytes) {
@@ -147,6 +152,7 @@ std::shared_ptr<PlainExecutor::Copied> PlainExecutor::copy_items(std::span<const
         kvc::AttendItem& item = items[i];
         item.q = device_.near(static_cast<const std::byte*>(item.q));
         item.state = device_.near(item.state);
+        item.page_sums = device_.near(item.page_sums);
         copied->coded.emplace_back(item.coded, item.coded + item.n_coded);
         copied->window.emplace_back(item.window, item.window + item.n_window);
         copied->counts.emplace_back(item.counts, item.counts + item.n_counts);
@@ -177,8 +183,11 @@ kvc::Status PlainExecutor::attend(std::span<const kvc::AttendParams* const> para
     auto copied = copy_items(params, {items.begin(), items.end()});
     device_.launch([&device = device_, state = state_, copied] {
         std::vector<std::byte> scratch(copied->scratch_bytes);
-        for (size_t i = 0; i < copied->items.size(); i++)
-            device.kernels_.attend(copied->params[i], copied->items[i], aligned(scratch));
+        for (size_t i = 0; i < copied->items.size(); i++) {
+            const kvc::AttendItem& item = copied->items[i];
+            if (item.page_sums) std::fill_n(item.page_sums, item.runs() * item.tokens * copied->params[i].group, kvc::PageSum{});
+            device.kernels_.attend(copied->params[i], item, aligned(scratch));
+        }
     });
     return {};
 }
@@ -206,6 +215,28 @@ kvc::Status PlainExecutor::mass(std::span<const kvc::AttendParams* const> params
                 apart(mass.coded, mass.item.n_coded * 64);
                 apart(mass.window, mass.item.n_window * 64);
                 device.kernels_.mass(copied->params[i], mass, aligned(scratch));
+                device.mass_passes_++;
+            }
+        });
+    return {};
+}
+
+kvc::Status PlainExecutor::page_mass(int64_t group, std::span<const kvc::MassItem> items) {
+    expect(int64_t(items.size()) <= step_.items, "items");
+    device_.launch(
+        [&device = device_, state = state_, group, masses = std::vector<kvc::MassItem>(items.begin(), items.end())]() mutable {
+            for (kvc::MassItem& mass : masses) {
+                mass.lse = device.near(mass.lse);
+                mass.item.page_sums = device.near(mass.item.page_sums);
+                const auto apart = [&](int64_t*& to, int64_t n) {
+                    state->sums.push_back({to, std::vector<int64_t>(size_t(n))});
+                    to = state->sums.back().values.data();
+                };
+                apart(mass.sinks, 1);
+                apart(mass.coded, mass.item.n_coded);
+                apart(mass.window, mass.item.n_window);
+                device.kernels_.page_mass(group, mass);
+                device.page_masses_++;
             }
         });
     return {};

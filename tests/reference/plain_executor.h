@@ -12,6 +12,7 @@ public:
 
     float* states() override;
     float* lse() override;
+    kvc::PageSum* page_sums() override;
     void start(size_t) override { staged_ = 0; }  // the queue keeps order: what is staged next comes after what was staged is read
     kvc::Result<const void*> input(const void* buffer, int64_t bytes) override;
     kvc::Result<void*> output(void* buffer, int64_t bytes) override;
@@ -21,6 +22,7 @@ public:
                                       std::span<const kvc::AppendGroup> groups) override;
     kvc::Status attend(std::span<const kvc::AttendParams* const> params, std::span<const kvc::AttendItem> items) override;
     kvc::Status mass(std::span<const kvc::AttendParams* const> params, std::span<const kvc::MassItem> items) override;
+    kvc::Status page_mass(int64_t group, std::span<const kvc::MassItem> items) override;
     kvc::Status finish(const kvc::FinishCall& call, std::span<const kvc::FinishTile> tiles) override;
 
     // What has been computed, to the counters of the host.
@@ -39,6 +41,8 @@ private:
     struct Copied;
     std::shared_ptr<Copied> copy_items(std::span<const kvc::AttendParams* const> params, std::vector<kvc::AttendItem> items);
     std::byte* stage(int64_t bytes);
+    // Of the step's own memory, in front of what is staged.
+    int64_t float_bytes() const;
 
     PlainDevice& device_;
     kvc::DeviceStep step_;
