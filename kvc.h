@@ -479,6 +479,10 @@ KVC_API kvc_status kvc_evict_keep(kvc_cache* cache, kvc_seq seq, const int64_t* 
  * that was fed the same keys, values and, where a policy scores attention, queries in the same kernel classes (kvc_seq_prompt_set).
  * Entries serve lookups of their own first_position and budgets alone: with a policy in percent, set options.context_tokens.
  *
+ * A sealed entry gives up its 16-bit window: it costs a page of codes for each page of the window, and serves lookups at its full n alone.
+ * A hit sees its n tokens as codes from then on, as any hit of an entry that was sealed there does, bit for bit, but not as a run that was
+ * never sealed. Until a window's length behind n, the hit's exact floor is its own length. 16-bit layers have nothing to give up.
+ *
  * Tokens are any numbers that stand for the model's input, such as ids or hashes of images. Salts keep tenants apart: at most 4,096
  * bytes, compared like the tokens on every hit; entries are found by SHA-256 over salt and pages of 64 tokens, never taken by it.
  * An index knows one model with one set of weights: clear it when they change.
@@ -489,6 +493,8 @@ KVC_API kvc_status kvc_evict_keep(kvc_cache* cache, kvc_seq seq, const int64_t* 
 typedef struct kvc_prefix_options {
     uint32_t struct_size;
     int32_t pinned; /* 1 = the entry stays until it is removed */
+    int32_t seal;   /* 1 = the entry holds codes alone: n must be its sinks and whole pages of 64 */
+    int32_t reserved;
 } kvc_prefix_options;
 
 typedef struct kvc_prefix_hit {

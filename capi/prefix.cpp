@@ -24,7 +24,10 @@ Result<PublishOptions> read_publish_options(const kvc_prefix_options* given) {
     KVC_TRY(read_struct("prefix_options", given, &options));
     if (options.pinned < 0 || options.pinned > 1)
         return fail(Code::argument, "prefix_publish: pinned ", int64_t(options.pinned), " is neither 0 nor 1");
-    return PublishOptions{options.pinned == 1};
+    if (options.seal < 0 || options.seal > 1)
+        return fail(Code::argument, "prefix_publish: seal ", int64_t(options.seal), " is neither 0 nor 1");
+    if (options.reserved != 0) return fail(Code::argument, "prefix_publish: reserved is not 0");
+    return PublishOptions{options.pinned == 1, options.seal == 1};
 }
 
 }  // namespace

@@ -9,9 +9,13 @@ import (
 // PrefixOptions are those of Publish.
 type PrefixOptions struct {
 	Pinned bool // the entry stays until it is removed
+	Seal   bool // it holds codes alone, at the codec's sinks and whole pages of 64
 }
 
-func (o *PrefixOptions) fill(to raw.Kvc_prefix_options) { to.SetPinned(flag(o.Pinned)) }
+func (o *PrefixOptions) fill(to raw.Kvc_prefix_options) {
+	to.SetPinned(flag(o.Pinned))
+	to.SetSeal(flag(o.Seal))
+}
 
 // PrefixHit tells how much of a prompt was found.
 type PrefixHit struct {

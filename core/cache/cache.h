@@ -79,6 +79,7 @@ struct SequenceStats {
 
 struct PublishOptions {
     bool pinned = false;
+    bool sealed = false;  // the entry holds codes alone
 };
 
 struct PrefixHit {
@@ -262,6 +263,15 @@ private:
     std::vector<int64_t> cut_needs(const Sequence& source, int64_t length, bool take) const;
     // cut(), after compaction and at the cost of prefix entries (but `keep`) where the arena is full.
     std::unique_ptr<Sequence> cut_making_room(const Sequence& source, int64_t length, bool take, const PrefixEntry* keep);
+    // The same, sealed (seal.cpp).
+    std::unique_ptr<Sequence> cut_sealed(const Sequence& source, int64_t length, const PrefixEntry* keep);
+    // Gives up the 16-bit window of a sequence that no table holds yet, whose length check_seal took (seal.cpp); false: the arena is full.
+    bool seal(Sequence& sequence);
+    Status check_seal(int64_t length) const;
+    // Records that it takes once the sequence is cut at that length.
+    std::vector<int64_t> seal_needs(const Sequence& source, int64_t length) const;
+    bool code_window(size_t layer, const PageState& state, HeadPages& head);
+    void quantize_window(size_t layer, const PageState& state, const HeadPages& head);
     bool cut_head(size_t layer, const Sequence& source, size_t head, int64_t length, bool take, LayerPages& out);
     bool is_16_bit_page(size_t layer, const PageEntry& entry, bool coded) const;
     bool cut_page(size_t layer, const Sequence& sequence, const PageEntry& source, bool coded, int64_t page, int64_t length, bool take,

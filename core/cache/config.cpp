@@ -99,6 +99,7 @@ Result<Layer> make_layer(const CacheConfig& cache, const PolicySpec& policy, int
     if (!format.ok()) return fail(format.status().code, origin, "layer ", index, ": ", format.status().message);
     Layer layer;
     layer.format = *format;
+    layer.window_rows = window_as_codes(*format);
     layer.kv_heads = config.kv_heads;
     layer.q_heads = config.q_heads;
     layer.rule.sinks = codec->sinks;

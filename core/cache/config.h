@@ -50,6 +50,7 @@ struct CacheConfig {
 // One layer, ready for use.
 struct Layer {
     LayerFormat format;
+    LayerFormat window_rows;  // what its window's pages are as a source of recodes
     PageRule rule;
     int64_t kv_heads = 0, q_heads = 0;
     std::vector<double> rope_frequencies;  // empty: nothing turns inside kvc

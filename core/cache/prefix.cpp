@@ -105,20 +105,23 @@ Status Cache::publish_prefix(int64_t id, const PrefixKey& key, const PublishOpti
         return fail(Code::range, "prefix_publish: ", n, " tokens of sequence ", id, ", which has ", (*source)->length);
     }
     KVC_TRY(check_cut(**source, n, false));
+    if (options.sealed) KVC_TRY(check_seal(n));
     PrefixEntry* const same =
         prefixes_.find_same(key, [&](const PrefixEntry& entry) { return equally_held(*entry.sequence, **source); });
-    if (same && same->floor <= floor) {  // what is there serves as many prompts
+    const int64_t entry_floor = options.sealed ? n : floor;
+    if (same && same->sealed == options.sealed && same->floor <= entry_floor) {  // what is there serves as many prompts
         prefixes_.touch(same);
         same->pinned |= options.pinned;
         return {};
     }
-    PrefixEntry* const made = prefixes_.insert(key, floor, options.pinned || (same && same->pinned));
+    PrefixEntry* const made = prefixes_.insert(key, entry_floor, options.pinned || (same && same->pinned));
+    made->sealed = options.sealed;
     try {
-        std::unique_ptr<Sequence> copy = cut_making_room(**source, n, false, same);
+        std::unique_ptr<Sequence> copy = options.sealed ? cut_sealed(**source, n, same) : cut_making_room(**source, n, false, same);
         if (!copy) {
             prefixes_.erase(made);
-            return fail(Code::no_memory, "prefix_publish: the arena has no room for the partial pages of sequence ", id, " at ",
-                        first + n);
+            return fail(Code::no_memory, "prefix_publish: the arena has no room for the ", options.sealed ? "codes" : "partial pages",
+                        " of sequence ", id, " at ", first + n);
         }
         adopt_entry(made, std::move(copy));
         if (drop_to_budget(made, same)) return {};

@@ -79,6 +79,16 @@ Result<LayerFormat> make_format(const CodecPair& codec, int64_t k_dim, int64_t v
     return format;
 }
 
+LayerFormat window_as_codes(const LayerFormat& format) {
+    LayerFormat rows = format;
+    rows.codec.k.type = rows.codec.v.type = format.bf16_window ? CodeType::bf16 : CodeType::f16;
+    rows.lossless = true;
+    rows.k = measure(rows.codec.k, rows.k_dim);
+    rows.v = measure(rows.codec.v, rows.v_dim);
+    rows.code_bytes = round_up(place(rows, &rows.k, &rows.v), record_unit);
+    return rows;
+}
+
 double codec_bits(const LayerFormat& format) {
     return double(format.code_bytes) * 8 / double(page_tokens * (format.k_dim + format.v_dim));
 }

@@ -31,6 +31,9 @@ struct LayerFormat {
 // Checks that the codec suits the head dims (groups divide them, no unknown combination) and lays the records out.
 Result<LayerFormat> make_format(const CodecPair& codec, int64_t k_dim, int64_t v_dim);
 
+// A page of the format's window as a coded page of 16-bit rows: the same bytes, the same basis.
+LayerFormat window_as_codes(const LayerFormat& format);
+
 // Bits per element of a code record, padding included.
 double codec_bits(const LayerFormat& format);
 

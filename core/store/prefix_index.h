@@ -29,6 +29,7 @@ struct PrefixEntry {
     std::string salt;
     int64_t floor = 0;  // a hit holds at least so many tokens
     bool pinned = false;
+    bool sealed = false;
     std::unique_ptr<Sequence> sequence;  // as long as the tokens; the index never looks into it
 
     int64_t length() const { return int64_t(tokens.size()); }

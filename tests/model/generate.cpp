@@ -320,7 +320,12 @@ private:
         if (choice < 12) {
             Operation made = line("publish", {source});
             const int64_t n = std::max<int64_t>(0, length_of(source) - (s ? s->first_position : 0));
-            return add(text(made, pick_.one_in(2) && s ? s->length : n));
+            text(made, pick_.one_in(2) && s ? s->length : n);
+            if (s && pick_.one_in(3)) {
+                const int64_t sinks = s->layers[0].origin;
+                made.set("seal", 1).set("n", pick_.one_in(6) ? s->length : sinks + std::max<int64_t>(0, s->length - sinks) / 64 * 64);
+            }
+            return add(made);
         }
         const std::string name = "s" + std::to_string(++names_);
         Operation made = line("lookup", {name});

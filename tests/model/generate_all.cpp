@@ -361,6 +361,12 @@ private:
         return made;
     }
 
+    // Mostly where it can be: behind some number of sinks, in whole pages.
+    void seal(Operation& made, int64_t tokens) {
+        made.set("seal", 1);
+        if (!pick_.one_in(8)) made.set("n", pick_.of(std::vector<int64_t>{0, 4, 4, 4}) + tokens / 64 * 64);
+    }
+
     void prefix() {
         const int64_t choice = pick_.below(20);
         if (choice == 0) return static_cast<void>(add(line("prefix_clear")));
@@ -376,6 +382,7 @@ private:
             text(made, pick_.one_in(4) ? std::max<int64_t>(0, floor_of(source) - replay_->first_position(source)) : tokens);
             if (tokens == 0 && !pick_.one_in(8)) made.set("n", 5);
             if (pick_.one_in(6)) made.set("pinned", 1);
+            if (pick_.one_in(4)) seal(made, tokens);
             return static_cast<void>(add(made));
         }
         const std::string name = fresh("s");

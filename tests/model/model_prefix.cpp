@@ -19,18 +19,22 @@ int64_t in_common(const std::vector<int64_t>& a, const std::vector<int64_t>& b) 
 int32_t ModelRun::publish(const Operation& operation, const Outcome*) {
     const std::vector<int64_t> tokens = prompt_tokens(operation);
     if (tokens.empty() || operation.number("pinned") < 0 || operation.number("pinned") > 1) return KVC_E_ARGUMENT;
+    const int64_t sealed = operation.number("seal");
+    if (sealed < 0 || sealed > 1) return KVC_E_ARGUMENT;
     const int64_t id = id_of(operation.name(0));
     const SequenceState* s = model_->find(id);
     if (!s) return KVC_E_HANDLE;
     if (s->busy) return KVC_E_BUSY;
     const int64_t first = s->first_position, floor = model_->exact_floor(id) - first;
-    Entry entry = {tokens, operation.word("salt", ""), first, floor, 0};
-    const kvc_status status = model_->fork(id, first + static_cast<int64_t>(tokens.size()), false, &entry.id);
+    const int64_t n = static_cast<int64_t>(tokens.size());
+    Entry entry = {tokens, operation.word("salt", ""), first, sealed ? n : floor, 0, sealed == 1};
+    const kvc_status status = model_->fork(id, first + n, false, &entry.id);
     if (status != KVC_OK) return status;
+    if (sealed && !model_->seal(entry.id)) return KVC_E_ARGUMENT;
     const auto same = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) {
         return e.tokens == entry.tokens && e.salt == entry.salt && e.first_position == first;
     });
-    if (same != entries_.end() && same->floor <= floor) return KVC_OK;
+    if (same != entries_.end() && same->sealed == entry.sealed && same->floor <= entry.floor) return KVC_OK;
     if (same != entries_.end()) entries_.erase(same);
     entries_.push_back(entry);
     return KVC_OK;

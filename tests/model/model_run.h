@@ -81,6 +81,7 @@ private:
         std::vector<int64_t> tokens;
         std::string salt;
         int64_t first_position, floor, id;
+        bool sealed;
     };
 
     bool planes_;

@@ -8,6 +8,7 @@ void Replay::publish(const Operation& operation, Outcome& outcome) {
     kvc_prefix_options o;
     kvc_prefix_options_init(&o, sizeof o);
     o.pinned = static_cast<int32_t>(operation.number("pinned"));
+    o.seal = static_cast<int32_t>(operation.number("seal"));
     outcome.status = kvc_prefix_publish(cache_, handle_of(operation.name(0)), tokens.data(), static_cast<int64_t>(tokens.size()),
                                         salt.data(), static_cast<int64_t>(salt.size()), &o, &error_);
 }

@@ -69,6 +69,18 @@ kvc_status ReferenceModel::truncate(int64_t id, int64_t length, bool inexact) {
     return cut(*s, length, inexact);
 }
 
+bool ReferenceModel::seal(int64_t id) {
+    SequenceState& s = *find(id);
+    for (size_t l = 0; l < shapes_.size(); ++l) {
+        const int64_t behind = s.length - shapes_[l].codec.sinks;
+        if (shapes_[l].codec.coded() && (behind < 0 || behind % page_tokens != 0)) return false;
+    }
+    for (size_t l = 0; l < shapes_.size(); ++l)
+        if (shapes_[l].codec.coded()) s.layers[l].base = s.layers[l].h = s.length;
+    s.event_floor = s.length;
+    return true;
+}
+
 int64_t ReferenceModel::coded_end(const LayerShape& shape, const LayerState& layer, int64_t n) {
     const int64_t f = layer.origin + page_tokens * (std::max<int64_t>(0, n - layer.origin - shape.codec.window) / page_tokens);
     return std::max(f, layer.base);

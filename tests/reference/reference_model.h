@@ -81,6 +81,8 @@ public:
     int64_t create(int64_t first_position, int64_t prompt_length);
     kvc_status fork(int64_t id, int64_t length, bool inexact, int64_t* out);
     kvc_status truncate(int64_t id, int64_t length, bool inexact);
+    // Gives up the 16-bit rows of coded layers; false, and nothing changed, where the length is not sinks and whole pages.
+    bool seal(int64_t id);
     kvc_status destroy(int64_t id);
 
     kvc_status begin(const std::vector<int64_t>& ids, const std::vector<int64_t>& counts, bool partial, bool accumulate, int64_t* out);

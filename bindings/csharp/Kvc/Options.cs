@@ -140,6 +140,8 @@ public sealed class PrefixOptions {
   internal readonly kvc_prefix_options raw = new kvc_prefix_options();
 
   public bool Pinned { get => raw.pinned != 0; set => raw.pinned = value ? 1 : 0; }
+  /// <summary>The entry holds codes alone; its length must be the codec's sinks and whole pages of 64.</summary>
+  public bool Seal { get => raw.seal != 0; set => raw.seal = value ? 1 : 0; }
 }
 
 /// <summary>kvc_plan_request.</summary>

@@ -1006,6 +1006,18 @@ unsafe class kvcPINVOKE {
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_options_pinned_get___")]
   public static extern int kvc_prefix_options_pinned_get(global::System.Runtime.InteropServices.HandleRef jarg1);
 
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_options_seal_set___")]
+  public static extern void kvc_prefix_options_seal_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_options_seal_get___")]
+  public static extern int kvc_prefix_options_seal_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_options_reserved_set___")]
+  public static extern void kvc_prefix_options_reserved_set(global::System.Runtime.InteropServices.HandleRef jarg1, int jarg2);
+
+  [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_prefix_options_reserved_get___")]
+  public static extern int kvc_prefix_options_reserved_get(global::System.Runtime.InteropServices.HandleRef jarg1);
+
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_new_kvc_prefix_options___")]
   public static extern global::System.IntPtr new_kvc_prefix_options();
 

@@ -76,6 +76,26 @@ class kvc_prefix_options : global::System.IDisposable {
     } 
   }
 
+  public int seal {
+    set {
+      kvcPINVOKE.kvc_prefix_options_seal_set(swigCPtr, value);
+    } 
+    get {
+      int ret = kvcPINVOKE.kvc_prefix_options_seal_get(swigCPtr);
+      return ret;
+    } 
+  }
+
+  public int reserved {
+    set {
+      kvcPINVOKE.kvc_prefix_options_reserved_set(swigCPtr, value);
+    } 
+    get {
+      int ret = kvcPINVOKE.kvc_prefix_options_reserved_get(swigCPtr);
+      return ret;
+    } 
+  }
+
   public kvc_prefix_options() : this(kvcPINVOKE.new_kvc_prefix_options(), true) {
   }
 

@@ -3639,6 +3639,50 @@ SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_options_pinned_get___(void 
 }
 
 
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_options_seal_set___(void * jarg1, int jarg2) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_options *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->seal = arg2;
+}
+
+
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_options_seal_get___(void * jarg1) {
+  int jresult = 0 ;
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t result;
+  
+  arg1 = (struct kvc_prefix_options *)jarg1; 
+  result =  ((arg1)->seal);
+  jresult = result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_options_reserved_set___(void * jarg1, int jarg2) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = (struct kvc_prefix_options *)jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->reserved = arg2;
+}
+
+
+SWIGEXPORT int SWIGSTDCALL CSharp_KvcfRaw_kvc_prefix_options_reserved_get___(void * jarg1) {
+  int jresult = 0 ;
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t result;
+  
+  arg1 = (struct kvc_prefix_options *)jarg1; 
+  result =  ((arg1)->reserved);
+  jresult = result; 
+  return jresult;
+}
+
+
 SWIGEXPORT void * SWIGSTDCALL CSharp_KvcfRaw_new_kvc_prefix_options___() {
   void * jresult = 0 ;
   struct kvc_prefix_options *result = 0 ;

@@ -124,7 +124,8 @@ sealed partial class Replay {
   static byte[] SaltOf(Operation operation) => PrefixIndex.Salt(operation.Word("salt"));
 
   void Publish(Operation operation) =>
-      cache.Prefixes.Publish(Of(operation), TokensOf(operation), SaltOf(operation), new PrefixOptions {Pinned = operation.Flag("pinned")});
+      cache.Prefixes.Publish(Of(operation), TokensOf(operation), SaltOf(operation), 
+        new PrefixOptions {Pinned = operation.Flag("pinned"), Seal = operation.Flag("seal")});
 
   void Lookup(Operation operation) {
     Sequence found = cache.Prefixes.Lookup(TokensOf(operation), SaltOf(operation), out PrefixHit hit, SequenceOptions(operation));

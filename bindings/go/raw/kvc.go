@@ -669,6 +669,10 @@ extern swig_intgo _wrap_kvc_evict_keep_raw_2a47056d3c180dda(uintptr_t arg1, swig
 extern int _wrap_kvc_prefix_options_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
 extern void _wrap_kvc_prefix_options_pinned_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_prefix_options_pinned_get_raw_2a47056d3c180dda(uintptr_t arg1);
+extern void _wrap_kvc_prefix_options_seal_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_prefix_options_seal_get_raw_2a47056d3c180dda(uintptr_t arg1);
+extern void _wrap_kvc_prefix_options_reserved_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_prefix_options_reserved_get_raw_2a47056d3c180dda(uintptr_t arg1);
 extern uintptr_t _wrap_new_kvc_prefix_options_raw_2a47056d3c180dda(void);
 extern void _wrap_delete_kvc_prefix_options_raw_2a47056d3c180dda(uintptr_t arg1);
 extern int _wrap_kvc_prefix_hit_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
@@ -3419,6 +3423,32 @@ func (arg1 SwigcptrKvc_prefix_options) GetPinned() (_swig_ret int32) {
 	return swig_r
 }
 
+func (arg1 SwigcptrKvc_prefix_options) SetSeal(arg2 int32) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_prefix_options_seal_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_prefix_options) GetSeal() (_swig_ret int32) {
+	var swig_r int32
+	_swig_i_0 := arg1
+	swig_r = (int32)(C._wrap_kvc_prefix_options_seal_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrKvc_prefix_options) SetReserved(arg2 int32) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_kvc_prefix_options_reserved_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+}
+
+func (arg1 SwigcptrKvc_prefix_options) GetReserved() (_swig_ret int32) {
+	var swig_r int32
+	_swig_i_0 := arg1
+	swig_r = (int32)(C._wrap_kvc_prefix_options_reserved_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
 func NewKvc_prefix_options() (_swig_ret Kvc_prefix_options) {
 	var swig_r Kvc_prefix_options
 	swig_r = (Kvc_prefix_options)(SwigcptrKvc_prefix_options(C._wrap_new_kvc_prefix_options_raw_2a47056d3c180dda()))
@@ -3436,6 +3466,10 @@ type Kvc_prefix_options interface {
 	GetStruct_size() (_swig_ret uint32)
 	SetPinned(arg2 int32)
 	GetPinned() (_swig_ret int32)
+	SetSeal(arg2 int32)
+	GetSeal() (_swig_ret int32)
+	SetReserved(arg2 int32)
+	GetReserved() (_swig_ret int32)
 }
 
 type SwigcptrKvc_prefix_hit uintptr

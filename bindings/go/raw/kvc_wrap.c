@@ -4421,6 +4421,56 @@ int _wrap_kvc_prefix_options_pinned_get_raw_2a47056d3c180dda(struct kvc_prefix_o
 }
 
 
+void _wrap_kvc_prefix_options_seal_set_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_options **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->seal = arg2;
+  
+}
+
+
+int _wrap_kvc_prefix_options_seal_get_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->seal);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_kvc_prefix_options_reserved_set_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  arg1 = *(struct kvc_prefix_options **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  if (arg1) (arg1)->reserved = arg2;
+  
+}
+
+
+int _wrap_kvc_prefix_options_reserved_get_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct kvc_prefix_options **)&_swig_go_0; 
+  
+  result =  ((arg1)->reserved);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
 struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_2a47056d3c180dda() {
   struct kvc_prefix_options *result = 0 ;
   struct kvc_prefix_options *_swig_go_result;

@@ -17,7 +17,7 @@ func promptTokens(o *operation) []int64 {
 }
 
 func (r *replay) publish(o *operation) error {
-	return r.sequences[o.name(0)].Publish(promptTokens(o), o.word("salt", ""), kvc.PrefixOptions{Pinned: o.flag("pinned")})
+	return r.sequences[o.name(0)].Publish(promptTokens(o), o.word("salt", ""), kvc.PrefixOptions{Pinned: o.flag("pinned"), Seal: o.flag("seal")})
 }
 
 func (r *replay) lookup(o *operation) error {

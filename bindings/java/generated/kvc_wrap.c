@@ -4666,6 +4666,62 @@ SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1options_1pinned_1get(JN
 }
 
 
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1options_1seal_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_options **)&jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->seal = arg2;
+}
+
+
+SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1options_1seal_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jint jresult = 0 ;
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_options **)&jarg1; 
+  result =  ((arg1)->seal);
+  jresult = (jint)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1options_1reserved_1set(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_, jint jarg2) {
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_options **)&jarg1; 
+  arg2 = (int32_t)jarg2; 
+  if (arg1) (arg1)->reserved = arg2;
+}
+
+
+SWIGEXPORT jint JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1options_1reserved_1get(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg1_) {
+  jint jresult = 0 ;
+  struct kvc_prefix_options *arg1 = 0 ;
+  int32_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  (void)jarg1_;
+  arg1 = *(struct kvc_prefix_options **)&jarg1; 
+  result =  ((arg1)->reserved);
+  jresult = (jint)result; 
+  return jresult;
+}
+
+
 SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_new_1kvc_1prefix_1options(JNIEnv *jenv, jclass jcls) {
   jlong jresult = 0 ;
   struct kvc_prefix_options *result = 0 ;

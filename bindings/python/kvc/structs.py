@@ -200,6 +200,7 @@ class EvictReport(SimpleNamespace):
 class PrefixOptions(TypedDict, total=False):
     """kvc_prefix_options"""
     pinned: int
+    seal: int
 
 
 class PrefixHit(SimpleNamespace):

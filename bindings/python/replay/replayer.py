@@ -221,7 +221,8 @@ class Replayer(Steps):
         return inputs.prompt(n, line.number("text"), line.number("turn", n), line.number("other")), line.word("salt").encode()
 
     def publish(self, line: Operation) -> bytes:
-        self.cache.publish_prefix(self.sequence(line), *self._prompt(line), pinned=line.number("pinned"))
+        self.cache.publish_prefix(self.sequence(line), *self._prompt(line), pinned=line.number("pinned"),
+                                  seal=line.number("seal"))
         return b""
 
     def lookup(self, line: Operation) -> bytes:

@@ -242,5 +242,7 @@ options! {
     PrefixOptions: kvc_prefix_options, kvc_prefix_options_init {
         /// The entry stays until it is removed.
         pinned: bool = pinned,
+        /// It holds codes alone; its length must be the codec's sinks and whole pages of 64.
+        seal: bool = seal,
     }
 }

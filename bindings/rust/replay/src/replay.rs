@@ -209,7 +209,7 @@ impl<'o> Replay<'o> {
 
     fn publish(&mut self, operation: &Operation) -> Answer {
         let (tokens, salt) = (prompt_tokens(operation)?, operation.word("salt").as_bytes());
-        let options = PrefixOptions { pinned: operation.flag("pinned")? };
+        let options = PrefixOptions { pinned: operation.flag("pinned")?, seal: operation.flag("seal")? };
         self.cache.prefix_publish(&self.sequence(operation.name(0)), &tokens, salt, &options)?;
         Ok(vec![])
     }

@@ -274,6 +274,10 @@ class kvcJNI {
   public final static native long kvc_prefix_options_struct_size_get(long jarg1, kvc_prefix_options jarg1_);
   public final static native void kvc_prefix_options_pinned_set(long jarg1, kvc_prefix_options jarg1_, int jarg2);
   public final static native int kvc_prefix_options_pinned_get(long jarg1, kvc_prefix_options jarg1_);
+  public final static native void kvc_prefix_options_seal_set(long jarg1, kvc_prefix_options jarg1_, int jarg2);
+  public final static native int kvc_prefix_options_seal_get(long jarg1, kvc_prefix_options jarg1_);
+  public final static native void kvc_prefix_options_reserved_set(long jarg1, kvc_prefix_options jarg1_, int jarg2);
+  public final static native int kvc_prefix_options_reserved_get(long jarg1, kvc_prefix_options jarg1_);
   public final static native long new_kvc_prefix_options();
   public final static native void delete_kvc_prefix_options(long jarg1);
   public final static native long kvc_prefix_hit_struct_size_get(long jarg1, kvc_prefix_hit jarg1_);

@@ -31,6 +31,22 @@ public final class kvc_prefix_options {
     return kvcJNI.kvc_prefix_options_pinned_get(swigCPtr, this);
   }
 
+  public void setSeal(int value) {
+    kvcJNI.kvc_prefix_options_seal_set(swigCPtr, this, value);
+  }
+
+  public int getSeal() {
+    return kvcJNI.kvc_prefix_options_seal_get(swigCPtr, this);
+  }
+
+  public void setReserved(int value) {
+    kvcJNI.kvc_prefix_options_reserved_set(swigCPtr, this, value);
+  }
+
+  public int getReserved() {
+    return kvcJNI.kvc_prefix_options_reserved_get(swigCPtr, this);
+  }
+
   public kvc_prefix_options() {
     this(kvcJNI.new_kvc_prefix_options(), true);
   }

@@ -1052,12 +1052,14 @@ extern "C" {
 pub struct kvc_prefix_options {
     pub struct_size: u32,
     pub pinned: i32,
+    pub seal: i32,
+    pub reserved: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     [
         "Size of kvc_prefix_options",
-    ][::core::mem::size_of::<kvc_prefix_options>() - 8usize];
+    ][::core::mem::size_of::<kvc_prefix_options>() - 16usize];
     [
         "Alignment of kvc_prefix_options",
     ][::core::mem::align_of::<kvc_prefix_options>() - 4usize];
@@ -1067,6 +1069,12 @@ const _: () = {
     [
         "Offset of field: kvc_prefix_options::pinned",
     ][::core::mem::offset_of!(kvc_prefix_options, pinned) - 4usize];
+    [
+        "Offset of field: kvc_prefix_options::seal",
+    ][::core::mem::offset_of!(kvc_prefix_options, seal) - 8usize];
+    [
+        "Offset of field: kvc_prefix_options::reserved",
+    ][::core::mem::offset_of!(kvc_prefix_options, reserved) - 12usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]

@@ -10,7 +10,7 @@ layout! {
     struct kvc_attend_options { struct_size, scale, soft_cap, partial, sliding_window, causal_offset }
     struct kvc_evict_options { struct_size, reserved, layer_begin, layer_end, head_begin, head_end, budget, recent }
     struct kvc_evict_report { struct_size, reserved, tokens_evicted, records_freed, bytes_freed, tokens_repacked, tokens_merged }
-    struct kvc_prefix_options { struct_size, pinned }
+    struct kvc_prefix_options { struct_size, pinned, seal, reserved }
     struct kvc_prefix_hit { struct_size, reserved, tokens, shared }
     struct kvc_prefix_stats { struct_size, reserved, entries, tokens, record_bytes, host_bytes, budget_bytes, hits, misses, hit_tokens, evictions }
     struct kvc_merge_options { struct_size, reserved, layer_begin, layer_end, head_begin, head_end, values_only, unbiased }

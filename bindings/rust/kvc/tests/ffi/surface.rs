@@ -229,7 +229,7 @@ fn merging_and_stepping_down() {
 fn prefixes() {
     let (cache, sequence) = filled(&small(), 100);
     let ids: Vec<i64> = (0..150).collect();
-    cache.prefix_publish(&sequence, &ids[..100], b"salt", &PrefixOptions { pinned: true }).unwrap();
+    cache.prefix_publish(&sequence, &ids[..100], b"salt", &PrefixOptions { pinned: true, seal: false }).unwrap();
     let (found, hit) = cache.prefix_lookup(&ids, b"salt", &Default::default()).unwrap();
     assert_eq!((hit.tokens, hit.shared, found.length().unwrap()), (100, 100, 100));
     let (empty, hit) = cache.prefix_lookup(&ids, b"other", &Default::default()).unwrap();

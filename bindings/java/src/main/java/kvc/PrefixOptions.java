@@ -11,4 +11,10 @@ public final class PrefixOptions {
     raw.setPinned(value ? 1 : 0);
     return this;
   }
+
+  /** It holds codes alone; its length must be the codec's sinks and whole pages of 64. */
+  public PrefixOptions seal(boolean value) {
+    raw.setSeal(value ? 1 : 0);
+    return this;
+  }
 }

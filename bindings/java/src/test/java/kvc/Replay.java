@@ -329,7 +329,8 @@ final class Replay implements AutoCloseable {
   private static ByteBuffer salt(ScriptLine line) { return Direct.of(line.word("salt", "")); }
 
   private void publish(ScriptLine line) {
-    named(line).publish(Direct.of(ScriptNumbers.promptTokens(line)), salt(line), new PrefixOptions().pinned(line.flag("pinned")));
+    named(line).publish(Direct.of(ScriptNumbers.promptTokens(line)), salt(line), 
+        new PrefixOptions().pinned(line.flag("pinned")).seal(line.flag("seal")));
   }
 
   private void lookup(ScriptLine line) {
