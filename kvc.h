@@ -72,7 +72,7 @@ extern "C" {
 KVC_API const char* kvc_version(void);
 /* KVC_ABI_VERSION of the library that was loaded. */
 KVC_API int64_t kvc_abi_version(void);
-/* Compiler, options and kernel targets of this build, one line. Static. */
+/* Compiler, kernel targets and CUDA architectures of this build ("cuda 13.0 for sm_80 sm_90a", or "no cuda"), one line. Static. */
 KVC_API const char* kvc_build_info(void);
 /* Describes every public struct and enum, one line each, so that a binding can compare:
  *     struct kvc_error 248 ; field status 4 4 i32 ; ... (name, offset, bytes, type)     enum kvc_status KVC_OK 0
@@ -161,7 +161,7 @@ KVC_API int64_t kvc_policy_format(const char* policy, char* out, int64_t out_byt
 KVC_API int64_t kvc_target_count(void);
 KVC_API const char* kvc_target_name(int64_t index);
 /* Devices of a kind that this build and machine have. 0 with err filled in if there are none: KVC_E_UNSUPPORTED, and the message says
- * why (no backend in this build, no driver, no hardware). KVC_CPU: 1. */
+ * why (no backend in this build, no driver or one too old, no hardware) and what to do. KVC_CPU: 1. */
 KVC_API int64_t kvc_device_count(int32_t device, kvc_error* err);
 /* The name of one of them, with a final NUL. Returns the bytes needed; 0 with err filled in on failure. */
 KVC_API int64_t kvc_device_describe(int32_t device, int64_t ordinal, char* out, int64_t out_bytes, kvc_error* err);
