@@ -244,8 +244,10 @@ typedef struct kvc_plan {
 KVC_API kvc_status kvc_plan_request_init(kvc_plan_request* request, int64_t struct_size);
 /* The allocator's own arithmetic: a cache that is run as requested holds exactly record_bytes, and no arena smaller than arena_bytes runs
  * all lengths up to `tokens`. Under a policy that scores tokens both are bounds, as what it keeps where depends on the data. Refuses what
- * kvc_create would refuse, a request that no arena can hold included; but the size of the arena may be left open. out->struct_size must
- * be set. */
+ * kvc_create would refuse, a request that no arena can hold included; but the size of the arena may be left open.
+ * A budget in percent is a share of options.context_tokens at any length. Where that is 0 it is a share of the length itself: of `tokens`,
+ * and for max_tokens of each length that is tried, as of sequences whose prompt_length is that. Those of shorter prompts keep less and
+ * run in the same arena. out->struct_size must be set. */
 KVC_API kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer* layers, int64_t n_layers,
                                     const kvc_plan_request* request, kvc_plan* out, kvc_error* err);
 
