@@ -2,17 +2,17 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 
+#include "arguments.h"
 #include "array.h"
 #include "structs.h"
 
 namespace kvc_python {
 namespace {
 
-using Numbers = std::vector<int64_t>;
-
 class Step {
 public:
-    Step(uint64_t cache, const Numbers& sequences, const Numbers& counts, const std::optional<Numbers>& positions, nb::dict values) {
+    Step(uint64_t cache, const Listed<"sequences">& sequences, const Listed<"counts">& counts, const Listed<"positions">& positions,
+         nb::dict values) {
         if (sequences.size() != counts.size())
             refuse("step_begin",
                    std::to_string(sequences.size()) + " sequences but " + std::to_string(counts.size()) + " token counts");
@@ -23,8 +23,8 @@ public:
         q_ = {type_of(o.q_dtype), o.q_token_stride, o.q_head_stride, device};
         out_ = {type_of(o.out_dtype), o.out_token_stride, o.out_head_stride, device};
         lse_ = {KVC_F32, 0, 0, device};
-        handle_ = make("step_begin", kvc_step_begin, cache_of(cache), sequences.data(), counts.data(), int64_t(sequences.size()),
-                       positions ? positions->data() : nullptr, positions ? int64_t(positions->size()) : 0, &o);
+        handle_ = make("step_begin", kvc_step_begin, cache_of(cache), sequences.data(), counts.data(), sequences.size(),
+                       positions.data(), positions.size(), &o);
         is_open_ = true;
     }
     // A step that nobody ended is aborted; one that ended with its cache is no error.
@@ -36,12 +36,12 @@ public:
     Step(const Step&) = delete;
     Step& operator=(const Step&) = delete;
 
-    void append(int64_t layer, nb::handle k, nb::handle v) {
+    void append(Whole<"layer"> layer, nb::handle k, nb::handle v) {
         const Array keys("append", "k", k, k_), values("append", "v", v, v_);
         call("append", kvc_append, handle_, layer, keys.data(), keys.bytes(), values.data(), values.bytes());
     }
 
-    void attend(int64_t layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle settings) {
+    void attend(Whole<"layer"> layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle settings) {
         const Array queries("attend", "q", q, q_), results("attend", "out", out, out_, true);
         kvc_attend_options o;
         if (!settings.is_none())
@@ -56,8 +56,8 @@ public:
     }
 
     // On failure the step stays open.
-    void commit(const std::optional<Numbers>& accepted) {
-        call("step_commit", kvc_step_commit, handle_, accepted ? accepted->data() : nullptr, accepted ? int64_t(accepted->size()) : 0);
+    void commit(const Listed<"accepted">& accepted) {
+        call("step_commit", kvc_step_commit, handle_, accepted.data(), accepted.size());
         is_open_ = false;
     }
 
@@ -80,8 +80,8 @@ private:
 
 void define_step(nb::module_& m) {
     nb::class_<Step>(m, "Step", nb::is_weak_referenceable())
-        .def(nb::init<uint64_t, const Numbers&, const Numbers&, const std::optional<Numbers>&, nb::dict>(), nb::arg("cache"),
-             nb::arg("sequences"), nb::arg("counts"), nb::arg("positions").none(), nb::arg("options"))
+        .def(nb::init<uint64_t, const Listed<"sequences">&, const Listed<"counts">&, const Listed<"positions">&, nb::dict>(),
+             nb::arg("cache"), nb::arg("sequences"), nb::arg("counts"), nb::arg("positions").none(), nb::arg("options"))
         .def("append", &Step::append, nb::arg("layer"), nb::arg("k").none(), nb::arg("v").none(),
              nb::sig("def append(self, layer: int, k: Array, v: Array) -> None"),
              "Stores keys [tokens, kv_heads, k_dim] and values [tokens, kv_heads, v_dim] of one layer; each layer once.")
