@@ -5,6 +5,7 @@
 
 #include "../../abi_check.h"
 #include "arguments.h"
+#include "array.h"
 #include "structs.h"
 
 namespace kvc_python {
@@ -126,6 +127,7 @@ void define_library(nb::module_& m) {
 
 NB_MODULE(_kvc, m) {
     m.doc() = "kvc.h, function by function. Use the package kvc, which is built on this.";
+    kvc_python::learn_numpy();
     kvc_python::define_library(m);
     kvc_python::define_cache(m);
     kvc_python::define_sequences(m);
