@@ -12,7 +12,7 @@ from .buffer import Buffer, Native
 from .errors import ArgumentError, BusyError, KvcError
 from .graph import Graph
 from .library import raw
-from .step import Array, Step
+from .step import Array, Step, begin
 from .structs import (BufferKind, Cut, Device, EvictReport, Layer, Part, Plan, PlanRequest, PrefixHit, PrefixStats, SeqStats, Stats,
                       StepDownReport)
 
@@ -192,8 +192,11 @@ class Cache:
     def step(self, sequences: Iterable[SupportsIndex], counts: Iterable[SupportsIndex],
              positions: Iterable[SupportsIndex] | None = None, **options: Unpack[StepOptions]) -> Step:
         """Begins a step; options are the fields of kvc_step_options."""
-        self._end_dropped()
-        return Step(self, sequences, counts, positions, **options)
+        if self._dropped:
+            self._end_dropped()
+        if options:
+            return begin(self, sequences, counts, positions, options)
+        return raw.step_begin(Step, self, self._handle, sequences, counts, positions, options, None)
 
     # ---- evict, merge, step down ----
 
