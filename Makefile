@@ -19,6 +19,9 @@ STAGES_FULL := $(STAGES) test-bindings-long test-bars test-neon-full test-asan-f
         test-python-binding test-bindings-long \
         serve-go serve-rust serve-java serve-csharp $(STAGES)
 
+# What ninja says where there is nothing to do is no news to who runs a program that makes sure of its library first.
+NEWS_OF_NINJA := { grep --line-buffered -Ev '^(\[0/[0-9]+\] Re-checking globbed directories\.\.\.|ninja: no work to do\.)$$' || true; }
+
 define configure_and_build
 	@cmake --preset $(1) $(2) $(if $(filter OFF,$(KVC_CUDA)),-DKVC_CUDA=OFF) && cmake --build --preset $(1) -j$(JOBS)
 endef
@@ -35,7 +38,7 @@ build: ## the release, build/release/libkvc.so (the default)
 library: ## libkvc.so, and the same as an archive; without tests and benchmarks
 	@$(SETUP) build
 	@[ -e build/release/build.ninja ] || cmake --preset release -DKVC_TESTS=OFF -DKVC_BENCH=OFF
-	@cmake --build --preset release -j$(JOBS) --target kvc kvc_static
+	@set -o pipefail; cmake --build --preset release -j$(JOBS) --target kvc kvc_static 2>&1 | $(NEWS_OF_NINJA)
 
 python-binding: library ## the compiled part of the Python binding, over the release
 	@$(MAKE) --no-print-directory -C bindings python

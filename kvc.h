@@ -72,7 +72,7 @@ extern "C" {
 KVC_API const char* kvc_version(void);
 /* KVC_ABI_VERSION of the library that was loaded. */
 KVC_API int64_t kvc_abi_version(void);
-/* Compiler, options and kernel targets of this build, one line. Static. */
+/* Compiler, kernel targets and CUDA architectures of this build ("cuda 13.0 for sm_80 sm_90a", or "no cuda"), one line. Static. */
 KVC_API const char* kvc_build_info(void);
 /* Describes every public struct and enum, one line each, so that a binding can compare:
  *     struct kvc_error 248 ; field status 4 4 i32 ; ... (name, offset, bytes, type)     enum kvc_status KVC_OK 0
@@ -161,7 +161,7 @@ KVC_API int64_t kvc_policy_format(const char* policy, char* out, int64_t out_byt
 KVC_API int64_t kvc_target_count(void);
 KVC_API const char* kvc_target_name(int64_t index);
 /* Devices of a kind that this build and machine have. 0 with err filled in if there are none: KVC_E_UNSUPPORTED, and the message says
- * why (no backend in this build, no driver, no hardware). KVC_CPU: 1. */
+ * why (no backend in this build, no driver or one too old, no hardware) and what to do. KVC_CPU: 1. */
 KVC_API int64_t kvc_device_count(int32_t device, kvc_error* err);
 /* The name of one of them, with a final NUL. Returns the bytes needed; 0 with err filled in on failure. */
 KVC_API int64_t kvc_device_describe(int32_t device, int64_t ordinal, char* out, int64_t out_bytes, kvc_error* err);
@@ -244,8 +244,10 @@ typedef struct kvc_plan {
 KVC_API kvc_status kvc_plan_request_init(kvc_plan_request* request, int64_t struct_size);
 /* The allocator's own arithmetic: a cache that is run as requested holds exactly record_bytes, and no arena smaller than arena_bytes runs
  * all lengths up to `tokens`. Under a policy that scores tokens both are bounds, as what it keeps where depends on the data. Refuses what
- * kvc_create would refuse, a request that no arena can hold included; but the size of the arena may be left open. out->struct_size must
- * be set. */
+ * kvc_create would refuse, a request that no arena can hold included; but the size of the arena may be left open.
+ * A budget in percent is a share of options.context_tokens at any length. Where that is 0 it is a share of the length itself: of `tokens`,
+ * and for max_tokens of each length that is tried, as of sequences whose prompt_length is that. Those of shorter prompts keep less and
+ * run in the same arena. out->struct_size must be set. */
 KVC_API kvc_status kvc_plan_compute(const kvc_options* options, const kvc_layer* layers, int64_t n_layers,
                                     const kvc_plan_request* request, kvc_plan* out, kvc_error* err);
 

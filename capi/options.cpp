@@ -140,9 +140,12 @@ Result<CacheConfig> read_options(const kvc_options* given, const kvc_layer* laye
     config.arena_block = options.arena_block;
     config.arena_growth = options.arena_growth != 0;
     config.slab_source = {options.allocate, options.release, options.allocator_context};
-    if (options.device != KVC_CUDA) return config;
     Result<DeviceHeap> heap = take_heap(&config.target);
     if (!heap.ok()) return heap.status();
+    if (options.device != KVC_CUDA) {
+        if (*heap == DeviceHeap::direct) return config;
+        return fail(Code::argument, "target \"", *target, "\": memory pools belong to devices, and this cache is on the CPU");
+    }
     Result<std::shared_ptr<Device>> device = open_device(options.device_ordinal, *heap);
     if (!device.ok()) return device.status();
     config.device = std::move(*device);

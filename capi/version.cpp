@@ -1,11 +1,13 @@
 // Version, build, ABI description, status names, discovery.
 #include <cstddef>
+#include <cstdio>
 #include <cstring>
 #include <string>
 #include <type_traits>
 
 #include "capi/boundary.h"
 #include "capi/text.h"
+#include "core/backend/device.h"
 #include "core/backend/kernel_table.h"
 #include "core/codec/ladder.h"
 #include "core/policy/spec.h"
@@ -39,6 +41,27 @@ std::string describe_abi() {
     return text;
 }
 
+constexpr const char* host_build = "kvc " KVC_VERSION
+                                   ", "
+#if defined(__clang__)
+                                   "clang " __clang_version__
+#else
+                                   "gcc " __VERSION__
+#endif
+#if defined(KVC_CPU_AVX512VNNI)
+                                   ", avx512vnni"
+#endif
+#if defined(KVC_CPU_AVX512)
+                                   ", avx512"
+#endif
+#if defined(KVC_CPU_AVX2)
+                                   ", avx2"
+#endif
+#if defined(KVC_CPU_NEON)
+                                   ", neon"
+#endif
+                                   ", scalar";
+
 }  // namespace
 }  // namespace kvc
 
@@ -49,26 +72,13 @@ const char* kvc_version(void) { return KVC_VERSION; }
 int64_t kvc_abi_version(void) { return KVC_ABI_VERSION; }
 
 const char* kvc_build_info(void) {
-    return "kvc " KVC_VERSION
-           ", "
-#if defined(__clang__)
-           "clang " __clang_version__
-#else
-           "gcc " __VERSION__
-#endif
-#if defined(KVC_CPU_AVX512VNNI)
-           ", avx512vnni"
-#endif
-#if defined(KVC_CPU_AVX512)
-           ", avx512"
-#endif
-#if defined(KVC_CPU_AVX2)
-           ", avx2"
-#endif
-#if defined(KVC_CPU_NEON)
-           ", neon"
-#endif
-           ", scalar";
+    // Composed once, without memory that the host could refuse.
+    struct Line {
+        Line() { std::snprintf(text, sizeof text, "%s, %s", host_build, device_build()); }
+        char text[512];
+    };
+    static const Line line;
+    return line.text;
 }
 
 int64_t kvc_abi_describe(char* out, int64_t out_bytes) {

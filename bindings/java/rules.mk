@@ -28,6 +28,7 @@ $(OUT)/java-methods/libkvc_java.so: $(OUT)/libkvc_java.so
 
 $(OUT)/kvc.jar: $(OUT)/libkvc_java.so $(JAVA_MAIN) $(JAVA_MAIN_22) $(JAVA_TESTS) $(JAVA_TESTS_22)
 	@rm -rf $(OUT)/java && mkdir -p $(OUT)/java
+	@echo javac $(notdir $@)
 	@$(JAVAC) --release 17 -d $(OUT)/java $(JAVA_MAIN)
 ifneq ($(JDK22),)
 	@$(JDK22)bin/$(JAVAC) --release 22 -cp $(OUT)/java -d $(OUT)/java $(JAVA_MAIN_22)

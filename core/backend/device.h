@@ -131,6 +131,8 @@ enum class DeviceHeap {
 
 // Devices of the kind that this build has; the error says why there are none. The backend that is linked in defines both, or a stand-in.
 Result<int64_t> device_count();
+// For kvc_build_info: what this build has for them, such as a toolkit and architectures, or that it has nothing. Static.
+const char* device_build();
 // A new one at each call, with its own answers. Code::unsupported where the hardware has no such heap; nothing takes its place.
 Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap = DeviceHeap::direct);
 

@@ -97,11 +97,10 @@ int64_t counted_queries(const PolicySpec& policy, int64_t begin, int64_t end) {
 Status check_watched(const PolicySpec& policy, const Sequence& sequence, size_t layer) {
     const bool mass = watches_mass(policy), queries = policy.policy->traits.queries;
     if (!mass && !queries) return {};
-    const char* const name = policy.policy->name;
     const int64_t length = sequence.length, window = mass ? policy.observe : query_window(policy);
     if (policy.acting == Acting::every) {
         if (length % policy.every == 0) return {};
-        return fail(Code::unsupported, "evict: policy ", name, " looks at the last ", window,
+        return fail(Code::unsupported, "evict: policy ", policy.name(), " looks at the last ", window,
                     " queries before multiples of every = ", policy.every, ", so not at ", length, " tokens but next at ",
                     (length / policy.every + 1) * policy.every, "; every=never lets it look at the newest ones anywhere");
     }
@@ -114,8 +113,8 @@ Status check_watched(const PolicySpec& policy, const Sequence& sequence, size_t 
     const bool sums_up = policy.policy->traits.mass == MassUse::accumulated;
     const bool in_prompt = policy.acting == Acting::never && length < sequence.prompt_end;
     if (counted >= std::min(window, length) && !(sums_up && in_prompt)) return {};
-    const Status status = fail(Code::unsupported, "evict: policy ", name, " looks at the last ", window, " queries, of which ", counted,
-                               " were counted at ", length, " tokens");
+    const Status status = fail(Code::unsupported, "evict: policy ", policy.name(), " looks at the last ", window, " queries, of which ",
+                               counted, " were counted at ", length, " tokens");
     if (!in_prompt) return status;
     return fail(Code::unsupported, status.message, ": they are those before the prompt's end, which is said to be ",
                 sequence.first_position + sequence.prompt_end, " (kvc_seq_prompt_set)");
@@ -211,7 +210,7 @@ void Cache::act_after_commit(Sequence& sequence) {
 Status Step::check_policy(const StepSequence& part) const {
     const PolicySpec& policy = cache_.policy_;
     if (policy && options_.partial_commit && policy.policy->needs_attend()) {
-        return fail(Code::argument, "step: policy ", policy.policy->name,
+        return fail(Code::argument, "step: policy ", policy.name(),
                     " and partial_commit exclude each other (rejected queries would leave traces)");
     }
     const int64_t limit = cache_.step_limit_of(*part.sequence);
@@ -220,8 +219,8 @@ Status Step::check_policy(const StepSequence& part) const {
         return fail(Code::argument, "step: ", part.count, " tokens of sequence ", part.id,
                     " cross a boundary at which pages step down by age, after ", limit, " more tokens (kvc_seq_step_limit)");
     }
-    return fail(Code::argument, "step: ", part.count, " tokens of sequence ", part.id, " cross a boundary of policy ",
-                policy.policy->name, ", which acts after ", limit, " more tokens (kvc_seq_step_limit)");
+    return fail(Code::argument, "step: ", part.count, " tokens of sequence ", part.id, " cross a boundary of policy ", policy.name(),
+                ", which acts after ", limit, " more tokens (kvc_seq_step_limit)");
 }
 
 void Step::reserve_queries() {

@@ -29,13 +29,13 @@ Result<LayerBudget> layer_budget(const PolicySpec& policy, const std::vector<Lay
     budget.tokens = total / weights * weight + total % weights * weight / weights;  // in two parts, so that nothing overflows
     const int64_t least = layer.rule.sinks + (policy.is_closed_rule() ? 1 : std::max<int64_t>(1, window_tokens(layer.rule)));
     if (budget.tokens < least) {
-        return fail(Code::argument, "policy ", policy.policy->name, ": the budget of layer ", index, " is ", budget.tokens,
+        return fail(Code::argument, "policy ", policy.name(), ": the budget of layer ", index, " is ", budget.tokens,
                     " tokens, below the ", least, " that sinks and window hold");
     }
     const bool share = policy.recent.unit == BudgetUnit::share;
     const int64_t asked = policy.recent.of(budget.tokens), most = budget.tokens - layer.rule.sinks;
     if (!share && asked > most) {
-        return fail(Code::argument, "policy ", policy.policy->name, ": recent ", asked, " and ", layer.rule.sinks,
+        return fail(Code::argument, "policy ", policy.name(), ": recent ", asked, " and ", layer.rule.sinks,
                     " sinks are more than the budget of layer ", index, ", ", budget.tokens, " tokens");
     }
     budget.recent = std::min(asked, most);
@@ -45,7 +45,7 @@ Result<LayerBudget> layer_budget(const PolicySpec& policy, const std::vector<Lay
 // `mean` tokens per acting layer, spread by their weights.
 Result<std::vector<LayerBudget>> spread(const PolicySpec& policy, const std::vector<Layer>& layers, int64_t mean) {
     if (mean > mean_limit)
-        return fail(Code::argument, "policy ", policy.policy->name, ": a budget of ", mean, " tokens is out of range (1 .. 2^40)");
+        return fail(Code::argument, "policy ", policy.name(), ": a budget of ", mean, " tokens is out of range (1 .. 2^40)");
     int64_t weights = 0, acting = 0;
     for (size_t i = 0; i < layers.size(); i++) {
         if (!layers[i].policy_acts) continue;
@@ -91,7 +91,7 @@ Result<std::vector<LayerBudget>> within_bytes(const PolicySpec& policy, const st
         const int64_t middle = good + (bad - good) / 2;
         (fits(middle) ? good : bad) = middle;
     }
-    if (good == 0) return fail(Code::argument, "policy ", policy.policy->name, ": one token a head takes more than ", limit, " bytes");
+    if (good == 0) return fail(Code::argument, "policy ", policy.name(), ": one token a head takes more than ", limit, " bytes");
     Result<std::vector<LayerBudget>> budgets = spread(policy, layers, good);
     if (budgets.ok()) return budgets;
     return fail(budgets.status().code, budgets.status().message, " (", limit, " bytes)");
@@ -105,7 +105,7 @@ Result<std::vector<LayerBudget>> resolve_budgets(const PolicySpec& policy, const
     Amount amount = policy.budget;
     if (override > 0) amount = {amount.unit == BudgetUnit::bytes ? BudgetUnit::bytes : BudgetUnit::tokens, override};
     if (amount.unit == BudgetUnit::share && context == 0) {
-        return fail(Code::argument, "policy ", policy.policy->name,
+        return fail(Code::argument, "policy ", policy.name(),
                     ": a budget in percent needs context_tokens or the sequence's prompt_length");
     }
     if (amount.unit == BudgetUnit::bytes) return within_bytes(policy, layers, amount.value);

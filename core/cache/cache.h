@@ -252,7 +252,7 @@ private:
 
     // Cuts, under the exclusive lock (cut.cpp).
     int64_t floor_of(const Sequence& sequence) const;
-    Status check_cut(const Sequence& sequence, int64_t length, bool allow_inexact) const;
+    Status check_cut(const char* what, const Sequence& sequence, int64_t length, bool allow_inexact) const;
     // A sequence with the tokens of `source` below `length`; `take` = source is about to be released, so that its private records
     // are handed over instead of copied. nullptr: the arena is full.
     std::unique_ptr<Sequence> cut(const Sequence& source, int64_t length, bool take);

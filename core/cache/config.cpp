@@ -123,7 +123,7 @@ Result<PolicySpec> make_policy(const CacheConfig& config) {
         return fail(Code::argument, "context_tokens ", config.context_tokens, " is out of range (0 .. 2^40)");
     }
     if (*policy && !policy->policy->traits.by_position && config.rope.in_cache) {
-        return fail(Code::unsupported, "policy ", policy->policy->name,
+        return fail(Code::unsupported, "policy ", policy->name(),
                     ": in-cache positions allow a gap behind the sinks only, which streaming leaves");
     }
     return policy;

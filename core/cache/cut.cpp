@@ -8,8 +8,8 @@ namespace kvc {
 namespace {
 
 // So that differences of positions do not overflow.
-Status check_position(int64_t position) {
-    return position >= 0 ? Status{} : fail(Code::range, "cut at ", position, ": positions are not negative");
+Status check_position(const char* what, int64_t position) {
+    return position >= 0 ? Status{} : fail(Code::range, what, ": length ", position, " is negative");
 }
 
 }  // namespace
@@ -31,14 +31,14 @@ int64_t Cache::floor_of(const Sequence& sequence) const {
     return std::min(floor, sequence.length);
 }
 
-Status Cache::check_cut(const Sequence& sequence, int64_t length, bool allow_inexact) const {
+Status Cache::check_cut(const char* what, const Sequence& sequence, int64_t length, bool allow_inexact) const {
     const int64_t first = sequence.first_position;
     if (length < 0 || length > sequence.length) {
-        return fail(Code::range, "cut at ", first + length, " is out of range (", first, " .. ", first + sequence.length, ")");
+        return fail(Code::range, what, ": length ", first + length, " is out of range (", first, " .. ", first + sequence.length, ")");
     }
     const int64_t floor = floor_of(sequence);
     if (length >= floor) return {};
-    if (!allow_inexact) return fail(Code::range, "cut at ", first + length, " is below the exact floor ", first + floor);
+    if (!allow_inexact) return fail(Code::range, what, ": length ", first + length, " is below the exact floor ", first + floor);
     for (size_t i = 0; i < layers_.size(); i++) {
         const PageRule& rule = layers_[i].rule;
         const PageState& state = sequence.layers[i].state;
@@ -46,7 +46,7 @@ Status Cache::check_cut(const Sequence& sequence, int64_t length, bool allow_ine
         if (needed == 0 || first_held == 0 || length <= rule.sinks) continue;
         const int64_t held = rule.page_start(first_held);
         if ((state.holds_less(rule, sequence.length) ? length : length - needed + 1) < held) {
-            return fail(Code::range, "cut at ", first + length, ": layer ", int64_t(i), " holds no tokens below ", first + held,
+            return fail(Code::range, what, ": length ", first + length, ": layer ", int64_t(i), " holds no tokens below ", first + held,
                         " (the next query needs ", needed, ")");
         }
     }
@@ -279,9 +279,9 @@ Result<int64_t> Cache::fork(int64_t id, int64_t position, bool allow_inexact) {
     KVC_TRY(settle());
     Result<Sequence*> source = require_idle(id);
     if (!source.ok()) return source.status();
-    KVC_TRY(check_position(position));
+    KVC_TRY(check_position("fork", position));
     const int64_t length = position - (*source)->first_position;
-    KVC_TRY(check_cut(**source, length, allow_inexact));
+    KVC_TRY(check_cut("fork", **source, length, allow_inexact));
     Result<uint32_t> slot = take_slot();
     if (!slot.ok()) return slot.status();
     std::unique_ptr<Sequence> copy;
@@ -304,10 +304,10 @@ Status Cache::truncate(int64_t id, int64_t position, bool allow_inexact) {
     KVC_TRY(settle());
     Result<Sequence*> sequence = require_present(id);
     if (!sequence.ok()) return sequence.status();
-    KVC_TRY(check_position(position));
+    KVC_TRY(check_position("truncate", position));
     const int64_t length = position - (*sequence)->first_position;
     if (length > (*sequence)->bad_from) return bad_token(id, **sequence);
-    KVC_TRY(check_cut(**sequence, length, allow_inexact));
+    KVC_TRY(check_cut("truncate", **sequence, length, allow_inexact));
     if (length == (*sequence)->length) return {};
     std::unique_ptr<Sequence> rest = cut_making_room(**sequence, length, true, nullptr);
     if (!rest) return fail(Code::no_memory, "truncate: the arena has no room for the partial pages of sequence ", id);

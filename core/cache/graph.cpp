@@ -89,8 +89,8 @@ Status Cache::check_graph_kind() const {
     if (!device_) return refused("the cache is on the host, where no launches can be captured");
     if (rope_.in_cache && !rope_.keys_before) return refused("in-cache positions of keys after RoPE look at queries on the host");
     if (policy_ && policy_.policy->needs_attend())
-        return refused("policy ", policy_.policy->name, " needs attention mass or queries, which the host takes in");
-    if (policy_.merges()) return refused("policy ", policy_.policy->name, " merges tokens, for whose counts a graph has no room");
+        return refused("policy ", policy_.name(), " needs attention mass or queries, which the host takes in");
+    if (policy_.merges()) return refused("policy ", policy_.name(), " merges tokens, for whose counts a graph has no room");
     return {};
 }
 

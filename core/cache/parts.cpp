@@ -86,7 +86,7 @@ Result<CacheParts> check_parts(const CacheConfig& config, ArenaSize size) {
             KVC_TRY(check_merging(parts.policy.merge, *parts.kernels, config.rope, parts.layers[i], int64_t(i)));
     }
     if (parts.policy && parts.policy.policy->traits.mass != MassUse::none && !parts.kernels->sums_mass) {
-        return fail(Code::unsupported, "policy ", parts.policy.policy->name, ": target ", parts.kernels->name,
+        return fail(Code::unsupported, "policy ", parts.policy.name(), ": target ", parts.kernels->name,
                     " has no kernels for attention mass");
     }
     KVC_TRY(check_budgets(parts.policy, parts.layers, config.context_tokens));

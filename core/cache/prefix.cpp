@@ -104,7 +104,9 @@ Status Cache::publish_prefix(int64_t id, const PrefixKey& key, const PublishOpti
     if (n > (*source)->length) {
         return fail(Code::range, "prefix_publish: ", n, " tokens of sequence ", id, ", which has ", (*source)->length);
     }
-    KVC_TRY(check_cut(**source, n, false));
+    if (n < floor) {
+        return fail(Code::range, "prefix_publish: ", n, " tokens of sequence ", id, ", whose exact floor is ", floor, " tokens");
+    }
     if (options.sealed) KVC_TRY(check_seal(n));
     PrefixEntry* const same =
         prefixes_.find_same(key, [&](const PrefixEntry& entry) { return equally_held(*entry.sequence, **source); });

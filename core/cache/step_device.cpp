@@ -27,7 +27,7 @@ Status Step::check_device() const {
     if (cache_.rope_.in_cache && !cache_.rope_.keys_before)
         return fail(Code::unsupported, "step: with in-cache positions of keys after RoPE kvc ", why);
     if (cache_.policy_ && cache_.policy_.policy->traits.queries)
-        return fail(Code::unsupported, "step: policy ", cache_.policy_.policy->name, " ", why);
+        return fail(Code::unsupported, "step: policy ", cache_.policy_.name(), " ", why);
     return {};
 }
 

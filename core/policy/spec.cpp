@@ -244,26 +244,30 @@ constexpr Key keys[] = {
     {"merge_layers", set_merge_layers, "all, middle, or the first and the last layer, as in 12..29", merges},
 };
 
+Status needs_budget(const PolicySpec& spec) {
+    const char* const written = spec.preset ? spec.preset->name : spec.policy->name;
+    return fail(Code::argument, "policy ", spec.name(), ": it needs a budget, as in ", written, ":20%");
+}
+
 Status check_spec(const PolicySpec& spec, std::span<const bool> given) {
     for (size_t i = 0; i < std::size(keys); i++) {
         if (given[i] && !keys[i].applies(spec))
-            return fail(Code::argument, "policy ", spec.policy->name, ": ", keys[i].name, " does not go with it");
+            return fail(Code::argument, "policy ", spec.name(), ": ", keys[i].name, " does not go with it");
     }
-    if (spec.budget.value == 0)
-        return fail(Code::argument, "policy ", spec.policy->name, ": it needs a budget, as in ", spec.policy->name, ":20%");
+    if (spec.budget.value == 0) return needs_budget(spec);
     if (spec.observe > spec.every) {
-        return fail(Code::argument, "policy ", spec.policy->name, ": observe ", spec.observe, " is longer than every ", spec.every);
+        return fail(Code::argument, "policy ", spec.name(), ": observe ", spec.observe, " is longer than every ", spec.every);
     }
     const PolicyTraits& traits = spec.policy->traits;
     if (traits.mean && spec.mass == MassMode::observed && spec.acting != Acting::every) {
-        return fail(Code::argument, "policy ", spec.policy->name,
+        return fail(Code::argument, "policy ", spec.name(),
                     ": how many of the observed queries have seen a token is known with every=N alone");
     }
     if (traits.given && spec.acting != Acting::never) {
-        return fail(Code::argument, "policy ", spec.policy->name, ": it acts when kvc_evict brings scores; write every=never");
+        return fail(Code::argument, "policy ", spec.name(), ": it acts when kvc_evict brings scores; write every=never");
     }
     if (traits.by_position && spec.acting == Acting::every && spec.every != page_period) {
-        return fail(Code::argument, "policy ", spec.policy->name, ": it acts page by page: every is 64, commit or never");
+        return fail(Code::argument, "policy ", spec.name(), ": it acts page by page: every is 64, commit or never");
     }
     return {};
 }
@@ -278,7 +282,7 @@ bool set_sum(PolicySpec& spec, std::string_view value) {
 }
 
 Status set_item(PolicySpec& spec, std::string_view item, bool first, std::span<bool> given) {
-    const std::string name = spec.policy->name;
+    const std::string name = spec.name();
     if (item.find('=') == std::string_view::npos) {
         const bool sum = item.find('+') != std::string_view::npos;
         if (first) given[0] = true, given[1] = sum;
@@ -326,16 +330,17 @@ Result<PolicySpec> parse_policy(std::string_view text) {
     if (text.empty() || text == "none") return spec;
     std::string_view rest = text;
     const std::string name(take(&rest, ':'));
-    const PolicyPreset* const preset = find_policy_preset(name.c_str());
-    spec.policy = find_policy(preset ? preset->policy : name.c_str());
+    spec.preset = find_policy_preset(name.c_str());
+    spec.policy = find_policy(spec.preset ? spec.preset->policy : name.c_str());
     if (!spec.policy) return fail(Code::argument, "policy \"", name, "\" is not one of: none ", policy_list());
+    if (name.size() == text.size()) return needs_budget(spec);
     const PolicyTraits& traits = spec.policy->traits;
     spec.recent = {BudgetUnit::share, traits.recent_percent * percent};
     spec.pooling = traits.pooling;
     spec.pool_width = traits.pool_width;
     if (traits.merges) spec.merge = {.parts = MergeParts::keys_and_values, .threshold = MergeRule::no_threshold};
     bool preset_given[std::size(keys)] = {}, given[std::size(keys)] = {};
-    for (std::string_view settings = preset ? preset->settings : ""; !settings.empty();)
+    for (std::string_view settings = spec.preset ? spec.preset->settings : ""; !settings.empty();)
         KVC_TRY(set_item(spec, take(&settings, ','), false, preset_given));
     bool first = true;
     do {

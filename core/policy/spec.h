@@ -28,8 +28,9 @@ struct Amount {
 constexpr int64_t policy_sinks_limit = 64;
 
 struct PolicySpec {
-    const Policy* policy = nullptr;  // nullptr: nothing is evicted
-    Amount budget;                   // kept per layer and kv head, on average over the layers; or bytes of a sequence
+    const Policy* policy = nullptr;        // nullptr: nothing is evicted
+    const PolicyPreset* preset = nullptr;  // what the text named, if that was one
+    Amount budget;                         // kept per layer and kv head, on average over the layers; or bytes of a sequence
     int64_t sinks = 4;
     Amount recent;  // newest tokens that always stay; a share of the budget
     Acting acting = Acting::every;
@@ -46,6 +47,8 @@ struct PolicySpec {
     MergeRule merge;  // what becomes of the tokens that leave
 
     explicit operator bool() const { return policy != nullptr; }
+    // For messages: the name that the text had, and what a preset stands for.
+    std::string name() const { return preset ? std::string(preset->name) + " (" + policy->name + ")" : policy->name; }
     // Acts by itself at boundaries that no step may cross.
     bool has_boundaries() const { return policy && !policy->traits.by_position && acting == Acting::every; }
     // A rule of positions alone, which needs no boundaries.

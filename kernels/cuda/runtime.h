@@ -26,7 +26,12 @@ struct Properties {
     int major, minor;  // compute capability
 };
 
-// Fails with the driver's reason where there is none: no driver, no device, a driver older than the runtime.
+// As CUDA counts them: 1000 * major + 10 * minor. Of the driver, the newest CUDA that it serves; 0: there is no driver.
+struct Versions {
+    int driver, runtime;
+};
+Versions versions();
+// At least 1. Fails with the runtime's reason where there is none; Code::unsupported: no driver, or one older than the runtime.
 Result<int> device_count();
 Result<Properties> properties(int ordinal);
 // The device that the calling thread has selected; -1 if that cannot be said.

@@ -26,12 +26,23 @@ Status copy_bytes(const char* what, std::byte* to, const std::byte* from, int64_
 
 }  // namespace
 
+Versions versions() {
+    Versions found = {};
+    if (cudaDriverGetVersion(&found.driver) != cudaSuccess || cudaRuntimeGetVersion(&found.runtime) != cudaSuccess) {
+        cudaGetLastError();
+    }
+    return found;
+}
+
 Result<int> device_count() {
     int count = 0;
-    const cudaError_t error = cudaGetDeviceCount(&count);
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error == cudaSuccess && count == 0) {
+        error = cudaErrorNoDevice;
+    }
     if (error != cudaSuccess) {
         cudaGetLastError();
-        return fail(Code::device, cudaGetErrorString(error));
+        return fail(error == cudaErrorInsufficientDriver ? Code::unsupported : Code::device, cudaGetErrorString(error));
     }
     return count;
 }

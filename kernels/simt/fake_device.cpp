@@ -81,9 +81,10 @@ void FakeDevice::heal() {
     launch_of_thread = {};
 }
 
-void FakeDevice::set_absent(std::string reason) {
+void FakeDevice::set_absent(std::string reason, int driver) {
     std::lock_guard lock(mutex_);
     absent_ = std::move(reason);
+    driver_ = driver;
 }
 
 void FakeDevice::set_pools(bool has) {
@@ -140,6 +141,11 @@ int FakeDevice::owner_of_pinned(const void* p, int64_t bytes) const {
 std::string FakeDevice::absent() {
     std::lock_guard lock(mutex_);
     return absent_;
+}
+
+int FakeDevice::driver() {
+    std::lock_guard lock(mutex_);
+    return driver_;
 }
 
 FakeDevice::Counts FakeDevice::counts() {

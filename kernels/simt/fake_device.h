@@ -30,8 +30,8 @@ public:
     void hold(bool held);
     // As if the device had been reset: the fault is forgotten.
     void heal();
-    // No device, for that reason; "" for as many as there were.
-    void set_absent(std::string reason);
+    // No device, for that reason, beside a driver for that CUDA (0: no driver); "" for as many as there were. The runtime is of 13.0.
+    void set_absent(std::string reason, int driver = 13000);
     // Whether the devices have memory pools.
     void set_pools(bool has);
     // So many devices, at most 8, of which 0 is the one that a new thread has selected.
@@ -66,6 +66,7 @@ public:
     void run(const std::function<void()>& body);
     Outcome launched();
     std::string absent();
+    int driver();
 
     int count() const { return count_; }
     bool has_pools() const { return pools_; }
@@ -102,6 +103,7 @@ private:
     int64_t fail_in_ = 0;
     std::function<void()> before_launches_;
     std::string absent_;
+    int driver_ = 13000;
     Counts counts_;
 };
 

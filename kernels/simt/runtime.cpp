@@ -132,9 +132,11 @@ Status copy_bytes(const char* what, std::byte* to, Side to_side, const std::byte
 
 }  // namespace
 
+Versions versions() { return {device().driver(), 13000}; }
+
 Result<int> device_count() {
     if (const std::string reason = device().absent(); !reason.empty()) {
-        return fail(Code::device, reason);
+        return fail(versions().driver < versions().runtime ? Code::unsupported : Code::device, reason);
     }
     return device().count();
 }

@@ -65,6 +65,31 @@ TEST_CASE("prefix: tokens, salts, options and results out of range are refused, 
     CHECK(removed == 1);
 }
 
+TEST_CASE("prefix: what lies below the exact floor is refused in the verb's own words, and so do fork and truncate") {
+    SmallCache small;
+    for (int i = 0; i < 5; i++) {  // small.k holds rows for 64 tokens
+        kvc_step* const step = small.begin(60);
+        REQUIRE(step != nullptr);
+        small.append_all(step, 60);
+        REQUIRE(kvc_step_commit(step, nullptr, 0, &small.error) == KVC_OK);
+    }
+    int64_t floor = 0;
+    REQUIRE(kvc_seq_exact_floor(small.cache, small.seq, &floor, nullptr) == KVC_OK);
+    REQUIRE(floor > 100);
+    const std::vector<int64_t> tokens(305, 7);
+    kvc_error error = empty_error();
+    CHECK(kvc_prefix_publish(small.cache, small.seq, tokens.data(), floor - 1, nullptr, 0, nullptr, &error) == KVC_E_RANGE);
+    CHECK(std::string(error.message) == "prefix_publish: " + std::to_string(floor - 1) + " tokens of sequence " +
+                                            std::to_string(small.seq) + ", whose exact floor is " + std::to_string(floor) + " tokens");
+    CHECK(kvc_prefix_publish(small.cache, small.seq, tokens.data(), floor, nullptr, 0, nullptr, &error) == KVC_OK);
+    CHECK(kvc_seq_truncate(small.cache, small.seq, floor - 1, KVC_CUT_EXACT, &error) == KVC_E_RANGE);
+    expect_message(error, "truncate: length " + std::to_string(floor - 1) + " is below the exact floor " + std::to_string(floor));
+    CHECK(kvc_seq_fork(small.cache, small.seq, 306, KVC_CUT_EXACT, &error) == 0);
+    expect_message(error, "fork: length 306 is out of range (0 .. 305)");
+    CHECK(kvc_seq_fork(small.cache, small.seq, -1, KVC_CUT_EXACT, &error) == 0);
+    expect_message(error, "fork: length -1 is negative");
+}
+
 TEST_CASE("prefix: sequences of another cache are no sources, and entries are no other cache's") {
     SmallCache first, second;
     kvc_error error = empty_error();

@@ -239,7 +239,11 @@ TEST_CASE("names: every status has one, and so has a number that is none") {
         CHECK(std::string(kvc_status_name(wrong)) == "unknown");
     CHECK(kvc_abi_version() == KVC_ABI_VERSION);
     CHECK(std::string(kvc_version()).find('.') != std::string::npos);
-    CHECK(kvc_build_info()[0] != 0);
+    const std::string build = kvc_build_info();
+    CHECK(build.find(std::string("kvc ") + kvc_version()) == 0);
+    CHECK(build.find(", scalar, ") != std::string::npos);
+    CHECK((build.ends_with(", no cuda") || build.find(", cuda ") != std::string::npos));
+    CHECK(kvc_build_info() == kvc_build_info());
     CHECK(kvc_preset_name(-1) == nullptr);
     CHECK(kvc_preset_name(kvc_preset_count()) == nullptr);
     CHECK(kvc_target_name(-1) == nullptr);

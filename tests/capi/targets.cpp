@@ -27,3 +27,21 @@ TEST_CASE("options: a forced target is taken where this machine runs it, and ref
     CHECK(runs.contains("scalar"));
     CHECK(runs.size() < 5);  // no machine is of both processor families
 }
+
+TEST_CASE("options: memory pools belong to devices, and a cache on the CPU that names one is told so") {
+    for (const char* target : {",pool", ",pool=own", "scalar,pool"}) {
+        CAPTURE(target);
+        kvc_options options = small_options();
+        std::strcpy(options.target, target);
+        kvc_error error = empty_error();
+        CHECK(kvc_supports(&options, nullptr, 0, &error) == KVC_E_ARGUMENT);
+        CHECK(std::string(error.message) ==
+              "target \"" + std::string(target) + "\": memory pools belong to devices, and this cache is on the CPU");
+        CHECK(kvc_create(&options, nullptr, 0, nullptr) == nullptr);
+    }
+    kvc_options options = small_options();
+    std::strcpy(options.target, "scalar,pond");
+    kvc_error error = empty_error();
+    CHECK(kvc_supports(&options, nullptr, 0, &error) == KVC_E_ARGUMENT);
+    expect_message(error, "behind the comma stands pool or pool=own");
+}

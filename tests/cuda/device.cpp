@@ -39,12 +39,27 @@ TEST_CASE("device: open says what there is, and why there is none") {
         CHECK(refused.status().code == kvc::Code::argument);
         CHECK(contains(refused.status().message, "is out of range (devices = 2)"));
     }
-    FakeDevice::get().set_absent("CUDA driver version is insufficient for CUDA runtime version");
-    const auto none = kvc::open_device(0);
-    FakeDevice::get().set_absent("");
-    REQUIRE(!none.ok());
-    CHECK(none.status().code == kvc::Code::unsupported);
-    CHECK(none.status().message == "no CUDA device: CUDA driver version is insufficient for CUDA runtime version");
+    // The runtime has one sentence for no driver and for an old one: what to do differs.
+    const char* const insufficient = "CUDA driver version is insufficient for CUDA runtime version";
+    const struct {
+        const char* reason;
+        int driver;
+        const char* said;
+    } cases[] = {
+        {insufficient, 0, "no NVIDIA driver was found; install one, or give this container the host's, until nvidia-smi answers"},
+        {insufficient, 12040, "the NVIDIA driver serves CUDA 12.4 at most and this build of kvc needs 13.0; update the driver"},
+        {"no CUDA-capable device is detected", 13010,
+         "the NVIDIA driver shows none; see what nvidia-smi and CUDA_VISIBLE_DEVICES say"}};
+    for (const auto& [reason, driver, said] : cases) {
+        FakeDevice::get().set_absent(reason, driver);
+        const auto none = kvc::open_device(0);
+        FakeDevice::get().set_absent("");
+        REQUIRE(!none.ok());
+        CHECK(none.status().code == kvc::Code::unsupported);
+        CHECK(none.status().message == "no CUDA device: " + std::string(said) + " (" + reason + ")");
+        CHECK(none.status().message.size() < 240);  // what a kvc_error holds
+    }
+    CHECK(std::string(kvc::device_build()) == "cuda emulated");
 }
 
 TEST_CASE("device: bytes go there, across it and back, through pinned memory and not, in pieces larger than the staging") {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What libkvc.so with the CUDA backend promises as a file: it loads without a driver, shows kvc's functions alone, needs no CUDA library,
-and is no larger than its limit.
+names its architectures, and is no larger than its limit.
 
     tests/cuda/library.py BUILD_FOLDER
 """
@@ -30,6 +30,31 @@ def answer_about_devices(library):
     error = Error(struct_size=ctypes.sizeof(Error))
     count = loaded.kvc_device_count(ctypes.c_int32(KVC_CUDA), ctypes.byref(error))
     return count, error.message.decode()
+
+
+def driver_is_there():
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def wrong_answers(library, archs):
+    """Sentences about what it says of itself and of this machine that is not so."""
+    loaded = ctypes.CDLL(os.path.abspath(library))
+    loaded.kvc_build_info.restype = ctypes.c_char_p
+    told = loaded.kvc_build_info().decode()
+    print(f"built as: {told}")
+    lacking = [name for name in archs if f" sm_{name.removesuffix('-real')}" not in told]
+    if lacking or ", cuda " not in told:
+        yield f"does not say that it has kernels for {', '.join(archs)}: {told!r}"
+    count, reason = answer_about_devices(library)
+    print(f"CUDA devices: {count if count > 0 else reason}")
+    if count <= 0 and "no CUDA device: " not in reason:
+        yield f"does not say why there is no device: {reason!r}"
+    if not driver_is_there() and "no NVIDIA driver was found" not in reason:
+        yield f"does not say that there is no driver: {reason!r}"
 
 
 def output_of(*command):
@@ -63,11 +88,8 @@ def faults_of(library, archs):
 def main():
     folder = sys.argv[1]
     library = os.path.join(folder, "libkvc.so")
-    faults = list(faults_of(library, architectures(folder)))
-    count, reason = answer_about_devices(library)
-    print(f"CUDA devices: {count if count > 0 else reason}")
-    if count <= 0 and "no CUDA device: " not in reason:
-        faults.append(f"does not say why there is no device: {reason!r}")
+    archs = architectures(folder)
+    faults = [*faults_of(library, archs), *wrong_answers(library, archs)]
     for fault in faults:
         print(f"{library}: {fault}", file=sys.stderr)
     return 1 if faults else 0

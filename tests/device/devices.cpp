@@ -9,6 +9,8 @@ namespace kvc {
 
 Result<int64_t> device_count() { return int64_t{kernel_table_count()}; }
 
+const char* device_build() { return "plain devices"; }
+
 Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap) {
     if (heap != DeviceHeap::direct) return fail(Code::unsupported, "device ", ordinal, " has no memory pools");
     if (ordinal >= kernel_table_count()) return fail(Code::unsupported, "no device ", ordinal);

@@ -9,6 +9,7 @@ namespace {
 
 struct Request {
     int64_t tokens = 1, step_tokens = 1, sequences = 1;
+    int64_t prompt_length = 0;  // of the sequences that run; 0: not said
 
     std::string line() const {
         return "plan tokens=" + std::to_string(tokens) + " step_tokens=" + std::to_string(step_tokens) +
@@ -35,7 +36,7 @@ std::string run(Session& session, const Request& request, bool attends) {
     std::string all;
     for (int64_t s = 0; s < request.sequences; ++s) {
         const std::string name = "s" + std::to_string(s);
-        session.ok("seq " + name);
+        session.ok("seq " + name + (request.prompt_length ? " prompt_length=" + std::to_string(request.prompt_length) : ""));
         all += " " + name + ":1";
         for (int64_t left = request.tokens - 1; left > 0;) {
             const int64_t n = std::min({left, request.step_tokens, step_limit(session, name)});
@@ -71,6 +72,33 @@ TEST_CASE("planner: its arena runs the request whatever the boundaries of a poli
                     "layers=4 kv_heads=4 k_dim=64 codec=" + std::string(codec) + " policy=key_norm:300,every=" + std::to_string(every);
                 check_runs(shape, {tokens, tokens > 300 ? 512 : 100, 1}, false);
             }
+}
+
+TEST_CASE(
+    "planner: a budget in percent without context_tokens is a share of the length asked about, as of sequences with such prompts") {
+    const std::string shape = "layers=2 kv_heads=2 q_heads=4 k_dim=64 codec=int4 policy=h2o:40%";
+    const std::string budget = " budget_bytes=600000";
+    const auto plan = [&](int64_t context, int64_t tokens) {
+        const Request request = {tokens, 100, 1};
+        return Session(shape + " context_tokens=" + std::to_string(context)).ok(request.line() + budget).numbers;
+    };
+    for (const int64_t tokens : {700, 1500}) {
+        CAPTURE(tokens);
+        const std::vector<int64_t> open = plan(0, tokens), said = plan(tokens, tokens);
+        for (const size_t i : {0, 1, 2, 3, 5})
+            CHECK(open[i] == said[i]);
+        // Each length is judged with the share of its own that it keeps; a context that is said keeps its share at any length.
+        const int64_t most = open[4];
+        CHECK(plan(most, most)[5] >= 1);
+        CHECK(plan(most + 1, most + 1)[5] == 0);
+        CHECK(plan(700, tokens)[4] > most);
+        // Prompts of that length, and shorter ones that decode up to it, run in that arena.
+        for (const int64_t prompt : {tokens, tokens - 1, tokens * 3 / 4}) {
+            CAPTURE(prompt);
+            Session session(shape + " growth=0 arena_bytes=" + std::to_string(open[0]));
+            CHECK(run(session, {tokens, 100, 1, prompt}, true) == "ok");
+        }
+    }
 }
 
 TEST_CASE("planner: likewise for several sequences and a policy that attends") {

@@ -1,7 +1,10 @@
 """The command kvc-eval: its JSON, its report, its refusals."""
 import json
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,9 @@ from kvc_eval import cli
 
 FIELDS = ["name", "k_codec", "v_codec", "policy", "codec_bits", "effective_bits", "bytes_cache", "ratio_vs_fp16", "kl", "kl_p99", "top1",
           "ppl", "needle", "tokens_per_s"]
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def kvc_eval(monkeypatch, *arguments) -> int:
@@ -45,7 +51,8 @@ def test_figures_and_report(monkeypatch, tmp_path, token_file):
 
 @pytest.mark.parametrize("wrong, said", [
     (["--modes", "int9"], "int9"),
-    (["--modes", "int4+forget:20%"], "forget"),
+    (["--modes", "int4+forget:20%"], "mode int4+forget:20%: "),
+    (["--tokens", "360", "--modes", "int4+best:20%"], "mode int4+best:20%: arena_tokens 360, arena_sequences 1: policy best (mean_attention): the budget of layer 0 is 72 tokens"),
     (["--model", "no-such-model"], "no-such-model"),
     (["--tokens", "0"], "--tokens 0"),
     (["--tokens", "400"], "360 tokens"),
@@ -67,6 +74,20 @@ def test_figures_and_report(monkeypatch, tmp_path, token_file):
 def test_wrong_requests(monkeypatch, capsys, token_file, wrong, said):
     assert kvc_eval(monkeypatch, "--token-ids", token_file, "--needles", 0, "--modes", "int4", *wrong) == cli.WRONG_USAGE
     assert said in capsys.readouterr().err
+
+
+def test_an_option_that_is_none_is_one_line(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        kvc_eval(monkeypatch, "--bogus")
+    assert ended.value.code == cli.WRONG_USAGE
+    assert capsys.readouterr().err == "kvc-eval: unrecognized arguments: --bogus (kvc-eval --help lists the options)\n"
+
+
+def test_the_command_says_nothing_of_a_build_that_has_nothing_to_do():
+    environment = {name: value for name, value in os.environ.items() if name != "KVC_LIBRARY"}
+    subprocess.run([ROOT / "kvc-eval", "--help"], env=environment, check=True, capture_output=True)  # what there is to build is built
+    result = subprocess.run([ROOT / "kvc-eval", "--bogus"], env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (cli.WRONG_USAGE, "", 1), result.stderr
 
 
 def test_token_ids_beyond_the_vocabulary(monkeypatch, capsys, tmp_path):

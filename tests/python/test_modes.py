@@ -50,3 +50,18 @@ def test_policies():
 def test_wrong_policies_are_refused(text):
     with pytest.raises((ValueError, kvc.KvcError)):
         parse_mode(text)
+
+
+@pytest.mark.parametrize("text, words", [
+    ("h20:20%", 'mode h20:20%: policy "h20" is not one of: none streaming h2o'),
+    ("H2O:20%,recent=25%", 'mode H2O:20%,recent=25%: policy "H2O" is not one of'),
+    ("int4+h20:20%", 'mode int4+h20:20%: policy "h20" is not one of'),
+    ("h2o", "mode h2o: policy h2o: it needs a budget, as in h2o:20%"),
+    ("h20", "mode h20: neither a codec (fp16 bf16 int8"),
+    ("best:20%,colour=red", "mode best:20%,colour=red: policy best (mean_attention): it has no key"),
+    ("k=int9,v=f16", "mode k=int9,v=f16: "),
+])
+def test_what_is_wrong_with_a_mode_is_said_of_what_was_meant(text, words):
+    with pytest.raises(ValueError) as refused:
+        parse_mode(text)
+    assert words in str(refused.value) and str(refused.value).count("mode ") == 1

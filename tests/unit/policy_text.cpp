@@ -77,14 +77,17 @@ TEST_CASE("policy text: a preset is its policy with its settings, which the text
     CHECK(canonical("best:20%,merge_layers=0..3,sinks=8") ==
           canonical("mean_attention:20%,sinks=8,merge=keys+values,merge_layers=0..3"));
     CHECK(canonical("best:20%,merge_layers=all") == canonical("mean_attention:20%,merge=keys+values"));
-    check_refused("best", {"mean_attention", "budget"});
+    // What is said of it names what was written.
+    check_refused("best", {"policy best (mean_attention)", "needs a budget, as in best:20%"});
+    check_refused("best:20%,colour=red", {"policy best (mean_attention): it has no key"});
+    check_refused("best:20%,observe=9", {"policy best (mean_attention): observe does not go with it"});
     check_refused("best:20%,merge=values,merge=none", {"merge is given twice"});
     check_refused("bast:20%", {"none streaming h2o", "best"});
 }
 
 TEST_CASE("policy text: a mean needs to know how many queries counted") {
     check_refused("mean_attention:20%,mass=observed,every=never", {"mean_attention", "every=N"});
-    check_refused("best:20%,mass=observed,every=commit", {"mean_attention", "every=N"});
+    check_refused("best:20%,mass=observed,every=commit", {"policy best (mean_attention)", "every=N"});
     CHECK(canonical("mean_attention:20%,mass=observed").ends_with("every=64,mass=observed,observe=32"));
     CHECK(canonical("h2o:20%,mass=observed,every=never").ends_with("every=never,mass=observed,observe=32"));
 }

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import kvc
 
@@ -101,9 +102,7 @@ def _modes(arguments: argparse.Namespace) -> list[Mode]:
     modes = [parse_mode(name) for name in names]
     for mode in modes:
         check_acts(mode)
-        if not mode.codec.startswith("@"):
-            kvc.default_library().codec_format(mode.codec)  # a wrong name fails now, not after minutes
-        elif not Path(mode.codec[1:]).is_file():
+        if mode.codec.startswith("@") and not Path(mode.codec[1:]).is_file():
             raise ValueError(f"mode {mode.name}: there is no file {mode.codec[1:]}")
     return modes
 
@@ -207,8 +206,14 @@ def _write_reports(arguments: argparse.Namespace, report: dict) -> None:
         _write(arguments.html, write_report(report))
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line: the usage of so many options would bury what is wrong."""
+        self.exit(WRONG_USAGE, f"{self.prog}: {message} ({self.prog} --help lists the options)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="kvc-eval", description="Runs a language model with kvc as its KV cache and compares it with an fp32 cache.")
     parser.add_argument("--model", default="smollm2", help=f"{' or '.join(KNOWN)}, or the path of a GGUF file (llama or gemma3 architecture)")
     source = parser.add_mutually_exclusive_group()

@@ -10,7 +10,7 @@ import numpy as np
 from .compressed_cache import CompressedCache
 from .metrics import FIRST_POSITION, Fidelity, ReferenceChunk
 from .model import Model
-from .modes import Mode
+from .modes import Mode, naming
 from .needles import NeedlePrompt
 from .reference_cache import ReferenceCache
 
@@ -53,8 +53,9 @@ class Reader:
 
 def open_mode(model: Model, mode: Mode, lengths: list[int], threads: int) -> Reader:
     """An empty cache for sequences of these final lengths."""
-    cache = CompressedCache(model.shape, mode.codec, threads, mode.cache_policy, arena_tokens=max(lengths), arena_sequences=len(lengths), arena_growth=1)
-    return Reader(model, cache, [cache.create_sequence(prompt_length=length) for length in lengths])
+    with naming(mode.name):
+        cache = CompressedCache(model.shape, mode.codec, threads, mode.cache_policy, arena_tokens=max(lengths), arena_sequences=len(lengths), arena_growth=1)
+        return Reader(model, cache, [cache.create_sequence(prompt_length=length) for length in lengths])
 
 
 class Evaluation:

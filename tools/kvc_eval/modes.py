@@ -7,6 +7,8 @@ int8/int4@512/int2@1024 is a ladder: pages step down by age (docs/PRECISION.md).
 A policy alone keeps its tokens in fp16. Percentages are of the tokens of the text that is read.
 """
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import kvc
@@ -61,17 +63,41 @@ def codec_names(codec: str | tuple[str, ...]) -> tuple[str, str]:
     return parts["k"], parts["v"]
 
 
+@contextmanager
+def naming(mode: str) -> Iterator[None]:
+    """What the library refuses inside is said with the mode that it was refused for."""
+    try:
+        yield
+    except kvc.KvcError as fault:
+        raise type(fault)(f"mode {mode}: {fault.message}", fault.status, fault.operation) from fault
+
+
 def parse_mode(text: str) -> Mode:
     """The mode of that text; its parts are checked by the library."""
+    with naming(text):
+        library = kvc.default_library()
+        if _is_policy(text):
+            return Mode(text, POLICY_CODEC, library.policy_format(text), text)
+        codec, plus, policy = text.partition("+")
+        if plus and not policy:
+            raise ValueError(f"mode {text}: a policy belongs after the plus sign")
+        if not codec.startswith("@"):
+            _check_codec(codec)
+        return Mode(text, codec, library.policy_format(policy) if plus else "", policy)
+
+
+def _is_policy(text: str) -> bool:
+    """A policy alone, be it a misspelt one: codecs have no colon, and before a policy's there is one word."""
     library = kvc.default_library()
-    if text.partition(":")[0] in library.policies():
-        return Mode(text, POLICY_CODEC, library.policy_format(text), text)
-    codec, plus, policy = text.partition("+")
-    if not plus:
-        return Mode(text, codec)
-    if not policy:
-        raise ValueError(f"mode {text}: a policy belongs after the plus sign")
-    return Mode(text, codec, library.policy_format(policy), policy)
+    return text in library.policies() or re.match(r"\w*:", text) is not None
+
+
+def _check_codec(text: str) -> None:
+    if re.fullmatch(r"\w*", text) and text not in kvc.default_library().presets():
+        library = kvc.default_library()
+        raise ValueError(f"mode {text}: neither a codec ({' '.join(library.presets())}) nor a policy ({' '.join(library.policies())}, "
+                         "each with a budget, as in h2o:20%)")
+    kvc.default_library().codec_format(text)
 
 
 def check_acts(mode: Mode) -> None:

@@ -9,7 +9,7 @@ import kvc
 import numpy as np
 
 from .dump import Dump, LayerDump
-from .modes import Mode, codec_names, codec_options
+from .modes import Mode, codec_names, codec_options, naming
 from .reference_cache import attention
 
 PROMPT_STEP = 512
@@ -67,8 +67,9 @@ def output_errors(dump: Dump, mode: Mode, exact: list[np.ndarray], threads: int)
 
 def _cache(dump: Dump, mode: Mode, threads: int) -> kvc.Cache:
     options = codec_options(mode.codec, [layer.options() for layer in dump.layers])
-    return kvc.Cache(layers=len(dump.layers), policy=mode.cache_policy, context_tokens=dump.tokens, threads=max(0, threads - 1),
-                     arena_growth=1, **options)
+    with naming(mode.name):
+        return kvc.Cache(layers=len(dump.layers), policy=mode.cache_policy, context_tokens=dump.tokens, threads=max(0, threads - 1),
+                         arena_growth=1, **options)
 
 
 def error_report(dump: Dump, modes: list[Mode], decode: int, threads: int, progress) -> dict:

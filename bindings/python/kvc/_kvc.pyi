@@ -4,7 +4,9 @@ from typing import Any
 
 from kvc.step import Array
 from kvc.structs import AttendOptions
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from typing_extensions import Self
 
 
 def version() -> str: ...
@@ -145,9 +147,9 @@ def seq_read(cache: int, sequence: int, layer: int, head: int, part: int, first:
 
 def seq_read_codes(cache: int, sequence: int, layer: int, head: int, part: int, out: Array | None) -> int: ...
 
-class Step:
-    def __init__(self, cache: int, sequences: Sequence[int], counts: Sequence[int], positions: Sequence[int] | None, options: Mapping[str, Any]) -> None: ...
+def step_begin(kind: type, cache: object, handle: int, sequences: Iterable, counts: Iterable, positions: Iterable | None, options: Mapping[str, Any], graph: object) -> Step: ...
 
+class Step:
     def append(self, layer: int, k: Array, v: Array) -> None:
         """
         Stores keys [tokens, kv_heads, k_dim] and values [tokens, kv_heads, v_dim] of one layer; each layer once.
@@ -168,6 +170,14 @@ class Step:
         Ends the step as if it had never begun. May be called again, and after commit.
         """
 
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: object, value: object, trace: object) -> None: ...
+
     @property
     def is_open(self) -> bool:
         """Neither committed nor aborted."""
+
+    @property
+    def tokens(self) -> int:
+        """Of all sequences of the step."""

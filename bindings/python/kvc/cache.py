@@ -12,7 +12,7 @@ from .buffer import Buffer, Native
 from .errors import ArgumentError, BusyError, KvcError
 from .graph import Graph
 from .library import raw
-from .step import Array, Step
+from .step import Array, Step, begin
 from .structs import (BufferKind, Cut, Device, EvictReport, Layer, Part, Plan, PlanRequest, PrefixHit, PrefixStats, SeqStats, Stats,
                       StepDownReport)
 
@@ -26,12 +26,12 @@ _PARTS = {"keys": Part.KEYS, "values": Part.VALUES}
 
 def plan(*, layers_differ: list[Layer] | None = None, request: PlanRequest, **options: Unpack[Options]) -> Plan:
     """Bytes for a shape, or what fits a budget: kvc_plan_compute. request holds the fields of kvc_plan_request."""
-    return Plan(**raw.plan_compute(options, layers_differ or [], request))
+    return Plan(**raw.plan_compute(options, list(layers_differ or []), request))
 
 
 def check_supported(*, layers_differ: list[Layer] | None = None, **options: Unpack[Options]) -> None:
     """Raises what creating a cache with these options would raise; allocates no arena."""
-    raw.supports(options, layers_differ or [])
+    raw.supports(options, list(layers_differ or []))
 
 
 class Sequence:
@@ -92,7 +92,7 @@ class Cache:
                 if not block.flags.writeable:
                     raise ArgumentError("create: arena_block cannot be written", operation="create")
                 options = {"arena_bytes": block.nbytes, **options, "arena_block": block.ctypes.data}
-            self._handle = raw.create(options, layers_differ or [])
+            self._handle = raw.create(options, list(layers_differ or []))
             self._native = Native(self._handle, block)
         finally:
             del block  # a traceback may hold this frame
@@ -192,8 +192,11 @@ class Cache:
     def step(self, sequences: Iterable[SupportsIndex], counts: Iterable[SupportsIndex],
              positions: Iterable[SupportsIndex] | None = None, **options: Unpack[StepOptions]) -> Step:
         """Begins a step; options are the fields of kvc_step_options."""
-        self._end_dropped()
-        return Step(self, sequences, counts, positions, **options)
+        if self._dropped:
+            self._end_dropped()
+        if options:
+            return begin(self, sequences, counts, positions, options)
+        return raw.step_begin(Step, self, self._handle, sequences, counts, positions, options, None)
 
     # ---- evict, merge, step down ----
 
@@ -238,26 +241,28 @@ class Cache:
 
     # ---- read back ----
 
-    def _check_dim(self, operation: str, layer: int, part: str, dim: int) -> None:
+    def _check_dim(self, operation: str, layer: int, part: Part, dim: int) -> None:
         """Rows of another length would be glued together, and their last ones left as they were. What else is wrong the library says."""
-        dims = self._v_dims if part == "values" else self._k_dims
+        dims = self._v_dims if part == Part.VALUES else self._k_dims
         if 0 <= layer < len(dims) and 0 < dims[layer] != dim:
-            raise ArgumentError(f"{operation}: dim {dim}, and {part} of layer {layer} have {dims[layer]}", operation=operation)
+            raise ArgumentError(f"{operation}: dim {dim}, and {part.name.lower()} of layer {layer} have {dims[layer]}", operation=operation)
 
-    def read(self, sequence: SupportsIndex, layer: int, head: int, part: str, dim: int, first: int = 0, count: int | None = None) -> np.ndarray:
-        """Live tokens as fp32 [count, dim]; part is "keys" or "values"."""
+    def read(self, sequence: SupportsIndex, layer: int, head: int, part: str | Part, dim: int, first: int = 0, count: int | None = None) -> np.ndarray:
+        """Live tokens as fp32 [count, dim]; part is "keys" or "values", or a kvc.Part."""
+        part = _part(part)
         self._check_dim("seq_read", layer, part, dim)
         count = self.live(sequence, layer, head) - first if count is None else count
         out = np.empty((max(0, count), dim), np.float32)
-        raw.seq_read(self._handle, sequence, layer, head, _part(part), first, count, out)
+        raw.seq_read(self._handle, sequence, layer, head, part, first, count, out)
         return out
 
-    def read_codes(self, sequence: SupportsIndex, layer: int, head: int, part: str, dim: int) -> np.ndarray:
+    def read_codes(self, sequence: SupportsIndex, layer: int, head: int, part: str | Part, dim: int) -> np.ndarray:
         """Integer codes [tokens in compressed pages, dim]."""
+        part = _part(part)
         self._check_dim("seq_read_codes", layer, part, dim)
-        out = np.empty((raw.seq_read_codes(self._handle, sequence, layer, head, _part(part), None), dim), np.uint8)
+        out = np.empty((raw.seq_read_codes(self._handle, sequence, layer, head, part, None), dim), np.uint8)
         if out.size:
-            raw.seq_read_codes(self._handle, sequence, layer, head, _part(part), out)
+            raw.seq_read_codes(self._handle, sequence, layer, head, part, out)
         return out
 
     def read_mass(self, sequence: SupportsIndex, layer: int, head: int) -> np.ndarray:
@@ -285,16 +290,16 @@ class Cache:
     def check_snapshot(self, snapshot: bytes | bytearray | memoryview | str | os.PathLike) -> int:
         """Raises what import_ (or load, of a path) would raise but for want of room, and makes nothing; the number of its sequences."""
         if isinstance(snapshot, (str, os.PathLike)):
-            return raw.snapshot_check_file(self._handle, os.fspath(snapshot))
+            return raw.snapshot_check_file(self._handle, os.fsdecode(snapshot))
         return raw.snapshot_check(self._handle, snapshot)
 
     def save(self, path: str | os.PathLike, sequences: Iterable[SupportsIndex] | None = None) -> None:
         """export to a file, which is replaced as a whole."""
-        raw.snapshot_save(self._handle, None if sequences is None else list(sequences), os.fspath(path))
+        raw.snapshot_save(self._handle, None if sequences is None else list(sequences), os.fsdecode(path))
 
     def load(self, path: str | os.PathLike) -> list[Sequence]:
         """import_ from a file."""
-        return [Sequence(self, handle) for handle in raw.snapshot_load(self._handle, os.fspath(path))]
+        return [Sequence(self, handle) for handle in raw.snapshot_load(self._handle, os.fsdecode(path))]
 
     # ---- stats ----
 
@@ -325,7 +330,8 @@ class Cache:
         self._dropped.extend(busy)
 
 
-def _part(part: str) -> Part:
-    if part not in _PARTS:
-        raise ArgumentError(f"part is {part!r}; it must be 'keys' or 'values'")
-    return _PARTS[part]
+def _part(part: str | Part) -> Part:
+    known = _PARTS.get(part) if isinstance(part, str) else Part(part) if part in (Part.KEYS, Part.VALUES) else None
+    if known is None:
+        raise ArgumentError(f"part is {part!r}; it must be 'keys' or 'values', or a kvc.Part")
+    return known

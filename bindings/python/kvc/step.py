@@ -44,25 +44,22 @@ def dtype_of(name: str, given: Any) -> Dtype:
     return known
 
 
+def begin(cache: Cache, sequences: Iterable[SupportsIndex], counts: Iterable[SupportsIndex], positions: Iterable[SupportsIndex] | None,
+          options: StepOptions) -> Step:
+    """A step that is begun with options; one without any should not pay for them."""
+    dtypes = {name: dtype_of(name, options.get(name, Dtype.F32)) for name in ("kv_dtype", "q_dtype", "out_dtype")}
+    graph, options = options.get("graph"), {**options, **dtypes}
+    if graph is not None:
+        options["graph"] = operator.index(graph)
+    return raw.step_begin(Step, cache, cache._handle, sequences, counts, positions, options, graph)
+
+
 class Step(raw.Step):
     """A step over a ragged batch. Leaving its with block commits it, or aborts it if an exception passes through.
 
-    append, attend_into, commit and abort are the compiled part's own. A step that is dropped while open is aborted.
+    append, attend_into, commit, abort and the ends of the block are the compiled part's own. A step that is dropped while open is aborted.
     """
-
-    def __init__(self, cache: Cache, sequences: Iterable[SupportsIndex], counts: Iterable[SupportsIndex],
-                 positions: Iterable[SupportsIndex] | None = None, **options: Unpack[StepOptions]):
-        self._out_dtype, self._buffers, graph = Dtype.F32, Device.CPU, options.get("graph")
-        if options:  # a step that is begun without any should not pay for them
-            dtypes = {name: dtype_of(name, options.get(name, Dtype.F32)) for name in ("kv_dtype", "q_dtype", "out_dtype")}
-            self._out_dtype, self._buffers = dtypes["out_dtype"], options.get("buffers", Device.CPU)
-            options = {**options, **dtypes}
-            if graph is not None:
-                options["graph"] = operator.index(graph)
-        sequences, counts = list(sequences), list(counts)
-        super().__init__(cache._handle, sequences, counts, positions, options)
-        self._cache, self._sequences, self._graph = cache, sequences, graph  # none may end before the step
-        self.tokens = sum(counts)
+    __slots__ = ()
 
     def attend(self, layer: int, q: Array, out: Array | None = None, lse: Array | None = None, **options: Unpack[AttendOptions]):
         """q [tokens, q_heads, k_dim] -> out [tokens, q_heads, v_dim], a new NumPy array unless it is given; lse f32 [tokens, q_heads]."""
@@ -72,23 +69,8 @@ class Step(raw.Step):
         return out
 
     def _new_out(self, layer: int, q: Any) -> np.ndarray:
-        if self._buffers not in (Device.DEVICE_DEFAULT, Device.CPU):
+        if self._buffers != Device.CPU:
             raise ArgumentError("attend: out must be given where buffers are not on the host", operation="attend")
         if len(getattr(q, "shape", ())) != 3:
             raise ArgumentError("attend: q must be [tokens][q_heads][k_dim] where out is not given", operation="attend")
         return np.empty((*q.shape[:2], self._cache.v_dim(layer)), _NUMPY[self._out_dtype])
-
-    def __enter__(self) -> Step:
-        return self
-
-    def __exit__(self, kind, value, trace) -> None:
-        if not self.is_open:
-            return  # committed or aborted inside the block
-        if kind is not None:
-            self.abort()
-            return
-        try:
-            self.commit()
-        except BaseException:
-            self.abort()
-            raise

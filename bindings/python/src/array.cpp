@@ -26,18 +26,110 @@ int32_t dtype_of_format(const char* format, int64_t itemsize) {
     return std::strchr("BHILQ", *format) ? 0x100 + bits : 0;
 }
 
+// What NumPy's arrays and their element types begin with: PyArrayObject_fields and PyArray_Descr of its C API, which are the same in all
+// versions. Only the fields that are read here.
+struct NumpyType {
+    PyObject_HEAD PyTypeObject* scalar;
+    char kind, letter, byte_order, flags;
+    int number;
+};
+struct NumpyArray {
+    PyObject_HEAD char* data;
+    int ndim;
+    const Py_ssize_t *shape, *strides;
+    PyObject* base;
+    const NumpyType* descr;
+    int flags;
+};
+constexpr int numpy_writeable = 0x400;
+
+PyTypeObject* numpy_array = nullptr;  // of the arrays that can be looked into
+
+// 0 if it is none of kvc's, or not in the machine's own order.
+int32_t dtype_of_numpy(const NumpyType& type) {
+    if (type.byte_order != '=' && type.byte_order != '|') return 0;
+    switch (type.number) {  // NPY_TYPES
+    case 2:
+        return dtype_u8;
+    case 4:
+        return dtype_u16;
+    case 5:
+        return dtype_i32;
+    case 7:
+        return sizeof(long) == 8 ? dtype_i64 : dtype_i32;
+    case 9:
+        return dtype_i64;
+    case 11:
+        return KVC_F32;
+    case 12:
+        return dtype_f64;
+    case 23:
+        return KVC_F16;
+    default:
+        return 0;
+    }
+}
+
 // Pinned and managed memory can be used from either side.
 int32_t side_of(int32_t device) {
     constexpr int32_t cuda_pinned = 3;
     return device == cuda_pinned ? int32_t{KVC_CPU} : device;
 }
 
+// Whether the fields of an array are where they are looked for.
+bool can_look_into(nb::handle array, int32_t dtype, int64_t rows, int64_t columns) {
+    const auto* seen = reinterpret_cast<const NumpyArray*>(array.ptr());
+    const int64_t unit = dtype % 256 / 8;
+    const auto data = nb::cast<uintptr_t>(array.attr("__array_interface__")["data"][nb::int_(0)]);
+    return reinterpret_cast<uintptr_t>(seen->data) == data && seen->ndim == 2 && seen->shape[0] == rows && seen->shape[1] == columns &&
+           seen->strides[0] == columns * unit && seen->strides[1] == unit && (const void*)seen->descr == array.attr("dtype").ptr() &&
+           dtype_of_numpy(*seen->descr) == dtype && (seen->flags & numpy_writeable);
+}
+
 }  // namespace
+
+void learn_numpy() {
+    const nb::module_ numpy = nb::module_::import_("numpy");
+    bool good = true;
+    for (const auto& [name, dtype] : {std::pair{"float32", int32_t{KVC_F32}},
+                                      {"float16", int32_t{KVC_F16}},
+                                      {"uint16", dtype_u16},
+                                      {"int64", dtype_i64},
+                                      {"int32", dtype_i32},
+                                      {"uint8", dtype_u8},
+                                      {"float64", dtype_f64}}) {
+        nb::object array = numpy.attr("empty")(nb::make_tuple(3, 5), name);
+        good = good && can_look_into(array, dtype, 3, 5);
+        array.attr("setflags")(nb::arg("write") = false);
+        good = good && !(reinterpret_cast<const NumpyArray*>(array.ptr())->flags & numpy_writeable);
+    }
+    if (good) numpy_array = reinterpret_cast<PyTypeObject*>(nb::object(numpy.attr("ndarray")).release().ptr());
+}
 
 void Array::refuse_it(const std::string& what) const { refuse(operation_, name_ + (": " + what)); }
 
-Array::Array(const char* operation, const char* name, nb::handle from, const Wanted& wanted, bool written)
-    : operation_(operation), name_(name) {
+// False if this is no dense, aligned NumPy array of that type: the others' ways take what is not dense, and say what is wrong.
+bool Array::take_numpy(nb::handle from, const Wanted& wanted, bool written) {
+    if (Py_TYPE(from.ptr()) != numpy_array || wanted.device != KVC_CPU) return false;
+    const auto* array = reinterpret_cast<const NumpyArray*>(from.ptr());
+    const int32_t dtype = dtype_of_numpy(*array->descr);
+    if (dtype != wanted.dtype && !(wanted.dtype == KVC_BF16 && dtype == dtype_u16)) return false;
+    if (written && !(array->flags & numpy_writeable)) return false;
+    const int64_t unit = wanted.dtype % 256 / 8;
+    int64_t elements = 1;
+    for (int i = array->ndim; i-- > 0;) {
+        if (array->shape[i] > 1 && array->strides[i] != elements * unit) return false;
+        elements *= array->shape[i];
+    }
+    if (reinterpret_cast<uintptr_t>(array->data) % uintptr_t(unit)) return false;
+    data_ = array->data;
+    elements_ = elements;
+    bytes_ = elements * unit;
+    return true;
+}
+
+void Array::take_foreign(nb::handle from, const Wanted& wanted, bool written) {
+    foreign_.emplace();
     if (!(wanted.device == KVC_CPU && take_buffer(from, wanted, written))) take_dlpack(from, wanted, written);
 }
 
@@ -45,26 +137,27 @@ Array::Array(const char* operation, const char* name, nb::handle from, const Wan
 bool Array::take_buffer(nb::handle from, const Wanted& wanted, bool written) {
     constexpr int max_ndim = 8;
     if (!PyObject_CheckBuffer(from.ptr())) return false;
-    if (PyObject_GetBuffer(from.ptr(), &view_, PyBUF_STRIDES | PyBUF_FORMAT | (written ? PyBUF_WRITABLE : 0))) {
+    Py_buffer& view = foreign_->view;
+    if (PyObject_GetBuffer(from.ptr(), &view, PyBUF_STRIDES | PyBUF_FORMAT | (written ? PyBUF_WRITABLE : 0))) {
         PyErr_Clear();
         return false;
     }
-    const int32_t dtype = view_.ndim > max_ndim ? 0 : dtype_of_format(view_.format, view_.itemsize);
+    const int32_t dtype = view.ndim > max_ndim ? 0 : dtype_of_format(view.format, view.itemsize);
     if (!dtype) return false;
     check_dtype(wanted, dtype);
     int64_t shape[max_ndim], strides[max_ndim];
-    for (int i = 0; i < view_.ndim; ++i) {
-        if (view_.shape[i] > 1 && view_.strides[i] % view_.itemsize) refuse_it("its strides are no multiples of its elements");
-        shape[i] = view_.shape[i];
-        strides[i] = view_.strides[i] / view_.itemsize;
+    for (int i = 0; i < view.ndim; ++i) {
+        if (view.shape[i] > 1 && view.strides[i] % view.itemsize) refuse_it("its strides are no multiples of its elements");
+        shape[i] = view.shape[i];
+        strides[i] = view.strides[i] / view.itemsize;
     }
-    data_ = view_.buf;
-    measure(wanted, size_t(view_.ndim), shape, strides);
+    data_ = view.buf;
+    measure(wanted, size_t(view.ndim), shape, strides);
     return true;
 }
 
 void Array::take_dlpack(nb::handle from, const Wanted& wanted, bool written) {
-    if (!(written ? nb::try_cast(from, written_, false) : nb::try_cast(from, read_, false))) {
+    if (!(written ? nb::try_cast(from, foreign_->written, false) : nb::try_cast(from, foreign_->read, false))) {
         const std::string type = nb::type_name(from.type()).c_str();
         refuse_it(
             (written ? "expected an array (NumPy, DLPack) that can be written, got " : "expected an array (NumPy, DLPack), got ") +
@@ -77,7 +170,7 @@ void Array::take_dlpack(nb::handle from, const Wanted& wanted, bool written) {
         data_ = const_cast<void*>(static_cast<const void*>(array.data()));
         measure(wanted, array.ndim(), array.shape_ptr(), array.stride_ptr());
     };
-    written ? look(written_) : look(read_);
+    written ? look(foreign_->written) : look(foreign_->read);
 }
 
 void Array::check_dtype(const Wanted& wanted, int32_t dtype) const {

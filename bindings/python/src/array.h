@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nanobind/ndarray.h>
+#include <optional>
 
 #include "failure.h"
 
@@ -20,10 +21,11 @@ struct Wanted {
 
 class Array {
 public:
-    // Any producer of DLPack, or what has Python's buffer protocol, which is the faster way to a NumPy array.
-    Array(const char* operation, const char* name, nb::handle from, const Wanted& wanted, bool written = false);
-    ~Array() {
-        if (view_.obj) PyBuffer_Release(&view_);
+    // A NumPy array, anything else with Python's buffer protocol, or any producer of DLPack. Dense NumPy arrays, which hot loops bring, are
+    // looked into where they lie: each of the others' protocols runs through so much code that it costs as much as an append.
+    Array(const char* operation, const char* name, nb::handle from, const Wanted& wanted, bool written = false)
+        : operation_(operation), name_(name) {
+        if (!take_numpy(from, wanted, written)) take_foreign(from, wanted, written);
     }
     Array(const Array&) = delete;
     Array& operator=(const Array&) = delete;
@@ -37,6 +39,18 @@ public:
     }
 
 private:
+    // What has to be given back.
+    struct Foreign {
+        ~Foreign() {
+            if (view.obj) PyBuffer_Release(&view);
+        }
+        Py_buffer view{};
+        nb::ndarray<nb::ro> read;
+        nb::ndarray<> written;
+    };
+
+    bool take_numpy(nb::handle from, const Wanted& wanted, bool written);
+    void take_foreign(nb::handle from, const Wanted& wanted, bool written);
     bool take_buffer(nb::handle from, const Wanted& wanted, bool written);
     void take_dlpack(nb::handle from, const Wanted& wanted, bool written);
     void check_dtype(const Wanted& wanted, int32_t dtype) const;
@@ -45,12 +59,13 @@ private:
 
     const char* operation_;
     const char* name_;
-    Py_buffer view_{};
-    nb::ndarray<nb::ro> read_;
-    nb::ndarray<> written_;
+    std::optional<Foreign> foreign_;
     void* data_ = nullptr;
     int64_t bytes_ = 0, elements_ = 1;
 };
+
+// Finds out whether this NumPy's arrays can be looked into; before that, and if they cannot, they are taken by the buffer protocol.
+void learn_numpy();
 
 // [tokens] or [rows][dim] that kvc fills in.
 struct Written : Array {

@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "arguments.h"
 #include "array.h"
 #include "structs.h"
 
@@ -14,28 +15,29 @@ using Numbers = std::vector<int64_t>;
 
 void* pointer(uint64_t address) { return reinterpret_cast<void*>(address); }
 
-void sink_logits_set(uint64_t cache, int64_t layer, nb::handle logits) {
+void sink_logits_set(uint64_t cache, Whole<"layer"> layer, nb::handle logits) {
     if (logits.is_none()) return call("sink_logits_set", kvc_sink_logits_set, cache_of(cache), layer, nullptr, int64_t{0});
     const Array given("sink_logits_set", "logits", logits, {KVC_F32});
     call("sink_logits_set", kvc_sink_logits_set, cache_of(cache), layer, given.as<float>(), given.elements());
 }
 
-void rope_frequencies_set(uint64_t cache, int64_t layer, nb::handle frequencies) {
+void rope_frequencies_set(uint64_t cache, Whole<"layer"> layer, nb::handle frequencies) {
     const Array given("rope_frequencies_set", "frequencies", frequencies, {dtype_f64});
     call("rope_frequencies_set", kvc_rope_frequencies_set, cache_of(cache), layer, given.as<double>(), given.elements());
 }
 
 // ---- Device memory ----
 
-uint64_t buffer_create(uint64_t cache, int32_t kind, int64_t bytes) {
+uint64_t buffer_create(uint64_t cache, Whole<"kind", int32_t> kind, Whole<"size"> bytes) {
     return reinterpret_cast<uint64_t>(make("buffer_create", kvc_buffer_create, cache_of(cache), kind, bytes));
 }
 
-void buffer_destroy(uint64_t cache, int32_t kind, uint64_t buffer) {
+void buffer_destroy(uint64_t cache, Whole<"kind", int32_t> kind, uint64_t buffer) {
     call("buffer_destroy", kvc_buffer_destroy, cache_of(cache), kind, pointer(buffer));
 }
 
-void buffer_copy(uint64_t cache, uint64_t to, int32_t to_device, uint64_t from, int32_t from_device, int64_t bytes) {
+void buffer_copy(uint64_t cache, uint64_t to, Whole<"to_device", int32_t> to_device, uint64_t from,
+                 Whole<"from_device", int32_t> from_device, Whole<"bytes"> bytes) {
     call("buffer_copy", kvc_buffer_copy, cache_of(cache), pointer(to), to_device, pointer(from), from_device, bytes);
 }
 
@@ -48,52 +50,51 @@ nb::ndarray<nb::array_api> view(uint64_t address, const std::vector<size_t>& sha
 
 // ---- Graphs ----
 
-uint64_t graph_create(uint64_t cache, const Numbers& counts, int64_t max_tokens, int64_t attends, int64_t slots) {
+uint64_t graph_create(uint64_t cache, const Listed<"counts">& counts, Whole<"max_tokens"> max_tokens, Whole<"attends"> attends,
+                      Whole<"slots"> slots) {
     return reinterpret_cast<uint64_t>(
-        make("graph_create", kvc_graph_create, cache_of(cache), counts.data(), int64_t(counts.size()), max_tokens, attends, slots));
+        make("graph_create", kvc_graph_create, cache_of(cache), counts.data(), counts.size(), max_tokens, attends, slots));
 }
 
 void graph_destroy(uint64_t graph) { call("graph_destroy", kvc_graph_destroy, reinterpret_cast<kvc_graph*>(graph)); }
 
 // ---- Prefix index ----
 
-void prefix_publish(uint64_t cache, int64_t sequence, nb::handle tokens, nb::bytes salt, nb::dict values) {
+void prefix_publish(uint64_t cache, Whole<"sequence"> sequence, nb::handle tokens, Salt salt, nb::dict values) {
     const Array ids("prefix_publish", "tokens", tokens, {dtype_i64});
     const auto o = options<kvc_prefix_options>("prefix_publish", kvc_prefix_options_init, values);
-    call("prefix_publish", kvc_prefix_publish, cache_of(cache), sequence, ids.as<int64_t>(), ids.elements(), salt.data(),
-         int64_t(salt.size()), &o);
+    call("prefix_publish", kvc_prefix_publish, cache_of(cache), sequence, ids.as<int64_t>(), ids.elements(), salt.data, salt.size, &o);
 }
 
-std::pair<int64_t, nb::dict> prefix_lookup(uint64_t cache, nb::handle tokens, nb::bytes salt, nb::dict values) {
+std::pair<int64_t, nb::dict> prefix_lookup(uint64_t cache, nb::handle tokens, Salt salt, nb::dict values) {
     const Array ids("prefix_lookup", "tokens", tokens, {dtype_i64});
     const auto o = options<kvc_seq_options>("prefix_lookup", kvc_seq_options_init, values);
     auto hit = blank<kvc_prefix_hit>();
-    const kvc_seq made = make("prefix_lookup", kvc_prefix_lookup, cache_of(cache), ids.as<int64_t>(), ids.elements(), salt.data(),
-                              int64_t(salt.size()), &o, &hit);
+    const kvc_seq made =
+        make("prefix_lookup", kvc_prefix_lookup, cache_of(cache), ids.as<int64_t>(), ids.elements(), salt.data, salt.size, &o, &hit);
     return {made, as_dict(hit)};
 }
 
-int64_t prefix_remove(uint64_t cache, nb::handle tokens, nb::bytes salt) {
+int64_t prefix_remove(uint64_t cache, nb::handle tokens, Salt salt) {
     const Array ids("prefix_remove", "tokens", tokens, {dtype_i64});
     int64_t removed = 0;
-    call("prefix_remove", kvc_prefix_remove, cache_of(cache), ids.as<int64_t>(), ids.elements(), salt.data(), int64_t(salt.size()),
-         &removed);
+    call("prefix_remove", kvc_prefix_remove, cache_of(cache), ids.as<int64_t>(), ids.elements(), salt.data, salt.size, &removed);
     return removed;
 }
 
 // ---- Snapshots ----
 
 struct Chosen {  // nullptr and 0: all sequences of the cache
-    explicit Chosen(const std::optional<Numbers>& given) : n(given ? int64_t(given->size()) : 0) {
+    explicit Chosen(const Listed<"sequences">& from) : n(from.size()) {
         static const kvc_seq none = 0;
-        seqs = !given ? nullptr : given->empty() ? &none : given->data();
+        seqs = from.given && n == 0 ? &none : from.data();
     }
     const kvc_seq* seqs;
     int64_t n;
 };
 
 // Straight into the bytes object that Python gets.
-nb::bytes snapshot_export(uint64_t cache, const std::optional<Numbers>& sequences) {
+nb::bytes snapshot_export(uint64_t cache, const Listed<"sequences">& sequences) {
     const Chosen chosen(sequences);
     int64_t bytes = 0;
     call("snapshot_export", kvc_snapshot_export, cache_of(cache), chosen.seqs, chosen.n, nullptr, int64_t{0}, &bytes);
@@ -146,17 +147,13 @@ int64_t snapshot_check(uint64_t cache, nb::handle data) {
     return checked("snapshot_import", kvc_snapshot_import, cache, static_cast<const void*>(bytes.view.buf), int64_t(bytes.view.len));
 }
 
-Numbers snapshot_load(uint64_t cache, const std::string& path) {
-    return imported("snapshot_load", kvc_snapshot_load, cache, path.c_str());
-}
+Numbers snapshot_load(uint64_t cache, Word<"path"> path) { return imported("snapshot_load", kvc_snapshot_load, cache, path.text); }
 
-int64_t snapshot_check_file(uint64_t cache, const std::string& path) {
-    return checked("snapshot_load", kvc_snapshot_load, cache, path.c_str());
-}
+int64_t snapshot_check_file(uint64_t cache, Word<"path"> path) { return checked("snapshot_load", kvc_snapshot_load, cache, path.text); }
 
-void snapshot_save(uint64_t cache, const std::optional<Numbers>& sequences, const std::string& path) {
+void snapshot_save(uint64_t cache, const Listed<"sequences">& sequences, Word<"path"> path) {
     const Chosen chosen(sequences);
-    call("snapshot_save", kvc_snapshot_save, cache_of(cache), chosen.seqs, chosen.n, path.c_str());
+    call("snapshot_save", kvc_snapshot_save, cache_of(cache), chosen.seqs, chosen.n, path.text);
 }
 
 // ---- Statistics ----
@@ -167,7 +164,7 @@ nb::dict stats_get(uint64_t cache) {
     return as_dict(out);
 }
 
-nb::dict seq_stats_get(uint64_t cache, int64_t sequence) {
+nb::dict seq_stats_get(uint64_t cache, Whole<"sequence"> sequence) {
     auto out = blank<kvc_seq_stats>();
     call("seq_stats_get", kvc_seq_stats_get, cache_of(cache), sequence, &out);
     return as_dict(out);
@@ -209,7 +206,7 @@ void define_cache(nb::module_& m) {
     m.def("prefix_clear", [](uint64_t cache) { call("prefix_clear", kvc_prefix_clear, cache_of(cache)); }, nb::arg("cache"));
     m.def(
         "prefix_budget_set",
-        [](uint64_t cache, int64_t bytes) { call("prefix_budget_set", kvc_prefix_budget_set, cache_of(cache), bytes); },
+        [](uint64_t cache, Whole<"budget_bytes"> bytes) { call("prefix_budget_set", kvc_prefix_budget_set, cache_of(cache), bytes); },
         nb::arg("cache"), nb::arg("bytes"));
     m.def("prefix_stats_get", &prefix_stats_get, nb::arg("cache"));
     m.def("snapshot_export", &snapshot_export, nb::arg("cache"), nb::arg("sequences").none());

@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "../../abi_check.h"
+#include "arguments.h"
+#include "array.h"
 #include "structs.h"
 
 namespace kvc_python {
@@ -103,12 +105,18 @@ void define_library(nb::module_& m) {
     m.def("policy_name", &kvc_policy_name, nb::arg("index"));
     m.def("target_count", &kvc_target_count);
     m.def("target_name", &kvc_target_name, nb::arg("index"));
-    m.def("codec_format", [](const char* codec) { return text("codec_format", kvc_codec_format, codec); }, nb::arg("codec"));
-    m.def("policy_format", [](const char* policy) { return text("policy_format", kvc_policy_format, policy); }, nb::arg("policy"));
-    m.def("device_count", [](int32_t device) { return make("device_count", kvc_device_count, device); }, nb::arg("device"));
+    m.def("codec_format", [](Word<"codec"> codec) { return text("codec_format", kvc_codec_format, codec.text); }, nb::arg("codec"));
+    m.def(
+        "policy_format", [](Word<"policy"> policy) { return text("policy_format", kvc_policy_format, policy.text); },
+        nb::arg("policy"));
+    m.def(
+        "device_count", [](Whole<"device", int32_t> device) { return make("device_count", kvc_device_count, device); },
+        nb::arg("device"));
     m.def(
         "device_describe",
-        [](int32_t device, int64_t ordinal) { return text("device_describe", kvc_device_describe, device, ordinal); },
+        [](Whole<"device", int32_t> device, Whole<"ordinal"> ordinal) {
+            return text("device_describe", kvc_device_describe, device, ordinal);
+        },
         nb::arg("device"), nb::arg("ordinal"));
     m.def("supports", &supports, nb::arg("options"), nb::arg("layers"));
     m.def("plan_compute", &plan_compute, nb::arg("options"), nb::arg("layers"), nb::arg("request"));
@@ -119,6 +127,7 @@ void define_library(nb::module_& m) {
 
 NB_MODULE(_kvc, m) {
     m.doc() = "kvc.h, function by function. Use the package kvc, which is built on this.";
+    kvc_python::learn_numpy();
     kvc_python::define_library(m);
     kvc_python::define_cache(m);
     kvc_python::define_sequences(m);

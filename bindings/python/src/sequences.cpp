@@ -1,6 +1,7 @@
 // Sequences: their life, eviction, merging, precision, and what can be read back of them.
 #include <nanobind/stl/optional.h>
 
+#include "arguments.h"
 #include "array.h"
 #include "structs.h"
 
@@ -12,21 +13,21 @@ int64_t seq_create(uint64_t cache, nb::dict values) {
     return make("seq_create", kvc_seq_create, cache_of(cache), &o);
 }
 
-void seq_destroy(uint64_t cache, int64_t sequence) { call("seq_destroy", kvc_seq_destroy, cache_of(cache), sequence); }
+void seq_destroy(uint64_t cache, Whole<"sequence"> sequence) { call("seq_destroy", kvc_seq_destroy, cache_of(cache), sequence); }
 
-int64_t seq_fork(uint64_t cache, int64_t sequence, int64_t length, int32_t cut) {
+int64_t seq_fork(uint64_t cache, Whole<"sequence"> sequence, Whole<"length"> length, Whole<"cut", int32_t> cut) {
     return make("seq_fork", kvc_seq_fork, cache_of(cache), sequence, length, cut);
 }
 
-void seq_truncate(uint64_t cache, int64_t sequence, int64_t length, int32_t cut) {
+void seq_truncate(uint64_t cache, Whole<"sequence"> sequence, Whole<"length"> length, Whole<"cut", int32_t> cut) {
     call("seq_truncate", kvc_seq_truncate, cache_of(cache), sequence, length, cut);
 }
 
-void seq_prompt_set(uint64_t cache, int64_t sequence, int64_t end) {
+void seq_prompt_set(uint64_t cache, Whole<"sequence"> sequence, Whole<"end"> end) {
     call("seq_prompt_set", kvc_seq_prompt_set, cache_of(cache), sequence, end);
 }
 
-void seq_budget_set(uint64_t cache, int64_t sequence, int64_t budget) {
+void seq_budget_set(uint64_t cache, Whole<"sequence"> sequence, Whole<"budget"> budget) {
     call("seq_budget_set", kvc_seq_budget_set, cache_of(cache), sequence, budget);
 }
 
@@ -46,7 +47,7 @@ void numbers(const char* operation, uint64_t cache, int64_t sequence, int64_t la
 
 // ---- Eviction, merging, precision ----
 
-nb::dict evict(uint64_t cache, int64_t sequence, nb::handle scores, nb::dict values) {
+nb::dict evict(uint64_t cache, Whole<"sequence"> sequence, nb::handle scores, nb::dict values) {
     const auto o = options<kvc_evict_options>("evict", kvc_evict_options_init, values);
     auto report = blank<kvc_evict_report>();
     if (scores.is_none()) {
@@ -58,7 +59,7 @@ nb::dict evict(uint64_t cache, int64_t sequence, nb::handle scores, nb::dict val
     return as_dict(report);
 }
 
-nb::dict evict_keep(uint64_t cache, int64_t sequence, nb::handle positions, nb::dict values) {
+nb::dict evict_keep(uint64_t cache, Whole<"sequence"> sequence, nb::handle positions, nb::dict values) {
     const auto o = options<kvc_evict_options>("evict_keep", kvc_evict_options_init, values);
     auto report = blank<kvc_evict_report>();
     const Array kept("evict_keep", "positions", positions, {dtype_i64});
@@ -66,7 +67,7 @@ nb::dict evict_keep(uint64_t cache, int64_t sequence, nb::handle positions, nb::
     return as_dict(report);
 }
 
-nb::dict merge(uint64_t cache, int64_t sequence, nb::handle clusters, nb::dict values) {
+nb::dict merge(uint64_t cache, Whole<"sequence"> sequence, nb::handle clusters, nb::dict values) {
     const auto o = options<kvc_merge_options>("merge", kvc_merge_options_init, values);
     auto report = blank<kvc_evict_report>();
     const Array given("merge", "clusters", clusters, {dtype_i32});
@@ -74,7 +75,7 @@ nb::dict merge(uint64_t cache, int64_t sequence, nb::handle clusters, nb::dict v
     return as_dict(report);
 }
 
-nb::dict step_down(uint64_t cache, int64_t sequence, nb::dict values) {
+nb::dict step_down(uint64_t cache, Whole<"sequence"> sequence, nb::dict values) {
     const auto o = options<kvc_step_down_options>("step_down", kvc_step_down_options_init, values);
     auto report = blank<kvc_step_down_report>();
     call("step_down", kvc_step_down, cache_of(cache), sequence, &o, &report);
@@ -83,13 +84,15 @@ nb::dict step_down(uint64_t cache, int64_t sequence, nb::dict values) {
 
 // ---- Read-back ----
 
-void seq_read(uint64_t cache, int64_t sequence, int64_t layer, int64_t head, int32_t part, int64_t first, int64_t n, nb::handle out) {
+void seq_read(uint64_t cache, Whole<"sequence"> sequence, Whole<"layer"> layer, Whole<"head"> head, Whole<"part", int32_t> part,
+              Whole<"first"> first, Whole<"n"> n, nb::handle out) {
     const Written to("seq_read", out, KVC_F32);
     call("seq_read", kvc_seq_read, cache_of(cache), sequence, layer, head, part, first, n, to.as<float>(), to.bytes());
 }
 
 // Tokens in compressed pages; without out only their number.
-int64_t seq_read_codes(uint64_t cache, int64_t sequence, int64_t layer, int64_t head, int32_t part, nb::handle out) {
+int64_t seq_read_codes(uint64_t cache, Whole<"sequence"> sequence, Whole<"layer"> layer, Whole<"head"> head,
+                       Whole<"part", int32_t> part, nb::handle out) {
     int64_t tokens = 0;
     const auto run = [&](uint8_t* codes, int64_t bytes) {
         call("seq_read_codes", kvc_seq_read_codes, cache_of(cache), sequence, layer, head, part, codes, bytes, &tokens);
@@ -103,7 +106,7 @@ int64_t seq_read_codes(uint64_t cache, int64_t sequence, int64_t layer, int64_t 
 template <auto function>
 void define_number(nb::module_& m, const char* name) {
     m.def(
-        name, [name](uint64_t cache, int64_t sequence) { return number<function>(name, cache, sequence); }, nb::arg("cache"),
+        name, [name](uint64_t cache, Whole<"sequence"> sequence) { return number<function>(name, cache, sequence); }, nb::arg("cache"),
         nb::arg("sequence"));
 }
 
@@ -112,7 +115,7 @@ void define_numbers(nb::module_& m, const char* name) {
     const std::string signature = std::string("def ") + name + "(cache: int, sequence: int, layer: int, head: int, out: Array) -> None";
     m.def(
         name,
-        [name](uint64_t cache, int64_t sequence, int64_t layer, int64_t head, nb::handle out) {
+        [name](uint64_t cache, Whole<"sequence"> sequence, Whole<"layer"> layer, Whole<"head"> head, nb::handle out) {
             numbers<function>(name, cache, sequence, layer, head, out);
         },
         nb::arg("cache"), nb::arg("sequence"), nb::arg("layer"), nb::arg("head"), nb::arg("out"), nb::sig(signature.c_str()));
@@ -124,7 +127,7 @@ void define_reading(nb::module_& m) {
     define_number<&kvc_seq_step_limit>(m, "seq_step_limit");
     m.def(
         "seq_live",
-        [](uint64_t cache, int64_t sequence, int64_t layer, int64_t head) {
+        [](uint64_t cache, Whole<"sequence"> sequence, Whole<"layer"> layer, Whole<"head"> head) {
             return number<&kvc_seq_live>("seq_live", cache, sequence, layer, head);
         },
         nb::arg("cache"), nb::arg("sequence"), nb::arg("layer"), nb::arg("head"));

@@ -2,18 +2,24 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 
+#include "arguments.h"
 #include "array.h"
 #include "structs.h"
 
 namespace kvc_python {
 namespace {
 
-using Numbers = std::vector<int64_t>;
+// What a step must outlive its end for: none of these may end before it.
+struct Owners {
+    nb::object cache, sequences, graph;
+};
 
 class Step {
 public:
-    Step(uint64_t cache, const Numbers& sequences, const Numbers& counts, const std::optional<Numbers>& positions, nb::dict values) {
-        if (sequences.size() != counts.size())
+    Step(uint64_t cache, Owners owners, const std::vector<int64_t>& sequences, const Listed<"counts">& counts,
+         const Listed<"positions">& positions, nb::dict values)
+        : owners_(std::move(owners)) {
+        if (int64_t(sequences.size()) != counts.size())
             refuse("step_begin",
                    std::to_string(sequences.size()) + " sequences but " + std::to_string(counts.size()) + " token counts");
         const kvc_step_options o = options<kvc_step_options>("step_begin", kvc_step_options_init, values);
@@ -23,9 +29,11 @@ public:
         q_ = {type_of(o.q_dtype), o.q_token_stride, o.q_head_stride, device};
         out_ = {type_of(o.out_dtype), o.out_token_stride, o.out_head_stride, device};
         lse_ = {KVC_F32, 0, 0, device};
-        handle_ = make("step_begin", kvc_step_begin, cache_of(cache), sequences.data(), counts.data(), int64_t(sequences.size()),
-                       positions ? positions->data() : nullptr, positions ? int64_t(positions->size()) : 0, &o);
+        handle_ = make("step_begin", kvc_step_begin, cache_of(cache), sequences.data(), counts.data(), counts.size(), positions.data(),
+                       positions.size(), &o);
         is_open_ = true;
+        for (const int64_t count : counts.values)
+            tokens_ += count;
     }
     // A step that nobody ended is aborted; one that ended with its cache is no error.
     ~Step() {
@@ -36,12 +44,12 @@ public:
     Step(const Step&) = delete;
     Step& operator=(const Step&) = delete;
 
-    void append(int64_t layer, nb::handle k, nb::handle v) {
+    void append(Whole<"layer"> layer, nb::handle k, nb::handle v) {
         const Array keys("append", "k", k, k_), values("append", "v", v, v_);
         call("append", kvc_append, handle_, layer, keys.data(), keys.bytes(), values.data(), values.bytes());
     }
 
-    void attend(int64_t layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle settings) {
+    void attend(Whole<"layer"> layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle settings) {
         const Array queries("attend", "q", q, q_), results("attend", "out", out, out_, true);
         kvc_attend_options o;
         if (!settings.is_none())
@@ -56,8 +64,8 @@ public:
     }
 
     // On failure the step stays open.
-    void commit(const std::optional<Numbers>& accepted) {
-        call("step_commit", kvc_step_commit, handle_, accepted ? accepted->data() : nullptr, accepted ? int64_t(accepted->size()) : 0);
+    void commit(const Listed<"accepted">& accepted) {
+        call("step_commit", kvc_step_commit, handle_, accepted.data(), accepted.size());
         is_open_ = false;
     }
 
@@ -66,22 +74,78 @@ public:
         if (std::exchange(is_open_, false)) call("step_abort", kvc_step_abort, handle_);
     }
 
+    // The end of its with block: commits, unless an exception passes through or it was ended inside.
+    void leave(bool failed) {
+        if (!is_open_) return;
+        if (failed) return abort();
+        try {
+            commit({});
+        } catch (...) {
+            abort();
+            throw;
+        }
+    }
+
     bool is_open() const { return is_open_; }
+    int64_t tokens() const { return tokens_; }
+    nb::object cache() const { return owners_.cache; }
+    int32_t out_dtype() const { return out_.dtype; }
+    int32_t buffers() const { return out_.device; }
+
+    // The collector's: Python objects may form cycles through a step.
+    static int traverse(PyObject* self, visitproc visit, void* arg) {
+        Py_VISIT(Py_TYPE(self));
+        if (!nb::inst_ready(self)) return 0;
+        const Step* step = nb::inst_ptr<Step>(self);
+        Py_VISIT(step->owners_.cache.ptr());
+        Py_VISIT(step->owners_.sequences.ptr());
+        Py_VISIT(step->owners_.graph.ptr());
+        return 0;
+    }
+    static int clear(PyObject* self) {
+        if (nb::inst_ready(self)) nb::inst_ptr<Step>(self)->owners_ = {};
+        return 0;
+    }
 
 private:
     static int32_t type_of(int32_t dtype) { return dtype == KVC_DTYPE_DEFAULT ? int32_t{KVC_F32} : dtype; }
 
     kvc_step* handle_ = nullptr;  // kept when the step has ended: the library knows that it is stale
     bool is_open_ = false;
+    int64_t tokens_ = 0;
+    Owners owners_;
     Wanted k_, v_, q_, out_, lse_;
 };
+
+// A step of that class, which is Step or a class over it, without the detour that Python takes to an __init__: of all that a step of one
+// token costs beside its layers, that was the most.
+nb::object step_begin(nb::handle kind, nb::object cache, uint64_t handle, nb::handle sequences, const Listed<"counts">& counts,
+                      const Listed<"positions">& positions, nb::dict values, nb::object graph) {
+    nb::object held = nb::steal(PySequence_List(sequences.ptr()));
+    if (!held.is_valid()) refuse_type("sequences", "a list", sequences);
+    std::vector<int64_t> handles(size_t(PyList_GET_SIZE(held.ptr())));
+    for (size_t i = 0; i < handles.size(); ++i)
+        handles[i] =
+            whole_of<int64_t>(PyList_GET_ITEM(held.ptr(), Py_ssize_t(i)), "sequences", "a list of kvc.Sequence or their numbers");
+    nb::object made = nb::inst_alloc(kind);
+    new (nb::inst_ptr<Step>(made))
+        Step(handle, {std::move(cache), std::move(held), std::move(graph)}, handles, counts, positions, values);
+    nb::inst_mark_ready(made);
+    return made;
+}
+
+PyType_Slot collected[] = {
+    {Py_tp_traverse, reinterpret_cast<void*>(Step::traverse)}, {Py_tp_clear, reinterpret_cast<void*>(Step::clear)}, {0, nullptr}};
 
 }  // namespace
 
 void define_step(nb::module_& m) {
-    nb::class_<Step>(m, "Step", nb::is_weak_referenceable())
-        .def(nb::init<uint64_t, const Numbers&, const Numbers&, const std::optional<Numbers>&, nb::dict>(), nb::arg("cache"),
-             nb::arg("sequences"), nb::arg("counts"), nb::arg("positions").none(), nb::arg("options"))
+    m.def(
+        "step_begin", &step_begin, nb::arg("kind"), nb::arg("cache"), nb::arg("handle"), nb::arg("sequences"), nb::arg("counts"),
+        nb::arg("positions").none(), nb::arg("options"), nb::arg("graph").none(),
+        nb::sig("def step_begin(kind: type, cache: object, handle: int, sequences: collections.abc.Iterable, "
+                "counts: collections.abc.Iterable, positions: collections.abc.Iterable | None, options: dict, graph: object) -> Step"));
+    nb::class_<Step>(m, "Step", nb::is_weak_referenceable(), nb::type_slots(collected))
         .def("append", &Step::append, nb::arg("layer"), nb::arg("k").none(), nb::arg("v").none(),
              nb::sig("def append(self, layer: int, k: Array, v: Array) -> None"),
              "Stores keys [tokens, kv_heads, k_dim] and values [tokens, kv_heads, v_dim] of one layer; each layer once.")
@@ -95,7 +159,17 @@ void define_step(nb::module_& m) {
             nb::sig("def commit(self, accepted: collections.abc.Sequence[int] | None = None) -> None"),
             "Publishes all tokens, or the first accepted[i] of each sequence (needs partial_commit=1). On failure the step stays open.")
         .def("abort", &Step::abort, "Ends the step as if it had never begun. May be called again, and after commit.")
-        .def_prop_ro("is_open", &Step::is_open, "Neither committed nor aborted.");
+        .def(
+            "__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> typing_extensions.Self"))
+        .def(
+            "__exit__", [](Step& step, nb::handle kind, nb::handle, nb::handle) { step.leave(!kind.is_none()); },
+            nb::arg("kind").none(), nb::arg("value").none(), nb::arg("trace").none(),
+            nb::sig("def __exit__(self, kind: object, value: object, trace: object) -> None"))
+        .def_prop_ro("is_open", &Step::is_open, "Neither committed nor aborted.")
+        .def_prop_ro("tokens", &Step::tokens, "Of all sequences of the step.")
+        .def_prop_ro("_cache", &Step::cache)
+        .def_prop_ro("_out_dtype", &Step::out_dtype)
+        .def_prop_ro("_buffers", &Step::buffers);
 }
 
 }  // namespace kvc_python

@@ -118,6 +118,50 @@ def test_options_of_wrong_types_are_refused(wrong, words):
         kvc.Cache(**{**SHAPE, "arena_tokens": 64, **wrong})
 
 
+@pytest.mark.parametrize("call, words", [
+    (lambda cache, s: cache.set_budget(s, "20%"), "budget must be an integer, not str"),
+    (lambda cache, s: cache.set_budget("a", 20), "sequence must be a kvc.Sequence or its number, not str"),
+    (lambda cache, s: cache.truncate(s, 1.0), "length must be an integer, not float"),
+    (lambda cache, s: cache.live(s, 0, 1.0), "head must be an integer, not float"),
+    (lambda cache, s: cache.step([s], ["one"]), "counts must be a list of integers, not str"),
+    (lambda cache, s: cache.step([s], [1], 7), "positions must be a list, not int"),
+    (lambda cache, s: cache.step([s], [1]).append("0", None, None), "layer must be an integer, not str"),
+    (lambda cache, s: cache.remove_prefixes(np.zeros(1, np.int64), "salt"), "salt must be bytes, not str"),
+    (lambda cache, s: cache.create_buffer("all"), "size must be an integer, not str"),
+    (lambda cache, s: cache.set_prefix_budget("all"), "budget_bytes must be an integer, not str"),
+    (lambda cache, s: kvc.default_library().codec_format(4), r"codec must be a str \(UTF-8\), not int"),
+])
+def test_arguments_of_wrong_types_are_refused_by_their_names(cache, call, words):
+    with pytest.raises(TypeError, match=words) as refused:
+        call(cache, cache.create_sequence())
+    assert "supported" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_numbers_that_do_not_fit_are_refused_by_their_names(cache):
+    with pytest.raises(kvc.ArgumentError, match="budget is beyond 64 bits"):
+        cache.set_budget(cache.create_sequence(), 1 << 63)
+    with pytest.raises(kvc.ArgumentError, match="kind 4294967296 is beyond 32 bits"):
+        raw.buffer_create(cache._handle, 1 << 32, 64)
+    with pytest.raises(kvc.ArgumentError, match="codec has a NUL in it"):
+        kvc.default_library().codec_format("int4\0")
+
+
+def test_a_part_is_a_name_or_a_kvc_part(cache):
+    sequence, (q, k, v) = cache.create_sequence(), tensors(3)
+    with cache.step([sequence], [3]) as step:
+        step.append(0, k, v)
+        step.append(1, k, v)
+    for part, name, rows in ((kvc.Part.KEYS, "keys", k), (kvc.Part.VALUES, "values", v)):
+        np.testing.assert_array_equal(cache.read(sequence, 0, 1, part, 64), cache.read(sequence, 0, 1, name, 64))
+        np.testing.assert_allclose(cache.read(sequence, 0, 1, part, 64), rows[:, 1], atol=1e-2)
+        assert cache.read_codes(sequence, 0, 1, part, 64).shape == (0, 64)
+    for wrong in ("key", kvc.Part.PART_UNSET, 7, None):
+        with pytest.raises(kvc.ArgumentError, match="it must be 'keys' or 'values', or a kvc.Part"):
+            cache.read(sequence, 0, 0, wrong, 64)
+    with pytest.raises(kvc.ArgumentError, match="dim 32, and values of layer 0 have 64"):
+        cache.read(sequence, 0, 0, kvc.Part.VALUES, 32)
+
+
 @pytest.mark.parametrize("wrong", [5, "scale", [("scale", 1.0)], object()])
 def test_options_that_are_no_dict_are_refused(wrong):
     with pytest.raises(kvc.ArgumentError, match="kvc_layer: expected a dict of its fields"):

@@ -1,6 +1,8 @@
 """Sequences, steps and caches that have ended, and what is loaded."""
+import gc
 import subprocess
 import sys
+import weakref
 
 import kvc
 import numpy as np
@@ -64,6 +66,30 @@ def test_a_step_keeps_its_sequences(cache):
     assert cache.stats().sequences == 1
     del step
     assert cache.stats().sequences == 0
+
+
+def test_a_cycle_through_an_open_step_is_collected():
+    cache = kvc.Cache(arena_tokens=64, **SHAPE)
+    ended = weakref.ref(cache)
+    cache.open_step = cache.step([cache.create_sequence()], [1])  # which holds the cache
+    del cache
+    gc.collect()
+    assert ended() is None
+
+
+def test_a_block_commits_aborts_or_leaves_an_ended_step_alone(cache):
+    sequence = cache.create_sequence()
+    with cache.step([sequence], [1]) as step:
+        step.append(0, ROW, ROW)
+        assert step.tokens == 1 and step.is_open
+    assert cache.length(sequence) == 1 and not step.is_open
+    with pytest.raises(kvc.OrderError), cache.step([sequence], [2]):
+        pass  # nothing was appended: the commit is refused, and the step aborted
+    with pytest.raises(ZeroDivisionError), cache.step([sequence], [2]):
+        1 // 0
+    with cache.step([sequence], [1]) as step:
+        step.abort()
+    assert cache.length(sequence) == 1 and cache.stats().open_steps == 0
 
 
 def test_a_snapshot_can_be_checked_alone(cache, tmp_path):

@@ -91,12 +91,16 @@ final class LibraryTests {
   static void theReadmeRunsAsPrinted() throws Exception {
     String readme = Files.readString(Path.of(System.getProperty("kvc.root"), "bindings/java/README.md"));
     Matcher snippet = Pattern.compile("```java\n(.*?)```", Pattern.DOTALL).matcher(readme);
-    Expect.that(snippet.find(), "the README has no snippet");
     Path folder = Files.createTempDirectory("kvc-readme-"), file = folder.resolve("Snippet.java");
     try {
-      Files.writeString(file, snippet.group(1));
-      Ended ended = java(main(OUT + "/kvc.jar", "", file.toString()));
-      Expect.equal("1 token\n", ended.printed);
+      // The second one prints the first line on a machine with a device.
+      for (List<String> printed : List.of(List.of("1 token\n"), List.of("room for one token of one sequence of up to 4096\n", "graph_create: "
+          + "the cache is on the host, where no launches can be captured\n"))) {
+        Expect.that(snippet.find(), "the README lacks a snippet");
+        Files.writeString(file, snippet.group(1));
+        Ended ended = java(main(OUT + "/kvc.jar", "", file.toString()));
+        Expect.that(printed.contains(ended.printed), ended.printed);
+      }
     } finally {
       Files.deleteIfExists(file);
       Files.delete(folder);
