@@ -100,10 +100,14 @@ def run_pair(commands: tuple[list[str], list[str]], options: argparse.Namespace)
     return figures
 
 
+def wanted(name: str, only: str | None) -> bool:
+    return not only or name == "c once more" or name.split()[0] in only.split(",")
+
+
 def compare(options: argparse.Namespace) -> list[dict]:
     """One row a program; every round starts it, and C's beside it, anew."""
     programs = commands()
-    pairs: dict[str, list[tuple[dict, dict]]] = {name: [] for name in programs if name != "c"}
+    pairs: dict[str, list[tuple[dict, dict]]] = {name: [] for name in programs if name != "c" and wanted(name, options.only)}
     for number in range(options.rounds):
         for name in pairs:
             print(f"round {number + 1}/{options.rounds}  {name}", file=sys.stderr, flush=True)
@@ -146,9 +150,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9, help="how often all programs are started")
     parser.add_argument("--context", type=int, default=4096, help="tokens before the step")
     parser.add_argument("--turns", type=int, default=40, help=f"turns of {TURN} steps that each program of a pair takes")
+    parser.add_argument("--only", help="languages, by commas, such as go,python; C beside itself is always there")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
+    if unknown := set(options.only.split(",") if options.only else []) - {name.split()[0] for name in commands()}:
+        parser.error(f"--only: {', '.join(sorted(unknown))}: not among {', '.join(sorted({name.split()[0] for name in commands()}))}")
     rows = compare(options)
     printed = table(rows, options)
     print(printed)

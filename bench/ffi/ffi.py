@@ -56,8 +56,7 @@ def calls_ns() -> tuple[float, float]:
 def decode(cache: kvc.Cache, sequence: kvc.Sequence) -> None:
     with cache.step([sequence], [1]) as step:
         for layer in range(LAYERS):
-            step.append(layer, K, V)
-            step.attend_into(layer, Q, OUT)
+            step.append_attend(layer, K, V, Q, OUT)
 
 
 def answer(context: int, most_steps: int) -> None:

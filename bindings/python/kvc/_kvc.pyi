@@ -155,6 +155,11 @@ class Step:
         Stores keys [tokens, kv_heads, k_dim] and values [tokens, kv_heads, v_dim] of one layer; each layer once.
         """
 
+    def append_attend(self, layer: int, k: Array, v: Array, q: Array, out: Array) -> None:
+        """
+        append and then attend_into of one layer, in one call. All arrays are checked first. If the library refuses the attention, which the exception's operation tells, the layer has been appended: attend_into can follow, or abort.
+        """
+
     def attend_into(self, layer: int, q: Array, out: Array, lse: Array | None = None, options: AttendOptions | None = None) -> None:
         """
         attend without its conveniences: out is given, and the fields of kvc_attend_options come as a dict.

@@ -49,6 +49,25 @@ public:
         call("append", kvc_append, handle_, layer, keys.data(), keys.bytes(), values.data(), values.bytes());
     }
 
+    // Both of a layer's calls; the GIL is away from the first to the end of the second.
+    void append_attend(Whole<"layer"> layer, nb::handle k, nb::handle v, nb::handle q, nb::handle out) {
+        const Array keys("append", "k", k, k_), values("append", "v", v, v_), queries("attend", "q", q, q_),
+            results("attend", "out", out, out_, true);
+        kvc_error error = empty_error();
+        const char* operation = "append";
+        kvc_status status;
+        {
+            nb::gil_scoped_release others_may_run;
+            status = kvc_append(handle_, layer, keys.data(), keys.bytes(), values.data(), values.bytes(), &error);
+            if (status == KVC_OK) {
+                operation = "attend";
+                status = kvc_attend(handle_, layer, queries.data(), queries.bytes(), results.data(), results.bytes(), nullptr, 0,
+                                    nullptr, &error);
+            }
+        }
+        if (status != KVC_OK) throw Failure{status, operation, error.message};
+    }
+
     void attend(Whole<"layer"> layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle settings) {
         const Array queries("attend", "q", q, q_), results("attend", "out", out, out_, true);
         kvc_attend_options o;
@@ -149,6 +168,11 @@ void define_step(nb::module_& m) {
         .def("append", &Step::append, nb::arg("layer"), nb::arg("k").none(), nb::arg("v").none(),
              nb::sig("def append(self, layer: int, k: Array, v: Array) -> None"),
              "Stores keys [tokens, kv_heads, k_dim] and values [tokens, kv_heads, v_dim] of one layer; each layer once.")
+        .def("append_attend", &Step::append_attend, nb::arg("layer"), nb::arg("k").none(), nb::arg("v").none(), nb::arg("q").none(),
+             nb::arg("out").none(), nb::sig("def append_attend(self, layer: int, k: Array, v: Array, q: Array, out: Array) -> None"),
+             "append and then attend_into of one layer, in one call. All arrays are checked first. If the library refuses the "
+             "attention, "
+             "which the exception's operation tells, the layer has been appended: attend_into can follow, or abort.")
         .def("attend_into", &Step::attend, nb::arg("layer"), nb::arg("q").none(), nb::arg("out").none(), nb::arg("lse") = nb::none(),
              nb::arg("options") = nb::none(),
              nb::sig("def attend_into(self, layer: int, q: Array, out: Array, lse: Array | None = None, "

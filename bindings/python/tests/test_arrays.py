@@ -69,6 +69,39 @@ def test_strided_arrays_give_the_same_numbers_as_dense_ones(cache):
     np.testing.assert_array_equal(step.attend(0, fused[:, :4]), expected)
 
 
+def test_append_attend_is_both(cache):
+    q, k, v = tensors(5)
+    outs = [np.empty_like(q), np.empty_like(q)]
+    for together, out in enumerate(outs):
+        with cache.step([cache.create_sequence()], [5]) as step:
+            for layer in range(2):
+                if together:
+                    step.append_attend(layer, k, v, q, out=out)
+                else:
+                    step.append(layer, k, v)
+                    step.attend_into(layer, q, out)
+    np.testing.assert_array_equal(*outs)
+    assert np.abs(outs[0]).max() > 0.1
+
+
+def test_append_attend_checks_arrays_first_and_says_how_far_it_came(cache):
+    q, k, v = tensors(5)
+    sequence = cache.create_sequence()
+    with cache.step([sequence], [5]) as step:
+        for wrong in ((k, v, q.astype(np.float64), q.copy()), (k, v, q, q.tolist()), (k[:, :, ::2], v, q, q.copy()), (k[:3], v, q, q.copy())):
+            with pytest.raises(kvc.ArgumentError):
+                step.append_attend(0, *wrong)
+        with pytest.raises(kvc.ArgumentError) as refused:
+            step.append_attend(0, k, v, q[:3], q.copy())  # what the library finds after it has appended
+        assert refused.value.operation == "attend"
+        with pytest.raises(kvc.OrderError) as refused:
+            step.append_attend(0, k, v, q, q.copy())
+        assert refused.value.operation == "append"
+        step.attend_into(0, q, q.copy())
+        step.append_attend(1, k, v, q, q.copy())
+    assert cache.length(sequence) == 5
+
+
 @pytest.mark.parametrize("spoil, words", [
     (lambda k: k[:, :, ::2].copy()[:, ::-1], "heads"),                    # backwards
     (lambda k: np.repeat(k, 2, axis=2)[:, :, ::2], "whole rows"),         # every other channel
