@@ -14,8 +14,8 @@ Status Cache::check_seal(int64_t length) const {
         const PageRule& rule = layers_[i].rule;
         if (rule.lossless || (length >= rule.sinks && (length - rule.sinks) % page_tokens == 0)) continue;
         const int64_t below = rule.sinks + std::max<int64_t>(0, length - rule.sinks) / page_tokens * page_tokens;
-        return fail(Code::argument, "prefix_publish: seal: ", length, " tokens are not the ", rule.sinks, " sinks of layer ", int64_t(i),
-                    " and whole pages of 64; ", below, " or ", below + page_tokens, " would be");
+        return fail(Code::argument, "prefix_publish: seal: ", length, " tokens are not the ", rule.sinks, " sinks of layer ",
+                    int64_t(i), " and whole pages of 64; ", below, " or ", below + page_tokens, " would be");
     }
     return {};
 }
