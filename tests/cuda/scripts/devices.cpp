@@ -208,7 +208,7 @@ TEST_CASE("cuda devices: a target says which pool memory comes from, and what no
     CHECK(std::string(error.message).find("CUDA device 1 has no memory pools") != std::string::npos);
     FakeDevice::get().set_pools(true);
     options.device = KVC_CPU, options.device_ordinal = 0;
-    CHECK(refusal(",pool").status == KVC_E_UNSUPPORTED);
+    CHECK(refusal(",pool").status == KVC_E_ARGUMENT);
     CHECK(FakeDevice::get().counts().strays == before.strays);
 }
 
