@@ -8,7 +8,7 @@ import (
 )
 
 // What build/release/tests/model/kvc_script run testdata/verbs.txt target=scalar prints.
-const verbsDigest = "7050911b14fc92f38127e637673b2c164eb747202d729177e45ec20ec0e00d12"
+const verbsDigest = "8cfbc3ecfe6390ba9b73c135d7869fa2959387afe10dd18c6835c68a686b9c9c"
 
 func TestAllVerbsGiveTheDigestOfC(t *testing.T) {
 	text, err := os.ReadFile("testdata/verbs.txt")
