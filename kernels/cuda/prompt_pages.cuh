@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/cuda/counts.cuh"
 #include "kernels/cuda/prompt_rows.cuh"
+#include "kernels/cuda/shared_memory.cuh"
 #include "kernels/cuda/turn.cuh"
 
 namespace kvc::cuda {
@@ -28,9 +29,6 @@ struct PromptPage {
     bool end;           // the item has no such page, nor any behind it
     int64_t* counters;  // of the tokens' mass, or nullptr
 };
-
-// What a block may have on sm_86, sm_89 and sm_120; all others offer more.
-constexpr int block_shared_max = 99 * 1024;
 
 // One block's shared memory, which the launch provides.
 template <int KD, int VD, int tiles>
