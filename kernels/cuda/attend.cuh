@@ -138,10 +138,18 @@ KVC_DEVICE void attend_piece(const Bytes& keys, const Bytes& values, bool whole,
 template <PageKind kind, int KD, int VD>
 KVC_DEVICE PageRun start_run(const AttendArgs& args, const ItemRows& rows, int64_t first_entry, PageRing* ring) {
     PageRun run = find_run(args, rows, first_entry);
-    for (int i = 0; i < ring->slots() && run.fill.left; i++) {
+    for (int i = 0; has_ring<kind, KD, VD>() && i < ring->slots() && run.fill.left; i++) {
         fill_ring<kind, KD, VD>(args, &run, ring);
     }
     return run;
+}
+
+// Whether every row sees all tokens of a run's page. All lanes know it; without a ring a vote says so once more, because ptxas is then sure
+// that they branch alike, and int8 at head dim 256 keeps nothing in local memory on sm_120.
+template <PageKind kind, int KD, int VD>
+KVC_DEVICE bool is_whole(const PageRun& run, int page) {
+    const bool whole = run.whole >> page & 1;
+    return has_ring<kind, KD, VD>() ? whole : simt::any(whole);
 }
 
 template <int KD, int VD, PageKind kind>
@@ -149,13 +157,13 @@ KVC_DEVICE void attend_run(PageRun run, PageRing* ring, WarpAttend<KD, VD, kind>
     float page_sum[2] = {0.0f, 0.0f};
     KVC_NO_UNROLL
     for (PageWalk walk{run.there}; walk.left; walk.next(ring_pieces<kind>)) {
-        const bool whole = run.whole >> walk.page() & 1;
+        const bool whole = is_whole<kind, KD, VD>(run, walk.page());
         const int64_t entry = run.first_entry + warps * walk.page();
         RunTokens tokens = {};
         if (!whole) {
             tokens = find_coded_page(warp->args, warp->rows, entry).tokens;
         }
-        if (simt::has_bulk_copies()) {
+        if (has_ring<kind, KD, VD>()) {
             const simt::SharedBytes bytes = ring->wait();
             attend_piece(bytes, bytes.plus(16 * KD * 2), whole, tokens, walk.piece, 1 + entry, page_sum, warp);
             ring->release();
@@ -167,6 +175,31 @@ KVC_DEVICE void attend_run(PageRun run, PageRing* ring, WarpAttend<KD, VD, kind>
             attend_piece(simt::GlobalBytes{record + walk.piece * 16 * KD * 2},
                          simt::GlobalBytes{record + page_tokens * KD * 2 + walk.piece * 16 * VD * 2}, whole, tokens, walk.piece,
                          1 + entry, page_sum, warp);
+        }
+    }
+}
+
+// From a run that is on its way to the item's last one. With a ring the code of a page is there twice, which takes one instruction in a
+// hundred less; without one it is there once, and kivi4 at head dim 256 keeps nothing in local memory on sm_80 (docs/design/cuda.md, 4).
+template <int KD, int VD, PageKind kind>
+KVC_DEVICE void attend_runs(PageRun run, PageRing* ring, WarpAttend<KD, VD, kind>* warp) {
+    const int64_t n = warp->rows.item->n_coded;
+    int64_t first_entry = run.first_entry;
+    const auto next = [&] { return start_run<kind, KD, VD>(warp->args, warp->rows, first_entry, ring); };
+    if (has_ring<kind, KD, VD>()) {
+        attend_run(run, ring, warp);
+        for (first_entry += 32 * warps; first_entry < n; first_entry += 32 * warps) {
+            attend_run(next(), ring, warp);
+        }
+    } else {
+        KVC_NO_UNROLL
+        for (;;) {
+            attend_run(run, ring, warp);
+            first_entry += 32 * warps;
+            if (first_entry >= n) {
+                break;
+            }
+            run = next();
         }
     }
 }
@@ -205,9 +238,6 @@ KVC_DEVICE void attend_sinks(int64_t capacity, WarpAttend<KD, VD, kind>* warp) {
 
 // ---- the kernel ----
 
-// Blocks of which a multiprocessor is to hold so many. With three, registers are so few that the products of a page wait for each other.
-constexpr int resident_blocks = 2;
-
 template <int KD, int VD, PageKind kind>
 KVC_KERNEL(threads, resident_blocks)
 attend_decode(AttendArgs args, int64_t sink_capacity, RingShape ring_shape) {
@@ -220,15 +250,11 @@ attend_decode(AttendArgs args, int64_t sink_capacity, RingShape ring_shape) {
     PageRing ring(ring_shape, shared);
     WarpAttend<KD, VD, kind> warp{args, rows_of(args, item, first_row), {}, {}};
     // The first pages are on their way before anything else is waited for.
-    int64_t first_entry = first_entry_of_warp(item.coded_position);
-    PageRun run = start_run<kind, KD, VD>(args, warp.rows, first_entry, &ring);
+    const PageRun run = start_run<kind, KD, VD>(args, warp.rows, first_entry_of_warp(item.coded_position), &ring);
     load_queries(args, item, first_row, &warp.query);
     reset(&warp.state);
     attend_sinks(sink_capacity, &warp);
-    attend_run(run, &ring, &warp);
-    for (first_entry += 32 * warps; first_entry < item.n_coded; first_entry += 32 * warps) {
-        attend_run(start_run<kind, KD, VD>(args, warp.rows, first_entry, &ring), &ring, &warp);
-    }
+    attend_runs(run, &ring, &warp);
     attend_window(&warp);
     // The warps' results take the place of their rings.
     simt::sync_block();

@@ -81,29 +81,32 @@ KVC_DEVICE void prompt_logits(const WarpPrompt& warp, const PromptPage& page, co
     if (warp.item.n_counts > 0) {
         add_bias(warp.lane, bias, x);
     }
-    if (!sees_all<tiles>(warp, page.tokens)) {
+    if (!simt::any(sees_all<tiles>(warp, page.tokens))) {
         mask_page(warp.lane, warp.facts, page.tokens, x);
     }
 }
 
 // Calls visit(page) for the pages of the item that some row of the block sees, in order, with the block in step before and after. The
-// facts of the block's rows need not be written yet.
+// facts of the block's rows need not be written yet. The list says itself where it ends, so that the walk occupies one register while a
+// page is visited; and votes tell ptxas that warps do not part (docs/design/cuda.md, 4).
 template <class Shared, class Visit>
 KVC_DEVICE void for_each_prompt_page(const PromptArgs& args, const AttendItem& item, const MassItem* mass, std::byte* shared,
                                      const Visit& visit) {
     PromptPage* const list = reinterpret_cast<PromptPage*>(shared + Shared::pages);
     const RowFacts* const facts = reinterpret_cast<const RowFacts*>(shared + Shared::facts);
-    const int n = pages_of(item);
-    for (int start = 0; start < n; start += Shared::listed) {
-        const int here = n - start < Shared::listed ? n - start : Shared::listed;
+    KVC_NO_UNROLL
+    for (int start = 0;; start += Shared::listed) {
         simt::sync_block();
-        if (const int i = simt::thread_anew(); i < here) {
+        if (const int i = simt::thread_anew(); i < Shared::listed) {
             list[i] = find_prompt_page(args, item, mass, {facts[0].sight, facts[Shared::rows - 1].sight}, start + i);
         }
         simt::sync_block();
         KVC_NO_UNROLL
-        for (int i = 0; i < here; i++) {
-            if (list[i].record) {
+        for (int i = 0; i < Shared::listed; i++) {
+            if (simt::any(list[i].end)) {
+                return;
+            }
+            if (simt::any(list[i].record != nullptr)) {
                 visit(list[i]);
                 simt::sync_block();
             }
@@ -176,7 +179,7 @@ attend_prompt(PromptArgs args) {
         const float v_unit = fill_prompt_values<KD, VD, general>(args, page, shared + Shared::values, lifts + warps);
         simt::sync_block();
         const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);
-        if (sees_nothing<tiles>(warp, page.tokens)) {
+        if (simt::any(sees_nothing<tiles>(warp, page.tokens))) {
             return;
         }
         float x[tiles][8][4];

@@ -116,12 +116,13 @@ KVC_DEVICE std::byte* dynamic_shared() {
     return reinterpret_cast<std::byte*>(kvc_dynamic_shared);
 }
 
-// Whether the machine code at hand has bulk copies; where it does not, nothing of what follows is called.
-KVC_DEVICE constexpr bool has_bulk_copies() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    return true;
+// The architecture that the machine code at hand is for: 90 of sm_90 and sm_90a. Before 90 there are no bulk copies, and nothing of what
+// follows is called.
+KVC_DEVICE constexpr int architecture() {
+#if defined(__CUDA_ARCH__)
+    return __CUDA_ARCH__ / 10;
 #else
-    return false;
+    return 0;
 #endif
 }
 
@@ -300,12 +301,11 @@ void launch(Kernel kernel, int blocks_x, int blocks_y, int threads, Stream strea
     launch(kernel, Grid{blocks_x, blocks_y, threads}, stream, args...);
 }
 
-// Shared memory of a multiprocessor, less a KB, where the code of this kernel that the device would run has bulk copies into it; 0: it has none.
+// The architecture() of this kernel's code that the device would run; 0: it has none, and the launch will say so.
 template <class Kernel>
-int shared_for_bulk_copies(Kernel kernel, Stream) {
+int architecture_of(Kernel kernel, Stream) {
     cudaFuncAttributes attributes;
-    const bool known = cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess;
-    return !known || attributes.ptxVersion < 90 ? 0 : attributes.ptxVersion < 120 ? 227 * 1024 : 99 * 1024;
+    return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess ? attributes.ptxVersion : 0;
 }
 
 }  // namespace kvc::simt

@@ -3,8 +3,11 @@
     gates.py BUILD_FOLDER
 
 One line a kernel: instructions that a warp issues for each element of its main loop (keys and values, a lane's share), registers,
-spills. The count is of the path through the loop that a page takes whose tokens are all seen; blocks that only masked pages enter are
-not on it.
+spills, and the most shared memory of a block (static and dynamic, on any architecture of the list, in bytes). The count is of the path
+through the loop that a page takes whose tokens are all seen; blocks that only masked pages enter are not on it.
+
+How much dynamic shared memory a launch asks for is not written down here: the program kvc_cuda_launches of the build makes the library's
+launches for every architecture and tells.
 """
 
 import argparse
@@ -20,14 +23,17 @@ PAGE = 64
 
 # docs/design/cuda.md says where these come from.
 INSTRUCTIONS_MAX = {"int4": 1.80, "int2": 1.65}  # an element, at head dim 128
-# None of anything but this, which keeps eight words in local memory: 32 bytes, 8 stores, 32 loads, of which 4 are in the main loop.
-SPILLS_MAX = {("sm_80", "kivi4", 256, 256): 72}
-# Prompt kernels with two tiles of rows a warp, or 256 channels of values: outputs and scores of a page nearly fill the registers, and
-# what a page reads once lies in local memory meanwhile.
-PROMPT_SPILLS_MAX = 100
+# Prompt kernels with two tiles of rows a warp, or 256 channels of values, may spill what is used once for 32 pages; in the loop over pages
+# only those with 256 channels, four words of outputs, read and written once a page.
+PROMPT_SPILLS_MAX = 50
+PROMPT_LOOP_SPILLS_MAX = 8
 PROMPT_INSTRUCTIONS_MAX = 4.10  # a product, of a page at head dim 128 with two tiles
-# At head dim 128 with two tiles, mostly what the walk along the pages counts (docs/design/cuda.md, 4).
-PROMPT_SPILLS_MAX_OF = {"sm_80": 24, "sm_90a": 35, "sm_100": 25, "sm_120": 25}
+# At head dim 128 with two tiles: one word and two of the search for the next 32 pages, with its
+# store and its load (docs/design/cuda.md, 4).
+PROMPT_SPILLS_MAX_OF = {"sm_80": 10, "sm_90a": 12}
+# Kilobytes of shared memory that a block may have, static and dynamic together (CUDA C++ Programming Guide, compute capabilities).
+SHARED_MAX = {"sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
+SHARED_OF_RUNTIME = 1024  # that cuobjdump counts in from sm_90 on, and the limits do not
 # NOPs that ptxas puts behind products.
 PROMPT_INSTRUCTIONS_MAX_OF = {"sm_120": 4.60}
 
@@ -137,6 +143,16 @@ def main_loop(instructions):
     return max(loops, key=lambda loop: (loop[0], -loop[1]))
 
 
+def spills_of_loop(instructions):
+    """Accesses to local memory in the loop that main_loop() counts, on any way through it."""
+    products, _ = main_loop(instructions)
+    loops = [(instruction.target, instruction.address) for instruction in instructions
+             if instruction.target is not None and instruction.target < instruction.address
+             and page_path(instructions, instruction.target, instruction.address)[0] == products]
+    begin, end = min(loops, key=lambda loop: loop[1] - loop[0], default=(0, 0))
+    return spills([instruction for instruction in instructions if begin <= instruction.address <= end])
+
+
 def run(command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -145,6 +161,33 @@ def resources(listing):
     """Mangled name -> (registers, bytes of local memory and stack)."""
     found = re.findall(r"Function (\S+?):\s+REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", listing)
     return {name: (int(registers), int(stack) + int(local)) for name, registers, stack, local in found}
+
+
+def static_shared(listing, arch):
+    """Mangled name -> bytes of static shared memory."""
+    found = re.findall(r"Function (\S+?):\s+REG:\d+ STACK:\d+ SHARED:(\d+)", listing)
+    reserved = SHARED_OF_RUNTIME if int(re.search(r"\d+", arch)[0]) >= 90 else 0
+    return {name: max(int(shared) - reserved, 0) for name, shared in found}
+
+
+def read_launches(text):
+    """Mangled name -> architecture -> bytes of dynamic shared memory, of what kvc_cuda_launches prints."""
+    launches = {}
+    for line in text.splitlines():
+        arch, name, shared = line.split()
+        launches.setdefault(name, {})[arch] = int(shared)
+    return launches
+
+
+def check_shared(name, static, launches):
+    """(the most of a block on any architecture, problems): shared memory, as the kernel's launches ask for it."""
+    asked = launches.get(name, {})
+    problems = [f"nothing launches it on {arch}" for arch in SHARED_MAX if arch not in asked]
+    for arch, limit in SHARED_MAX.items():
+        total = static + asked.get(arch, 0)
+        if total > limit * 1024:
+            problems.append(f"{total} bytes of shared memory on {arch}, where a block may have {limit * 1024}")
+    return static + max(asked.values(), default=0), problems
 
 
 def spills(instructions):
@@ -208,7 +251,10 @@ def describe_prompt(match, instructions, arch):
     if measured and per_product > limit:
         problems.append(f"over {limit:.2f} instructions a product")
     full = tiles == 2 or v_dim > 128
-    spills_max = PROMPT_SPILLS_MAX_OF.get(arch if measured else "", PROMPT_SPILLS_MAX) if full else 0
+    in_loop = spills_of_loop(instructions)
+    if in_loop > (PROMPT_LOOP_SPILLS_MAX if v_dim > 128 else 0):
+        problems.append(f"{in_loop} spills in the loop over pages")
+    spills_max = PROMPT_SPILLS_MAX_OF.get(arch, 0) if measured else PROMPT_SPILLS_MAX if full else 0
     return (f"kernel={kernel}{'_general' if general else ''} {{arch}} k_dim={k_dim} v_dim={v_dim} rows={64 * tiles} "
             f"instr_per_product={per_product:.2f}"), problems, spills_max
 
@@ -224,7 +270,6 @@ def check_kernel(name, instructions, arch, registers, local):
         k_dim, v_dim, kind = int(attend[1]), int(attend[2]), KINDS[int(attend[3])]
         text, more = describe_attend(kind, k_dim, v_dim, instructions)
         problems += more
-        spills_max = SPILLS_MAX.get((arch, kind.name, k_dim, v_dim), 0)
     prompt = re.search(r"(attend_prompt|mass_prompt)I((?:Li\d+E)+)Lb([01])EE", name)
     if prompt:
         text, more, spills_max = describe_prompt(prompt, instructions, arch)
@@ -234,13 +279,17 @@ def check_kernel(name, instructions, arch, registers, local):
     return f"{text.format(arch=f'arch={arch}')} regs={registers} spills={spilled}", problems
 
 
-def check_object(cuobjdump, path):
+def check_object(cuobjdump, path, launches):
     """Prints a line for each kernel in each architecture; returns what is over budget."""
     over = []
     for arch in re.findall(r"\.(sm_\d+\w?)\.cubin", run([cuobjdump, "-lelf", path])):
-        usage = resources(run([cuobjdump, "-arch", arch, "-res-usage", path]))
+        listing = run([cuobjdump, "-arch", arch, "-res-usage", path])
+        usage, static = resources(listing), static_shared(listing, arch)
         for name, instructions in parse_functions(run([cuobjdump, "-arch", arch, "-sass", path])):
             line, problems = check_kernel(name, instructions, arch, *usage[name])
+            shared, more = check_shared(name, static[name], launches)
+            problems += more
+            line += f" shared={shared}"
             print(line)
             over += [f"{line}: {problem}" for problem in problems]
     return over
@@ -257,11 +306,13 @@ def find_cuobjdump():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build", type=Path)
-    objects = sorted(parser.parse_args().build.rglob("kvc_cuda*.dir/*.cu.o"))
+    build = parser.parse_args().build
+    objects = sorted(build.rglob("kvc_cuda*.dir/*.cu.o"))
     if not objects:
         sys.exit("gates: no objects of CUDA kernels; build them with: make cuda")
     cuobjdump = find_cuobjdump()
-    over = [problem for path in objects for problem in check_object(cuobjdump, path)]
+    launches = read_launches(run([build / "programs" / "kvc_cuda_launches"]))
+    over = [problem for path in objects for problem in check_object(cuobjdump, path, launches)]
     for problem in over:
         print("gates: FAILED:", problem, file=sys.stderr)
     return 1 if over else 0

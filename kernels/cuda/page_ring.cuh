@@ -1,7 +1,8 @@
 // A warp's pages on their way: a ring of slots in shared memory that bulk copies fill ahead of the arithmetic, so that loads from
 // memory are always in flight and no register holds them (PTX: cp.async.bulk with an mbarrier; sm_90 and later).
 #pragma once
-#include "kernels/cuda/layout.cuh"
+#include "kernels/cuda/query_tile.cuh"
+#include "kernels/cuda/shared_memory.cuh"
 
 namespace kvc::cuda {
 
@@ -15,6 +16,37 @@ struct RingShape {
     KVC_HOST_DEVICE constexpr int barrier_bytes() const { return warps * ring_slots_max * int(sizeof(simt::CopyBarrier)); }
     KVC_HOST_DEVICE constexpr int bytes() const { return barrier_bytes() + warps * slots * slot_bytes; }
 };
+
+// Blocks of the decode kernel of which a multiprocessor is to hold so many. With three, registers are so few that the products of a page
+// wait for each other.
+constexpr int resident_blocks = 2;
+
+// Two slots, one on its way while the other is read: more were slower. One, where two would cost the second block, which is worth more.
+// None, where a block may not have even that. static_bytes: of shared memory beside the ring; most: what a block may have.
+KVC_HOST_DEVICE constexpr RingShape shape_ring(int slot_bytes, int static_bytes, int most) {
+    const RingShape two{2, slot_bytes}, one{1, slot_bytes};
+    const int rest = most - static_bytes - shared_of_runtime, half = most / 2 - static_bytes - shared_of_runtime;
+    if (two.bytes() <= half || (one.bytes() > half && two.bytes() <= rest)) {
+        return two;
+    }
+    return one.bytes() <= rest ? one : RingShape{};
+}
+
+// What the decode kernel has on an architecture. A function of nothing else, so that its code and its launch agree.
+template <PageKind kind, int KD, int VD>
+KVC_HOST_DEVICE constexpr RingShape decode_ring(int arch) {
+    if (arch < bulk_copies_since) {
+        return {};
+    }
+    const int rest_of_queries = kind == PageKind::bf16_rows ? int(sizeof(QueryRest<KD>)) : 0;
+    return shape_ring(holds_rows<kind> ? 16 * (KD + VD) * 2 : CodeRecord<kind, KD, VD>::bytes, rest_of_queries, block_shared_of(arch));
+}
+
+// Whether pages come through a ring; otherwise they are read from where they lie.
+template <PageKind kind, int KD, int VD>
+KVC_DEVICE constexpr bool has_ring() {
+    return decode_ring<kind, KD, VD>(simt::architecture()).slots > 0;
+}
 
 class PageRing {
 public:

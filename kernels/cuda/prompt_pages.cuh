@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/cuda/counts.cuh"
 #include "kernels/cuda/prompt_rows.cuh"
+#include "kernels/cuda/shared_memory.cuh"
 #include "kernels/cuda/turn.cuh"
 
 namespace kvc::cuda {
@@ -25,12 +26,10 @@ struct PromptPage {
     uint64_t present;  // of rows: what was written
     int capacity;      // of rows: how many the record has room for; 0: the record holds codes
     bool sinks;
+    bool end;           // the item has no such page, nor any behind it
     int64_t* counters;  // of the tokens' mass, or nullptr
     int run;            // which of the item's runs it is
 };
-
-// What a block may have on sm_86, sm_89 and sm_120; all others offer more.
-constexpr int block_shared_max = 99 * 1024;
 
 // One block's shared memory, which the launch provides.
 template <int KD, int VD, int tiles>
@@ -68,13 +67,13 @@ KVC_DEVICE PromptPage sinks_page(const PromptArgs& args, const AttendItem& item,
             present,
             args.sink_capacity,
             true,
+            false,
             mass ? mass->sinks : nullptr,
             0};
 }
 
 // 1 or 0, without a branch: sinks may be there and hold nothing.
 KVC_DEVICE int sinks_pages(const AttendItem& item) { return int(item.sinks != 0) & int(item.sink_tokens != 0); }
-KVC_DEVICE int pages_of(const AttendItem& item) { return sinks_pages(item) + int(item.n_coded) + int(item.n_window); }
 
 // mass: where the item's counters are, or nullptr.
 KVC_DEVICE PromptPage find_prompt_page(const PromptArgs& args, const AttendItem& item, const MassItem* mass, const BlockSight& sight,
@@ -85,6 +84,11 @@ KVC_DEVICE PromptPage find_prompt_page(const PromptArgs& args, const AttendItem&
         }
         i--;
     }
+    if (i >= item.n_coded + item.n_window) {
+        PromptPage none{};
+        none.end = true;
+        return none;
+    }
     const bool window = i >= item.n_coded;
     const int64_t e = window ? i - item.n_coded : i;
     const PageEntry* const entry = (window ? item.window : item.coded) + e;
@@ -93,9 +97,13 @@ KVC_DEVICE PromptPage find_prompt_page(const PromptArgs& args, const AttendItem&
     if (entry->record == 0 || entry->live == 0 || !seen) {
         return {};
     }
-    PromptPage page{nullptr,   {first, nullptr, entry->live},
-                    all_live,  window || args.coded_rows() ? page_tokens : 0,
-                    false,     mass ? (window ? mass->window : mass->coded) + page_tokens * e : nullptr,
+    PromptPage page{nullptr,
+                    {first, nullptr, entry->live},
+                    all_live,
+                    window || args.coded_rows() ? page_tokens : 0,
+                    false,
+                    false,
+                    mass ? (window ? mass->window : mass->coded) + page_tokens * e : nullptr,
                     1 + int(i)};
     if (entry->side) {
         page.tokens.positions = reinterpret_cast<const PageSide*>(record_address(args.attend, entry->side, side_bytes))->positions;

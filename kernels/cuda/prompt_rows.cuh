@@ -82,7 +82,7 @@ KVC_DEVICE void load_query_rows(const AttendArgs& args, const AttendItem& item, 
             *reinterpret_cast<TileWords*>(queries + query_offset<KD>(m, k, simt::lane())) = words[k];
         }
     }
-    simt::sync_warp();  // an item without pages has no barrier before its rows are written
+    simt::sync_warp();  // the warp's own rows are whole from here on
 }
 
 // queries and keys: the lane's place in them. x = queries * keys of a whole page, times the rows' slopes and the unit of the page's numbers.

@@ -20,13 +20,16 @@ struct CodeRecord {
     static constexpr int v_meta = k_meta + KD * (grouped ? 8 : 4);
     static constexpr int v_zeros = v_meta + VD / group_size * page_tokens * 2;  // of grouped values
     static constexpr int k_super = v_meta + page_tokens * 2;                    // of all others' keys
+    static constexpr int end = grouped ? v_zeros + VD / group_size * page_tokens * 2 : k_super + 8;
+    static constexpr int bytes = (end + 127) / 128 * 128;
 };
 
 template <PageKind kind, int KD, int VD>
 bool has_offsets_of(const LayerFormat& f) {
     using Record = CodeRecord<kind, KD, VD>;
     return f.k_dim == KD && f.v_dim == VD && f.k.codes == Record::k_codes && f.v.codes == Record::v_codes &&
-           f.k.meta == Record::k_meta && f.v.meta == Record::v_meta && (Record::grouped || f.k.super == Record::k_super);
+           f.k.meta == Record::k_meta && f.v.meta == Record::v_meta && (Record::grouped || f.k.super == Record::k_super) &&
+           f.code_bytes == Record::bytes;
 }
 
 // The format is what everybody else goes by: a kernel that would read other places must not run.

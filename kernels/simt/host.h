@@ -80,7 +80,7 @@ inline std::byte* dynamic_shared() { return Machine::current().dynamic_shared();
 // So that tests run what is written for those.
 constexpr bool is_blackwell() { return true; }
 constexpr int sums_behind() { return 1; }
-inline bool has_bulk_copies() { return Machine::current().has_bulk_copies(); }
+inline int architecture() { return Machine::current().architecture(); }
 
 struct CopyBarrier {
     unsigned long long phases;  // that have ended
@@ -164,8 +164,8 @@ void launch(Kernel kernel, int blocks_x, int blocks_y, int threads, Stream strea
 }
 
 template <class Kernel>
-int shared_for_bulk_copies(Kernel, Stream stream) {
-    return stream->has_bulk_copies() ? 227 * 1024 : 0;
+int architecture_of(Kernel, Stream stream) {
+    return stream->architecture();
 }
 
 }  // namespace kvc::simt

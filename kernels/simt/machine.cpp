@@ -29,6 +29,21 @@ bool same_place(const Site& a, const Site& b) {
 
 }  // namespace
 
+int block_shared_limit(int architecture) {
+    switch (architecture) {
+    case 80:
+    case 87:
+        return 163 * 1024;
+    case 90:
+    case 100:
+    case 103:
+    case 110:
+        return 227 * 1024;
+    default:
+        return 99 * 1024;
+    }
+}
+
 Machine::Machine(LaneOrder order, uint64_t seed) : order_(order), random_(seed | 1) {
     // Room for the largest block, aligned as a GPU aligns it.
     shared_.resize(shared_limit + shared_alignment);
@@ -39,9 +54,10 @@ Machine::~Machine() = default;
 Machine& Machine::current() { return *machine; }
 
 void Machine::launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel, int shared_bytes) {
-    if (shared_bytes > dynamic_shared_limit) {
-        throw Fault("dynamic shared memory of " + std::to_string(shared_bytes) + " bytes");
+    if (shared_bytes > block_shared_limit(architecture_)) {
+        throw Fault("dynamic shared memory of " + std::to_string(shared_bytes) + " bytes on sm_" + std::to_string(architecture_));
     }
+    dynamic_bytes_ = shared_bytes;
     Machine* const outer = std::exchange(machine, this);
     if (dynamic_shared_.size() != size_t(shared_bytes) + shared_alignment) {
         dynamic_shared_ = std::vector<std::byte>(size_t(shared_bytes) + shared_alignment);
@@ -171,6 +187,9 @@ void* Machine::shared(size_t bytes, size_t alignment, const Site& site) {
     t.shared_used = start + bytes;
     if (t.shared_used > size_t(shared_limit)) {
         fault("shared memory beyond ", shared_limit, " bytes", site);
+    }
+    if (int(t.shared_used) + dynamic_bytes_ > block_shared_limit(architecture_)) {
+        fault("static and dynamic shared memory of ", int64_t(t.shared_used) + dynamic_bytes_, " bytes", site);
     }
     const uintptr_t base = (reinterpret_cast<uintptr_t>(shared_.data()) + 127) & ~uintptr_t{127};
     return reinterpret_cast<void*>(base + start);

@@ -24,8 +24,9 @@ struct Fault : std::runtime_error {
 enum class LaneOrder { forward, reverse, random };
 
 constexpr int warp_lanes = 32;
-constexpr int shared_limit = 48 * 1024;           // static shared memory of a block on every architecture
-constexpr int dynamic_shared_limit = 227 * 1024;  // of a block on sm_90
+constexpr int shared_limit = 48 * 1024;  // static shared memory of a block on every architecture
+// Static and dynamic shared memory of a block on the architecture that kernels find, as CUDA's programming guide lists it.
+int block_shared_limit(int architecture);
 
 // The words that a lane brings to a warp's operation and takes from it.
 struct LaneWords {
@@ -43,9 +44,9 @@ public:
     // Runs all blocks one after the other; throws Fault. kernel is called once for each thread.
     virtual void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel, int shared_bytes = 0);
 
-    // Whether kernels find bulk copies (sm_90 and later), or take the way of earlier architectures.
-    void set_bulk_copies(bool there) { bulk_copies_ = there; }
-    bool has_bulk_copies() const { return bulk_copies_; }
+    // The architecture that kernels find: 80 and later, as in sm_80.
+    void set_architecture(int architecture) { architecture_ = architecture; }
+    int architecture() const { return architecture_; }
 
     // ---- called by the thread that runs ----
     static Machine& current();
@@ -118,9 +119,10 @@ private:
     Gathering barrier_;
     std::vector<std::byte> shared_;
     std::vector<std::byte> dynamic_shared_;
+    int dynamic_bytes_ = 0;  // of dynamic_shared_ without its alignment
     std::map<const void*, Copies> copies_;
     Site pause_site_;  // of the last thread that paused
-    bool bulk_copies_ = true;
+    int architecture_ = 90;
     std::string fault_;
 };
 

@@ -11,7 +11,7 @@ const KernelTable* cuda_table();
 // In which order the calling thread's launches run the threads of a block from now on.
 void set_lane_order(LaneOrder order, uint64_t seed = 1);
 
-// Whether they find bulk copies into shared memory (sm_90 and later; so it is at first) or go the way of earlier architectures.
-void set_bulk_copies(bool there);
+// Which architecture they find: 80 and later, as in sm_80. Until an order is set; then 90, as at first.
+void set_architecture(int architecture);
 
 }  // namespace kvc::simt

@@ -48,6 +48,6 @@ void require_readable(std::initializer_list<const void*> addresses) {
 
 void set_lane_order(LaneOrder order, uint64_t seed) { machine = std::make_unique<Machine>(order, seed); }
 
-void set_bulk_copies(bool there) { machine->set_bulk_copies(there); }
+void set_architecture(int architecture) { machine->set_architecture(architecture); }
 
 }  // namespace kvc::simt

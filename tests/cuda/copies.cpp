@@ -105,5 +105,12 @@ TEST_CASE("bulk copies: what would hang or spoil memory is a fault") {
                    }),
                    "while 256 bytes are still to come"));
     Machine machine;
-    CHECK_THROWS_AS(machine.launch(1, 1, 32, [] {}, simt::dynamic_shared_limit + 1), simt::Fault);
+    for (const auto& [architecture, kilobytes] : {std::pair{80, 163}, {86, 99}, {89, 99}, {90, 227}, {100, 227}, {120, 99}}) {
+        machine.set_architecture(architecture);
+        machine.launch(1, 1, 32, [] {}, kilobytes * 1024);
+        CHECK_THROWS_AS(machine.launch(1, 1, 32, [] {}, kilobytes * 1024 + 1), simt::Fault);
+        const auto take_static = [] { simt::shared_piece<std::array<std::byte, 1024>>(); };
+        machine.launch(1, 1, 32, take_static, (kilobytes - 1) * 1024);
+        CHECK_THROWS_AS(machine.launch(1, 1, 32, take_static, (kilobytes - 1) * 1024 + 1), simt::Fault);
+    }
 }
