@@ -30,7 +30,7 @@ PROMPT_LOOP_SPILLS_MAX = 8
 PROMPT_INSTRUCTIONS_MAX = 4.10  # a product, of a page at head dim 128 with two tiles
 # At head dim 128 with two tiles: one word and two of the search for the next 32 pages, with its
 # store and its load (docs/design/cuda.md, 4).
-PROMPT_SPILLS_MAX_OF = {"sm_80": 10, "sm_90a": 12}
+PROMPT_SPILLS_MAX_OF = {"sm_80": 10, "sm_86": 10, "sm_89": 10, "sm_90a": 12}
 # Kilobytes of shared memory that a block may have, static and dynamic together (CUDA C++ Programming Guide, compute capabilities).
 SHARED_MAX = {"sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
 SHARED_OF_RUNTIME = 1024  # that cuobjdump counts in from sm_90 on, and the limits do not

@@ -76,6 +76,7 @@ int main() {
         for (int i = 0; i < kvc::preset_count(); i++) {
             launch_all_of(kvc::preset_name(i));
         }
+        kvc::cuda::launch_page_mass(1, nullptr, 1, 1, nullptr);
         launch_all_of("k=int8.ch.g32.m8,v=int4.tok.rot.sym");
         launch_all_of("k=int4.ch.g32.m8,v=int2.tok.rot.ls");
         for (const auto& [name, bytes] : kvc_test::launched_kernels()) {
