@@ -74,7 +74,7 @@ eval-long: ## long contexts, hours: KL and perplexity by position at 8k and 32k,
 	@$(SETUP) build python
 	@$(MAKE) --no-print-directory library python-binding
 	@mkdir -p out
-	./kvc-eval --tokens 8192 --chunk 256 --by-position 1024 --tasks 2048,4096,7000 --modes "int8,int4,k3v2,int2,h2o:20%,streaming:20%" \
+	./kvc-eval --tokens 8192 --chunk 256 --by-position 1024 --tasks 2048,4096,7792 --modes "int8,int4,k3v2,int2,h2o:20%,streaming:20%" \
 	  --json out/eval-long.json --html out/eval-long.html
 	./kvc-eval --tokens 12288 --chunk 256 --stream 1020 --stream-gaps 4096,10240,12288,14336,16384,65536,262144 \
 	  --json out/eval-long-stream.json --html out/eval-long-stream.html
