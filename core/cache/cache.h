@@ -261,6 +261,14 @@ private:
     PageState cut_state(size_t layer, const Sequence& source, int64_t length) const;
     // Records that cut() takes from the arena, by size class.
     std::vector<int64_t> cut_needs(const Sequence& source, int64_t length, bool take) const;
+    // What attempt() makes, or nullptr: where the arena is full once more after compaction, then at the cost of entries for needs().
+    template <class Attempt, class Needs>
+    std::unique_ptr<Sequence> making_room(const Attempt& attempt, const Needs& needs, const PrefixEntry* keep) {
+        std::unique_ptr<Sequence> made = attempt();
+        if (!made && compact()) made = attempt();
+        if (!made && make_room(needs(), keep)) made = attempt();
+        return made;
+    }
     // cut(), after compaction and at the cost of prefix entries (but `keep`) where the arena is full.
     std::unique_ptr<Sequence> cut_making_room(const Sequence& source, int64_t length, bool take, const PrefixEntry* keep);
     // The same, sealed (seal.cpp).

@@ -236,10 +236,7 @@ std::vector<int64_t> Cache::cut_needs(const Sequence& source, int64_t length, bo
 }
 
 std::unique_ptr<Sequence> Cache::cut_making_room(const Sequence& source, int64_t length, bool take, const PrefixEntry* keep) {
-    std::unique_ptr<Sequence> copy = cut(source, length, take);
-    if (!copy && compact()) copy = cut(source, length, take);
-    if (!copy && make_room(cut_needs(source, length, take), keep)) copy = cut(source, length, take);
-    return copy;
+    return making_room([&] { return cut(source, length, take); }, [&] { return cut_needs(source, length, take); }, keep);
 }
 
 std::unique_ptr<Sequence> Cache::cut(const Sequence& source, int64_t length, bool take) {

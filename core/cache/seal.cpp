@@ -101,13 +101,13 @@ std::unique_ptr<Sequence> Cache::cut_sealed(const Sequence& source, int64_t leng
         release_records(*copy);
         return nullptr;
     };
-    std::vector<int64_t> needs = cut_needs(source, length, false);
-    const std::vector<int64_t> more = seal_needs(source, length);
-    std::transform(needs.begin(), needs.end(), more.begin(), needs.begin(), std::plus<>());
-    std::unique_ptr<Sequence> copy = attempt();
-    if (!copy && compact()) copy = attempt();
-    if (!copy && make_room(needs, keep)) copy = attempt();
-    return copy;
+    const auto needs = [&] {
+        std::vector<int64_t> all = cut_needs(source, length, false);
+        const std::vector<int64_t> codes = seal_needs(source, length);
+        std::transform(all.begin(), all.end(), codes.begin(), all.begin(), std::plus<>());
+        return all;
+    };
+    return making_room(attempt, needs, keep);
 }
 
 }  // namespace kvc

@@ -100,7 +100,7 @@ TEST_CASE("executor: mass of pages, of both classes, and of keys before RoPE") {
     }
 }
 
-TEST_CASE("executor: mass of pages waits only where its block is full, too") {
+TEST_CASE("executor: mass of pages is added once, where its block fills up, too") {
     const Order order(3);
     for (const int64_t calls : {1, 1000}) {
         Rig rig(open(), {.sequences = 1, .heads = 1, .group = 1, .device_buffers = true, .mass = calls, .mass_of_pages = true});

@@ -124,6 +124,23 @@ TEST_CASE("sealed prefix: the same tokens again leave the entry, and change its 
     CHECK(session.ok("prefix_stats").numbers[0] == 1);
 }
 
+TEST_CASE("sealed prefix: what policies evicted and merged stays as it was, and the hit goes on as its source does") {
+    for (const std::string policy : {"streaming:150", "h2o:150", "h2o:150,mass=page", "h2o:150,merge=keys+values"}) {
+        CAPTURE(policy);
+        Session session(" policy=" + policy + shape + short_window("int4", window, 4));
+        session.ok("seq a data=3");
+        feed(session, "a", 4 + 64 * 5, 64);
+        session.ok("publish a seal=1" + key(4 + 64 * 5));
+        CHECK(session.ok("lookup b" + prompt(400)).numbers[0] == 4 + 64 * 5);
+        for (const bool later : {false, true}) {
+            for (const std::string question : {"positions", "counts"})
+                CHECK(session.ok(question + " b").bytes == session.ok(question + " a").bytes);
+            if (!later) feed(session, "b", 30, 30), feed(session, "a", 30, 30);
+        }
+        feed(session, "b", 200, 64);
+    }
+}
+
 TEST_CASE("sealed prefix: refusals change nothing") {
     Session session(shape + short_window("int4", window, sinks));
     session.ok("seq a data=3");
