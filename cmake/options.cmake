@@ -50,5 +50,7 @@ if(KVC_SANITIZE)
   if(KVC_SANITIZE STREQUAL "address,undefined")
     # GCC 12 reports false "maybe uninitialized" in sanitized code of the standard library.
     target_compile_options(kvc_flags INTERFACE -Wno-maybe-uninitialized)
+    # Two checks of every pointer, a fifth of the time to compile: the address sanitizer sees these accesses as well.
+    target_compile_options(kvc_flags INTERFACE -fno-sanitize=null,object-size)
   endif()
 endif()

@@ -59,6 +59,7 @@ collect() {
     test)
       want_command python3 python3
       want_command nm binutils
+      want_command ccache ccache
       want_file /usr/include/doctest/doctest.h doctest-dev
       want_file /usr/include/benchmark/benchmark.h libbenchmark-dev ;;   # the gate compiles the benchmarks
     cross)
