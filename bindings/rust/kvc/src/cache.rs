@@ -28,7 +28,7 @@ impl Drop for Owner {
     }
 }
 
-/// A cache. It is destroyed when it and all its sequences and buffers are dropped, in whatever order.
+/// A cache. It is destroyed when it and all its sequences are dropped, in whatever order.
 #[derive(Debug)]
 pub struct Cache {
     pub(crate) owner: Arc<Owner>,
@@ -93,7 +93,8 @@ impl Cache {
     /// answer [`Status::Handle`].
     ///
     /// # Safety
-    /// `device` is the one that the cache was created on: copies take addresses for memory of that device.
+    /// `device` is the one that the cache was created on: copies take addresses for memory of that device. Nobody else destroys the cache
+    /// while a [`Buffer`](crate::Buffer) of this object lives.
     ///
     /// ```compile_fail,E0133
     /// kvc::Cache::from_raw(std::ptr::null_mut(), kvc::Device::Cuda);
@@ -110,7 +111,7 @@ impl Cache {
         self.owner.raw
     }
 
-    /// Destroys the cache now, with all its sequences: their calls answer [`Status::Handle`] from then on. Drop its buffers before.
+    /// Destroys the cache now, with all its sequences: their calls answer [`Status::Handle`] from then on.
     pub fn close(self) -> Result<()> {
         call!(kvc_destroy(self.owner.raw))
     }
