@@ -110,7 +110,7 @@ impl Buffer<'_> {
         let end = std::mem::size_of::<T>().checked_mul(len).and_then(|bytes| bytes.checked_add(offset_bytes));
         if end.map_or(true, |end| end as u64 > self.bytes as u64) || offset_bytes % std::mem::size_of::<T>() != 0 {
             let message = format!("slice: {len} elements from byte {offset_bytes} on do not lie in a buffer of {} bytes", self.bytes);
-            return Err(Error::argument("kvc_buffer_create", message));
+            return Err(Error::argument("Buffer::slice", message));
         }
         let address = self.address.cast::<u8>().wrapping_add(offset_bytes).cast();
         Ok(DeviceSlice { address, len, cache: self.cache.raw(), of: PhantomData })
@@ -122,7 +122,7 @@ impl Buffer<'_> {
     /// All work of the device on the buffer has been waited for ([`Cache::synchronize`]), and none begins while the slice lives.
     pub unsafe fn host_slice<T: Element>(&mut self) -> Result<&mut [T]> {
         if self.kind != BufferKind::Pinned {
-            return Err(Error::argument("kvc_buffer_create", "host_slice: the buffer lies on the device, not in pinned memory"));
+            return Err(Error::argument("Buffer::host_slice", "host_slice: the buffer lies on the device, not in pinned memory"));
         }
         Ok(std::slice::from_raw_parts_mut(self.address.cast(), self.bytes as usize / std::mem::size_of::<T>()))
     }
@@ -207,11 +207,13 @@ mod tests {
     #[test]
     fn a_slice_lies_within_its_buffer() {
         let (cache, mut memory) = (cache(), [0f32; 16]);
-        let buffer = buffer(&cache, &mut memory);
+        let mut buffer = buffer(&cache, &mut memory);
         assert_eq!(buffer.slice::<f32>(8, 14).unwrap().address(), buffer.address.wrapping_byte_add(8));
         for (offset, len) in [(0, 17), (4, 16), (2, 1), (68, 0), (usize::MAX, 1), (0, usize::MAX)] {
-            assert!(buffer.slice::<f32>(offset, len).unwrap_err().message.contains("a buffer of 64 bytes"));
+            let error = buffer.slice::<f32>(offset, len).unwrap_err();
+            assert!(error.message.contains("a buffer of 64 bytes") && error.operation == "Buffer::slice", "{error}");
         }
+        assert_eq!(unsafe { buffer.host_slice::<f32>() }.unwrap_err().operation, "Buffer::host_slice");
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl<'a> Step<'a> {
         lse: Option<&mut [f32]>,
         options: &AttendOptions,
     ) -> Result<()> {
-        let options = options.raw()?;
+        let options = options.raw("kvc_attend")?;
         self.attend_slices(layer, q, out, lse, &options)
     }
 
@@ -93,7 +93,7 @@ impl<'a> Step<'a> {
         q.check_cache("kvc_attend", self.cache.raw())?;
         out.check_cache("kvc_attend", self.cache.raw())?;
         lse.map_or(Ok(()), |lse| lse.check_cache("kvc_attend", self.cache.raw()))?;
-        let options = options.raw()?;
+        let options = options.raw("kvc_attend")?;
         let (lse, lse_bytes) = lse.map_or((null_mut(), 0), |lse| (lse.address(), lse.bytes()));
         self.attend_raw(layer, (q.address().cast_const(), q.bytes()), (out.address(), out.bytes()), (lse, lse_bytes), &options)
     }
