@@ -89,9 +89,13 @@ struct type_caster<kvc_python::Listed<name>> {
         const Py_ssize_t n = PySequence_Fast_GET_SIZE(items.ptr());
         value.given = true;
         value.values.resize(size_t(n));
-        for (Py_ssize_t i = 0; i < n; ++i)
-            value.values[size_t(i)] =
-                kvc_python::whole_of<int64_t>(PySequence_Fast_GET_ITEM(items.ptr(), i), name.text, "a list of integers");
+        for (Py_ssize_t i = 0; i < n; ++i) {
+            // A list is the caller's own, and a number's __index__ runs Python, where anybody may change the list.
+            if (PySequence_Fast_GET_SIZE(items.ptr()) != n)
+                throw kvc_python::Failure{KVC_E_ARGUMENT, "", std::string(name.text) + " changed while it was read"};
+            const object item = borrow(PySequence_Fast_GET_ITEM(items.ptr(), i));
+            value.values[size_t(i)] = kvc_python::whole_of<int64_t>(item, name.text, "a list of integers");
+        }
         return true;
     }
 };

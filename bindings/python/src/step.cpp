@@ -140,12 +140,12 @@ private:
 // token costs beside its layers, that was the most.
 nb::object step_begin(nb::handle kind, nb::object cache, uint64_t handle, nb::handle sequences, const Listed<"counts">& counts,
                       const Listed<"positions">& positions, nb::dict values, nb::object graph) {
-    nb::object held = nb::steal(PySequence_List(sequences.ptr()));
+    nb::object held = nb::steal(PySequence_Tuple(sequences.ptr()));  // which nobody can change
     if (!held.is_valid()) refuse_type("sequences", "a list", sequences);
-    std::vector<int64_t> handles(size_t(PyList_GET_SIZE(held.ptr())));
+    std::vector<int64_t> handles(size_t(PyTuple_GET_SIZE(held.ptr())));
     for (size_t i = 0; i < handles.size(); ++i)
         handles[i] =
-            whole_of<int64_t>(PyList_GET_ITEM(held.ptr(), Py_ssize_t(i)), "sequences", "a list of kvc.Sequence or their numbers");
+            whole_of<int64_t>(PyTuple_GET_ITEM(held.ptr(), Py_ssize_t(i)), "sequences", "a list of kvc.Sequence or their numbers");
     nb::object made = nb::inst_alloc(kind);
     new (nb::inst_ptr<Step>(made))
         Step(handle, {std::move(cache), std::move(held), std::move(graph)}, handles, counts, positions, values);

@@ -139,7 +139,9 @@ nb::object value_of(const Field& field, const char* from) {
 }  // namespace
 
 void set_fields(const char* operation, const char* owner, void* to, nb::dict values) {
-    for (const auto& [key, value] : values) {
+    for (const auto& [its_key, its_value] : values) {
+        // The dict may be the caller's own, and a number's __index__ runs Python, which may take these out of it.
+        const nb::object key = nb::borrow(its_key), value = nb::borrow(its_value);
         const std::string name = nb::str(key).c_str();
         const Field* field = find(owner, name);
         if (!field) refuse(operation, std::string(owner) + " has no field " + name);
