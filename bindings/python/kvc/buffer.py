@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from .arguments import listed, whole
 from .errors import ArgumentError, HandleError
 from .library import raw
 from .structs import BufferKind, Device
@@ -58,8 +59,12 @@ class Buffer:
     """bytes of device memory (or pinned memory of the host); close it, use it in a with statement, or drop it."""
 
     def __init__(self, cache: Cache, size: int, kind: int):
-        self._cache, self.kind, self.size = cache, BufferKind(kind), size
-        self._memory: _Memory | None = _Memory(cache._native, kind, size)
+        try:
+            self.kind = BufferKind(kind)
+        except ValueError:
+            raise ArgumentError(f"buffer_create: kind is {kind!r}; it must be a kvc.BufferKind", operation="buffer_create") from None
+        self._cache, self.size = cache, whole("size", size)
+        self._memory: _Memory | None = _Memory(cache._native, self.kind, self.size)
 
     @property
     def address(self) -> int:
@@ -73,17 +78,22 @@ class Buffer:
 
     def copy_from(self, address: int, device: int, size: int) -> None:
         """Copies from an address of the host or of the device, behind all that was launched before."""
-        raw.buffer_copy(self._cache._handle, self._open("copy_from").address, self.device, address, device, size)
+        raw.buffer_copy(self._cache._handle, self._open("buffer_copy").address, self.device, address, device, size)
 
     def copy_to(self, address: int, device: int, size: int) -> None:
-        raw.buffer_copy(self._cache._handle, address, device, self._open("copy_to").address, self.device, size)
+        raw.buffer_copy(self._cache._handle, address, device, self._open("buffer_copy").address, self.device, size)
 
     def view(self, shape: tuple[int, ...], dtype: int):
         """The buffer as a DLPack array of kvc.Dtype, for torch.from_dlpack and its like. The memory lives as long as any view of it."""
-        if math.prod(shape) * (dtype % 256) > self.size * 8:
-            raise ArgumentError(f"view: {shape} of {dtype % 256} bits is more than the {self.size} bytes of the buffer")
+        dims, dtype = [whole("shape", n) for n in listed("shape", shape)], whole("dtype", dtype)
+        if not 0 < dtype % 256 <= dtype < 1 << 16:
+            raise ArgumentError(f"view: dtype {dtype} is no kvc.Dtype, nor a type code of DLPack * 256 + bits", operation="view")
+        if min(dims, default=0) < 0:
+            raise ArgumentError(f"view: shape {dims} has a dimension below 0", operation="view")
+        if math.prod(dims) * (dtype % 256) > self.size * 8:
+            raise ArgumentError(f"view: shape {dims} of {dtype % 256} bits is more than the {self.size} bytes of the buffer", operation="view")
         memory = self._open("view")
-        return raw.view(memory.address, shape, dtype, self.device, self._cache.device_ordinal, memory)
+        return raw.view(memory.address, dims, dtype, self.device, self._cache.device_ordinal, memory)
 
     def __dlpack__(self, **arguments):
         return self.view((self.size,), _BYTE).__dlpack__(**arguments)

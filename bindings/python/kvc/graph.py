@@ -18,7 +18,7 @@ class Graph:
     def __init__(self, cache: Cache, counts: Iterable[SupportsIndex], max_tokens: int, attends: int, slots: int):
         self._handle = 0
         self._cache = cache  # must not be dropped before it
-        self._handle = raw.graph_create(cache._handle, list(counts), max_tokens, attends, slots)
+        self._handle = raw.graph_create(cache._handle, counts, max_tokens, attends, slots)
 
     def close(self) -> None:
         """What was launched goes on. May be called twice; kvc.BusyError while a step names the graph."""

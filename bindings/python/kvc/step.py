@@ -1,12 +1,12 @@
 """Step: kvc.h's verbs over a ragged batch; arrays are read and written where they lie."""
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex
 
 import numpy as np
 
+from .arguments import refuse_type, whole
 from .errors import ArgumentError
 from .library import raw
 from .structs import Device, Dtype
@@ -38,9 +38,12 @@ def dtype_of(name: str, given: Any) -> Dtype:
     elif isinstance(given, str) or type(given).__module__ == "torch":
         known = _DTYPES.get(str(given).removeprefix("torch."))
     else:
-        known = _DTYPES.get(np.dtype(given).name)
+        try:
+            known = _DTYPES.get(np.dtype(given).name)
+        except TypeError:
+            refuse_type(name, "a kvc.Dtype, a type of NumPy or PyTorch, or its name", given)
     if known is None:
-        raise ArgumentError(f"{name}: {given} is not float32, float16 or bfloat16 (uint16 in NumPy)", operation="step_begin")
+        raise ArgumentError(f"step_begin: {name}: {given} is not float32, float16 or bfloat16 (uint16 in NumPy)", operation="step_begin")
     return known
 
 
@@ -50,7 +53,7 @@ def begin(cache: Cache, sequences: Iterable[SupportsIndex], counts: Iterable[Sup
     dtypes = {name: dtype_of(name, options.get(name, Dtype.F32)) for name in ("kv_dtype", "q_dtype", "out_dtype")}
     graph, options = options.get("graph"), {**options, **dtypes}
     if graph is not None:
-        options["graph"] = operator.index(graph)
+        options["graph"] = whole("graph", graph)
     return raw.step_begin(Step, cache, cache._handle, sequences, counts, positions, options, graph)
 
 

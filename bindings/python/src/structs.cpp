@@ -70,8 +70,10 @@ T load(const char* from) {
     return value;
 }
 
-// What is wrong with the value, for the message.
+// What is wrong with the value, for the message; what its own code raised besides goes on.
 [[noreturn]] void refuse_field(const char* operation, const Field& field, nb::handle value, const std::string& wanted) {
+    const auto is = [](PyObject* kind) { return bool(PyErr_ExceptionMatches(kind)); };
+    if (PyErr_Occurred() && !is(PyExc_TypeError) && !is(PyExc_OverflowError) && !is(PyExc_UnicodeError)) throw nb::python_error();
     PyErr_Clear();
     refuse(operation, std::string(field.name) + " is " + nb::repr(value).c_str() + "; it must be " + wanted);
 }

@@ -162,7 +162,7 @@ def test_options_of_wrong_types_are_refused(wrong, words):
     (lambda cache, s: cache.remove_prefixes(np.zeros(1, np.int64), "salt"), "salt must be bytes, not str"),
     (lambda cache, s: cache.create_buffer("all"), "size must be an integer, not str"),
     (lambda cache, s: cache.set_prefix_budget("all"), "budget_bytes must be an integer, not str"),
-    (lambda cache, s: kvc.default_library().codec_format(4), r"codec must be a str \(UTF-8\), not int"),
+    (lambda cache, s: kvc.default_library().codec_format(4), "codec must be a str, not int"),
 ])
 def test_arguments_of_wrong_types_are_refused_by_their_names(cache, call, words):
     with pytest.raises(TypeError, match=words) as refused:
@@ -197,13 +197,13 @@ def test_a_part_is_a_name_or_a_kvc_part(cache):
 
 @pytest.mark.parametrize("wrong", [5, "scale", [("scale", 1.0)], object()])
 def test_options_that_are_no_dict_are_refused(wrong):
-    with pytest.raises(kvc.ArgumentError, match="kvc_layer: expected a dict of its fields"):
+    with pytest.raises(TypeError, match=r"layers_differ\[0\] must be a dict of fields, not"):
         kvc.Cache(**{**SHAPE, "arena_tokens": 64, "layers_differ": [wrong] * 2})
     q, k, v = tensors(1)
     with kvc.Cache(**SHAPE, arena_tokens=64) as cache, cache.step([cache.create_sequence()], [1]) as step:
         step.append(0, k, v)
         step.append(1, k, v)
-        with pytest.raises(kvc.ArgumentError, match="kvc_attend_options: expected a dict of its fields"):
+        with pytest.raises(TypeError, match="options must be a dict of fields, not"):
             step.attend_into(0, q, np.empty_like(q), None, wrong)
 
 
