@@ -303,6 +303,23 @@ def test_a_closed_buffer_gives_nothing():
                 use()
 
 
+def test_a_closed_graph_begins_no_ordinary_step(cache):
+    sequence, graph = cache.create_sequence(), cache.create_graph([1], 64)
+    cache.step([sequence], [1], graph=graph).abort()
+    cache.step([sequence], [1], graph=None).abort()
+    graph.close()
+    graph.close()
+    assert number("spy_graphs").value == 0
+    with pytest.raises(kvc.HandleError, match="not a live graph"):
+        cache.step([sequence], [1], graph=graph)
+    assert cache.stats().open_steps == 0
+    with pytest.raises(kvc.ArgumentError):
+        cache.create_graph([], 64)
+    with cache.create_graph([1], 64):
+        assert number("spy_graphs").value == 1
+    assert number("spy_graphs").value == 0
+
+
 def test_caches_and_buffers_that_only_the_collector_ends_leave_none():
     before = number("spy_caches").value, number("spy_buffers").value
     for _ in range(100):
