@@ -77,11 +77,21 @@ class Buffer:
         return Device.CPU if self.kind == BufferKind.BUFFER_PINNED else self._cache.device
 
     def copy_from(self, address: int, device: int, size: int) -> None:
-        """Copies from an address of the host or of the device, behind all that was launched before."""
-        raw.buffer_copy(self._cache._handle, self._open("buffer_copy").address, self.device, address, device, size)
+        """Copies from an address of the host or of the device to the buffer's beginning, behind all that was launched before."""
+        memory, size = self._open("buffer_copy"), self._fitting(size)
+        raw.buffer_copy(self._cache._handle, memory.address, self.device, address, device, size)
 
     def copy_to(self, address: int, device: int, size: int) -> None:
-        raw.buffer_copy(self._cache._handle, address, device, self._open("buffer_copy").address, self.device, size)
+        """Copies the buffer's beginning."""
+        memory, size = self._open("buffer_copy"), self._fitting(size)
+        raw.buffer_copy(self._cache._handle, address, device, memory.address, self.device, size)
+
+    def _fitting(self, size: int) -> int:
+        """The library sees addresses alone."""
+        size = whole("size", size)
+        if size > self.size:
+            raise ArgumentError(f"buffer_copy: {size} bytes, and the buffer has {self.size}", operation="buffer_copy")
+        return size
 
     def view(self, shape: tuple[int, ...], dtype: int):
         """The buffer as a DLPack array of kvc.Dtype, for torch.from_dlpack and its like. The memory lives as long as any view of it."""
