@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import listed, whole
 from .errors import ArgumentError, HandleError
 from .library import raw
+from .owner import Owner
 from .structs import BufferKind, Device
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _BYTE = 0x108  # DLPack's unsigned integers of 8 bits, as kvc_dtype counts
 
 
-class Native:
+class Native(Owner):
     """The library's cache with its buffers. It ends with its Cache, or with the last view of a buffer's memory if that is later."""
     __slots__ = ("handle", "block", "buffers")
 
@@ -40,7 +41,7 @@ class Native:
         self.end()
 
 
-class _Memory:
+class _Memory(Owner):
     """What a buffer and its views hold."""
     __slots__ = ("address", "_native")
 
@@ -55,7 +56,7 @@ class _Memory:
             self._native.free(self.address)
 
 
-class Buffer:
+class Buffer(Owner):
     """bytes of device memory (or pinned memory of the host); close it, use it in a with statement, or drop it."""
 
     def __init__(self, cache: Cache, size: int, kind: int):

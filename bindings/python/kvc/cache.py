@@ -13,6 +13,7 @@ from .buffer import Buffer, Native
 from .errors import ArgumentError, BusyError, KvcError
 from .graph import Graph
 from .library import raw
+from .owner import Owner
 from .step import Array, Step, begin
 from .structs import (BufferKind, Cut, Device, EvictReport, Layer, Part, Plan, PlanRequest, PrefixHit, PrefixStats, SeqStats, Stats,
                       StepDownReport)
@@ -35,7 +36,7 @@ def check_supported(*, layers_differ: list[Layer] | None = None, **options: Unpa
     raw.supports(options, listed("layers_differ", layers_differ or []))
 
 
-class Sequence:
+class Sequence(Owner):
     """A sequence of a cache, wherever a method wants one. It ends with destroy_sequence, at the end of its with block, with its
     cache, or when it is dropped. As a number it is its kvc_seq."""
     __slots__ = ("_cache", "_handle", "_owned", "__weakref__")
@@ -75,7 +76,7 @@ class Sequence:
             pass  # it ended before, or with its cache
 
 
-class Cache:
+class Cache(Owner):
     """A cache; keyword arguments are the fields of kvc_options, layers_differ a list of kvc_layer fields per layer.
 
     Use it in a with statement, or call close(), which may be called twice.

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 from .errors import KvcError
 from .library import raw
+from .owner import Owner
 
 if TYPE_CHECKING:
     from .cache import Cache
 
 
-class Graph:
+class Graph(Owner):
     """Room for the launches of a step; give it to Cache.step as graph. Close it, use it in a with statement, or drop it; it ends
     with its cache, too."""
 

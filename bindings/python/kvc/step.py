@@ -9,6 +9,7 @@ import numpy as np
 from .arguments import refuse_type, whole
 from .errors import ArgumentError
 from .library import raw
+from .owner import refuse_copy
 from .structs import Device, Dtype
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Step(raw.Step):
     append, attend_into, commit, abort and the ends of the block are the compiled part's own. A step that is dropped while open is aborted.
     """
     __slots__ = ()
+    __copy__ = __deepcopy__ = __reduce__ = refuse_copy
 
     def attend(self, layer: int, q: Array, out: Array | None = None, lse: Array | None = None, **options: Unpack[AttendOptions]):
         """q [tokens, q_heads, k_dim] -> out [tokens, q_heads, v_dim], a new NumPy array unless it is given; lse f32 [tokens, q_heads]."""
