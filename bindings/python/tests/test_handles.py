@@ -1,5 +1,6 @@
 """Sequences, steps and caches that have ended, and what is loaded."""
 import copy
+import ctypes
 import gc
 import pickle
 import subprocess
@@ -80,6 +81,30 @@ def test_what_ends_something_is_not_copied(cache, duplicate):
     step.append(0, ROW, ROW)
     step.commit()
     assert cache.length(sequence) == 1
+
+
+def test_memory_can_come_from_functions_at_addresses():
+    held, asked = {}, []
+
+    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    def allocate(context, size, alignment):
+        asked.append((context, alignment))
+        block = (ctypes.c_char * (size + alignment))()
+        address = -(-ctypes.addressof(block) // alignment) * alignment
+        held[address] = block
+        return address
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+    def release(context, address, size):
+        asked.append((context, None))
+        del held[address]
+
+    addresses = {name: ctypes.cast(function, ctypes.c_void_p).value for name, function in (("allocate", allocate), ("release", release))}
+    with kvc.Cache(arena_tokens=1024, allocator_context=7, **addresses, **SHAPE) as cache:
+        with cache.step([cache.create_sequence()], [1]) as step:
+            step.append(0, ROW, ROW)
+        assert held
+    assert not held and {context for context, _ in asked} == {7}
 
 
 def test_a_step_keeps_its_sequences(cache):
