@@ -39,6 +39,7 @@ impl Default for Stream {
 pub struct DeviceSlice<'b, T> {
     address: *mut c_void,
     len: usize,
+    is_pinned: bool,
     cache: *mut kvc_cache, // that waits for its own work before it frees the buffer; null: whoever made the slice sees to that
     of: PhantomData<&'b [T]>,
 }
@@ -59,7 +60,7 @@ impl<T: Element> DeviceSlice<'_, T> {
     /// # Safety
     /// `len` elements lie at `address`, in memory of the cache's device, until all work on them has been waited for.
     pub unsafe fn from_raw(address: *mut c_void, len: usize) -> Self {
-        DeviceSlice { address, len, cache: null_mut(), of: PhantomData }
+        DeviceSlice { address, len, is_pinned: false, cache: null_mut(), of: PhantomData }
     }
 
     pub fn address(&self) -> *mut c_void {
@@ -76,6 +77,12 @@ impl<T: Element> DeviceSlice<'_, T> {
 
     pub(crate) fn bytes(&self) -> i64 {
         (self.len * std::mem::size_of::<T>()) as i64
+    }
+
+    /// Which side of a copy it is: pinned memory is the host's.
+    fn place(&self, cache: &Cache) -> i32 {
+        let device = if self.is_pinned { Device::Cpu } else { cache.owner.device };
+        device.number()
     }
 
     /// A buffer's end waits for the work of its own cache; that of another one could still be under way.
@@ -113,7 +120,7 @@ impl Buffer<'_> {
             return Err(Error::argument("Buffer::slice", message));
         }
         let address = self.address.cast::<u8>().wrapping_add(offset_bytes).cast();
-        Ok(DeviceSlice { address, len, cache: self.cache.raw(), of: PhantomData })
+        Ok(DeviceSlice { address, len, is_pinned: self.kind == BufferKind::Pinned, cache: self.cache.raw(), of: PhantomData })
     }
 
     /// A pinned buffer as memory of the host, for steps whose buffers lie there.
@@ -162,24 +169,25 @@ impl Cache {
     pub fn copy_to_device<T: Element>(&self, from: &[T], to: DeviceSlice<T>) -> Result<()> {
         same_bytes(bytes_of(from), to.bytes())?;
         to.check_cache("kvc_buffer_copy", self.owner.raw)?;
-        let (device, host) = (self.owner.device.number(), Device::Cpu.number());
-        call!(kvc_buffer_copy(self.owner.raw, to.address, device, from.as_ptr().cast(), host, to.bytes()))
+        let (place, host) = (to.place(self), Device::Cpu.number());
+        call!(kvc_buffer_copy(self.owner.raw, to.address, place, from.as_ptr().cast(), host, to.bytes()))
     }
 
     /// Copies and waits.
     pub fn copy_to_host<T: Element>(&self, from: DeviceSlice<T>, to: &mut [T]) -> Result<()> {
         same_bytes(from.bytes(), bytes_of(to))?;
         from.check_cache("kvc_buffer_copy", self.owner.raw)?;
-        let (device, host) = (self.owner.device.number(), Device::Cpu.number());
-        call!(kvc_buffer_copy(self.owner.raw, to.as_mut_ptr().cast(), host, from.address.cast_const(), device, from.bytes()))
+        let (place, host) = (from.place(self), Device::Cpu.number());
+        call!(kvc_buffer_copy(self.owner.raw, to.as_mut_ptr().cast(), host, from.address.cast_const(), place, from.bytes()))
     }
 
+    /// Copies behind all that was launched before; one of the two may be pinned memory.
     pub fn copy_on_device<T: Element>(&self, from: DeviceSlice<T>, to: DeviceSlice<T>) -> Result<()> {
         same_bytes(from.bytes(), to.bytes())?;
         from.check_cache("kvc_buffer_copy", self.owner.raw)?;
         to.check_cache("kvc_buffer_copy", self.owner.raw)?;
-        let device = self.owner.device.number();
-        call!(kvc_buffer_copy(self.owner.raw, to.address, device, from.address.cast_const(), device, from.bytes()))
+        let (to_place, from_place) = (to.place(self), from.place(self));
+        call!(kvc_buffer_copy(self.owner.raw, to.address, to_place, from.address.cast_const(), from_place, from.bytes()))
     }
 }
 
@@ -214,6 +222,19 @@ mod tests {
             assert!(error.message.contains("a buffer of 64 bytes") && error.operation == "Buffer::slice", "{error}");
         }
         assert_eq!(unsafe { buffer.host_slice::<f32>() }.unwrap_err().operation, "Buffer::host_slice");
+    }
+
+    #[test]
+    fn pinned_memory_is_the_hosts_side_of_a_copy() {
+        let on_host = cache();
+        let cache = unsafe { Cache::from_raw(std::ptr::null_mut(), Device::Cuda) };
+        let mut memory = [0f32; 16];
+        let mut buffer = buffer(&cache, &mut memory);
+        assert_eq!(buffer.slice::<f32>(0, 1).unwrap().place(&cache), Device::Cuda.number());
+        buffer.kind = BufferKind::Pinned;
+        assert_eq!(buffer.slice::<f32>(0, 1).unwrap().place(&cache), Device::Cpu.number());
+        let free = unsafe { DeviceSlice::<f32>::from_raw(std::ptr::null_mut(), 1) };
+        assert_eq!((free.place(&cache), free.place(&on_host)), (Device::Cuda.number(), Device::Cpu.number()));
     }
 
     #[test]
