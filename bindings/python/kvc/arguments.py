@@ -9,12 +9,12 @@ def refuse_type(name: str, wanted: str, given: Any) -> NoReturn:
     raise TypeError(f"{name} must be {wanted}, not {type(given).__name__}") from None
 
 
-def whole(name: str, given: Any) -> int:
+def whole(name: str, given: Any, wanted: str = "an integer") -> int:
     """Any integer of Python or NumPy, or an object that stands for one."""
     try:
         return operator.index(given)
     except TypeError:
-        refuse_type(name, "an integer", given)
+        refuse_type(name, wanted, given)
 
 
 def listed(name: str, given: Any) -> list:

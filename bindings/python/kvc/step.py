@@ -54,7 +54,7 @@ def begin(cache: Cache, sequences: Iterable[SupportsIndex], counts: Iterable[Sup
     dtypes = {name: dtype_of(name, options.get(name, Dtype.F32)) for name in ("kv_dtype", "q_dtype", "out_dtype")}
     graph, options = options.get("graph"), {**options, **dtypes}
     if graph is not None:
-        options["graph"] = whole("graph", graph)
+        options["graph"] = whole("graph", graph, "a kvc.Graph")
     return raw.step_begin(Step, cache, cache._handle, sequences, counts, positions, options, graph)
 
 

@@ -148,7 +148,7 @@ struct type_caster<kvc_python::Path<operation, name>> {
             value.bytes = steal(bytes);
             return true;
         }
-        if (!PyErr_ExceptionMatches(PyExc_ValueError)) kvc_python::refuse_type(name.text, "a path", from);
+        if (!PyErr_ExceptionMatches(PyExc_ValueError)) kvc_python::refuse_type(name.text, "a str, bytes or os.PathLike", from);
         PyErr_Clear();
         kvc_python::refuse(operation.text, std::string(name.text) + " is no path: it has a NUL or half a surrogate pair in it");
     }

@@ -161,6 +161,8 @@ def test_options_of_wrong_types_are_refused(wrong, words):
     (lambda cache, s: cache.step([s], [1], 7), "positions must be a list, not int"),
     (lambda cache, s: cache.step([s], [1]).append("0", None, None), "layer must be an integer, not str"),
     (lambda cache, s: cache.remove_prefixes(np.zeros(1, np.int64), "salt"), "salt must be bytes, not str"),
+    (lambda cache, s: cache.step([s], [1], graph="x"), "graph must be a kvc.Graph, not str"),
+    (lambda cache, s: cache.load(None), "path must be a str, bytes or os.PathLike, not NoneType"),
     (lambda cache, s: cache.create_buffer("all"), "size must be an integer, not str"),
     (lambda cache, s: cache.set_prefix_budget("all"), "budget_bytes must be an integer, not str"),
     (lambda cache, s: kvc.default_library().codec_format(4), "codec must be a str, not int"),
