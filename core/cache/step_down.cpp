@@ -70,8 +70,8 @@ std::vector<StepDown::Change> StepDown::candidates(const StepDownRequest& reques
                 const PageEntry& entry = head.coded[e];
                 if (!entry.record) continue;
                 const int64_t page = tables.state.first_coded + int64_t(e), start = layer.rule.page_start(page);
-                // An inexact cut can leave gathered tokens where the window is now.
-                if (page >= layer.rule.first_fp16_page(sequence_.length)) break;
+                // Of a 16-bit codec the window's pages are among these where a cut left gathered tokens: they stay.
+                if (layer.rule.lossless && page >= layer.rule.first_fp16_page(sequence_.length)) break;
                 if (newest_index(entry, start) >= sequence_.length - request.recent) continue;
                 pages.push_back({i, h, e, cache_.rung_of(i, entry.record), value_of(head, entry, start)});
             }
