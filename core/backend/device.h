@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/backend/executor.h"
+#include "core/backend/key_statistics.h"
 #include "core/backend/recode.h"
 
 namespace kvc {
@@ -103,6 +104,8 @@ public:
     // New code records out of others', in the same order with all else. Takes the jobs and returns; what they do wrong shows at the next
     // synchronize.
     virtual Status recode(std::span<const RecodeParams> jobs) = 0;
+    // Numbers of tokens where their records lie; waits for them. All jobs have the same format and statistic. Code::no_memory: refused.
+    virtual Status measure(std::span<const StatisticJob> jobs) = 0;
     // Waits for everything, adds the mass of living executors to its counters, and appends what stores found since the last time. Its error
     // is an asynchronous fault: from then on the device is lost and every call may fail. Code::device in all of these.
     virtual Status synchronize(std::vector<BadStore>* bad) = 0;

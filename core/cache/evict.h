@@ -13,6 +13,12 @@
 
 namespace kvc {
 
+// What a policy asks of the keys and values of one (layer, kv head).
+struct MeasuredHead {
+    std::vector<double> of_keys;
+    std::vector<float> value_norms;
+};
+
 // What one (layer, kv head) will look like.
 struct HeadEviction {
     size_t layer, head;
@@ -60,9 +66,13 @@ private:
     void choose_by_list(size_t layer, std::span<const Tokens> tokens, std::vector<std::vector<bool>>* keep) const;
     Status choose_by_score(size_t layer, std::span<const Tokens> tokens, const float* given,
                            std::vector<std::vector<bool>>* keep) const;
-    HeadScores score_head(size_t layer, size_t head, const Tokens& tokens, int64_t recent, const float* given) const;
+    HeadScores score_head(size_t layer, size_t head, const Tokens& tokens, const MeasuredHead& measured, int64_t recent,
+                          const float* given) const;
     std::vector<double> mass_of(size_t layer, size_t head, const Tokens& tokens) const;
     const Policy& policy() const;
+    // Numbers that the policy takes from keys and values, of each of the layer's heads: where the pages lie (measure.cpp).
+    Status measure(size_t layer, std::span<const Tokens> tokens, std::vector<MeasuredHead>* out) const;
+    Status measure_there(size_t layer, std::span<const Tokens> tokens, std::vector<MeasuredHead>* out) const;
 
     std::pair<int64_t, int64_t> head_range(size_t layer) const;
     Status plan_layer(size_t layer, const float* given, const int32_t* clusters);

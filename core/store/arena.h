@@ -91,6 +91,8 @@ public:
     void copy(RecordId from, RecordId to);
     // On a device: new code records out of others', queued there.
     void recode(std::span<const RecodeParams> jobs);
+    // On a device: numbers of tokens that its records hold. Waits for them.
+    Status measure(std::span<const StatisticJob> jobs) const;
     // Positions of a repacked page. The host reads them often, so on a device it keeps a copy.
     const PageSide& side(RecordId id) const;
     void put_side(RecordId id, const PageSide& side);

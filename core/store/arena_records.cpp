@@ -60,6 +60,13 @@ void Arena::recode(std::span<const RecodeParams> jobs) {
     if (!failed_) note_fault(options_.device->recode(jobs));
 }
 
+Status Arena::measure(std::span<const StatisticJob> jobs) const {
+    if (failed_) return fault();
+    const Status status = options_.device->measure(jobs);
+    if (status.code == Code::device) note_fault(status);
+    return status;
+}
+
 const PageSide& Arena::side(RecordId id) const {
     if (options_.device) return slabs_[slab_of(id)].sides[index_of(id)];
     return *reinterpret_cast<const PageSide*>(data(id));

@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t ring_bytes = int64_t{4} << 20, piece_bytes = int64_t{1} << 20;
 
 // What a job takes, but for gaps between tables.
-int64_t job_bytes(const RecodeParams& job) { return bytes_of<RecodeJob>(1) + job.n_sources * bytes_of<RecodeFrom>(1); }
+int64_t job_bytes(const RecodeParams& job) { return bytes_of<RecodeJob>(1) + job.n_sources * bytes_of<SourcePage>(1); }
 
 // Jobs, from the first on, that are sure to fit into one piece.
 size_t jobs_of_piece(std::span<const RecodeParams> jobs, int64_t* bytes) {
@@ -38,12 +38,13 @@ const RecodeJob* write_jobs(std::span<const RecodeParams> jobs, const UploadRing
     }
     Tables tables(piece);
     const RecodeJob* device_jobs = nullptr;
-    const RecodeFrom* device_from = nullptr;
+    const SourcePage* device_from = nullptr;
     RecodeJob* job = tables.reserve(int64_t(jobs.size()), &device_jobs);
-    RecodeFrom* from = tables.reserve(n_sources, &device_from);
+    SourcePage* from = tables.reserve(n_sources, &device_from);
     for (const RecodeParams& params : jobs) {
         *job++ = recode_job(params, device_from);
-        from = std::transform(params.sources, params.sources + params.n_sources, from, recode_from);
+        const auto page_of = [](const RecodeSource& source) { return source_page(source); };
+        from = std::transform(params.sources, params.sources + params.n_sources, from, page_of);
         device_from += params.n_sources;
     }
     return device_jobs;

@@ -15,7 +15,7 @@ int64_t end_of(const PartLayout& part) { return std::max(part.meta + part.meta_b
 
 }  // namespace
 
-RecodeFrom recode_from(const RecodeSource& source) {
+SourcePage source_page(const RecodeSource& source) {
     const LayerFormat& f = *source.format;
     return {source.record,
             source.side,
@@ -27,7 +27,18 @@ RecodeFrom recode_from(const RecodeSource& source) {
             part_form(f.codec.v, f.v_dim, f.v)};
 }
 
-RecodeJob recode_job(const RecodeParams& p, const RecodeFrom* from) {
+SourcePage source_page(const TokenSource& source) {
+    SourcePage page = source_page(RecodeSource{source.format, source.record, nullptr, 0});
+    if (source.form != KernelTable::Form::codes) {
+        const int64_t capacity = source.form == KernelTable::Form::sinks ? source.format->codec.sinks : page_tokens;
+        page.rows = true;
+        page.k.codes = 0;
+        page.v.codes = int(capacity * source.format->k_dim * 2);
+    }
+    return page;
+}
+
+RecodeJob recode_job(const RecodeParams& p, const SourcePage* from) {
     RecodeJob job = {p.record, p.side, from, 0, {}, {}};
     for (int t = 0; t < page_tokens; t++) {
         job.page[t] = p.page[t];

@@ -37,6 +37,8 @@ public:
     };
 
     kvc::Device& device() { return *device_; }
+    const std::byte* there() const { return there_; }
+    const std::byte* here() const { return here_.data(); }
     kvc::Status send() { return device_->write(there_, here_.data(), int64_t(here_.size())); }
     kvc::Status recode_there(const std::vector<Job>& jobs);
     void recode_here(const std::vector<Job>& jobs);

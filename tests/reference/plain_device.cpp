@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tests/reference/plain_executor.h"
+#include "tests/reference/plain_measure.h"
 #include "tests/reference/plain_recode.h"
 
 namespace kvc_plain {
@@ -154,6 +155,16 @@ kvc::Status PlainDevice::recode(std::span<const kvc::RecodeParams> jobs) {
             kvc_plain::recode(kernels_, job);
             pages_recoded_++;
         });
+    }
+    return {};
+}
+
+kvc::Status PlainDevice::measure(std::span<const kvc::StatisticJob> jobs) {
+    std::lock_guard lock(mutex_);
+    if (kvc::Status waited = wait(); !waited.ok()) return waited;
+    for (const kvc::StatisticJob& job : jobs) {
+        measured_ += job.tokens.n;
+        kvc_plain::measure(kernels_, job, [this](const std::byte* record) { return near(record); });
     }
     return {};
 }

@@ -35,6 +35,7 @@ public:
     kvc::Status read(const std::byte* from, std::byte* to, int64_t bytes) override;
     kvc::Status copy(const std::byte* from, std::byte* to, int64_t bytes) override;
     kvc::Status recode(std::span<const kvc::RecodeParams> jobs) override;
+    kvc::Status measure(std::span<const kvc::StatisticJob> jobs) override;
     kvc::Status synchronize(std::vector<kvc::BadStore>* bad) override;
     void* allocate_pinned(int64_t bytes) override;
     void release_pinned(void* block) override;
@@ -46,6 +47,7 @@ public:
     int64_t allocated_blocks();
     // How often bytes were read back, and how many pages were made by recode.
     int64_t reads() const { return reads_; }
+    int64_t measured() const { return measured_; }  // tokens whose numbers policies asked for
     int64_t pages_recoded() const { return pages_recoded_; }
     // How often the mass of tokens was summed by a pass over keys, and that of pages without one.
     int64_t mass_passes() const { return mass_passes_; }
@@ -74,7 +76,7 @@ private:
     std::deque<std::function<void()>> queue_;
     std::vector<kvc::BadStore> bad_;
     std::vector<PlainExecutor*> executors_;
-    int64_t allowed_ = -1, reads_ = 0, pages_recoded_ = 0, mass_passes_ = 0, page_masses_ = 0;
+    int64_t allowed_ = -1, reads_ = 0, pages_recoded_ = 0, measured_ = 0, mass_passes_ = 0, page_masses_ = 0;
     std::string broken_;
 };
 
