@@ -42,8 +42,8 @@ struct StatisticJob {
     const LayerFormat* format;  // of the layer: dims and the rotation that rows are taken back from
     TokenList tokens;
     KeyStatistic statistic;
-    int64_t heads;          // of queries, for logits; otherwise 1
-    const double* mean;     // [heads][k_dim]
+    int64_t heads;       // of queries, for logits; otherwise 1
+    const double* mean;  // [heads][k_dim]
     const double* variance;
     double* out;         // [heads][n]
     float* value_norms;  // [n]: lengths of the values, or nullptr

@@ -4,10 +4,12 @@
 
 namespace kvc {
 
+double least_cosine(int64_t threshold) { return threshold == MergeRule::no_threshold ? -2 : double(threshold) / 1000; }
+
 std::vector<int64_t> route_by_cosine(const MergeFacts& facts, int64_t threshold) {
     const std::vector<double> keys = unit_rows(facts.keys, facts.dim);
     const int64_t tokens = int64_t(facts.keep.size());
-    const double least = threshold == MergeRule::no_threshold ? -2 : double(threshold) / 1000;
+    const double least = least_cosine(threshold);
     std::vector<int64_t> into(facts.keep.size());
     for (int64_t i = 0; i < tokens; i++) {
         into[size_t(i)] = facts.keep[size_t(i)] ? i : joins_none;

@@ -5,6 +5,7 @@
 
 #include "core/base/size.h"
 #include "kernels/cuda/job_tables.h"
+#include "kernels/cuda/source_page.h"
 
 namespace kvc::cuda {
 
@@ -32,6 +33,15 @@ public:
 private:
     std::byte* at_;
 };
+
+// Where the list's records lie, as kernels find them.
+inline const SourcePage* add_sources(const TokenList& tokens, Tables* tables) {
+    const SourcePage* there = nullptr;
+    SourcePage* const pages = tables->reserve(tokens.n_sources, &there);
+    const auto page_of = [](const TokenSource& source) { return source_page(source); };
+    std::transform(tokens.sources, tokens.sources + tokens.n_sources, pages, page_of);
+    return there;
+}
 
 // One call's at a time: a call has waited for its work when it returns.
 struct CallRoom {

@@ -233,6 +233,7 @@ struct SharedBytes {
 
 // Of a word that is not 0.
 KVC_DEVICE int lowest_bit(uint32_t x) { return __ffs(int(x)) - 1; }
+KVC_DEVICE int count_bits(uint64_t x) { return __popcll(x); }
 
 // Byte i of the result is byte (selector >> 4 i) & 7 of the eight bytes low, high.
 KVC_DEVICE uint32_t permute_bytes(uint32_t low, uint32_t high, uint32_t selector) { return __byte_perm(low, high, selector); }

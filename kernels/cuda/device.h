@@ -43,6 +43,9 @@ public:
     Status copy(const std::byte* from, std::byte* to, int64_t bytes) override;
     Status recode(std::span<const RecodeParams> jobs) override;   // device_recode.cpp
     Status measure(std::span<const StatisticJob> jobs) override;  // device_measure.cpp
+    Status route(std::span<const RouteJob> jobs) override;        // device_merge.cpp
+    Status fold(std::span<const FoldJob> jobs) override;
+    Status store(std::span<const StoreParams> jobs) override;
     Status synchronize(std::vector<BadStore>* bad) override;
     void* allocate_pinned(int64_t bytes) override;
     void release_pinned(void* block) override;
@@ -94,6 +97,9 @@ private:
     Status finish_call(const Status& queued, const CallSizes& sizes);
     void release_call(int64_t kept);  // what is larger
     Status queue_measure(std::span<const StatisticJob> jobs, const CallSizes& sizes);
+    Status queue_route(std::span<const RouteJob> jobs, const CallSizes& sizes);
+    Status queue_fold(std::span<const FoldJob> jobs, const CallSizes& sizes);
+    Status queue_stores(std::span<const StoreParams> jobs);
 
     const int ordinal_;
     std::string name_;

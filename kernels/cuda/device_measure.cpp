@@ -29,14 +29,6 @@ CallSizes sizes_of(std::span<const StatisticJob> jobs) {
     return sizes;
 }
 
-const SourcePage* add_sources(const TokenList& tokens, Tables* tables) {
-    const SourcePage* there = nullptr;
-    SourcePage* const pages = tables->reserve(tokens.n_sources, &there);
-    const auto page_of = [](const TokenSource& source) { return source_page(source); };
-    std::transform(tokens.sources, tokens.sources + tokens.n_sources, pages, page_of);
-    return there;
-}
-
 MeasureJob job_of(const StatisticJob& job, Tables* tables, CallMemory* results, CallMemory* work) {
     const int64_t n = job.tokens.n, dim = job.format->k_dim;
     MeasureJob out{};

@@ -3,18 +3,10 @@
 // (-fmad=false).
 // Reads the others once for every eight keys; bound by decoding them to doubles.
 #pragma once
-#include "kernels/cuda/measure_launch.h"
-#include "kernels/cuda/token_rows.cuh"
+#include "kernels/cuda/measure.cuh"
+#include "kernels/cuda/merge_launch.h"
 
 namespace kvc::cuda {
-
-// Keys of a head.
-struct KeyList {
-    const SourcePage* pages;
-    const uint32_t* places;
-    const double* lengths;
-    int64_t n;
-};
 
 struct MatchResult {
     double cosine;
@@ -105,6 +97,26 @@ KVC_KERNEL(threads, 2) match_followers(MeasureArgs args) {
     const MatchResult best = match_block(keys, keys, args.dim, args.rotated, -1.0, similarity_reach, first, &s);
     if (simt::thread() < match_keys_of_block && first + simt::thread() < job.tokens) {
         job.out[first + simt::thread()] = best.cosine;
+    }
+}
+
+struct MatchArgs {
+    const MatchJob* jobs;
+    int dim;
+    bool rotated;
+};
+
+// Of each key that leaves the most similar kept one.
+KVC_KERNEL(threads, 2) match_kept(MatchArgs args) {
+    KVC_SHARED(MatchShared, s);
+    const MatchJob job = args.jobs[simt::block_y()];
+    const int64_t first = int64_t{simt::block_x()} * match_keys_of_block;
+    if (first >= job.leaving.n) {
+        return;
+    }
+    const MatchResult best = match_block(job.leaving, job.kept, args.dim, args.rotated, job.least, 0, first, &s);
+    if (simt::thread() < match_keys_of_block && first + simt::thread() < job.leaving.n) {
+        job.out[first + simt::thread()] = best.other;
     }
 }
 

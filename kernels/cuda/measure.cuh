@@ -71,7 +71,7 @@ KVC_KERNEL(threads, 4) measure_keys(MeasureArgs args) {
     const int t = simt::thread();
     if (t < n && args.statistic == KeyStatistic::square) {
         job.out[first + t] = square_of(s.rows.x[t], args.dim);
-    } else if (t < n) {
+    } else if (t < n) {  // of all others, and of none
         job.lengths[first + t] = s.length[t] = length_of(s.rows.x[t], args.dim);
     }
     if (args.statistic != KeyStatistic::alignment) {

@@ -24,6 +24,8 @@ inline int64_t runs_of(int64_t tokens) { return (tokens + statistic_run - 1) / s
 
 void launch_measure(const LayerFormat& format, KeyStatistic statistic, const MeasureJob* jobs, int n_jobs, int64_t most_tokens,
                     simt::Stream stream);
+// lengths of all jobs alone.
+void launch_lengths(const LayerFormat& format, const MeasureJob* jobs, int n_jobs, int64_t most_tokens, simt::Stream stream);
 // value_norms of all jobs.
 void launch_measure_values(const LayerFormat& format, const MeasureJob* jobs, int n_jobs, int64_t most_tokens, simt::Stream stream);
 

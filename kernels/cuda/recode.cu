@@ -38,8 +38,8 @@ SourcePage source_page(const TokenSource& source) {
     return page;
 }
 
-RecodeJob recode_job(const RecodeParams& p, const SourcePage* from) {
-    RecodeJob job = {p.record, p.side, from, 0, {}, {}};
+RecodeJob recode_job(const RecodeParams& p, const SourcePage* from, const FoldedRow* folds) {
+    RecodeJob job = {p.record, p.side, from, 0, p.folded, folds, p.keeps_keys, {}, {}};
     for (int t = 0; t < page_tokens; t++) {
         job.page[t] = p.page[t];
         job.slots[t] = p.slots[t];
@@ -47,6 +47,7 @@ RecodeJob recode_job(const RecodeParams& p, const SourcePage* from) {
             job.moved |= uint64_t{1} << t;
         }
     }
+    job.moved &= ~p.folded;
     return job;
 }
 
@@ -62,6 +63,8 @@ void launch_recode(const RecodeParams& p, const RecodeJob* jobs, int n_jobs, sim
                           !f.codec.k.m8,
                           p.through_append && f.codec.k.rotate,
                           p.through_append && f.codec.v.rotate,
+                          f.codec.k.rotate,
+                          f.codec.v.rotate,
                           int(std::max(end_of(f.k), end_of(f.v))),
                           int(f.code_bytes)};
     simt::launch(recode_pages, n_jobs, 1, threads, stream, args);

@@ -14,9 +14,10 @@ struct RecodeArgs {
     const RecodeJob* jobs;
     PartGrid k, v;
     PartLayout k_layout, v_layout;
-    bool rows, bf16, grouped;  // of the new pages
-    bool rotate_k, rotate_v;   // out of the stored basis and back
-    int end, bytes;            // of what is coded; of the record
+    bool rows, bf16, grouped;   // of the new pages
+    bool rotate_k, rotate_v;    // out of the stored basis and back
+    bool rotated_k, rotated_v;  // that basis is another one than that of append
+    int end, bytes;             // of what is coded; of the record
 };
 
 struct RecodeShared {
@@ -34,16 +35,30 @@ KVC_DEVICE uint16_t rounded(float x, bool bf16) {
     return bf16 ? uint16_t(simt::pack_bfloats(x, 0.0f)) : simt::float_to_half(x);
 }
 
+// The new numbers of a slot in one part; nullptr: it has none.
+KVC_DEVICE const float* folded_row(const RecodeJob& job, bool keys, int slot) {
+    if (!(job.folded >> slot & 1)) {
+        return nullptr;
+    }
+    const FoldedRow& row = job.folds[simt::count_bits(job.folded & ((uint64_t{1} << slot) - 1))];
+    return keys ? row.k : row.v;
+}
+
 // One part of the new page's tokens first .. first + 31, in 16 bits; a warp takes each fourth token.
 KVC_DEVICE void gather_rows(const RecodeArgs& args, const RecodeJob& job, bool keys, int first, uint16_t* out, RecodeShared* s) {
     const int dim = keys ? args.k.dim : args.v.dim;
-    const bool rotate = keys ? args.rotate_k : args.rotate_v;
+    const bool rotate = keys ? args.rotate_k : args.rotate_v, rotated = keys ? args.rotated_k : args.rotated_v;
     SharedRow* const row = &s->row[simt::warp()];
     for (int t = simt::warp(); t < group_size; t += warps) {
         const SourcePage& from = job.from[job.page[first + t]];
         const int slot = job.slots[first + t];
+        const float* const folded = folded_row(job, keys, first + t);
         for (int i = simt::lane(); i < dim; i += 32) {
-            row->x[i] = number_of(from, keys, slot, i);
+            row->x[i] = folded ? folded[i] : number_of(from, keys, slot, i);
+        }
+        if (folded && rotated) {
+            simt::sync_warp();
+            rotate_row(row, dim);
         }
         if (rotate) {
             simt::sync_warp();
@@ -98,7 +113,29 @@ KVC_DEVICE void recode_rows(const RecodeArgs& args, const RecodeJob& job, Recode
     }
 }
 
+// Words of one table of a record's keys, from the source's.
+KVC_DEVICE void keep_words(const RecodeJob& job, int64_t offset, int64_t bytes) {
+    const auto* const from = reinterpret_cast<const uint32_t*>(job.from->record + offset);
+    auto* const to = reinterpret_cast<uint32_t*>(job.record + offset);
+    for (int64_t i = simt::thread(); i < bytes / 4; i += threads) {
+        to[i] = from[i];
+    }
+}
+
+KVC_DEVICE void keep_keys(const RecodeArgs& args, const RecodeJob& job) {
+    if (job.record == job.from->record) {
+        return;
+    }
+    keep_words(job, args.k_layout.codes, args.k_layout.codes_bytes);
+    keep_words(job, args.k_layout.meta, args.k_layout.meta_bytes);
+    keep_words(job, args.k_layout.super, args.k_layout.super_bytes);
+}
+
 KVC_DEVICE void recode_keys(const RecodeArgs& args, const RecodeJob& job, RecodeShared* s) {
+    if (job.keeps_keys) {
+        keep_keys(args, job);
+        return;
+    }
     for (int tile = 0; tile < 2; tile++) {
         gather_rows(args, job, true, tile * group_size, s->rows, s);
         simt::sync_block();

@@ -9,10 +9,13 @@ struct RecodeJob {
     std::byte* record;
     std::byte* side;
     const SourcePage* from;
-    uint64_t moved;  // bit t: the values of slot t move as they are
+    uint64_t moved;   // bit t: the values of slot t move as they are
+    uint64_t folded;  // bit t: slot t has new numbers, in folds
+    const FoldedRow* folds;
+    bool keeps_keys;
     uint8_t page[page_tokens], slots[page_tokens];
 };
-RecodeJob recode_job(const RecodeParams& params, const SourcePage* from);
+RecodeJob recode_job(const RecodeParams& params, const SourcePage* from, const FoldedRow* folds);
 
 // Of one format, round and basis. common: any of the jobs.
 void launch_recode(const RecodeParams& common, const RecodeJob* jobs, int n_jobs, simt::Stream stream);

@@ -110,6 +110,7 @@ struct SharedBytes : GlobalBytes {
 // ---- bits and numbers ----
 
 inline int lowest_bit(uint32_t x) { return std::countr_zero(x); }
+inline int count_bits(uint64_t x) { return std::popcount(x); }
 
 inline uint32_t permute_bytes(uint32_t low, uint32_t high, uint32_t selector) {
     const uint64_t bytes = uint64_t(high) << 32 | low;

@@ -25,12 +25,12 @@ TEST_CASE("measure: statistics of keys and lengths of values are the host's bits
     }
 }
 
-TEST_CASE("measure: the same at every pair of head dims, and over pages of several rungs") {
-#define KVC_TEST_PAIR(KD, VD)                                                           \
-    {                                                                                   \
-        INFO(KD, " ", VD);                                                              \
-        const auto device = open();                                                     \
-        check_measures(device, TokenRecords(device, {"int8", "int4"}, KD, VD), {33});   \
+TEST_CASE("measure: the same at every pair of head dims, and over pages of several rungs"){
+#define KVC_TEST_PAIR(KD, VD)                                                         \
+    {                                                                                 \
+        INFO(KD, " ", VD);                                                            \
+        const auto device = open();                                                   \
+        check_measures(device, TokenRecords(device, {"int8", "int4"}, KD, VD), {33}); \
     }
     KVC_CUDA_HEAD_DIMS(KVC_TEST_PAIR)
 #undef KVC_TEST_PAIR
@@ -51,8 +51,8 @@ TEST_CASE("measure: a key finds itself among the 256 that follow, and not behind
             place = place == 70 ? 71 : place;
         list.places[3] = list.places[size_t(3 + distance)] = 70;
         std::vector<double> out(300);
-        const kvc::StatisticJob job = {
-            &records.format(), list.list(), kvc::KeyStatistic::similarity, 1, nullptr, nullptr, out.data(), nullptr};
+        const kvc::StatisticJob job = {&records.format(), list.list(), kvc::KeyStatistic::similarity, 1, nullptr, nullptr,
+                                       out.data(),        nullptr};
         REQUIRE(device->measure({&job, 1}).ok());
         CHECK((out[3] > 0.999999) == (distance <= kvc::similarity_reach));
         CHECK(out[299] == -1);
@@ -78,7 +78,8 @@ TEST_CASE("measure: a call that fails says so, refused memory among them, and th
         const TokenRecords records(device, {"int4"}, 64, 64);
         const TokenRecords::List list = records.draw(40, 1, true);
         std::vector<double> out(40);
-        const kvc::StatisticJob job = {&records.format(), list.list(), kvc::KeyStatistic::square, 1, nullptr, nullptr, out.data(), nullptr};
+        const kvc::StatisticJob job = {&records.format(), list.list(), kvc::KeyStatistic::square, 1, nullptr, nullptr,
+                                       out.data(),        nullptr};
         FakeDevice::get().fail_call_in(n);
         const kvc::Status status = device->measure({&job, 1});
         FakeDevice::get().fail_call_in(0);

@@ -87,8 +87,14 @@ void check_measures(const std::shared_ptr<kvc::Device>& device, const TokenRecor
                 measured->norms.resize(size_t(tokens[i]));
             }
             const auto job = [&](const TokenRecords::List& list, Measured& out) {
-                return StatisticJob{&f,        list.list(), statistic, heads, queries[i].mean.data(), queries[i].variance.data(),
-                                    out.numbers.data(), out.norms.data()};
+                return StatisticJob{&f,
+                                    list.list(),
+                                    statistic,
+                                    heads,
+                                    queries[i].mean.data(),
+                                    queries[i].variance.data(),
+                                    out.numbers.data(),
+                                    out.norms.data()};
             };
             kvc_plain::measure(device->records(), job(here[i], wanted[i]), [](const std::byte* record) { return record; });
             jobs.push_back(job(there[i], got[i]));
@@ -100,6 +106,75 @@ void check_measures(const std::shared_ptr<kvc::Device>& device, const TokenRecor
             CHECK(got[i] == wanted[i]);
         }
     }
+}
+
+void check_routes(const std::shared_ptr<kvc::Device>& device, const TokenRecords& records,
+                  const std::vector<std::pair<int64_t, int64_t>>& leaving_and_kept, double least) {
+    std::vector<TokenRecords::List> here, there;
+    std::vector<std::vector<int64_t>> wanted, got;
+    for (const auto& [leaving, kept] : leaving_and_kept) {
+        for (const int64_t n : {leaving, kept}) {
+            const auto seed = unsigned(here.size() / 2 * 3);  // both lists name some tokens alike, and often
+            here.push_back(records.draw(n, seed, false));
+            there.push_back(records.draw(n, seed, true));
+        }
+        wanted.emplace_back(size_t(leaving), -5);
+        got.emplace_back(size_t(leaving), -5);
+    }
+    std::vector<kvc::RouteJob> jobs;
+    const auto job = [&](const std::vector<TokenRecords::List>& lists, size_t i, std::vector<int64_t>& out) {
+        return kvc::RouteJob{&records.format(), lists[2 * i].list(), lists[2 * i + 1].list(), least, out.data()};
+    };
+    for (size_t i = 0; i < wanted.size(); i++) {
+        kvc_plain::route(device->records(), job(here, i, wanted[i]), [](const std::byte* record) { return record; });
+        jobs.push_back(job(there, i, got[i]));
+    }
+    const kvc::Status status = device->route(jobs);
+    REQUIRE_MESSAGE(status.ok(), status.message);
+    CHECK(got == wanted);
+}
+
+void check_folds(const std::shared_ptr<kvc::Device>& device, const TokenRecords& records,
+                 const std::vector<std::vector<int64_t>>& members, bool new_keys) {
+    const LayerFormat& f = records.format();
+    const size_t numbers = size_t(f.k_dim + f.v_dim);
+    std::vector<TokenRecords::List> here, there;
+    std::vector<std::vector<int64_t>> ends, weights;
+    std::vector<std::vector<float>> wanted;
+    size_t rows = 0;
+    for (const std::vector<int64_t>& head : members) {
+        std::vector<int64_t>& end = ends.emplace_back();
+        int64_t n = 0;
+        for (const int64_t of_fold : head)
+            end.push_back(n += of_fold);
+        std::vector<int64_t>& weight = weights.emplace_back();
+        for (int64_t i = 0; i < n; i++)
+            weight.push_back(i % 7 == 3 ? (int64_t{1} << 30) + i : i % 5 + 1);
+        here.push_back(records.draw(n, unsigned(members.size()), false));
+        there.push_back(records.draw(n, unsigned(members.size()), true));
+        wanted.emplace_back(head.size() * numbers);
+        rows += head.size();
+    }
+    auto* const block = reinterpret_cast<float*>(device->allocate(int64_t(rows * numbers * sizeof(float))));
+    std::vector<kvc::FoldJob> jobs;
+    std::vector<float> all;
+    float* at = block;
+    for (size_t i = 0; i < members.size(); i++) {
+        const auto job = [&](const TokenRecords::List& list, float* out) {
+            return kvc::FoldJob{&f, list.list(), weights[i].data(), ends[i].data(), int64_t(members[i].size()), new_keys, out};
+        };
+        kvc_plain::fold(device->records(), job(here[i], wanted[i].data()), [](const std::byte* record) { return record; });
+        all.insert(all.end(), wanted[i].begin(), wanted[i].end());
+        jobs.push_back(job(there[i], at));
+        at += wanted[i].size();
+    }
+    const kvc::Status status = device->fold(jobs);
+    REQUIRE_MESSAGE(status.ok(), status.message);
+    std::vector<float> got(all.size());
+    REQUIRE(device->read(reinterpret_cast<const std::byte*>(block), reinterpret_cast<std::byte*>(got.data()), int64_t(4 * got.size()))
+                .ok());
+    device->release(reinterpret_cast<std::byte*>(block));
+    CHECK(got == all);
 }
 
 }  // namespace kvc_test

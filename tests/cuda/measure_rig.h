@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/backend/device.h"
@@ -38,5 +39,13 @@ private:
 
 // All statistics of heads with so many tokens each, by the device and by the host: the same bits.
 void check_measures(const std::shared_ptr<kvc::Device>& device, const TokenRecords& records, const std::vector<int64_t>& tokens);
+
+// Heads with so many tokens that leave and that stay: each finds the same one, whatever the least cosine.
+void check_routes(const std::shared_ptr<kvc::Device>& device, const TokenRecords& records,
+                  const std::vector<std::pair<int64_t, int64_t>>& leaving_and_kept, double least);
+
+// Heads whose folds have so many members: the same means.
+void check_folds(const std::shared_ptr<kvc::Device>& device, const TokenRecords& records,
+                 const std::vector<std::vector<int64_t>>& members, bool new_keys);
 
 }  // namespace kvc_test

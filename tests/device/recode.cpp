@@ -114,19 +114,29 @@ TEST_CASE("device recode: pages of gathered tokens are gathered again, their pla
     }
 }
 
-TEST_CASE("device recode: where the arena is full what leaves goes first, and its numbers wait on the host") {
-    Pair pair(shape + "fp16 growth=0 arena_tokens=1000");
-    pair.feed(999, 512);
-    pair.feed(1, 1);
-    Pair::Work work = pair.work_of([](Session& session) { session.ok("evict a scores=5 budget=300"); });
-    CHECK(work.reads > 0);
-    CHECK(work.pages == 0);
-    pair.check();
-    // Now there is room.
-    work = pair.work_of([](Session& session) { session.ok("evict a scores=6 budget=100"); });
-    CHECK(work.reads == 0);
-    CHECK(work.pages > 0);
-    pair.check();
+TEST_CASE(
+    "device recode: where the arena is full what leaves goes first, and new pages wait in the device's memory, or on the host if it "
+    "has none") {
+    for (const bool has_memory : {true, false})
+        for (const std::string& codec : {std::string("fp16"), short_window("int4", 5, 3)}) {
+            CAPTURE(has_memory);
+            CAPTURE(codec);
+            Pair pair(shape + codec + " growth=0 arena_tokens=1000");
+            pair.feed(999, 512);
+            pair.feed(1, 1);
+            newest_device().allow_allocations(has_memory ? -1 : 0);
+            Pair::Work work = pair.work_of([](Session& session) { session.ok("evict a scores=5 budget=300"); });
+            newest_device().allow_allocations(-1);
+            const bool was_full = codec == "fp16";
+            CHECK((work.reads > 0) == (was_full && !has_memory));
+            CHECK((work.pages > 0) == !(was_full && !has_memory));
+            pair.check();
+            // Now there is room.
+            work = pair.work_of([](Session& session) { session.ok("evict a scores=6 budget=100"); });
+            CHECK(work.reads == 0);
+            CHECK(work.pages > 0);
+            pair.check();
+        }
 }
 
 TEST_CASE("device recode: a device that has failed answers so, and keeps its memory until the cache goes") {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/policy/key_statistics.h"
+#include "core/policy/merging.h"
 
 namespace kvc_plain {
 
@@ -21,6 +22,38 @@ std::vector<float> rows_of(const KernelTable& kernels, const LayerFormat& format
         if (rotated) rotate(row, static_cast<int>(dim));
     }
     return rows;
+}
+
+void route(const KernelTable& kernels, const RouteJob& job, const Reach& reach) {
+    const auto dim = static_cast<size_t>(job.format->k_dim);
+    const std::vector<double> leaving = unit_rows(rows_of(kernels, *job.format, job.leaving, true, reach), job.format->k_dim),
+                              kept = unit_rows(rows_of(kernels, *job.format, job.kept, true, reach), job.format->k_dim);
+    for (int64_t i = 0; i < job.leaving.n; i++) {
+        double best = job.least;
+        job.out[i] = -1;
+        for (int64_t j = 0; j < job.kept.n; j++) {
+            const double cosine =
+                dot_rows(&leaving[static_cast<size_t>(i) * dim], &kept[static_cast<size_t>(j) * dim], job.format->k_dim);
+            if (cosine >= best) best = cosine, job.out[i] = j;
+        }
+    }
+}
+
+void fold(const KernelTable& kernels, const FoldJob& job, const Reach& reach) {
+    const LayerFormat& f = *job.format;
+    const auto k_dim = static_cast<size_t>(f.k_dim), v_dim = static_cast<size_t>(f.v_dim);
+    const std::vector<float> keys = rows_of(kernels, f, job.members, true, reach),
+                             values = rows_of(kernels, f, job.members, false, reach);
+    for (int64_t fold = 0, begin = 0; fold < job.folds; begin = job.ends[fold++]) {
+        std::vector<const float*> k, v;
+        const std::vector<int64_t> weights(job.weights + begin, job.weights + job.ends[fold]);
+        for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(job.ends[fold]); i++)
+            k.push_back(&keys[i * k_dim]), v.push_back(&values[i * v_dim]);
+        float* const row = job.rows + fold * (f.k_dim + f.v_dim);
+        const std::vector<float> k_mean = weighted_mean(k, weights, f.k_dim), v_mean = weighted_mean(v, weights, f.v_dim);
+        std::copy_n(job.new_keys ? k_mean.data() : k[0], k_dim, row);
+        std::copy_n(v_mean.data(), v_dim, row + k_dim);
+    }
 }
 
 void measure(const KernelTable& kernels, const StatisticJob& job, const Reach& reach) {
