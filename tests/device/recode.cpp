@@ -139,6 +139,31 @@ TEST_CASE(
         }
 }
 
+TEST_CASE("device recode: where the arena is full pages step down in the device's memory, or on the host if it has none") {
+    for (const bool has_memory : {true, false}) {
+        CAPTURE(has_memory);
+        Pair pair("layers=2 kv_heads=2 q_heads=4 k_dim=64 v_dim=32 growth=0 arena_bytes=1048576 codec=int8/int4");
+        int64_t tokens = 0;
+        bool full = false;
+        while (!full) {
+            pair.verb([&](Session& session) {
+                full = session.status("begin t a:64") != "ok";
+                if (!full) session.ok("abort t");
+            });
+            if (!full) pair.feed(64, 64);
+            tokens += 64;
+        }
+        CHECK(tokens > 1000);
+        newest_device().allow_allocations(has_memory ? -1 : 0);
+        const Pair::Work work = pair.work_of([](Session& session) { stepped(session, "a", {.rung = 1}); });
+        newest_device().allow_allocations(-1);
+        CHECK((work.reads == 0) == has_memory);
+        CHECK((work.pages > 0) == has_memory);
+        pair.check();
+        pair.feed(64, 64);
+    }
+}
+
 TEST_CASE("device recode: a device that has failed answers so, and keeps its memory until the cache goes") {
     Session session = open_on(KVC_CUDA, shape + "int8/int4");
     session.ok("seq a data=3");
