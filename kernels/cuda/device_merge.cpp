@@ -8,9 +8,7 @@
 namespace kvc::cuda {
 namespace {
 
-int64_t list_bytes(const TokenList& tokens) {
-    return CallSizes::of<SourcePage>(tokens.n_sources) + CallSizes::of<uint32_t>(tokens.n);
-}
+int64_t list_bytes(const TokenList& tokens) { return CallSizes::of<SourcePage>(tokens.n_sources) + CallSizes::of<uint32_t>(tokens.n); }
 
 CallSizes sizes_of(std::span<const RouteJob> jobs) {
     CallSizes sizes;

@@ -50,14 +50,14 @@ TEST_CASE("merge: each leaving token finds the kept one that the host finds, of 
     }
 }
 
-TEST_CASE("merge: the same at every pair of head dims, over pages of several rungs") {
-#define KVC_TEST_PAIR(KD, VD)                                              \
-    {                                                                      \
-        INFO(KD, " ", VD);                                                 \
-        const auto device = open();                                        \
-        const TokenRecords records(device, {"int8", "int2"}, KD, VD);      \
-        check_routes(device, records, {{9, 40}}, any_cosine);              \
-        check_folds(device, records, {{1, 2, 3, 40, 5}, {7}}, true);       \
+TEST_CASE("merge: the same at every pair of head dims, over pages of several rungs"){
+#define KVC_TEST_PAIR(KD, VD)                                         \
+    {                                                                 \
+        INFO(KD, " ", VD);                                            \
+        const auto device = open();                                   \
+        const TokenRecords records(device, {"int8", "int2"}, KD, VD); \
+        check_routes(device, records, {{9, 40}}, any_cosine);         \
+        check_folds(device, records, {{1, 2, 3, 40, 5}, {7}}, true);  \
     }
     KVC_CUDA_HEAD_DIMS(KVC_TEST_PAIR)
 #undef KVC_TEST_PAIR

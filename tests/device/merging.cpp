@@ -32,7 +32,9 @@ public:
         verb(host_);
         verb(device_);
     }
-    void feed(int64_t tokens, int64_t chunk = 60) { CHECK(kvc_laws::feed(device_, "a", tokens, chunk) == kvc_laws::feed(host_, "a", tokens, chunk)); }
+    void feed(int64_t tokens, int64_t chunk = 60) {
+        CHECK(kvc_laws::feed(device_, "a", tokens, chunk) == kvc_laws::feed(host_, "a", tokens, chunk));
+    }
     void check(const char* name = "a") {
         CHECK(device_.stored(name) == host_.stored(name));
         for (int head = 0; head < 2; ++head)
@@ -60,7 +62,8 @@ private:
 
 TEST_CASE("device merging: policies that merge read no record back, every preset, keys and values or values alone") {
     for (const std::string& preset : presets())
-        for (const std::string more : {"merge=keys+values,merge_threshold=none", "merge=values,merge_threshold=0.2", "merge=keys+values,merge_bias=off"}) {
+        for (const std::string more :
+             {"merge=keys+values,merge_threshold=none", "merge=values,merge_threshold=0.2", "merge=keys+values,merge_bias=off"}) {
             CAPTURE(preset);
             CAPTURE(more);
             Pair pair(policy_shape + short_window(preset, 10, 4) + " policy=key_norm:160,every=never," + more);
@@ -93,7 +96,7 @@ TEST_CASE("device merging: a caller's clusters fold into sinks, codes and the wi
                     int32_t* const into = &clusters[static_cast<size_t>(row * 350)];
                     for (int i = 0; i < 260; ++i)
                         into[i] = i < 4 ? i : i % 3 ? -1 : i % 6 ? 2 : i;  // into a sink
-                    into[9] = into[15] = 349;                                           // into the window
+                    into[9] = into[15] = 349;                              // into the window
                 }
                 const Merge done = merge(session, "a", clusters, values_only);
                 REQUIRE_MESSAGE(done.status == KVC_OK, done.message);
@@ -103,27 +106,36 @@ TEST_CASE("device merging: a caller's clusters fold into sinks, codes and the wi
         }
 }
 
-TEST_CASE("device merging: forks that share pages keep theirs, with pages of several rungs") {
-    for (const std::string& codec : {short_window("int4", 10, 4), short_window("kivi2", 10, 4), short_window("fp16", 10, 4),
-                                     std::string("k=f16,v=f16,window=10,sinks=4/int8/int2"), std::string("k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=10,sinks=4/int4@256")})
-        for (const bool values_only : {false, true}) {
-            CAPTURE(codec);
-            CAPTURE(values_only);
-            Pair pair(policy_shape + codec);
-            pair.feed(256, 32);
-            pair.feed(256, 32);
-            pair.both([](Session& session) { session.ok("fork b a length=612 data=3"); });
-            const Bytes fork = pair.device().stored("b");
-            pair.unread([&](Session& session) {
-                const Merge done = merge(session, "a", clusters_of(512, 440, 4, 5), values_only);
-                REQUIRE_MESSAGE(done.status == KVC_OK, done.message);
-            });
-            CHECK(pair.device().stored("b") == fork);
-            pair.check("b");
-            pair.both([](Session& session) { session.ok("destroy b"); });
-            pair.feed(64, 32);
-            pair.check();
-        }
+TEST_CASE("device merging: forks that share pages keep theirs, with pages of several rungs, gathered and where they lie") {
+    const std::string rows_above = "k=f16,v=f16,window=10,sinks=4/int8/int2";
+    const std::string codes_above = "k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=10,sinks=4/int4@256";
+    for (const std::string& codec :
+         {short_window("int4", 10, 4), short_window("kivi2", 10, 4), short_window("fp16", 10, 4), rows_above, codes_above})
+        for (const bool values_only : {false, true})
+            for (const bool few : {false, true}) {
+                CAPTURE(codec);
+                CAPTURE(values_only);
+                CAPTURE(few);
+                Pair pair(policy_shape + codec);
+                pair.feed(256, 32);
+                pair.feed(256, 32);
+                pair.both([](Session& session) { session.ok("fork b a length=612 data=3"); });
+                const Bytes fork = pair.device().stored("b");
+                std::vector<int32_t> clusters = clusters_of(512, few ? 0 : 440, 4, 5);
+                for (size_t row = 0; row < 4 && few; ++row) {  // within a page, into another one, and into a sink
+                    int32_t* const into = &clusters[row * 512];
+                    into[20] = into[21] = 22, into[100] = 200, into[300] = 2;
+                }
+                pair.unread([&](Session& session) {
+                    const Merge done = merge(session, "a", clusters, values_only);
+                    REQUIRE_MESSAGE(done.status == KVC_OK, done.message);
+                });
+                CHECK(pair.device().stored("b") == fork);
+                pair.check("b");
+                pair.both([](Session& session) { session.ok("destroy b"); });
+                pair.feed(64, 32);
+                pair.check();
+            }
 }
 
 TEST_CASE("device merging: a device without memory for means refuses, and nothing has changed") {
