@@ -341,6 +341,13 @@ private:
     std::vector<LiveToken> live_tokens(const Sequence& sequence, size_t layer, size_t head) const;
     // Rows [tokens][dim] of those tokens, in the basis of append.
     void read_rows(size_t layer, Part part, std::span<const LiveToken> tokens, float* out) const;
+    // The same tokens, as a device finds them.
+    struct TokenPlaces {
+        std::vector<TokenSource> sources;
+        std::vector<uint32_t> places;
+        TokenList list() const { return {sources.data(), int64_t(sources.size()), places.data(), int64_t(places.size())}; }
+    };
+    TokenPlaces places_of(size_t layer, std::span<const LiveToken> tokens) const;
     // Index of the token in a slot of a page that starts at index page_start.
     int64_t token_index(const Sequence& sequence, const PageEntry& entry, int64_t page_start, int64_t slot) const;
     // The rung of a coded page's record, and what its bytes are.
