@@ -482,8 +482,9 @@ KVC_API kvc_status kvc_evict_keep(kvc_cache* cache, kvc_seq seq, const int64_t* 
  * Entries serve lookups of their own first_position and budgets alone: with a policy in percent, set options.context_tokens.
  *
  * A sealed entry gives up its 16-bit window: it costs a page of codes for each page of the window, and serves lookups at its full n alone.
- * A hit sees its n tokens as codes from then on, as any hit of an entry that was sealed there does, bit for bit, but not as a run that was
- * never sealed. Until a window's length behind n, the hit's exact floor is its own length. 16-bit layers have nothing to give up.
+ * A hit sees its n tokens as codes from then on, as any hit of an entry that was sealed there does, bit for bit (where a policy scores
+ * attention: after the same queries over the same codes), but not as a run that was never sealed. Until a window's length behind n, the
+ * hit's exact floor is its own length. 16-bit layers have nothing to give up.
  *
  * Tokens are any numbers that stand for the model's input, such as ids or hashes of images. Salts keep tenants apart: at most 4,096
  * bytes, compared like the tokens on every hit; entries are found by SHA-256 over salt and pages of 64 tokens, never taken by it.
@@ -521,8 +522,9 @@ typedef struct kvc_prefix_stats {
 
 KVC_API kvc_status kvc_prefix_options_init(kvc_prefix_options* options, int64_t struct_size);
 /* Publishes the first n tokens of a sequence, which stays as it is; n at or above its exact floor, otherwise KVC_E_RANGE. The same
- * tokens again refresh their entry, or replace it if the new floor is lower. Options may be NULL. KVC_E_NO_MEMORY if the arena or the
- * budget has no room. */
+ * tokens again refresh their entry, or replace it if the new floor is lower or one of the two is sealed. Options may be NULL. With seal,
+ * another length is KVC_E_ARGUMENT, and KVC_E_UNSUPPORTED where the sinks of two layers leave none. KVC_E_NO_MEMORY if the arena or the
+ * budget has no room; then no entry was dropped either. */
 KVC_API kvc_status kvc_prefix_publish(kvc_cache* cache, kvc_seq seq, const int64_t* tokens, int64_t n, const void* salt,
                                       int64_t salt_bytes, const kvc_prefix_options* options, kvc_error* err);
 /* A new sequence with the longest published beginning of a prompt of n tokens, an empty one if there is none; the caller appends the

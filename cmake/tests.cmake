@@ -34,7 +34,8 @@ if(CMAKE_CROSSCOMPILING)
   # What may differ between processors: the bytes. Refusals are the same code on all.
   set(KVC_TESTS_PART_snapshot "--test-case=golden*every target*,*same bytes*,*bytes are the same*")
 elseif(KVC_SANITIZE STREQUAL "thread")
-  set(KVC_TESTS_LATER laws kernels snapshot device)  # but the laws that name threads: laws_of_threads, device_of_threads
+  set(KVC_TESTS_LATER laws kernels snapshot device model)  # but the laws that name threads: laws_of_threads, device_of_threads
+  set(KVC_TESTS_PART_model "--test-case=*threads*")
 elseif(KVC_SANITIZE)
   set(KVC_TESTS_LATER device)  # no build can touch its memory anyway
 else()

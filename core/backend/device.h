@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/backend/executor.h"
+#include "core/backend/fold.h"
 #include "core/backend/recode.h"
 
 namespace kvc {
@@ -103,6 +104,14 @@ public:
     // New code records out of others', in the same order with all else. Takes the jobs and returns; what they do wrong shows at the next
     // synchronize.
     virtual Status recode(std::span<const RecodeParams> jobs) = 0;
+    // Numbers of tokens where their records lie; waits for them. All jobs have the same format and statistic. Code::no_memory: refused.
+    virtual Status measure(std::span<const StatisticJob> jobs) = 0;
+    // Merging: which kept token each leaving one joins; waits for the answer. Jobs of one format.
+    virtual Status route(std::span<const RouteJob> jobs) = 0;
+    // The means of those that come together; waits. Jobs of one format and one kind of keys.
+    virtual Status fold(std::span<const FoldJob> jobs) = 0;
+    // Tokens into 16-bit records, of numbers in the device's memory; in order with all else, as recode. All are saturated.
+    virtual Status store(std::span<const StoreParams> jobs) = 0;
     // Waits for everything, adds the mass of living executors to its counters, and appends what stores found since the last time. Its error
     // is an asynchronous fault: from then on the device is lost and every call may fail. Code::device in all of these.
     virtual Status synchronize(std::vector<BadStore>* bad) = 0;

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <span>
+#include <unordered_set>
 #include <vector>
 
 #include "core/attend/thread_pool.h"
@@ -261,6 +262,9 @@ private:
     PageState cut_state(size_t layer, const Sequence& source, int64_t length) const;
     // Records that cut() takes from the arena, by size class.
     std::vector<int64_t> cut_needs(const Sequence& source, int64_t length, bool take) const;
+    // Records that cut() leaves to both, or a sealed cut; with those of cut_needs() or sealed_cut_needs() they are all that it holds.
+    std::unordered_set<RecordId> shared_by_cut(const Sequence& source, int64_t length, bool sealed) const;
+    static const PageEntry* find_page(const LayerPages& pages, const HeadPages& head, int64_t page);
     // What attempt() makes, or nullptr: where the arena is full once more after compaction, then at the cost of entries for needs().
     template <class Attempt, class Needs>
     std::unique_ptr<Sequence> making_room(const Attempt& attempt, const Needs& needs, const PrefixEntry* keep) {
@@ -276,8 +280,8 @@ private:
     // Gives up the 16-bit window of a sequence that no table holds yet, whose length check_seal took (seal.cpp); false: the arena is full.
     bool seal(Sequence& sequence);
     Status check_seal(int64_t length) const;
-    // Records that it takes once the sequence is cut at that length.
-    std::vector<int64_t> seal_needs(const Sequence& source, int64_t length) const;
+    // Records that cut_sealed() takes from the arena, by size class.
+    std::vector<int64_t> sealed_cut_needs(const Sequence& source, int64_t length) const;
     bool code_window(size_t layer, const PageState& state, HeadPages& head);
     void quantize_window(size_t layer, const PageState& state, const HeadPages& head);
     bool cut_head(size_t layer, const Sequence& source, size_t head, int64_t length, bool take, LayerPages& out);
@@ -320,7 +324,9 @@ private:
     void adopt_entry(PrefixEntry* entry, std::unique_ptr<Sequence> sequence);
     void drop_entry(PrefixEntry* entry);
     int64_t prefix_host_bytes() const;
-    bool drop_to_budget(PrefixEntry* newest, PrefixEntry* replaced);
+    int64_t bytes_with_pinned(std::unordered_set<RecordId> records, const PrefixEntry* replaced) const;
+    int64_t bytes_with_entry(const Sequence& source, int64_t length, bool sealed, const PrefixEntry* replaced) const;
+    void drop_to_budget(const PrefixEntry* newest);
     int64_t bytes_of_record(RecordId id) const { return arena_->record_bytes(arena_->class_of_record(id)); }
 
     // A kept token and where it lies (read.cpp).
@@ -335,6 +341,13 @@ private:
     std::vector<LiveToken> live_tokens(const Sequence& sequence, size_t layer, size_t head) const;
     // Rows [tokens][dim] of those tokens, in the basis of append.
     void read_rows(size_t layer, Part part, std::span<const LiveToken> tokens, float* out) const;
+    // The same tokens, as a device finds them.
+    struct TokenPlaces {
+        std::vector<TokenSource> sources;
+        std::vector<uint32_t> places;
+        TokenList list() const { return {sources.data(), int64_t(sources.size()), places.data(), int64_t(places.size())}; }
+    };
+    TokenPlaces places_of(size_t layer, std::span<const LiveToken> tokens) const;
     // Index of the token in a slot of a page that starts at index page_start.
     int64_t token_index(const Sequence& sequence, const PageEntry& entry, int64_t page_start, int64_t slot) const;
     // The rung of a coded page's record, and what its bytes are.

@@ -46,10 +46,13 @@ Status Evictor::choose_by_score(size_t layer, std::span<const Tokens> tokens, co
     int64_t recent = request_.recent;
     if (request_.by_policy) recent = std::max(recent, own ? pages.recent : cache_.policy_.recent.of(budget));
     const auto [begin, end] = head_range(layer);
+    std::vector<MeasuredHead> measured(tokens.size());
+    KVC_TRY(measure(layer, tokens, &measured));
     std::vector<HeadScores> heads;
     for (int64_t h = begin; h < end; h++) {
-        const float* const row = given ? given + (h - begin) * sequence_.length : nullptr;
-        heads.push_back(score_head(layer, size_t(h), tokens[size_t(h - begin)], recent, row));
+        const size_t i = size_t(h - begin);
+        const float* const row = given ? given + int64_t(i) * sequence_.length : nullptr;
+        heads.push_back(score_head(layer, size_t(h), tokens[i], measured[i], recent, row));
         const bool rule_keeps = own && cache_.policy_.is_closed_rule();  // a rule of positions keeps no less than the window
         if (heads.back().fixed() <= budget || rule_keeps) continue;
         return fail(Code::argument, "evict: budget ", budget, " is below the ", heads.back().fixed(),
@@ -84,11 +87,11 @@ int64_t Evictor::unasked_sinks(size_t layer) const {
     return asked || cache_.rope_.in_cache ? 0 : default_sinks;
 }
 
-HeadScores Evictor::score_head(size_t layer, size_t head, const Tokens& tokens, int64_t recent, const float* given) const {
-    const LayerFormat& format = cache_.layers_[layer].format;
+HeadScores Evictor::score_head(size_t layer, size_t head, const Tokens& tokens, const MeasuredHead& measured, int64_t recent,
+                               const float* given) const {
     const PolicyTraits& traits = policy().traits;
     std::vector<int64_t> positions;
-    std::vector<float> rows, keys, norms;
+    std::vector<float> rows;
     std::vector<double> mass;
     std::vector<int64_t> seen_by;
     HeadScores out;
@@ -103,24 +106,9 @@ HeadScores Evictor::score_head(size_t layer, size_t head, const Tokens& tokens, 
         for (const Cache::LiveToken& token : tokens)
             seen_by.push_back(counted_queries(cache_.policy_, token.index, sequence_.length));
     }
-    if (traits.keys) {
-        keys.resize(tokens.size() * size_t(format.k_dim));
-        cache_.read_rows(layer, Part::keys, tokens, keys.data());
-    }
-    if (traits.values) {
-        std::vector<float> values(tokens.size() * size_t(format.v_dim));
-        cache_.read_rows(layer, Part::values, tokens, values.data());
-        for (size_t i = 0; i < tokens.size(); i++) {
-            double square = 0;
-            for (const float x : std::span(values).subspan(i * size_t(format.v_dim), size_t(format.v_dim)))
-                square += double(x) * x;
-            norms.push_back(float(std::sqrt(square)));
-        }
-    }
     out.scores.resize(tokens.size());
-    const std::vector<QuerySums>& queries = sequence_.layers[layer].heads[head].queries;
     policy().score(
-        {positions, rows, mass, seen_by, keys, norms, queries, format.k_dim, cache_.policy_.pooling, cache_.policy_.pool_width},
+        {positions, rows, mass, seen_by, measured.of_keys, measured.value_norms, cache_.policy_.pooling, cache_.policy_.pool_width},
         out.scores);
     return out;
 }

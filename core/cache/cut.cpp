@@ -131,6 +131,13 @@ bool Cache::cut_page(size_t layer, const Sequence& sequence, const PageEntry& so
     return true;
 }
 
+// The page's entry, in 16 bits where it is at hand in 16 bits; nullptr: it was dropped.
+const PageEntry* Cache::find_page(const LayerPages& pages, const HeadPages& head, int64_t page) {
+    const bool coded = page < pages.state.first_window;
+    const int64_t first = coded ? pages.state.first_coded : pages.state.first_window;
+    return page < first ? nullptr : &(coded ? head.coded : head.window)[size_t(page - first)];
+}
+
 bool Cache::cut_head(size_t layer, const Sequence& source, size_t head, int64_t length, bool take, LayerPages& out) {
     const PageRule& rule = layers_[layer].rule;
     const LayerPages& pages = source.layers[layer];
@@ -166,10 +173,8 @@ bool Cache::cut_head(size_t layer, const Sequence& source, size_t head, int64_t 
     }
     for (int64_t page = out.state.first_window; page < out.state.first_window + window_pages; page++) {
         const bool coded = page < pages.state.first_window;
-        const bool dropped = coded && page < pages.state.first_coded;
-        const PageEntry entry = dropped ? PageEntry{}
-                                : coded ? from.coded[size_t(page - pages.state.first_coded)]
-                                        : from.window[size_t(page - pages.state.first_window)];
+        const PageEntry* const found = find_page(pages, from, page);
+        const PageEntry entry = found ? *found : PageEntry{};
         const bool whole = rule.page_start(page + 1) <= length && (!coded || is_window_page(layer, entry));
         PageEntry cut;
         if (whole) {
@@ -223,9 +228,8 @@ std::vector<int64_t> Cache::cut_needs(const Sequence& source, int64_t length, bo
             if (head.sinks && length > 0 && length < rule.sinks && copied(head.sinks)) needs[size_t(classes_[i].sinks)]++;
             for (int64_t page = out.first_window; page < rule.pages(length); page++) {
                 const bool coded = page < pages.state.first_window;
-                const std::vector<PageEntry>& table = coded ? head.coded : head.window;
-                const int64_t first = coded ? pages.state.first_coded : pages.state.first_window;
-                const PageEntry entry = page < first ? PageEntry{} : table[size_t(page - first)];
+                const PageEntry* const found = find_page(pages, head, page);
+                const PageEntry entry = found ? *found : PageEntry{};
                 if (rule.page_start(page + 1) <= length && (!coded || is_window_page(i, entry))) continue;  // shared as it is
                 const bool as_it_is = entry.record && !entry.side && is_16_bit_page(i, entry, coded);
                 if (!as_it_is || copied(entry.record)) needs[size_t(classes_[i].window)]++;
@@ -233,6 +237,30 @@ std::vector<int64_t> Cache::cut_needs(const Sequence& source, int64_t length, bo
         }
     }
     return needs;
+}
+
+std::unordered_set<RecordId> Cache::shared_by_cut(const Sequence& source, int64_t length, bool sealed) const {
+    std::unordered_set<RecordId> shared;
+    const auto add = [&](const PageEntry& entry) {
+        if (entry.record) shared.insert(entry.record);
+        if (entry.side) shared.insert(entry.side);
+    };
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const PageRule& rule = layers_[i].rule;
+        const LayerPages& pages = source.layers[i];
+        const PageState out = cut_state(i, source, length);
+        for (const HeadPages& head : pages.heads) {
+            if (head.sinks && length > 0 && length >= rule.sinks) shared.insert(head.sinks);
+            for (int64_t page = out.first_coded; page < out.coded_end; page++)
+                add(head.coded[size_t(page - pages.state.first_coded)]);
+            if (sealed && !rule.lossless) continue;
+            for (int64_t page = out.first_window; rule.page_start(page + 1) <= length; page++) {
+                const PageEntry* const entry = find_page(pages, head, page);
+                if (entry && (page >= pages.state.first_window || is_window_page(i, *entry))) add(*entry);
+            }
+        }
+    }
+    return shared;
 }
 
 std::unique_ptr<Sequence> Cache::cut_making_room(const Sequence& source, int64_t length, bool take, const PrefixEntry* keep) {

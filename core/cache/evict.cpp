@@ -76,6 +76,7 @@ Status Evictor::plan() {
         const int64_t spares = std::max<int64_t>(0, pages.state.coded_end - pages.state.first_window);
         spare_masks_.resize(std::max(spare_masks_.size(), size_t(spares)));
     }
+    if (cache_.device_) prepare_rewrites();
     return {};
 }
 
@@ -95,19 +96,23 @@ Status Evictor::plan_layer(size_t layer, const float* given, const int32_t* clus
         KVC_TRY(choose_by_score(layer, tokens, given, &keep));
     }
     into.resize(tokens.size());
-    for (size_t i = 0; i < tokens.size(); i++) {
-        if (merging(layer) && into[i].empty()) into[i] = route_head(layer, tokens[i], keep[i]);
-        KVC_TRY(plan_head(layer, size_t(begin) + i, tokens[i], keep[i], into[i]));
+    std::vector<std::vector<FoldedToken>> folded;
+    if (merging(layer)) {
+        if (!request_.by_clusters) KVC_TRY(route(layer, tokens, keep, &into));
+        KVC_TRY(fold_layer(layer, tokens, into, &folded));
     }
+    folded.resize(tokens.size());
+    for (size_t i = 0; i < tokens.size(); i++)
+        KVC_TRY(plan_head(layer, size_t(begin) + i, tokens[i], keep[i], into[i], std::move(folded[i])));
     return {};
 }
 
-Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const std::vector<bool>& keep,
-                          std::span<const int64_t> into) {
+Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const std::vector<bool>& keep, std::span<const int64_t> into,
+                          std::vector<FoldedToken> folded) {
     const PageRule& rule = cache_.layers_[layer].rule;
     const LayerPages& pages = sequence_.layers[layer];
     const HeadPages& tables = pages.heads[head];
-    HeadEviction eviction = {layer, head, std::vector<uint64_t>(tables.coded.size(), 0), {}, 0, {}, {}, {}};
+    HeadEviction eviction = {layer, head, std::vector<uint64_t>(tables.coded.size(), 0), {}, 0, {}, {}, {}, 0, 0, std::move(folded)};
     if (rule.lossless) {
         for (const PageEntry& entry : tables.window)
             eviction.window.push_back(entry.live);
@@ -138,38 +143,32 @@ Status Evictor::plan_head(size_t layer, size_t head, const Tokens& tokens, const
     }
     for (size_t i = 0; i < into.size(); i++)
         eviction.merged += into[i] != joins_none && into[i] != int64_t(i);
-    const std::vector<FoldedToken> folded = fold_head(layer, head, tokens, into);
-    KVC_TRY(plan_counts(&eviction, tokens, keep, folded));
-    plan_repacking(&eviction, folded);
-    plan_rewrites(&eviction, folded);
+    KVC_TRY(plan_counts(&eviction, tokens, keep));
+    plan_repacking(&eviction);
+    plan_rewrites(&eviction);
     heads_.push_back(std::move(eviction));
     return {};
 }
 
-RepackInput Evictor::repack_input(const HeadEviction& eviction, std::span<const FoldedToken> folded) const {
+RepackInput Evictor::repack_input(const HeadEviction& eviction) const {
     const LayerPages& pages = sequence_.layers[eviction.layer];
     const Layer& layer = cache_.layers_[eviction.layer];
     return {*cache_.kernels_, *cache_.arena_,
             layer.format,     pages.heads[eviction.head].coded,
             eviction.live,    sequence_.first_position + layer.rule.page_start(pages.state.first_coded),
-            folded,           layer.lower};
+            eviction.folded,  layer.lower};
 }
 
-void Evictor::plan_repacking(HeadEviction* eviction, std::span<const FoldedToken> folded) const {
+void Evictor::plan_repacking(HeadEviction* eviction) const {
     const Layer& layer = cache_.layers_[eviction->layer];
     const LayerPages& pages = sequence_.layers[eviction->layer];
     // Where pages leave by age, a page of gathered tokens has none; they are never old enough to pile up.
     if (layer.rule.sliding_window > 0 || pages.state.kept > 0) return;
     eviction->repack = plan_repack(layer.format, pages.heads[eviction->head].coded, eviction->live);
     if (eviction->repack.sources.empty()) return;
-    const RepackInput input = repack_input(*eviction, folded);
+    const RepackInput input = repack_input(*eviction);
     choose_tokens(input, &eviction->repack);
-    const std::vector<size_t>& sources = eviction->repack.sources;
-    const bool means = std::any_of(folded.begin(), folded.end(), [&](const FoldedToken& token) {
-        return token.form == KernelTable::Form::codes && std::binary_search(sources.begin(), sources.end(), token.entry);
-    });
-    // A device gathers tokens itself, but has no part in the means of merged ones.
-    if (!cache_.device_ || means) fill_repack(input, &eviction->repack);
+    if (!cache_.device_) fill_repack(input, &eviction->repack);  // a device makes its pages itself
 }
 
 // Whether the record of a coded page is given up.
@@ -279,7 +278,10 @@ void Evictor::fill_pages(HeadEviction& eviction, EvictReport* report) {
         PageSide side;
         for (size_t t = 0; t < page_tokens; t++)
             side.positions[t] = page.tokens[std::min(t, page.tokens.size() - 1)].position;
-        if (page.bytes.empty()) {
+        if (page.held) {
+            arena.put_from(entry.record, page.held);
+            arena.put_side(entry.side, side);
+        } else if (page.bytes.empty()) {
             arena.note_side(entry.side, side);
         } else {
             arena.put(entry.record, page.bytes.data());
@@ -342,10 +344,11 @@ void Evictor::trim_dropped(LayerPages* pages) {
 
 EvictReport Evictor::apply(CompactionRoom* room) {
     EvictReport report;
-    if (!recodes_.empty()) cache_.arena_->recode(recodes_);
+    if (!recodes_.jobs.empty()) cache_.arena_->recode(recodes_.jobs);
     for (HeadEviction& eviction : heads_)
         drop_pages(eviction, &report);
     if (room) cache_.compact_in(room);
+    make_rewrites();
     for (HeadEviction& eviction : heads_) {
         fill_pages(eviction, &report);
         mask_window(eviction, &report);

@@ -1,6 +1,8 @@
-// Repacking on a device: the host says which tokens come together, the device reads, codes and writes them.
+// New pages and rewritten ones on a device: the host says which tokens come together, the device reads, codes and writes them.
 #include <algorithm>
+#include <bit>
 
+#include "core/base/size.h"
 #include "core/cache/evict.h"
 
 namespace kvc {
@@ -34,23 +36,6 @@ private:
         RecordId record;
     };
     std::vector<Free> free_;
-};
-
-// The sources of one new page, from `first` on in a list of all pages' that still grows.
-struct PageSources {
-    std::vector<RecodeSource>* all;
-    size_t first;
-    std::vector<size_t> entries;
-
-    // The place of an entry among the page's sources; they are few, and tokens of one follow each other.
-    template <class Describe>
-    uint8_t place(size_t entry, const Describe& describe) {
-        const auto found = std::find(entries.rbegin(), entries.rend(), entry);
-        if (found != entries.rend()) return uint8_t(entries.rend() - found - 1);
-        entries.push_back(entry);
-        all->push_back(describe(entry));
-        return uint8_t(entries.size() - 1);
-    }
 };
 
 }  // namespace
@@ -87,19 +72,50 @@ void Evictor::reuse_behind_readers(HeadEviction& eviction) {
     }
 }
 
+void RecodeList::add(RecodeParams job, const RepackInput& input, std::span<const RepackedToken> tokens) {
+    const size_t first = sources.size();
+    first_source_.push_back(first);
+    first_fold_.push_back(folds.size());
+    std::vector<size_t> entries;  // of the sources; they are few, and tokens of one follow each other
+    for (size_t t = 0; t < page_tokens; t++) {
+        const RepackedToken& token = tokens[std::min(t, tokens.size() - 1)];
+        auto place = std::find(entries.begin(), entries.end(), token.entry);
+        if (place == entries.end()) {
+            const PageEntry& held = input.coded[token.entry];
+            sources.push_back({&input.rung(input.rung_of(token.entry)), input.arena.data(held.record),
+                               held.side ? input.arena.data(held.side) : nullptr,
+                               input.first_position + int64_t(token.entry) * page_tokens});
+            place = entries.insert(entries.end(), token.entry);
+        }
+        job.page[t] = uint8_t(place - entries.begin());
+        job.slots[t] = uint8_t(token.slot);
+        const auto same = [&](const FoldedToken& fold) {
+            return fold.form == KernelTable::Form::codes && fold.entry == token.entry && fold.slot == token.slot;
+        };
+        const auto fold = std::find_if(input.folded.begin(), input.folded.end(), same);
+        if (fold == input.folded.end()) continue;
+        job.folded |= uint64_t{1} << t;
+        folds.push_back({fold->new_key ? fold->row : nullptr, fold->row + input.format.k_dim});
+    }
+    job.n_sources = int64_t(entries.size());
+    jobs.push_back(job);
+}
+
+void RecodeList::seal() {
+    for (size_t i = 0; i < jobs.size(); i++) {
+        jobs[i].sources = &sources[first_source_[i]];
+        jobs[i].folds = folds.data() + first_fold_[i];
+    }
+    const auto earlier = [](const RecodeParams& a, const RecodeParams& b) { return a.round < b.round; };
+    std::stable_sort(jobs.begin(), jobs.end(), earlier);
+}
+
 void Evictor::prepare_recodes() {
     const Arena& arena = *cache_.arena_;
-    std::vector<size_t> first_source;
     for (const HeadEviction& eviction : heads_) {
         if (!recodes(eviction)) continue;
-        const RepackInput input = repack_input(eviction, {});
-        const auto describe = [&](size_t entry) {
-            const PageEntry& held = input.coded[entry];
-            return RecodeSource{&input.rung(input.rung_of(entry)), arena.data(held.record), held.side ? arena.data(held.side) : nullptr,
-                                input.first_position + int64_t(entry) * page_tokens};
-        };
+        const RepackInput input = repack_input(eviction);
         for (const RepackedPage& page : eviction.repack.pages) {
-            PageSources sources = {&recode_sources_, recode_sources_.size(), {}};
             RecodeParams job = {&input.rung(eviction.repack.rung),
                                 arena.data(page.record),
                                 arena.data(page.side),
@@ -109,27 +125,108 @@ void Evictor::prepare_recodes() {
                                 {},
                                 true,
                                 page.round};
-            for (size_t t = 0; t < page_tokens; t++) {
-                const RepackedToken& token = page.tokens[std::min(t, page.tokens.size() - 1)];
-                job.page[t] = sources.place(token.entry, describe);
-                job.slots[t] = uint8_t(token.slot);
-            }
-            job.n_sources = int64_t(sources.entries.size());
-            first_source.push_back(sources.first);
-            recodes_.push_back(job);
+            recodes_.add(job, input, page.tokens);
         }
     }
-    for (size_t i = 0; i < recodes_.size(); i++)
-        recodes_[i].sources = &recode_sources_[first_source[i]];
-    const auto earlier = [](const RecodeParams& a, const RecodeParams& b) { return a.round < b.round; };
-    std::stable_sort(recodes_.begin(), recodes_.end(), earlier);
+    recodes_.seal();
 }
 
-// Where what leaves goes first, its numbers wait in host memory.
+// Where what leaves goes first, its numbers wait in the device's memory, beside the arena; false if it has none for that.
+bool Evictor::hold_recodes() {
+    if (!cache_.device_) return false;
+    constexpr int64_t alignment = 256;
+    Size bytes = 0;
+    for (const HeadEviction& eviction : heads_) {
+        if (!recodes(eviction)) continue;
+        const int64_t record_bytes = cache_.arena_->record_bytes(repack_class(eviction));
+        bytes = bytes + Size(int64_t(eviction.repack.pages.size())) * round_up(record_bytes, alignment);
+    }
+    if (bytes.value() == 0) return true;
+    std::byte* at = blocks_.add(bytes.value());
+    if (!at) return false;
+    for (HeadEviction& eviction : heads_) {
+        if (!recodes(eviction)) continue;
+        const RepackInput input = repack_input(eviction);
+        for (RepackedPage& page : eviction.repack.pages) {
+            RecodeParams job = {&input.rung(eviction.repack.rung), at, nullptr, nullptr, 0, {}, {}, true, 0};
+            recodes_.add(job, input, page.tokens);
+            page.held = at;
+            at += round_up(cache_.arena_->record_bytes(repack_class(eviction)), alignment);
+        }
+    }
+    recodes_.seal();
+    return true;
+}
+
+// They wait in host memory where there is no device, or it has no memory for them: then means come to the host, too.
 void Evictor::fill_on_host() {
     for (HeadEviction& eviction : heads_) {
-        if (recodes(eviction)) fill_repack(repack_input(eviction, {}), &eviction.repack);
+        if (!recodes(eviction)) continue;
+        const LayerFormat& format = cache_.layers_[eviction.layer].format;
+        for (FoldedToken& token : eviction.folded) {
+            const auto fetch = [&](const float* from, int dim, std::vector<float>* to) {
+                to->resize(size_t(dim));
+                cache_.arena_->fetch_numbers(from, *to);
+            };
+            fetch(token.row, format.k_dim, &token.k);
+            fetch(token.row + format.k_dim, format.v_dim, &token.v);
+        }
+        fill_repack(repack_input(eviction), &eviction.repack);
     }
+}
+
+// Calls visit(eviction, rewrite, whether it is a page of codes that is coded once more).
+template <class Visit>
+void Evictor::each_rewrite(const Visit& visit) {
+    for (HeadEviction& eviction : heads_) {
+        for (PageRewrite& rewrite : eviction.rewrites) {
+            const LayerFormat& format = cache_.format_of(eviction.layer, rewrite.form, record_of(eviction, rewrite));
+            visit(eviction, rewrite, rewrite.form == KernelTable::Form::codes && !format.lossless);
+        }
+    }
+}
+
+// All but the records, which are known once nothing can fail any more.
+void Evictor::prepare_rewrites() {
+    each_rewrite([&](HeadEviction& eviction, PageRewrite& rewrite, bool coded) {
+        const RepackInput input = repack_input(eviction);
+        const LayerFormat& format = cache_.format_of(eviction.layer, rewrite.form, record_of(eviction, rewrite));
+        bool new_keys = false;
+        for (const FoldedToken& token : eviction.folded) {
+            if (token.form != rewrite.form || token.entry != rewrite.entry) continue;
+            new_keys |= token.new_key;
+            if (coded) continue;
+            stores_.push_back({&input.format, token.row, token.row + format.k_dim, Dtype::f32, format.k_dim, format.v_dim, 1, nullptr,
+                               token.form == KernelTable::Form::sinks, token.slot, true});
+        }
+        if (!coded) return;
+        RecodeParams job = {&format, nullptr, nullptr, nullptr, 0, {}, {}, true, 0};
+        job.keeps_keys = !new_keys;
+        rewrites_.add(job, input, page_of_live(rewrite.entry, eviction.live[rewrite.entry]));
+    });
+    rewrites_.seal();
+}
+
+// A page that others share becomes a copy. Pages of codes are made out of what is held, rows are changed where they lie.
+void Evictor::make_rewrites() {
+    Arena& arena = *cache_.arena_;
+    size_t job = 0, store = 0;
+    each_rewrite([&](HeadEviction& eviction, PageRewrite& rewrite, bool coded) {
+        if (!rewrite.record) (void)acquire_rewrite(eviction, &rewrite);  // exchange() saw to the room
+        if (!cache_.device_) return;
+        const RecordId held = record_of(eviction, rewrite);
+        if (coded) {
+            rewrites_.sources[job].record = arena.data(held);
+            rewrites_.jobs[job++].record = arena.data(rewrite.record);
+            return;
+        }
+        if (rewrite.record != held) arena.copy(held, rewrite.record);
+        for (const FoldedToken& token : eviction.folded) {
+            if (token.form == rewrite.form && token.entry == rewrite.entry) stores_[store++].record = arena.data(rewrite.record);
+        }
+    });
+    if (!rewrites_.jobs.empty()) arena.recode(rewrites_.jobs);
+    if (!stores_.empty()) arena.store(stores_);
 }
 
 }  // namespace kvc

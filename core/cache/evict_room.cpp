@@ -47,7 +47,7 @@ std::optional<EvictReport> Evictor::exchange() {
         release_acquired();
         return {};
     }
-    fill_on_host();
+    if (!hold_recodes()) fill_on_host();
     for (size_t c = 0; c < needed.size(); c++) {
         if (needed[c] > 0) arena.prepare_binding(int(c));
     }

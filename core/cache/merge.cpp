@@ -77,65 +77,9 @@ Status Evictor::choose_by_clusters(size_t layer, std::span<const Tokens> tokens,
     return {};
 }
 
-std::vector<int64_t> Evictor::route_head(size_t layer, const Tokens& tokens, const std::vector<bool>& keep) const {
-    if (std::find(keep.begin(), keep.end(), false) == keep.end()) return {};
-    const LayerFormat& format = cache_.layers_[layer].format;
-    std::vector<float> keys(tokens.size() * size_t(format.k_dim));
-    cache_.read_rows(layer, Part::keys, tokens, keys.data());
-    const int64_t sinks = std::min<int64_t>(cache_.layers_[layer].rule.sinks, int64_t(tokens.size()));
-    return route_by_cosine({keys, format.k_dim, keep, sinks}, merging(layer)->threshold);
-}
-
-// The kept tokens that others join, with the means of their rows.
-std::vector<FoldedToken> Evictor::fold_head(size_t layer, size_t head, const Tokens& tokens, std::span<const int64_t> into) const {
-    std::vector<std::vector<size_t>> clusters(tokens.size());  // of a kept token: itself and those that join it
-    for (size_t i = 0; i < into.size(); i++) {
-        if (into[i] == joins_none || into[i] == int64_t(i)) continue;
-        std::vector<size_t>& cluster = clusters[size_t(into[i])];
-        if (cluster.empty()) cluster.push_back(size_t(into[i]));
-        cluster.push_back(i);
-    }
-    std::vector<bool> involved(tokens.size());
-    for (const std::vector<size_t>& cluster : clusters) {
-        for (const size_t i : cluster)
-            involved[i] = true;
-    }
-    Tokens rows;
-    std::vector<size_t> row_of(tokens.size());
-    for (size_t i = 0; i < tokens.size(); i++) {
-        if (!involved[i]) continue;
-        row_of[i] = rows.size();
-        rows.push_back(tokens[i]);
-    }
-    const LayerFormat& format = cache_.layers_[layer].format;
-    std::vector<float> keys(rows.size() * size_t(format.k_dim)), values(rows.size() * size_t(format.v_dim));
-    cache_.read_rows(layer, Part::keys, rows, keys.data());
-    cache_.read_rows(layer, Part::values, rows, values.data());
-    const std::vector<TokenCount>& counts = sequence_.layers[layer].heads[head].counts;
-    std::vector<FoldedToken> folded;
-    for (const std::vector<size_t>& cluster : clusters) {
-        if (cluster.empty()) continue;
-        const Cache::LiveToken& kept = tokens[cluster[0]];
-        std::vector<const float*> k, v;
-        std::vector<int64_t> weights;
-        FoldedToken token = {kept.form, kept.entry, kept.slot, sequence_.first_position + kept.index, 0, true, {}, {}};
-        for (const size_t i : cluster) {
-            k.push_back(&keys[row_of[i] * size_t(format.k_dim)]);
-            v.push_back(&values[row_of[i] * size_t(format.v_dim)]);
-            weights.push_back(count_at(counts, sequence_.first_position + tokens[i].index));
-            token.count += weights.back();
-        }
-        token.new_key = merging(layer)->parts == MergeParts::keys_and_values;
-        token.k = token.new_key ? weighted_mean(k, weights, format.k_dim) : std::vector<float>(k[0], k[0] + format.k_dim);
-        token.v = weighted_mean(v, weights, format.v_dim);
-        folded.push_back(std::move(token));
-    }
-    return folded;
-}
-
 // Counts of the tokens that stay.
-Status Evictor::plan_counts(HeadEviction* eviction, const Tokens& tokens, const std::vector<bool>& keep,
-                            std::span<const FoldedToken> folded) const {
+Status Evictor::plan_counts(HeadEviction* eviction, const Tokens& tokens, const std::vector<bool>& keep) const {
+    const std::vector<FoldedToken>& folded = eviction->folded;
     const std::vector<TokenCount>& before = sequence_.layers[eviction->layer].heads[eviction->head].counts;
     if (before.empty() && folded.empty()) return {};
     size_t next = 0;
@@ -177,7 +121,8 @@ PageRewrite Evictor::rewrite_rows(const HeadEviction& eviction, std::span<const 
 }
 
 // Pages that stay where they are; those that are repacked got their folds with it.
-void Evictor::plan_rewrites(HeadEviction* eviction, std::span<const FoldedToken> folded) const {
+void Evictor::plan_rewrites(HeadEviction* eviction) const {
+    const std::vector<FoldedToken>& folded = eviction->folded;
     for (size_t i = 0; i < folded.size(); i++) {
         const FoldedToken& token = folded[i];
         const LayerFormat& format = cache_.format_of(eviction->layer, token.form, record_of(*eviction, {token.form, token.entry, {}}));
@@ -187,11 +132,14 @@ void Evictor::plan_rewrites(HeadEviction* eviction, std::span<const FoldedToken>
         if (codes && std::binary_search(moved.begin(), moved.end(), token.entry)) continue;
         const auto same = [&](const PageRewrite& made) { return made.form == token.form && made.entry == token.entry; };
         if (std::any_of(eviction->rewrites.begin(), eviction->rewrites.end(), same)) continue;
-        if (!codes || format.lossless) {
+        if (cache_.device_) {
+            eviction->rewrites.push_back({token.form, token.entry, {}});
+        } else if (!codes || format.lossless) {
             eviction->rewrites.push_back(rewrite_rows(*eviction, folded, i));
-            continue;
+        } else {
+            eviction->rewrites.push_back({token.form, token.entry, fill_folded(repack_input(*eviction), token.entry)});
         }
-        eviction->rewrites.push_back({token.form, token.entry, fill_folded(repack_input(*eviction, folded), token.entry)});
+        if (!codes || format.lossless) continue;
         const bool all = format.codec.v.axis == Axis::channel || (token.new_key && format.codec.k.axis == Axis::channel);
         if (all) eviction->requantized += std::popcount(eviction->live[token.entry]);
     }
@@ -219,9 +167,8 @@ bool Evictor::acquire_rewrite(const HeadEviction& eviction, PageRewrite* rewrite
 void Evictor::apply_rewrites(HeadEviction& eviction, EvictReport* report) {
     Arena& arena = *cache_.arena_;
     for (PageRewrite& rewrite : eviction.rewrites) {
-        if (!rewrite.record) (void)acquire_rewrite(eviction, &rewrite);  // exchange() saw to the room
         RecordId& held = record_of(eviction, rewrite);
-        arena.put(rewrite.record, rewrite.bytes.data());
+        if (!cache_.device_) arena.put(rewrite.record, rewrite.bytes.data());
         arena.release(held);
         held = std::exchange(rewrite.record, 0);
     }

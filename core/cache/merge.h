@@ -11,8 +11,8 @@ namespace kvc {
 // A page in which tokens are folded, with its new bytes: written over its record where that is private, into a new one where forks share it.
 struct PageRewrite {
     KernelTable::Form form;
-    size_t entry;  // of the table of codes or of the window
-    std::vector<std::byte> bytes;
+    size_t entry;                  // of the table of codes or of the window
+    std::vector<std::byte> bytes;  // empty where a device makes them
     RecordId record = 0;
 };
 

@@ -1,6 +1,5 @@
 // The prefix index: entries are cuts of sequences, a hit is a cut of an entry. So all that is true of forks is true of hits.
 #include <algorithm>
-#include <unordered_set>
 
 #include "core/base/size.h"
 #include "core/cache/cache.h"
@@ -71,27 +70,36 @@ bool Cache::drop_entries(ArenaForecast forecast, std::span<const int64_t> needs,
     return false;
 }
 
-// Holds the index to its budget after an entry came, which may replace another one; false, and nothing dropped, if that entry and the
-// pinned ones alone are beyond it.
-bool Cache::drop_to_budget(PrefixEntry* newest, PrefixEntry* replaced) {
-    const auto over = [&] { return prefix_budget_ > 0 && prefix_counts_.record_bytes > prefix_budget_; };
-    if (over()) {
-        std::unordered_set<RecordId> staying;
-        int64_t least = 0;
-        for (const PrefixEntry& entry : prefixes_.entries()) {
-            if ((&entry != newest && !entry.pinned) || &entry == replaced) continue;
-            visit_records(*entry.sequence, [&](RecordId id) { least += staying.insert(id).second ? bytes_of_record(id) : 0; });
-        }
-        if (least > prefix_budget_) return false;
+// What the pinned entries, but the one that goes, hold together with those records.
+int64_t Cache::bytes_with_pinned(std::unordered_set<RecordId> records, const PrefixEntry* replaced) const {
+    int64_t bytes = 0;
+    for (RecordId id : records)
+        bytes += bytes_of_record(id);
+    for (const PrefixEntry& entry : prefixes_.entries()) {
+        if (!entry.pinned || &entry == replaced) continue;
+        visit_records(*entry.sequence, [&](RecordId id) { bytes += records.insert(id).second ? bytes_of_record(id) : 0; });
     }
-    if (replaced) drop_entry(replaced);
-    for (auto at = prefixes_.entries().begin(); over() && at != prefixes_.entries().end();) {
+    return bytes;
+}
+
+// What an entry of a sequence cut there would hold together with the pinned ones: known before anything is dropped for it.
+int64_t Cache::bytes_with_entry(const Sequence& source, int64_t length, bool sealed, const PrefixEntry* replaced) const {
+    Size bytes = bytes_with_pinned(shared_by_cut(source, length, sealed), replaced);
+    const std::vector<int64_t> needs = sealed ? sealed_cut_needs(source, length) : cut_needs(source, length, false);
+    for (size_t c = 0; c < needs.size(); c++)
+        bytes = bytes + Size(needs[c]) * arena_->record_bytes(int(c));
+    return bytes.value();
+}
+
+// Holds the index to its budget, which the pinned entries and the newest one fit, after that came and another one may go for it.
+void Cache::drop_to_budget(const PrefixEntry* newest) {
+    for (auto at = prefixes_.entries().begin(); at != prefixes_.entries().end();) {
+        if (prefix_budget_ == 0 || prefix_counts_.record_bytes <= prefix_budget_) return;
         PrefixEntry* const entry = &*at++;
         if (entry == newest || entry->pinned) continue;
         drop_entry(entry);
         prefix_counts_.evictions++;
     }
-    return true;
 }
 
 Status Cache::publish_prefix(int64_t id, const PrefixKey& key, const PublishOptions& options) {
@@ -116,6 +124,10 @@ Status Cache::publish_prefix(int64_t id, const PrefixKey& key, const PublishOpti
         same->pinned |= options.pinned;
         return {};
     }
+    if (prefix_budget_ > 0 && bytes_with_entry(**source, n, options.sealed, same) > prefix_budget_) {
+        return fail(Code::no_memory, "prefix_publish: ", n, " tokens of sequence ", id, " and what is pinned are beyond the budget of ",
+                    prefix_budget_, " bytes");
+    }
     PrefixEntry* const made = prefixes_.insert(key, entry_floor, options.pinned || (same && same->pinned));
     made->sealed = options.sealed;
     try {
@@ -126,14 +138,13 @@ Status Cache::publish_prefix(int64_t id, const PrefixKey& key, const PublishOpti
                         " of sequence ", id, " at ", first + n);
         }
         adopt_entry(made, std::move(copy));
-        if (drop_to_budget(made, same)) return {};
     } catch (...) {
         drop_entry(made);
         throw;
     }
-    drop_entry(made);
-    return fail(Code::no_memory, "prefix_publish: ", n, " tokens of sequence ", id, " and what is pinned are beyond the budget of ",
-                prefix_budget_, " bytes");
+    if (same) drop_entry(same);
+    drop_to_budget(made);
+    return {};
 }
 
 Result<PrefixHit> Cache::look_up_prefix(const PrefixKey& prompt, int64_t first_position, int64_t prompt_length) {
@@ -189,16 +200,11 @@ Status Cache::set_prefix_budget(int64_t bytes) {
     if (bytes < 0) return fail(Code::argument, "prefix_budget_set: ", bytes, " bytes");
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
-    const int64_t before = prefix_budget_;
+    if (bytes > 0 && bytes_with_pinned({}, nullptr) > bytes)
+        return fail(Code::no_memory, "prefix_budget_set: the pinned entries hold more than ", bytes, " bytes");
     prefix_budget_ = bytes;
-    try {
-        if (drop_to_budget(nullptr, nullptr)) return {};
-    } catch (...) {
-        prefix_budget_ = before;
-        throw;
-    }
-    prefix_budget_ = before;
-    return fail(Code::no_memory, "prefix_budget_set: the pinned entries hold more than ", bytes, " bytes");
+    drop_to_budget(nullptr);
+    return {};
 }
 
 // Heap of the index, without that of the entries' page tables.

@@ -1,5 +1,6 @@
 // Read-back: live tokens, their positions, numbers, codes and mass.
 #include <algorithm>
+#include <unordered_map>
 
 #include "core/cache/cache.h"
 
@@ -76,6 +77,17 @@ void Cache::read_rows(size_t layer, Part part, std::span<const LiveToken> tokens
         if (rotated) rotate(out, int(dim));
         out += dim;
     }
+}
+
+Cache::TokenPlaces Cache::places_of(size_t layer, std::span<const LiveToken> tokens) const {
+    TokenPlaces out;
+    std::unordered_map<RecordId, uint32_t> found;
+    for (const LiveToken& token : tokens) {
+        const auto [source, fresh] = found.emplace(token.record, uint32_t(out.sources.size()));
+        if (fresh) out.sources.push_back({&format_of(layer, token.form, token.record), token.form, arena_->data(token.record)});
+        out.places.push_back(source->second * page_tokens + uint32_t(token.slot));
+    }
+    return out;
 }
 
 Status Cache::read(int64_t id, int64_t layer, int64_t head, Part part, int64_t first, std::span<float> out) const {

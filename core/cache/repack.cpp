@@ -221,15 +221,19 @@ void fill_repack(const RepackInput& input, RepackPlan* plan) {
         fill_page(input, sources, plan->rung, false, &page);
 }
 
+std::vector<RepackedToken> page_of_live(size_t entry, uint64_t live) {
+    std::vector<RepackedToken> tokens;
+    for (int slot = 0; slot < page_tokens; slot++)
+        tokens.push_back({entry, live >> slot & 1 ? slot : std::countr_zero(live), 0});
+    return tokens;
+}
+
 std::vector<std::byte> fill_folded(const RepackInput& input, size_t entry) {
     std::vector<std::unique_ptr<DecodedPage>> sources(input.coded.size());
     const int64_t rung = input.rung_of(entry);
     sources[entry] = decode(input, entry, rung);
-    // Slots of dead tokens repeat a live one, so that they widen no group's range.
     RepackedPage page;
-    const int first = std::countr_zero(input.live[entry]);
-    for (int slot = 0; slot < page_tokens; slot++)
-        page.tokens.push_back({entry, input.live[entry] >> slot & 1 ? slot : first, 0});
+    page.tokens = page_of_live(entry, input.live[entry]);
     fill_page(input, sources, rung, true, &page);
     return std::move(page.bytes);
 }

@@ -18,6 +18,7 @@ struct FoldedToken {
     int64_t count;  // of tokens that it stands for from now on
     bool new_key;   // otherwise k is what it was
     std::vector<float> k, v;
+    const float* row = nullptr;  // on a device: k, then v, in its memory
 };
 
 struct RepackedToken {
@@ -32,6 +33,7 @@ struct RepackedPage {
     std::vector<std::byte> bytes;       // the new record; empty where a device makes it
     RecordId record = 0, side = 0;      // where it will lie
     int64_t round = 0;                  // of the device's jobs (RecodeParams)
+    const std::byte* held = nullptr;    // in a device's memory, until there is a record for it
 };
 
 // Page i of a group takes the table entry of the group's source i: the first i sources hold at most 64 i tokens, so no token of it
@@ -68,6 +70,8 @@ struct RepackInput {
 
 // Chooses the tokens of the new pages, and their rung.
 void choose_tokens(const RepackInput& input, RepackPlan* plan);
+// The tokens of one page as it is coded anew where it lies: slots of dead tokens repeat a live one, so that they widen no group's range.
+std::vector<RepackedToken> page_of_live(size_t entry, uint64_t live);
 // Computes the bytes of the new pages. Parts coded per token move as they are; parts coded per channel are decoded and coded once more.
 void fill_repack(const RepackInput& input, RepackPlan* plan);
 // The code record of one page in which tokens are folded: coded once however many they are, and what did not change moves as it is.

@@ -1,32 +1,41 @@
 // Sealing: a sequence gives up its 16-bit window, so that it holds codes alone. From then on no query sees tokens below that length in 16
 // bits, as after an append of the same length that had no window.
 #include <algorithm>
-#include <functional>
 #include <numeric>
 
 #include "core/cache/cache.h"
 
 namespace kvc {
 
-// Layers in 16 bits have nothing to give up.
+// Layers in 16 bits have nothing to give up. The others, all of them, hold sinks and whole pages.
 Status Cache::check_seal(int64_t length) const {
-    for (size_t i = 0; i < layers_.size(); i++) {
-        const PageRule& rule = layers_[i].rule;
-        if (rule.lossless || (length >= rule.sinks && (length - rule.sinks) % page_tokens == 0)) continue;
-        const int64_t below = rule.sinks + std::max<int64_t>(0, length - rule.sinks) / page_tokens * page_tokens;
-        return fail(Code::argument, "prefix_publish: seal: ", length, " tokens are not the ", rule.sinks, " sinks of layer ",
-                    int64_t(i), " and whole pages of 64; ", below, " or ", below + page_tokens, " would be");
+    const Layer* first = nullptr;
+    int64_t sinks = 0;
+    for (const Layer& layer : layers_) {
+        if (layer.rule.lossless) continue;
+        if (!first) first = &layer;
+        sinks = std::max(sinks, layer.rule.sinks);
+        if ((layer.rule.sinks - first->rule.sinks) % page_tokens == 0) continue;
+        return fail(Code::unsupported, "prefix_publish: seal: no length is whole pages of 64 behind the ", first->rule.sinks,
+                    " sinks of layer ", int64_t(first - layers_.data()), " and behind the ", layer.rule.sinks, " of layer ",
+                    int64_t(&layer - layers_.data()));
     }
-    return {};
+    if (!first || (length >= sinks && (length - sinks) % page_tokens == 0)) return {};
+    const int64_t below = sinks + std::max<int64_t>(0, length - sinks) / page_tokens * page_tokens;
+    return fail(Code::argument, "prefix_publish: seal: ", length, " tokens are not ", sinks, " sinks and whole pages of 64; ", below,
+                " or ", below + page_tokens, " would be");
 }
 
-std::vector<int64_t> Cache::seal_needs(const Sequence& source, int64_t length) const {
-    std::vector<int64_t> needs(arena_->class_count());
+std::vector<int64_t> Cache::sealed_cut_needs(const Sequence& source, int64_t length) const {
+    std::vector<int64_t> needs = cut_needs(source, length, false);
     for (size_t i = 0; i < layers_.size(); i++) {
-        const Layer& layer = layers_[i];
-        if (layer.rule.lossless) continue;
-        const int64_t pages = layer.rule.pages(length) - cut_state(i, source, length).coded_end;
-        needs[size_t(classes_[i].codes)] += layer.kv_heads * std::max<int64_t>(0, pages);
+        const PageRule& rule = layers_[i].rule;
+        if (rule.lossless) continue;
+        const LayerPages& pages = source.layers[i];
+        for (const HeadPages& head : pages.heads) {
+            for (int64_t page = cut_state(i, source, length).coded_end; page < rule.pages(length); page++)
+                needs[size_t(classes_[i].codes)] += head.window[size_t(page - pages.state.first_window)].record != 0;
+        }
     }
     return needs;
 }
@@ -101,13 +110,7 @@ std::unique_ptr<Sequence> Cache::cut_sealed(const Sequence& source, int64_t leng
         release_records(*copy);
         return nullptr;
     };
-    const auto needs = [&] {
-        std::vector<int64_t> all = cut_needs(source, length, false);
-        const std::vector<int64_t> codes = seal_needs(source, length);
-        std::transform(all.begin(), all.end(), codes.begin(), all.begin(), std::plus<>());
-        return all;
-    };
-    return making_room(attempt, needs, keep);
+    return making_room(attempt, [&] { return sealed_cut_needs(source, length); }, keep);
 }
 
 }  // namespace kvc

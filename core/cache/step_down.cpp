@@ -70,8 +70,8 @@ std::vector<StepDown::Change> StepDown::candidates(const StepDownRequest& reques
                 const PageEntry& entry = head.coded[e];
                 if (!entry.record) continue;
                 const int64_t page = tables.state.first_coded + int64_t(e), start = layer.rule.page_start(page);
-                // An inexact cut can leave gathered tokens where the window is now.
-                if (page >= layer.rule.first_fp16_page(sequence_.length)) break;
+                // Of a 16-bit codec the window's pages are among these where a cut left gathered tokens: they stay.
+                if (layer.rule.lossless && page >= layer.rule.first_fp16_page(sequence_.length)) break;
                 if (newest_index(entry, start) >= sequence_.length - request.recent) continue;
                 pages.push_back({i, h, e, cache_.rung_of(i, entry.record), value_of(head, entry, start)});
             }
@@ -171,8 +171,8 @@ void StepDown::encode(const Change& change, std::byte* out) {
     cache_.kernels_->quantize({&to, window_.data(), out});
 }
 
-// What encode() does, into the new records, which nobody reads before.
-void StepDown::recode_on_device() {
+// What encode() does, to such places of each change's codes, which nobody reads before.
+void StepDown::recode_on_device(std::span<std::byte* const> to) {
     Arena& arena = *cache_.arena_;
     std::vector<RecodeSource> sources;
     sources.reserve(changes_.size());
@@ -181,7 +181,7 @@ void StepDown::recode_on_device() {
         const Layer& layer = cache_.layers_[change.layer];
         const PageEntry& entry = entry_of(change);
         sources.push_back({&layer.rung(cache_.rung_of(change.layer, entry.record)), arena.data(entry.record), nullptr, 0});
-        RecodeParams job = {&layer.rung(change.rung), arena.data(change.record), nullptr, &sources.back(), 1, {}, {}, false, 0};
+        RecodeParams job = {&layer.rung(change.rung), to[jobs.size()], nullptr, &sources.back(), 1, {}, {}, false, 0};
         // Slots of dead tokens repeat a live one, so that they widen no group's range.
         const int some = entry.live ? std::countr_zero(entry.live) : 0;
         for (int t = 0; t < page_tokens; t++)
@@ -204,7 +204,10 @@ bool StepDown::acquire() {
         if (!change.record) return false;
     }
     if (cache_.device_) {
-        recode_on_device();
+        std::vector<std::byte*> to;
+        for (const Change& change : changes_)
+            to.push_back(cache_.arena_->data(change.record));
+        recode_on_device(to);
         return true;
     }
     std::vector<std::byte> codes;
@@ -223,6 +226,20 @@ ArenaForecast StepDown::without_old() const {
     return forecast;
 }
 
+// Whether the device has memory for all new codes, and then makes them there.
+bool StepDown::hold_on_device(int64_t total) {
+    std::byte* at = cache_.device_ ? blocks_.add(total) : nullptr;
+    if (!at) return false;
+    std::vector<std::byte*> to;
+    for (Change& change : changes_) {
+        change.held = at;
+        to.push_back(at);
+        at += bytes_at(change, change.rung);
+    }
+    recode_on_device(to);
+    return true;
+}
+
 // What the host may refuse comes first: the codes, the forecast, and the tables of slabs that change their record size.
 bool StepDown::swap_in_place() {
     Arena& arena = *cache_.arena_;
@@ -231,9 +248,11 @@ bool StepDown::swap_in_place() {
         total += bytes_at(change, change.rung);
     const std::vector<int64_t> needed = needs();
     if (!without_old().fits(needed)) return false;
-    std::vector<std::byte> codes{size_t(total)};
+    const bool held = hold_on_device(total);
+    std::vector<std::byte> codes(held ? 0 : size_t(total));
     int64_t at = 0;
     for (const Change& change : changes_) {
+        if (held) break;
         encode(change, codes.data() + at);
         at += bytes_at(change, change.rung);
     }
@@ -246,7 +265,11 @@ bool StepDown::swap_in_place() {
     for (Change& change : changes_) {
         const int64_t bytes = bytes_at(change, change.rung);
         change.record = arena.allocate(arena.class_of(bytes));
-        arena.put(change.record, codes.data() + at);
+        if (held) {
+            arena.put_from(change.record, change.held);
+        } else {
+            arena.put(change.record, codes.data() + at);
+        }
         entry_of(change).record = 0;  // apply() has nothing to release
         at += bytes;
     }

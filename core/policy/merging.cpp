@@ -1,38 +1,15 @@
 #include "core/policy/merging.h"
 
-#include <cmath>
+#include "core/policy/key_statistics.h"
 
 namespace kvc {
 
-std::vector<double> unit_rows(std::span<const float> rows, int64_t dim) {
-    std::vector<double> out(rows.begin(), rows.end());
-    for (size_t row = 0; row < out.size(); row += size_t(dim)) {
-        double square = 0;
-        for (size_t d = row; d < row + size_t(dim); d++)
-            square += out[d] * out[d];
-        const double length = square > 0 ? std::sqrt(square) : 1;
-        for (size_t d = row; d < row + size_t(dim); d++)
-            out[d] /= length;
-    }
-    return out;
-}
-
-double dot_rows(const double* a, const double* b, int64_t dim) {
-    double sum[4] = {};  // four chains, so that a sum does not wait for the one before
-    int64_t d = 0;
-    for (; d + 4 <= dim; d += 4) {
-        for (int64_t j = 0; j < 4; j++)
-            sum[j] += a[d + j] * b[d + j];
-    }
-    for (; d < dim; d++)
-        sum[0] += a[d] * b[d];
-    return sum[0] + sum[1] + (sum[2] + sum[3]);
-}
+double least_cosine(int64_t threshold) { return threshold == MergeRule::no_threshold ? -2 : double(threshold) / 1000; }
 
 std::vector<int64_t> route_by_cosine(const MergeFacts& facts, int64_t threshold) {
     const std::vector<double> keys = unit_rows(facts.keys, facts.dim);
     const int64_t tokens = int64_t(facts.keep.size());
-    const double least = threshold == MergeRule::no_threshold ? -2 : double(threshold) / 1000;
+    const double least = least_cosine(threshold);
     std::vector<int64_t> into(facts.keep.size());
     for (int64_t i = 0; i < tokens; i++) {
         into[size_t(i)] = facts.keep[size_t(i)] ? i : joins_none;

@@ -39,11 +39,9 @@ constexpr int64_t joins_none = -1;
 // Per token: the kept one that it joins (the most similar key; of equal ones the newest), itself if it stays, or joins_none: it is dropped.
 std::vector<int64_t> route_by_cosine(const MergeFacts& facts, int64_t threshold);
 
+double least_cosine(int64_t threshold);
+
 // The mean of rows [n][dim], each weighing so many tokens.
 std::vector<float> weighted_mean(std::span<const float* const> rows, std::span<const int64_t> weights, int64_t dim);
-
-// Rows [tokens][dim] divided by their lengths; a row of zeros stays.
-std::vector<double> unit_rows(std::span<const float> rows, int64_t dim);
-double dot_rows(const double* a, const double* b, int64_t dim);
 
 }  // namespace kvc

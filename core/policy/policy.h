@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "core/store/query_sums.h"
+#include "core/backend/key_statistics.h"
 
 namespace kvc {
 
@@ -20,10 +20,8 @@ struct TokenFacts {
     std::span<const float> given;        // the caller's score of each
     std::span<const double> mass;        // attention that each got, in queries
     std::span<const int64_t> seen_by;    // queries since each came whose attention counted
-    std::span<const float> keys;         // [tokens][k_dim]
+    std::span<const double> of_keys;     // the statistic that the policy asks for: [tokens], or of logits [query heads][tokens]
     std::span<const float> value_norms;  // L2
-    std::span<const QuerySums> queries;  // per query head of the group
-    int64_t k_dim = 0;
     Pooling pooling = Pooling::none;
     int64_t pool_width = 1;
 };
@@ -39,7 +37,8 @@ struct PolicyTraits {
     bool by_position = false;  // keeps the newest tokens: a closed rule of positions, without boundaries
     bool given = false;        // needs the caller's scores
     MassUse mass = MassUse::none;
-    bool keys = false, values = false, queries = false;
+    KeyStatistic keys = KeyStatistic::none;
+    bool values = false, queries = false;
     int64_t recent_percent = 50;  // of the budget, protected unless the text says otherwise
     int64_t observe = 0;          // default observation window in positions; 0: all of them
     Pooling pooling = Pooling::none;

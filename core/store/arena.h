@@ -91,6 +91,15 @@ public:
     void copy(RecordId from, RecordId to);
     // On a device: new code records out of others', queued there.
     void recode(std::span<const RecodeParams> jobs);
+    // On a device: numbers of tokens that its records hold. Waits for them.
+    Status measure(std::span<const StatisticJob> jobs) const;
+    Status route(std::span<const RouteJob> jobs) const;
+    Status fold(std::span<const FoldJob> jobs) const;
+    // On a device: tokens into records, and a record's bytes out of memory of the device; queued there.
+    void store(std::span<const StoreParams> jobs);
+    void put_from(RecordId id, const std::byte* there);
+    // Numbers in the device's memory; zeros once it has failed.
+    void fetch_numbers(const float* there, std::span<float> out) const;
     // Positions of a repacked page. The host reads them often, so on a device it keeps a copy.
     const PageSide& side(RecordId id) const;
     void put_side(RecordId id, const PageSide& side);
@@ -134,6 +143,7 @@ private:
     };
 
     Arena() = default;
+    Status answered(const Status& status) const;
     std::byte* take(int64_t bytes);
     void add_slab(std::byte* data);
     bool grow();

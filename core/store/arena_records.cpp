@@ -60,6 +60,34 @@ void Arena::recode(std::span<const RecodeParams> jobs) {
     if (!failed_) note_fault(options_.device->recode(jobs));
 }
 
+// A refusal changes nothing; what else goes wrong costs the device.
+Status Arena::answered(const Status& status) const {
+    if (status.code == Code::device) note_fault(status);
+    return status;
+}
+
+Status Arena::measure(std::span<const StatisticJob> jobs) const { return failed_ ? fault() : answered(options_.device->measure(jobs)); }
+
+Status Arena::route(std::span<const RouteJob> jobs) const { return failed_ ? fault() : answered(options_.device->route(jobs)); }
+
+Status Arena::fold(std::span<const FoldJob> jobs) const { return failed_ ? fault() : answered(options_.device->fold(jobs)); }
+
+void Arena::store(std::span<const StoreParams> jobs) {
+    if (!failed_) note_fault(options_.device->store(jobs));
+}
+
+void Arena::fetch_numbers(const float* there, std::span<float> out) const {
+    const Status read = failed_ ? fault()
+                                : options_.device->read(reinterpret_cast<const std::byte*>(there),
+                                                        reinterpret_cast<std::byte*>(out.data()), int64_t(out.size_bytes()));
+    if (!read.ok()) std::fill(out.begin(), out.end(), 0.0f);
+    note_fault(read);
+}
+
+void Arena::put_from(RecordId id, const std::byte* there) {
+    if (!failed_) note_fault(options_.device->copy(there, data(id), record_bytes(class_of_record(id))));
+}
+
 const PageSide& Arena::side(RecordId id) const {
     if (options_.device) return slabs_[slab_of(id)].sides[index_of(id)];
     return *reinterpret_cast<const PageSide*>(data(id));

@@ -82,6 +82,7 @@ CudaDevice::~CudaDevice() {
     free_released();
     // Members that hold what is the device's go while it is selected.
     staging_.reset();
+    room_.host = PinnedBlock();
     recode_uploads_.reset();
     idle_.clear();
     outgrown_.clear();

@@ -48,6 +48,7 @@ KVC_DEVICE T* shuffle(T* p, int lane) {
 // Bit i: what lane i brings.
 KVC_DEVICE uint32_t ballot(bool p) { return __ballot_sync(0xffffffffu, p); }
 KVC_DEVICE long long shuffle_xor(long long x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+KVC_DEVICE double shuffle_xor(double x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 KVC_DEVICE void atomic_add(int64_t* at, int64_t x) {
     atomicAdd(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(x));
 }
@@ -232,6 +233,7 @@ struct SharedBytes {
 
 // Of a word that is not 0.
 KVC_DEVICE int lowest_bit(uint32_t x) { return __ffs(int(x)) - 1; }
+KVC_DEVICE int count_bits(uint64_t x) { return __popcll(x); }
 
 // Byte i of the result is byte (selector >> 4 i) & 7 of the eight bytes low, high.
 KVC_DEVICE uint32_t permute_bytes(uint32_t low, uint32_t high, uint32_t selector) { return __byte_perm(low, high, selector); }
@@ -275,6 +277,7 @@ KVC_DEVICE float reciprocal(float x) {
     return y;
 }
 KVC_DEVICE float square_root(float x) { return __fsqrt_rn(x); }
+KVC_DEVICE double square_root(double x) { return __dsqrt_rn(x); }
 KVC_DEVICE float log(float x) { return logf(x); }
 KVC_DEVICE float infinity() { return __uint_as_float(0x7f800000u); }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/backend/device.h"
+#include "kernels/cuda/call_room.h"
 #include "kernels/cuda/executor.h"
 #include "kernels/cuda/graph.h"
 
@@ -40,7 +41,11 @@ public:
     Status write(std::byte* to, const std::byte* from, int64_t bytes) override;
     Status read(const std::byte* from, std::byte* to, int64_t bytes) override;
     Status copy(const std::byte* from, std::byte* to, int64_t bytes) override;
-    Status recode(std::span<const RecodeParams> jobs) override;  // device_recode.cpp
+    Status recode(std::span<const RecodeParams> jobs) override;   // device_recode.cpp
+    Status measure(std::span<const StatisticJob> jobs) override;  // device_measure.cpp
+    Status route(std::span<const RouteJob> jobs) override;        // device_merge.cpp
+    Status fold(std::span<const FoldJob> jobs) override;
+    Status store(std::span<const StoreParams> jobs) override;
     Status synchronize(std::vector<BadStore>* bad) override;
     void* allocate_pinned(int64_t bytes) override;
     void release_pinned(void* block) override;
@@ -87,6 +92,14 @@ private:
     Status create_recoder();
     Status queue_recodes(std::span<const RecodeParams> jobs, int64_t bytes);
     void free_released();
+    // Calls that wait for what they compute: their memory, and the end of them.
+    Status reserve_call(const CallSizes& sizes);
+    Status finish_call(const Status& queued, const CallSizes& sizes);
+    void release_call(int64_t kept);  // what is larger
+    Status queue_measure(std::span<const StatisticJob> jobs, const CallSizes& sizes);
+    Status queue_route(std::span<const RouteJob> jobs, const CallSizes& sizes);
+    Status queue_fold(std::span<const FoldJob> jobs, const CallSizes& sizes);
+    Status queue_stores(std::span<const StoreParams> jobs);
 
     const int ordinal_;
     std::string name_;
@@ -97,7 +110,8 @@ private:
     Status lost_;         // why the device cannot be used any more
 
     std::mutex mutex_;
-    std::unique_ptr<UploadRing> staging_;         // of write and read
+    std::unique_ptr<UploadRing> staging_;  // of write and read
+    CallRoom room_;
     std::unique_ptr<UploadRing> recode_uploads_;  // of recode, which may not be refused memory once a table has changed
     std::vector<QueuedStep*> steps_;
     std::vector<std::unique_ptr<Workspace>> idle_, outgrown_;

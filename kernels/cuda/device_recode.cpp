@@ -1,5 +1,6 @@
 // New pages out of tokens of others: jobs go to the device in pieces of a ring, each read by the launches behind it.
 #include <algorithm>
+#include <bit>
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/job_tables.h"
@@ -11,11 +12,13 @@ namespace {
 constexpr int64_t ring_bytes = int64_t{4} << 20, piece_bytes = int64_t{1} << 20;
 
 // What a job takes, but for gaps between tables.
-int64_t job_bytes(const RecodeParams& job) { return bytes_of<RecodeJob>(1) + job.n_sources * bytes_of<RecodeFrom>(1); }
+int64_t job_bytes(const RecodeParams& job) {
+    return bytes_of<RecodeJob>(1) + job.n_sources * bytes_of<SourcePage>(1) + std::popcount(job.folded) * bytes_of<FoldedRow>(1);
+}
 
 // Jobs, from the first on, that are sure to fit into one piece.
 size_t jobs_of_piece(std::span<const RecodeParams> jobs, int64_t* bytes) {
-    *bytes = 2 * 16;
+    *bytes = 3 * 16;
     for (size_t i = 0; i < jobs.size(); i++) {
         const int64_t more = job_bytes(jobs[i]);
         if (i > 0 && *bytes + more > piece_bytes) {
@@ -32,18 +35,25 @@ bool coded_alike(const RecodeParams& a, const RecodeParams& b) {
 
 // Fills a piece; returns where the jobs lie on the device.
 const RecodeJob* write_jobs(std::span<const RecodeParams> jobs, const UploadRing::Piece& piece) {
-    int64_t n_sources = 0;
+    int64_t n_sources = 0, n_folds = 0;
     for (const RecodeParams& job : jobs) {
         n_sources += job.n_sources;
+        n_folds += std::popcount(job.folded);
     }
     Tables tables(piece);
     const RecodeJob* device_jobs = nullptr;
-    const RecodeFrom* device_from = nullptr;
+    const SourcePage* device_from = nullptr;
     RecodeJob* job = tables.reserve(int64_t(jobs.size()), &device_jobs);
-    RecodeFrom* from = tables.reserve(n_sources, &device_from);
+    SourcePage* from = tables.reserve(n_sources, &device_from);
+    const FoldedRow* device_folds = nullptr;
+    FoldedRow* folds = tables.reserve(n_folds, &device_folds);
     for (const RecodeParams& params : jobs) {
-        *job++ = recode_job(params, device_from);
-        from = std::transform(params.sources, params.sources + params.n_sources, from, recode_from);
+        const int64_t folded = std::popcount(params.folded);
+        *job++ = recode_job(params, device_from, device_folds);
+        folds = std::copy_n(params.folds, folded, folds);
+        device_folds += folded;
+        const auto page_of = [](const RecodeSource& source) { return source_page(source); };
+        from = std::transform(params.sources, params.sources + params.n_sources, from, page_of);
         device_from += params.n_sources;
     }
     return device_jobs;

@@ -15,7 +15,7 @@ int64_t end_of(const PartLayout& part) { return std::max(part.meta + part.meta_b
 
 }  // namespace
 
-RecodeFrom recode_from(const RecodeSource& source) {
+SourcePage source_page(const RecodeSource& source) {
     const LayerFormat& f = *source.format;
     return {source.record,
             source.side,
@@ -27,8 +27,19 @@ RecodeFrom recode_from(const RecodeSource& source) {
             part_form(f.codec.v, f.v_dim, f.v)};
 }
 
-RecodeJob recode_job(const RecodeParams& p, const RecodeFrom* from) {
-    RecodeJob job = {p.record, p.side, from, 0, {}, {}};
+SourcePage source_page(const TokenSource& source) {
+    SourcePage page = source_page(RecodeSource{source.format, source.record, nullptr, 0});
+    if (source.form != KernelTable::Form::codes) {
+        const int64_t capacity = source.form == KernelTable::Form::sinks ? source.format->codec.sinks : page_tokens;
+        page.rows = true;
+        page.k.codes = 0;
+        page.v.codes = int(capacity * source.format->k_dim * 2);
+    }
+    return page;
+}
+
+RecodeJob recode_job(const RecodeParams& p, const SourcePage* from, const FoldedRow* folds) {
+    RecodeJob job = {p.record, p.side, from, 0, p.folded, folds, p.keeps_keys, {}, {}};
     for (int t = 0; t < page_tokens; t++) {
         job.page[t] = p.page[t];
         job.slots[t] = p.slots[t];
@@ -36,6 +47,7 @@ RecodeJob recode_job(const RecodeParams& p, const RecodeFrom* from) {
             job.moved |= uint64_t{1} << t;
         }
     }
+    job.moved &= ~p.folded;
     return job;
 }
 
@@ -51,6 +63,8 @@ void launch_recode(const RecodeParams& p, const RecodeJob* jobs, int n_jobs, sim
                           !f.codec.k.m8,
                           p.through_append && f.codec.k.rotate,
                           p.through_append && f.codec.v.rotate,
+                          f.codec.k.rotate,
+                          f.codec.v.rotate,
                           int(std::max(end_of(f.k), end_of(f.v))),
                           int(f.code_bytes)};
     simt::launch(recode_pages, n_jobs, 1, threads, stream, args);

@@ -6,6 +6,7 @@
 #include "kernels/cuda/encode.cuh"
 #include "kernels/cuda/recode_launch.h"
 #include "kernels/cuda/rotation.cuh"
+#include "kernels/cuda/source_page.cuh"
 
 namespace kvc::cuda {
 
@@ -13,9 +14,10 @@ struct RecodeArgs {
     const RecodeJob* jobs;
     PartGrid k, v;
     PartLayout k_layout, v_layout;
-    bool rows, bf16, grouped;  // of the new pages
-    bool rotate_k, rotate_v;   // out of the stored basis and back
-    int end, bytes;            // of what is coded; of the record
+    bool rows, bf16, grouped;   // of the new pages
+    bool rotate_k, rotate_v;    // out of the stored basis and back
+    bool rotated_k, rotated_v;  // that basis is another one than that of append
+    int end, bytes;             // of what is coded; of the record
 };
 
 struct RecodeShared {
@@ -27,84 +29,36 @@ struct RecodeShared {
     SharedRow row[warps];
 };
 
-// ---- reading ----
-
-KVC_DEVICE uint32_t code_at(const PartForm& part, const std::byte* record, int fragment, int lane, const CodePlace& place) {
-    const std::byte* const codes = record + part.codes;
-    const auto word = [&](int w) {
-        return *reinterpret_cast<const uint32_t*>(codes + code_offset(part.bits, part.dim, fragment, lane, w));
-    };
-    if (!place.spread) {
-        return word(place.word) >> place.bit & ((1u << part.bits) - 1);
-    }
-    uint32_t code = 0;
-    for (int n = 0; n < part.bits; n++) {
-        code |= (word(n) >> place.bit & 1) << n;
-    }
-    return code;
-}
-
-KVC_DEVICE float half_at(const std::byte* p) { return simt::half_to_float(*reinterpret_cast<const uint16_t*>(p)); }
-
-KVC_DEVICE float coded_key(const RecodeFrom& from, int slot, int channel) {
-    const PartForm& part = from.k;
-    const KeyPlace at = key_place(part.dim, channel);
-    const int tile = slot / group_size, lane = 4 * (slot % 8) + at.quad;
-    const uint32_t code = code_at(part, from.record, at.fragment, lane, code_place(part.bits, slot / 8, at.e / 2, at.e % 2));
-    const std::byte* const meta = from.record + part.meta;
-    float step, zero;
-    if (from.grouped) {
-        step = half_at(meta + key_half_offset(at.fragment, at.quad, tile, false, at.e));
-        zero = half_at(meta + key_half_offset(at.fragment, at.quad, tile, true, at.e));
-    } else {
-        const int multiple = int(meta[key_meta_offset(at.fragment, at.quad, tile, false, at.e)]);
-        const int point = int(meta[key_meta_offset(at.fragment, at.quad, tile, true, at.e)]) - zero_point_bias;
-        step = float(multiple) * half_at(from.record + part.super + super_offset(tile, false));
-        zero = float(point) * half_at(from.record + part.super + super_offset(tile, true));
-    }
-    return (float(code) - part.middle) * step + zero;
-}
-
-KVC_DEVICE uint32_t value_code(const RecodeFrom& from, int slot, int channel) {
-    const ValuePlace at = value_place(from.v.dim, channel, widest_run(from.grouped));
-    const CodePlace place = code_place(from.v.bits, slot / 8, at.upper, slot % 2);
-    return code_at(from.v, from.record, at.fragment, 4 * at.row + slot % 8 / 2, place);
-}
-KVC_DEVICE const std::byte* value_scale(const RecodeFrom& from, int slot, int group) {
-    return from.record + from.v.meta + group * value_group_bytes + value_scale_offset(slot);
-}
-
-KVC_DEVICE float coded_value(const RecodeFrom& from, int slot, int channel) {
-    const std::byte* const scale = value_scale(from, slot, channel / (from.v.dim / from.v.groups));
-    const float zero = from.grouped ? half_at(scale + from.v.groups * value_group_bytes) : 0.0f;
-    return (float(value_code(from, slot, channel)) - from.v.middle) * half_at(scale) + zero;
-}
-
-KVC_DEVICE float number_of(const RecodeFrom& from, bool keys, int slot, int channel) {
-    const PartForm& part = keys ? from.k : from.v;
-    if (from.rows) {
-        const uint32_t bits = reinterpret_cast<const uint16_t*>(from.record + part.codes)[slot * part.dim + channel];
-        return from.bf16 ? simt::float_of_bits(bits << 16) : simt::half_to_float(bits);
-    }
-    return keys ? coded_key(from, slot, channel) : coded_value(from, slot, channel);
-}
-
 KVC_DEVICE uint16_t rounded(float x, bool bf16) {
     const float largest = bf16 ? 0x1.fep127f : 65504.0f;
     x = x > largest ? largest : x < -largest ? -largest : x;
     return bf16 ? uint16_t(simt::pack_bfloats(x, 0.0f)) : simt::float_to_half(x);
 }
 
+// The new numbers of a slot in one part; nullptr: it has none.
+KVC_DEVICE const float* folded_row(const RecodeJob& job, bool keys, int slot) {
+    if (!(job.folded >> slot & 1)) {
+        return nullptr;
+    }
+    const FoldedRow& row = job.folds[simt::count_bits(job.folded & ((uint64_t{1} << slot) - 1))];
+    return keys ? row.k : row.v;
+}
+
 // One part of the new page's tokens first .. first + 31, in 16 bits; a warp takes each fourth token.
 KVC_DEVICE void gather_rows(const RecodeArgs& args, const RecodeJob& job, bool keys, int first, uint16_t* out, RecodeShared* s) {
     const int dim = keys ? args.k.dim : args.v.dim;
-    const bool rotate = keys ? args.rotate_k : args.rotate_v;
+    const bool rotate = keys ? args.rotate_k : args.rotate_v, rotated = keys ? args.rotated_k : args.rotated_v;
     SharedRow* const row = &s->row[simt::warp()];
     for (int t = simt::warp(); t < group_size; t += warps) {
-        const RecodeFrom& from = job.from[job.page[first + t]];
+        const SourcePage& from = job.from[job.page[first + t]];
         const int slot = job.slots[first + t];
+        const float* const folded = folded_row(job, keys, first + t);
         for (int i = simt::lane(); i < dim; i += 32) {
-            row->x[i] = number_of(from, keys, slot, i);
+            row->x[i] = folded ? folded[i] : number_of(from, keys, slot, i);
+        }
+        if (folded && rotated) {
+            simt::sync_warp();
+            rotate_row(row, dim);
         }
         if (rotate) {
             simt::sync_warp();
@@ -124,7 +78,7 @@ KVC_DEVICE void move_values(const RecodeArgs& args, const RecodeJob& job, PageSh
         if (!(job.moved >> t & 1)) {
             continue;
         }
-        const RecodeFrom& from = job.from[job.page[t]];
+        const SourcePage& from = job.from[job.page[t]];
         const int slot = job.slots[t];
         for (int i = simt::lane(); i < args.v.dim; i += 32) {
             s->codes[t][i] = uint8_t(value_code(from, slot, i));
@@ -159,7 +113,29 @@ KVC_DEVICE void recode_rows(const RecodeArgs& args, const RecodeJob& job, Recode
     }
 }
 
+// Words of one table of a record's keys, from the source's.
+KVC_DEVICE void keep_words(const RecodeJob& job, int64_t offset, int64_t bytes) {
+    const auto* const from = reinterpret_cast<const uint32_t*>(job.from->record + offset);
+    auto* const to = reinterpret_cast<uint32_t*>(job.record + offset);
+    for (int64_t i = simt::thread(); i < bytes / 4; i += threads) {
+        to[i] = from[i];
+    }
+}
+
+KVC_DEVICE void keep_keys(const RecodeArgs& args, const RecodeJob& job) {
+    if (job.record == job.from->record) {
+        return;
+    }
+    keep_words(job, args.k_layout.codes, args.k_layout.codes_bytes);
+    keep_words(job, args.k_layout.meta, args.k_layout.meta_bytes);
+    keep_words(job, args.k_layout.super, args.k_layout.super_bytes);
+}
+
 KVC_DEVICE void recode_keys(const RecodeArgs& args, const RecodeJob& job, RecodeShared* s) {
+    if (job.keeps_keys) {
+        keep_keys(args, job);
+        return;
+    }
     for (int tile = 0; tile < 2; tile++) {
         gather_rows(args, job, true, tile * group_size, s->rows, s);
         simt::sync_block();
@@ -188,7 +164,7 @@ KVC_DEVICE void gather_positions(const RecodeJob& job) {
     const int t = simt::thread();
     int64_t position = 0;
     if (t < page_tokens) {
-        const RecodeFrom& from = job.from[job.page[t]];
+        const SourcePage& from = job.from[job.page[t]];
         const int slot = job.slots[t];
         position = from.side ? reinterpret_cast<const int64_t*>(from.side)[slot] : from.first_position + slot;
     }

@@ -43,11 +43,11 @@ public:
         int64_t calls = 0;       // that may fail, so far
         int64_t operations = 0;  // that have run
         int64_t blocks = 0, pinned_blocks = 0;
-        int64_t pools = 0;                   // that were created and live
-        int64_t allocations = 0, waits = 0;  // calls that allocate; that wait
-        int64_t copies_out = 0;              // to the host
-        int64_t strays = 0;                  // calls that named what is of another device than their thread has selected
-        int64_t forbidden = 0;               // calls that a capture forbids, while there was one
+        int64_t pools = 0;                      // that were created and live
+        int64_t allocations = 0, waits = 0;     // calls that allocate; that wait
+        int64_t copies_out = 0, bytes_out = 0;  // to the host
+        int64_t strays = 0;                     // calls that named what is of another device than their thread has selected
+        int64_t forbidden = 0;                  // calls that a capture forbids, while there was one
     };
     Counts counts();                // of all devices
     Counts counts_of(int ordinal);  // the same with one's blocks alone
@@ -85,7 +85,7 @@ public:
     uint64_t lane_seed() { return ++lane_seed_; }
     void count_allocation() { counts_.allocations++; }
     void count_wait() { counts_.waits++; }
-    void count_copy_out() { counts_.copies_out++; }
+    void count_copy_out(int64_t bytes) { counts_.copies_out++, counts_.bytes_out += bytes; }
     // Whether a capture forbids what it would not at another time; the capture is then lost.
     bool forbidden();
 

@@ -52,6 +52,9 @@ uint32_t ballot(bool p, const Site& site = Site::current());
 inline long long shuffle_xor(long long x, int mask, const Site& site = Site::current()) {
     return static_cast<long long>(shuffle_address(uintptr_t(x), lane() ^ mask, site));
 }
+inline double shuffle_xor(double x, int mask, const Site& site = Site::current()) {
+    return std::bit_cast<double>(uint64_t{shuffle_address(uintptr_t{std::bit_cast<uint64_t>(x)}, lane() ^ mask, site)});
+}
 inline void atomic_add(int64_t* at, int64_t x) { *at += x; }
 // Only one fiber runs at a time, so every access is atomic.
 inline void atomic_min(unsigned long long* at, unsigned long long x) { *at = x < *at ? x : *at; }
@@ -107,6 +110,7 @@ struct SharedBytes : GlobalBytes {
 // ---- bits and numbers ----
 
 inline int lowest_bit(uint32_t x) { return std::countr_zero(x); }
+inline int count_bits(uint64_t x) { return std::popcount(x); }
 
 inline uint32_t permute_bytes(uint32_t low, uint32_t high, uint32_t selector) {
     const uint64_t bytes = uint64_t(high) << 32 | low;
@@ -140,6 +144,7 @@ inline float exp2(float x) {
 }
 inline float reciprocal(float x) { return 1.0f / x; }
 inline float square_root(float x) { return std::sqrt(x); }
+inline double square_root(double x) { return std::sqrt(x); }
 inline float log(float x) { return std::log(x); }
 inline float infinity() { return std::numeric_limits<float>::infinity(); }
 

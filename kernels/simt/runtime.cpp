@@ -262,7 +262,7 @@ Status copy_in(std::byte* to, const std::byte* from_pinned, int64_t bytes, Strea
 }
 
 Status copy_out(std::byte* to_pinned, const std::byte* from, int64_t bytes, Stream stream) {
-    device().run([] { device().count_copy_out(); });
+    device().run([&] { device().count_copy_out(bytes); });
     return copy_bytes("copy from the device", to_pinned, Side::pinned, from, Side::device, bytes, stream);
 }
 

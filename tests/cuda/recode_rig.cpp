@@ -40,8 +40,14 @@ std::vector<std::unique_ptr<LayerFormat>> formats_of(const KernelTable& table, i
     return formats;
 }
 
-RecodeParams params_of(const Blocks::Job& job, std::byte* base, std::vector<std::vector<RecodeSource>>* sources) {
-    std::vector<RecodeSource>& from = sources->emplace_back();
+// What jobs point to.
+struct Tables {
+    std::vector<std::vector<RecodeSource>> sources;
+    std::vector<std::vector<kvc::FoldedRow>> folds;
+};
+
+RecodeParams params_of(const Blocks::Job& job, std::byte* base, Tables* tables) {
+    std::vector<RecodeSource>& from = tables->sources.emplace_back();
     for (const Blocks::Source& s : job.sources)
         from.push_back({s.format, base + s.record, s.side < 0 ? nullptr : base + s.side, s.first_position});
     RecodeParams params = {job.format,  base + job.record,    job.side < 0 ? nullptr : base + job.side,
@@ -52,6 +58,14 @@ RecodeParams params_of(const Blocks::Job& job, std::byte* base, std::vector<std:
         params.page[t] = uint8_t(source);
         params.slots[t] = uint8_t(slot);
     }
+    std::vector<kvc::FoldedRow>& rows = tables->folds.emplace_back();
+    const auto at = [&](int64_t offset) { return offset < 0 ? nullptr : reinterpret_cast<const float*>(base + offset); };
+    for (const Blocks::Fold& fold : job.folds) {
+        params.folded |= uint64_t{1} << fold.token;
+        rows.push_back({at(fold.k), at(fold.v)});
+    }
+    params.folds = rows.data();
+    params.keeps_keys = job.keeps_keys;
     return params;
 }
 
@@ -66,17 +80,17 @@ int64_t Blocks::add(const std::vector<std::byte>& bytes) {
 }
 
 kvc::Status Blocks::recode_there(const std::vector<Job>& jobs) {
-    std::vector<std::vector<RecodeSource>> sources;
+    Tables tables;
     std::vector<RecodeParams> all;
     for (const Job& job : jobs)
-        all.push_back(params_of(job, there_, &sources));
+        all.push_back(params_of(job, there_, &tables));
     return device_->recode(all);
 }
 
 void Blocks::recode_here(const std::vector<Job>& jobs) {
-    std::vector<std::vector<RecodeSource>> sources;
+    Tables tables;
     for (const Job& job : jobs)
-        kvc_plain::recode(device_->records(), params_of(job, here_.data(), &sources));
+        kvc_plain::recode(device_->records(), params_of(job, here_.data(), &tables));
 }
 
 int64_t Blocks::difference() {

@@ -27,6 +27,10 @@ public:
         const LayerFormat* format;
         int64_t record, side, first_position;  // side -1: none
     };
+    struct Fold {
+        int token;     // of the job's
+        int64_t k, v;  // where its new numbers lie, f32; k -1: its key stays
+    };
     struct Job {
         const LayerFormat* format;
         int64_t record, side;
@@ -34,9 +38,13 @@ public:
         std::vector<std::pair<int, int>> tokens;  // source, slot; the last is repeated
         bool through_append = false;
         int64_t round = 0;
+        std::vector<Fold> folds = {};  // ascending
+        bool keeps_keys = false;
     };
 
     kvc::Device& device() { return *device_; }
+    const std::byte* there() const { return there_; }
+    const std::byte* here() const { return here_.data(); }
     kvc::Status send() { return device_->write(there_, here_.data(), int64_t(here_.size())); }
     kvc::Status recode_there(const std::vector<Job>& jobs);
     void recode_here(const std::vector<Job>& jobs);

@@ -114,19 +114,54 @@ TEST_CASE("device recode: pages of gathered tokens are gathered again, their pla
     }
 }
 
-TEST_CASE("device recode: where the arena is full what leaves goes first, and its numbers wait on the host") {
-    Pair pair(shape + "fp16 growth=0 arena_tokens=1000");
-    pair.feed(999, 512);
-    pair.feed(1, 1);
-    Pair::Work work = pair.work_of([](Session& session) { session.ok("evict a scores=5 budget=300"); });
-    CHECK(work.reads > 0);
-    CHECK(work.pages == 0);
-    pair.check();
-    // Now there is room.
-    work = pair.work_of([](Session& session) { session.ok("evict a scores=6 budget=100"); });
-    CHECK(work.reads == 0);
-    CHECK(work.pages > 0);
-    pair.check();
+TEST_CASE(
+    "device recode: where the arena is full what leaves goes first, and new pages wait in the device's memory, or on the host if it "
+    "has none") {
+    for (const bool has_memory : {true, false})
+        for (const std::string& codec : {std::string("fp16"), short_window("int4", 5, 3)}) {
+            CAPTURE(has_memory);
+            CAPTURE(codec);
+            Pair pair(shape + codec + " growth=0 arena_tokens=1000");
+            pair.feed(999, 512);
+            pair.feed(1, 1);
+            newest_device().allow_allocations(has_memory ? -1 : 0);
+            Pair::Work work = pair.work_of([](Session& session) { session.ok("evict a scores=5 budget=300"); });
+            newest_device().allow_allocations(-1);
+            const bool was_full = codec == "fp16";
+            CHECK((work.reads > 0) == (was_full && !has_memory));
+            CHECK((work.pages > 0) == !(was_full && !has_memory));
+            pair.check();
+            // Now there is room.
+            work = pair.work_of([](Session& session) { session.ok("evict a scores=6 budget=100"); });
+            CHECK(work.reads == 0);
+            CHECK(work.pages > 0);
+            pair.check();
+        }
+}
+
+TEST_CASE("device recode: where the arena is full pages step down in the device's memory, or on the host if it has none") {
+    for (const bool has_memory : {true, false}) {
+        CAPTURE(has_memory);
+        Pair pair("layers=2 kv_heads=2 q_heads=4 k_dim=64 v_dim=32 growth=0 arena_bytes=1048576 codec=int8/int4");
+        int64_t tokens = 0;
+        bool full = false;
+        while (!full) {
+            pair.verb([&](Session& session) {
+                full = session.status("begin t a:64") != "ok";
+                if (!full) session.ok("abort t");
+            });
+            if (!full) pair.feed(64, 64);
+            tokens += 64;
+        }
+        CHECK(tokens > 1000);
+        newest_device().allow_allocations(has_memory ? -1 : 0);
+        const Pair::Work work = pair.work_of([](Session& session) { stepped(session, "a", {.rung = 1}); });
+        newest_device().allow_allocations(-1);
+        CHECK((work.reads == 0) == has_memory);
+        CHECK((work.pages > 0) == has_memory);
+        pair.check();
+        pair.feed(64, 64);
+    }
 }
 
 TEST_CASE("device recode: a device that has failed answers so, and keeps its memory until the cache goes") {

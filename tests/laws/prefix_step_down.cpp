@@ -73,3 +73,32 @@ TEST_CASE("prefix step-down: a full arena evicts from pages that only entries sh
         session.feed("a", 64, 64);
     }
 }
+
+TEST_CASE("prefix step-down: a hit of a sealed entry has no window, and every page of it goes down") {
+    const std::string codec = "k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=200,sinks=3/int4";
+    const int64_t n = 3 + 64 * 6;
+    for (const std::string budget : {"", " budget_bytes="}) {
+        CAPTURE(budget);
+        Session session(shape + codec);
+        session.ok("seq a data=3");
+        session.feed("a", n, 64);
+        session.ok("publish a seal=1 text=3 n=" + std::to_string(n));
+        session.ok("destroy a");
+        REQUIRE(session.ok("lookup b data=3 text=3 n=" + std::to_string(n + 1)).numbers[0] == n);
+        int64_t least = 0;
+        for (const bool again : {false, true}) {  // once for all, then to the byte that this came to
+            if (again && budget.empty()) break;
+            if (again) session.ok("destroy b");
+            if (again) session.ok("lookup b data=3 text=3 n=" + std::to_string(n + 1));
+            if (again) CHECK(session.status("step_down b budget_bytes=" + std::to_string(least - 1)) == "argument");
+            session.ok("step_down b" + (again ? budget + std::to_string(least) : std::string()));
+            for (int64_t layer : {0, 1}) {
+                const std::vector<int64_t> rungs = session.ok("rungs b layer=" + std::to_string(layer)).numbers;
+                CHECK(std::count(rungs.begin(), rungs.end(), -1) == 3);
+                CHECK(std::count(rungs.begin(), rungs.end(), 1) == n - 3);
+            }
+            least = record_bytes_of(session, "b");
+        }
+        session.feed("b", 300, 70);
+    }
+}

@@ -156,6 +156,29 @@ TEST_CASE("sealed prefix: refusals change nothing") {
     CHECK(session.stats() == before);
 }
 
+TEST_CASE("sealed prefix: layers whose sinks differ have lengths in common, or none, and the refusal says which") {
+    const auto answer = [](const std::string& layer_0, const std::string& layer_1, int64_t n) {
+        Session session("layer 1 codec=" + layer_1 + ";" + shape + layer_0);
+        session.ok("seq a data=3");
+        session.feed("a", n, 64);
+        const kvc_scripts::Outcome made = session.run("publish a seal=1" + key(n));
+        return std::pair(made.status, made.message);
+    };
+    const auto int4 = [](int64_t s) { return short_window("int4", window, s); };
+    CHECK(answer(int4(3), int4(3), 67).first == KVC_OK);
+    CHECK(answer(int4(3), "fp16", 67).first == KVC_OK);
+    CHECK(answer(int4(0), int4(64), 128).first == KVC_OK);
+    // Below the larger number of sinks there is no length: the two nearest ones lie above it.
+    const auto below = answer(int4(0), int4(64), 32);
+    CHECK(below.first == KVC_E_ARGUMENT);
+    CHECK(below.second.find("32 tokens are not 64 sinks and whole pages of 64; 64 or 128 would be") != std::string::npos);
+    for (const int64_t n : {64, 67, 100}) {
+        const auto never = answer(int4(3), int4(0), n);
+        CHECK(never.first == KVC_E_UNSUPPORTED);
+        CHECK(never.second.find("the 3 sinks of layer 0 and behind the 0 of layer 1") != std::string::npos);
+    }
+}
+
 TEST_CASE("sealed prefix: an arena without room refuses, and other entries make way first") {
     for (const bool entry : {false, true}) {
         CAPTURE(entry);

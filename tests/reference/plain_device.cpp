@@ -1,6 +1,7 @@
 #include "tests/reference/plain_device.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "tests/reference/plain_executor.h"
+#include "tests/reference/plain_measure.h"
 #include "tests/reference/plain_recode.h"
 
 namespace kvc_plain {
@@ -147,13 +149,56 @@ kvc::Status PlainDevice::recode(std::span<const kvc::RecodeParams> jobs) {
         std::vector<kvc::RecodeSource> sources(given.sources, given.sources + given.n_sources);
         for (kvc::RecodeSource& source : sources)
             source.record = near(source.record), source.side = near(source.side);
+        std::vector<kvc::FoldedRow> folds(given.folds, given.folds + std::popcount(given.folded));
+        for (kvc::FoldedRow& fold : folds)
+            fold.k = near(fold.k), fold.v = near(fold.v);
         kvc::RecodeParams job = given;
         job.record = near(job.record), job.side = near(job.side);
-        launch([this, job, sources = std::move(sources)]() mutable {
-            job.sources = sources.data();
+        launch([this, job, sources = std::move(sources), folds = std::move(folds)]() mutable {
+            job.sources = sources.data(), job.folds = folds.data();
             kvc_plain::recode(kernels_, job);
             pages_recoded_++;
         });
+    }
+    return {};
+}
+
+kvc::Status PlainDevice::measure(std::span<const kvc::StatisticJob> jobs) {
+    std::lock_guard lock(mutex_);
+    if (kvc::Status waited = wait(); !waited.ok()) return waited;
+    for (const kvc::StatisticJob& job : jobs) {
+        measured_ += job.tokens.n;
+        kvc_plain::measure(kernels_, job, [this](const std::byte* record) { return near(record); });
+    }
+    return {};
+}
+
+kvc::Status PlainDevice::route(std::span<const kvc::RouteJob> jobs) {
+    std::lock_guard lock(mutex_);
+    if (kvc::Status waited = wait(); !waited.ok()) return waited;
+    for (const kvc::RouteJob& job : jobs) {
+        routed_ += job.leaving.n;
+        kvc_plain::route(kernels_, job, [this](const std::byte* record) { return near(record); });
+    }
+    return {};
+}
+
+kvc::Status PlainDevice::fold(std::span<const kvc::FoldJob> jobs) {
+    std::lock_guard lock(mutex_);
+    if (kvc::Status waited = wait(); !waited.ok()) return waited;
+    for (kvc::FoldJob job : jobs) {
+        folded_ += job.folds;
+        job.rows = near(job.rows);
+        kvc_plain::fold(kernels_, job, [this](const std::byte* record) { return near(record); });
+    }
+    return {};
+}
+
+kvc::Status PlainDevice::store(std::span<const kvc::StoreParams> jobs) {
+    for (kvc::StoreParams job : jobs) {
+        job.k = near(static_cast<const std::byte*>(job.k)), job.v = near(static_cast<const std::byte*>(job.v));
+        job.record = near(job.record);
+        launch([this, job] { kernels_.store(job); });
     }
     return {};
 }

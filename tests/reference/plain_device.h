@@ -35,6 +35,10 @@ public:
     kvc::Status read(const std::byte* from, std::byte* to, int64_t bytes) override;
     kvc::Status copy(const std::byte* from, std::byte* to, int64_t bytes) override;
     kvc::Status recode(std::span<const kvc::RecodeParams> jobs) override;
+    kvc::Status measure(std::span<const kvc::StatisticJob> jobs) override;
+    kvc::Status route(std::span<const kvc::RouteJob> jobs) override;
+    kvc::Status fold(std::span<const kvc::FoldJob> jobs) override;
+    kvc::Status store(std::span<const kvc::StoreParams> jobs) override;
     kvc::Status synchronize(std::vector<kvc::BadStore>* bad) override;
     void* allocate_pinned(int64_t bytes) override;
     void release_pinned(void* block) override;
@@ -46,6 +50,10 @@ public:
     int64_t allocated_blocks();
     // How often bytes were read back, and how many pages were made by recode.
     int64_t reads() const { return reads_; }
+    // Tokens whose numbers policies asked for, for which a kept one was sought, and that others joined.
+    int64_t measured() const { return measured_; }
+    int64_t routed() const { return routed_; }
+    int64_t folded() const { return folded_; }
     int64_t pages_recoded() const { return pages_recoded_; }
     // How often the mass of tokens was summed by a pass over keys, and that of pages without one.
     int64_t mass_passes() const { return mass_passes_; }
@@ -74,7 +82,7 @@ private:
     std::deque<std::function<void()>> queue_;
     std::vector<kvc::BadStore> bad_;
     std::vector<PlainExecutor*> executors_;
-    int64_t allowed_ = -1, reads_ = 0, pages_recoded_ = 0, mass_passes_ = 0, page_masses_ = 0;
+    int64_t allowed_ = -1, reads_ = 0, pages_recoded_ = 0, measured_ = 0, routed_ = 0, folded_ = 0, mass_passes_ = 0, page_masses_ = 0;
     std::string broken_;
 };
 

@@ -1,6 +1,7 @@
 #include "tests/reference/plain_recode.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -26,6 +27,19 @@ std::unique_ptr<ReadPage> read_source(const KernelTable& kernels, const RecodeSo
     kernels.read(f, KernelTable::Form::codes, source.record, read->k.data(), read->v.data());
     if (!f.lossless) kernels.unpack(f, source.record, &read->k_codes, &read->v_codes);
     return read;
+}
+
+const FoldedRow* fold_of(const RecodeParams& job, size_t t) {
+    if (!(job.folded >> t & 1)) return nullptr;
+    return &job.folds[std::popcount(job.folded & ((uint64_t{1} << t) - 1))];
+}
+
+// Over the row that it had; from the basis of append to the stored one.
+void put_row(const float* numbers, size_t dim, bool rotated, bool there_and_back, size_t t, std::vector<float>* to) {
+    float* const row = &(*to)[t * dim];
+    std::copy_n(numbers, dim, row);
+    for (int turns = rotated ? (there_and_back ? 3 : 1) : 0; turns > 0; turns--)
+        rotate(row, static_cast<int>(dim));
 }
 
 void take_row(const std::vector<float>& from, size_t slot, size_t dim, bool there_and_back, size_t t, std::vector<float>* to) {
@@ -67,6 +81,11 @@ void recode(const KernelTable& kernels, const RecodeParams& job) {
         take_row(sources[job.page[t]]->k, job.slots[t], k_dim, job.through_append && f.codec.k.rotate, t, &k);
         take_row(sources[job.page[t]]->v, job.slots[t], v_dim, job.through_append && f.codec.v.rotate, t, &v);
     }
+    for (size_t t = 0; t < page; t++) {
+        const FoldedRow* const fold = fold_of(job, t);
+        if (fold && fold->k) put_row(fold->k, k_dim, f.codec.k.rotate, job.through_append, t, &k);
+        if (fold) put_row(fold->v, v_dim, f.codec.v.rotate, job.through_append, t, &v);
+    }
     LayerFormat stored = f;  // the rows are in the stored basis
     stored.codec.k.rotate = stored.codec.v.rotate = false;
     std::vector<std::byte> rows(static_cast<size_t>(f.window_bytes)), codes(static_cast<size_t>(f.code_bytes));
@@ -85,9 +104,13 @@ void recode(const KernelTable& kernels, const RecodeParams& job) {
     for (size_t t = 0; t < page; t++) {
         const RecodeSource& source = job.sources[job.page[t]];
         const ReadPage& read = *sources[job.page[t]];
-        if (moves_coded(*source.format, f, f.codec.k)) move_token(f.codec.k, k_dim, read.k_codes, job.slots[t], t, k_new.get());
-        if (moves_coded(*source.format, f, f.codec.v)) move_token(f.codec.v, v_dim, read.v_codes, job.slots[t], t, v_new.get());
+        const FoldedRow* const fold = fold_of(job, t);
+        if (moves_coded(*source.format, f, f.codec.k) && !(fold && fold->k))
+            move_token(f.codec.k, k_dim, read.k_codes, job.slots[t], t, k_new.get());
+        if (moves_coded(*source.format, f, f.codec.v) && !fold)
+            move_token(f.codec.v, v_dim, read.v_codes, job.slots[t], t, v_new.get());
     }
+    if (job.keeps_keys) *k_new = sources[0]->k_codes;
     kernels.pack(f, *k_new, *v_new, codes.data());
     std::copy(codes.begin(), codes.end(), job.record);
 }

@@ -4,6 +4,8 @@
 #include <doctest/doctest.h>
 #include <numeric>
 
+#include "core/policy/key_statistics.h"
+
 using namespace kvc;
 
 TEST_CASE("policy: select keeps the highest scores, of equal ones the later") {
@@ -35,10 +37,11 @@ struct Facts {
     std::vector<int64_t> seen_by = {7, 5, 1};
     std::vector<QuerySums> queries = {{{3 << 16, 0}, {9 << 16, 0}, 1}};
 
-    TokenFacts all() const { return {positions, given, mass, seen_by, keys, norms, queries, 2, Pooling::none, 1}; }
     std::vector<double> scored_by(const char* name) const {
+        const Policy& policy = *find_policy(name);
+        const std::vector<double> of_keys = key_statistics(policy.traits.keys, keys, 2, query_moments(queries, 2));
         std::vector<double> scores(3, -1e30);
-        find_policy(name)->score(all(), scores);
+        policy.score({positions, given, mass, seen_by, of_keys, norms, Pooling::none, 1}, scores);
         return scores;
     }
 };

@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/runtime.h"
 #include "tests/cuda/device_rig.h"
+#include "tests/cuda/measure_rig.h"
 #include "tests/cuda/recode_rig.h"
 
 using namespace kvc_test;
@@ -90,6 +91,22 @@ TEST_CASE("gpu: new pages out of tokens of others have the scalar bytes, every f
     for (const auto& [k_dim, v_dim] : {std::pair{64, 64}, {128, 128}, {96, 64}, {256, 256}}) {
         INFO(k_dim, " ", v_dim);
         check_recodes(device(), k_dim, v_dim, 1);
+    }
+}
+
+TEST_CASE("gpu: numbers for policies, whom tokens join and their means are the host's bits") {
+    for (const auto& [k_dim, v_dim] : {std::pair{64, 64}, {128, 128}, {96, 64}, {256, 256}}) {
+        for (const char* const codec : {"int8", "int4", "int3", "int2", "kivi4", "fp16", "bf16"}) {
+            INFO(std::string(codec), " ", k_dim, " ", v_dim);
+            const TokenRecords records(device(), {codec, "int2"}, k_dim, v_dim);
+            check_measures(device(), records, {0, 1, 31, 32, 33, 64, 300, 3000});
+            for (const double least : {-2.0, 0.3}) {
+                check_routes(device(), records, {{1, 1}, {7, 9}, {100, 1000}}, least);
+            }
+            for (const bool new_keys : {true, false}) {
+                check_folds(device(), records, {{1, 2, 64, 3}, {5}}, new_keys);
+            }
+        }
     }
 }
 

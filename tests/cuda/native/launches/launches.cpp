@@ -6,6 +6,7 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/merge_launch.h"
 #include "kernels/cuda/recode_launch.h"
 #include "kernels/cuda/supported.h"
 #include "tests/cuda/native/launches/no_runtime.h"
@@ -49,6 +50,12 @@ void launch_others(const LayerFormat& format) {
     }
     kvc::cuda::launch_quantize(format, nullptr, 1, nullptr);
     kvc::cuda::launch_recode(recode, nullptr, 1, nullptr);
+    for (const kvc::KeyStatistic statistic : {kvc::KeyStatistic::alignment, kvc::KeyStatistic::similarity}) {
+        kvc::cuda::launch_measure(format, statistic, nullptr, 1, 1, nullptr);
+    }
+    kvc::cuda::launch_measure_values(format, nullptr, 1, 1, nullptr);
+    kvc::cuda::launch_match(format, nullptr, 1, 1, nullptr);
+    kvc::cuda::launch_means(format, true, nullptr, 1, 1, nullptr);
 }
 
 void launch_all_of(const char* codec) {
