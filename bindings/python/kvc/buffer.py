@@ -4,8 +4,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from .arguments import listed, whole
 from .errors import ArgumentError, HandleError
 from .library import raw
+from .owner import Owner
 from .structs import BufferKind, Device
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 _BYTE = 0x108  # DLPack's unsigned integers of 8 bits, as kvc_dtype counts
 
 
-class Native:
+class Native(Owner):
     """The library's cache with its buffers. It ends with its Cache, or with the last view of a buffer's memory if that is later."""
     __slots__ = ("handle", "block", "buffers")
 
@@ -39,7 +41,7 @@ class Native:
         self.end()
 
 
-class _Memory:
+class _Memory(Owner):
     """What a buffer and its views hold."""
     __slots__ = ("address", "_native")
 
@@ -54,12 +56,16 @@ class _Memory:
             self._native.free(self.address)
 
 
-class Buffer:
+class Buffer(Owner):
     """bytes of device memory (or pinned memory of the host); close it, use it in a with statement, or drop it."""
 
     def __init__(self, cache: Cache, size: int, kind: int):
-        self._cache, self.kind, self.size = cache, BufferKind(kind), size
-        self._memory: _Memory | None = _Memory(cache._native, kind, size)
+        try:
+            self.kind = BufferKind(kind)
+        except ValueError:
+            raise ArgumentError(f"buffer_create: kind is {kind!r}; it must be a kvc.BufferKind", operation="buffer_create") from None
+        self._cache, self.size = cache, whole("size", size)
+        self._memory: _Memory | None = _Memory(cache._native, self.kind, self.size)
 
     @property
     def address(self) -> int:
@@ -72,18 +78,33 @@ class Buffer:
         return Device.CPU if self.kind == BufferKind.BUFFER_PINNED else self._cache.device
 
     def copy_from(self, address: int, device: int, size: int) -> None:
-        """Copies from an address of the host or of the device, behind all that was launched before."""
-        raw.buffer_copy(self._cache._handle, self._open("copy_from").address, self.device, address, device, size)
+        """Copies from an address of the host or of the device to the buffer's beginning, behind all that was launched before."""
+        memory, size = self._open("buffer_copy"), self._fitting(size)
+        raw.buffer_copy(self._cache._handle, memory.address, self.device, address, device, size)
 
     def copy_to(self, address: int, device: int, size: int) -> None:
-        raw.buffer_copy(self._cache._handle, address, device, self._open("copy_to").address, self.device, size)
+        """Copies the buffer's beginning."""
+        memory, size = self._open("buffer_copy"), self._fitting(size)
+        raw.buffer_copy(self._cache._handle, address, device, memory.address, self.device, size)
+
+    def _fitting(self, size: int) -> int:
+        """The library sees addresses alone."""
+        size = whole("size", size)
+        if size > self.size:
+            raise ArgumentError(f"buffer_copy: {size} bytes, and the buffer has {self.size}", operation="buffer_copy")
+        return size
 
     def view(self, shape: tuple[int, ...], dtype: int):
         """The buffer as a DLPack array of kvc.Dtype, for torch.from_dlpack and its like. The memory lives as long as any view of it."""
-        if math.prod(shape) * (dtype % 256) > self.size * 8:
-            raise ArgumentError(f"view: {shape} of {dtype % 256} bits is more than the {self.size} bytes of the buffer")
+        dims, dtype = [whole("shape", n) for n in listed("shape", shape)], whole("dtype", dtype)
+        if not 0 < dtype % 256 <= dtype < 1 << 16:
+            raise ArgumentError(f"view: dtype {dtype} is no kvc.Dtype, nor a type code of DLPack * 256 + bits", operation="view")
+        if min(dims, default=0) < 0:
+            raise ArgumentError(f"view: shape {dims} has a dimension below 0", operation="view")
+        if math.prod(dims) * (dtype % 256) > self.size * 8:
+            raise ArgumentError(f"view: shape {dims} of {dtype % 256} bits is more than the {self.size} bytes of the buffer", operation="view")
         memory = self._open("view")
-        return raw.view(memory.address, shape, dtype, self.device, self._cache.device_ordinal, memory)
+        return raw.view(memory.address, dims, dtype, self.device, self._cache.device_ordinal, memory)
 
     def __dlpack__(self, **arguments):
         return self.view((self.size,), _BYTE).__dlpack__(**arguments)

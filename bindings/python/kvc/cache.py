@@ -8,10 +8,12 @@ from weakref import WeakSet
 
 import numpy as np
 
+from .arguments import listed, refuse_type, whole
 from .buffer import Buffer, Native
 from .errors import ArgumentError, BusyError, KvcError
 from .graph import Graph
 from .library import raw
+from .owner import Owner
 from .step import Array, Step, begin
 from .structs import (BufferKind, Cut, Device, EvictReport, Layer, Part, Plan, PlanRequest, PrefixHit, PrefixStats, SeqStats, Stats,
                       StepDownReport)
@@ -21,20 +23,20 @@ if TYPE_CHECKING:
 
     from .structs import EvictOptions, MergeOptions, Options, PrefixOptions, SeqOptions, StepDownOptions, StepOptions
 
-_PARTS = {"keys": Part.KEYS, "values": Part.VALUES}
+_PARTS: dict[Any, Part] = {"keys": Part.KEYS, "values": Part.VALUES, Part.KEYS: Part.KEYS, Part.VALUES: Part.VALUES}
 
 
 def plan(*, layers_differ: list[Layer] | None = None, request: PlanRequest, **options: Unpack[Options]) -> Plan:
     """Bytes for a shape, or what fits a budget: kvc_plan_compute. request holds the fields of kvc_plan_request."""
-    return Plan(**raw.plan_compute(options, list(layers_differ or []), request))
+    return Plan(**raw.plan_compute(options, listed("layers_differ", layers_differ or []), request))
 
 
 def check_supported(*, layers_differ: list[Layer] | None = None, **options: Unpack[Options]) -> None:
     """Raises what creating a cache with these options would raise; allocates no arena."""
-    raw.supports(options, list(layers_differ or []))
+    raw.supports(options, listed("layers_differ", layers_differ or []))
 
 
-class Sequence:
+class Sequence(Owner):
     """A sequence of a cache, wherever a method wants one. It ends with destroy_sequence, at the end of its with block, with its
     cache, or when it is dropped. As a number it is its kvc_seq."""
     __slots__ = ("_cache", "_handle", "_owned", "__weakref__")
@@ -74,7 +76,7 @@ class Sequence:
             pass  # it ended before, or with its cache
 
 
-class Cache:
+class Cache(Owner):
     """A cache; keyword arguments are the fields of kvc_options, layers_differ a list of kvc_layer fields per layer.
 
     Use it in a with statement, or call close(), which may be called twice.
@@ -85,21 +87,20 @@ class Cache:
         self._dropped: list[int] = []
         self._buffers: WeakSet[Buffer] = WeakSet()
         self._native: Native | None = None
+        layers = listed("layers_differ", layers_differ or [])
         block = options.get("arena_block")
         try:
             if block is not None and not isinstance(block, int):
-                block = np.frombuffer(block, np.uint8)
-                if not block.flags.writeable:
-                    raise ArgumentError("create: arena_block cannot be written", operation="create")
+                block = _writable_bytes(block)
                 options = {"arena_bytes": block.nbytes, **options, "arena_block": block.ctypes.data}
-            self._handle = raw.create(options, list(layers_differ or []))
+            self._handle = raw.create(options, layers)
             self._native = Native(self._handle, block)
         finally:
             del block  # a traceback may hold this frame
         default = options.get("k_dim") or 0
-        self._k_dims = [layer.get("k_dim") or default for layer in layers_differ or []] or [default] * options["layers"]
+        self._k_dims = [layer.get("k_dim") or default for layer in layers] or [default] * options["layers"]
         default = options.get("v_dim") or default
-        self._v_dims = [layer.get("v_dim") or layer.get("k_dim") or default for layer in layers_differ or []]
+        self._v_dims = [layer.get("v_dim") or layer.get("k_dim") or default for layer in layers]
         self._v_dims = self._v_dims or [default] * options["layers"]
         self.device = Device(options.get("device") or Device.CPU)
         self.device_ordinal = int(options.get("device_ordinal", 0))
@@ -125,7 +126,10 @@ class Cache:
 
     def v_dim(self, layer: int) -> int:
         """Of a layer; that of the first one where there is no such layer, which the library refuses itself."""
-        return self._v_dims[layer if 0 <= layer < len(self._v_dims) else 0]
+        try:
+            return self._v_dims[layer if 0 <= layer < len(self._v_dims) else 0]
+        except TypeError:
+            refuse_type("layer", "an integer", layer)
 
     def set_sink_logits(self, layer: int, logits: Array | None) -> None:
         raw.sink_logits_set(self._handle, layer, logits)
@@ -244,21 +248,23 @@ class Cache:
     def _check_dim(self, operation: str, layer: int, part: Part, dim: int) -> None:
         """Rows of another length would be glued together, and their last ones left as they were. What else is wrong the library says."""
         dims = self._v_dims if part == Part.VALUES else self._k_dims
+        layer, dim = whole("layer", layer), whole("dim", dim)
         if 0 <= layer < len(dims) and 0 < dims[layer] != dim:
             raise ArgumentError(f"{operation}: dim {dim}, and {part.name.lower()} of layer {layer} have {dims[layer]}", operation=operation)
 
     def read(self, sequence: SupportsIndex, layer: int, head: int, part: str | Part, dim: int, first: int = 0, count: int | None = None) -> np.ndarray:
         """Live tokens as fp32 [count, dim]; part is "keys" or "values", or a kvc.Part."""
-        part = _part(part)
+        part = _part("seq_read", part)
         self._check_dim("seq_read", layer, part, dim)
-        count = self.live(sequence, layer, head) - first if count is None else count
-        out = np.empty((max(0, count), dim), np.float32)
+        live = self._room(sequence, layer, head)
+        count = live - whole("first", first) if count is None else whole("count", count)
+        out = np.empty((min(max(0, count), live), dim), np.float32)
         raw.seq_read(self._handle, sequence, layer, head, part, first, count, out)
         return out
 
     def read_codes(self, sequence: SupportsIndex, layer: int, head: int, part: str | Part, dim: int) -> np.ndarray:
         """Integer codes [tokens in compressed pages, dim]."""
-        part = _part(part)
+        part = _part("seq_read_codes", part)
         self._check_dim("seq_read_codes", layer, part, dim)
         out = np.empty((raw.seq_read_codes(self._handle, sequence, layer, head, part, None), dim), np.uint8)
         if out.size:
@@ -281,7 +287,7 @@ class Cache:
 
     def export(self, sequences: Iterable[SupportsIndex] | None = None) -> bytes:
         """The sequences, or all of the cache, as bytes that any cache of the same configuration takes."""
-        return raw.snapshot_export(self._handle, None if sequences is None else list(sequences))
+        return raw.snapshot_export(self._handle, sequences)
 
     def import_(self, snapshot: bytes | bytearray | memoryview) -> list[Sequence]:
         """New sequences from exported bytes, in the order of the export; all of them or none."""
@@ -290,16 +296,16 @@ class Cache:
     def check_snapshot(self, snapshot: bytes | bytearray | memoryview | str | os.PathLike) -> int:
         """Raises what import_ (or load, of a path) would raise but for want of room, and makes nothing; the number of its sequences."""
         if isinstance(snapshot, (str, os.PathLike)):
-            return raw.snapshot_check_file(self._handle, os.fsdecode(snapshot))
+            return raw.snapshot_check_file(self._handle, snapshot)
         return raw.snapshot_check(self._handle, snapshot)
 
     def save(self, path: str | os.PathLike, sequences: Iterable[SupportsIndex] | None = None) -> None:
         """export to a file, which is replaced as a whole."""
-        raw.snapshot_save(self._handle, None if sequences is None else list(sequences), os.fsdecode(path))
+        raw.snapshot_save(self._handle, sequences, path)
 
     def load(self, path: str | os.PathLike) -> list[Sequence]:
         """import_ from a file."""
-        return [Sequence(self, handle) for handle in raw.snapshot_load(self._handle, os.fsdecode(path))]
+        return [Sequence(self, handle) for handle in raw.snapshot_load(self._handle, path)]
 
     # ---- stats ----
 
@@ -310,9 +316,16 @@ class Cache:
         return SeqStats(**raw.seq_stats_get(self._handle, sequence))
 
     def _of_live(self, function: Any, sequence: SupportsIndex, layer: int, head: int) -> np.ndarray:
-        out = np.empty(self.live(sequence, layer, head), np.int64)
+        out = np.empty(self._room(sequence, layer, head), np.int64)
         function(self._handle, sequence, layer, head, out)
         return out
+
+    def _room(self, sequence: SupportsIndex, layer: int, head: int) -> int:
+        """Of an answer with something for each live token. What is wrong is said by the call that wants the room."""
+        try:
+            return raw.seq_live(self._handle, sequence, layer, head)
+        except KvcError:
+            return 0
 
     def _end_dropped(self) -> None:
         busy = []
@@ -330,8 +343,21 @@ class Cache:
         self._dropped.extend(busy)
 
 
-def _part(part: str | Part) -> Part:
-    known = _PARTS.get(part) if isinstance(part, str) else Part(part) if part in (Part.KEYS, Part.VALUES) else None
-    if known is None:
-        raise ArgumentError(f"part is {part!r}; it must be 'keys' or 'values', or a kvc.Part")
-    return known
+def _part(operation: str, part: str | Part) -> Part:
+    try:
+        return _PARTS[part]
+    except (KeyError, TypeError):
+        message = f"{operation}: part is {part!r}; it must be 'keys' or 'values', or a kvc.Part"
+    raise ArgumentError(message, operation=operation)
+
+
+def _writable_bytes(block: Any) -> np.ndarray:
+    try:
+        seen = np.frombuffer(block, np.uint8)
+    except TypeError:
+        refuse_type("arena_block", "a buffer, or the address of one", block)
+    except ValueError as fault:
+        raise ArgumentError(f"create: arena_block: {fault}", operation="create") from None
+    if not seen.flags.writeable:
+        raise ArgumentError("create: arena_block cannot be written", operation="create")
+    return seen

@@ -1,14 +1,15 @@
 """Step: kvc.h's verbs over a ragged batch; arrays are read and written where they lie."""
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex
 
 import numpy as np
 
+from .arguments import refuse_type, whole
 from .errors import ArgumentError
 from .library import raw
+from .owner import refuse_copy
 from .structs import Device, Dtype
 
 if TYPE_CHECKING:
@@ -38,9 +39,12 @@ def dtype_of(name: str, given: Any) -> Dtype:
     elif isinstance(given, str) or type(given).__module__ == "torch":
         known = _DTYPES.get(str(given).removeprefix("torch."))
     else:
-        known = _DTYPES.get(np.dtype(given).name)
+        try:
+            known = _DTYPES.get(np.dtype(given).name)
+        except TypeError:
+            refuse_type(name, "a kvc.Dtype, a type of NumPy or PyTorch, or its name", given)
     if known is None:
-        raise ArgumentError(f"{name}: {given} is not float32, float16 or bfloat16 (uint16 in NumPy)", operation="step_begin")
+        raise ArgumentError(f"step_begin: {name}: {given} is not float32, float16 or bfloat16 (uint16 in NumPy)", operation="step_begin")
     return known
 
 
@@ -50,7 +54,7 @@ def begin(cache: Cache, sequences: Iterable[SupportsIndex], counts: Iterable[Sup
     dtypes = {name: dtype_of(name, options.get(name, Dtype.F32)) for name in ("kv_dtype", "q_dtype", "out_dtype")}
     graph, options = options.get("graph"), {**options, **dtypes}
     if graph is not None:
-        options["graph"] = operator.index(graph)
+        options["graph"] = whole("graph", graph, "a kvc.Graph")
     return raw.step_begin(Step, cache, cache._handle, sequences, counts, positions, options, graph)
 
 
@@ -60,6 +64,7 @@ class Step(raw.Step):
     append, attend_into, commit, abort and the ends of the block are the compiled part's own. A step that is dropped while open is aborted.
     """
     __slots__ = ()
+    __copy__ = __deepcopy__ = __reduce__ = refuse_copy
 
     def attend(self, layer: int, q: Array, out: Array | None = None, lse: Array | None = None, **options: Unpack[AttendOptions]):
         """q [tokens, q_heads, k_dim] -> out [tokens, q_heads, v_dim], a new NumPy array unless it is given; lse f32 [tokens, q_heads]."""

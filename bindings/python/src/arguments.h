@@ -1,9 +1,10 @@
-// Arguments that say their own names where their types are wrong: nanobind's refusal prints signatures of the compiled part, which nobody
-// who uses the package has called.
+// Arguments that say their own names where their types are wrong, and the function of kvc.h that they were for: nanobind's refusal prints
+// signatures of the compiled part, which nobody who uses the package has called.
 #pragma once
 
 #include <algorithm>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "failure.h"
@@ -16,33 +17,45 @@ struct Name {
     char text[n];
 };
 
-[[noreturn]] inline void refuse_type(std::string_view name, std::string_view wanted, nb::handle got) {
-    PyErr_Clear();
-    throw nb::type_error(
-        (std::string(name) + " must be " + std::string(wanted) + ", not " + nb::type_name(got.type()).c_str()).c_str());
+// An argument of any type: nanobind would refuse None before its caster could say what it is.
+inline nb::arg any(const char* name) { return nb::arg(name).none(); }
+
+// What is no exact int: of NumPy, or an object that stands for one, such as a sequence. Out of the way of those that are, which hot loops
+// bring.
+template <class T>
+[[gnu::noinline]] T whole_of_object(const char* operation, nb::handle from, std::string_view name, std::string_view wanted) {
+    PyObject* const number = PyNumber_Index(from.ptr());
+    if (!number) refuse_type(name, wanted, from);
+    T value = 0;
+    bool fits;
+    if constexpr (std::is_unsigned_v<T>)
+        fits = nb::detail::load_u64(number, 0, &value);
+    else
+        fits = nb::detail::load_i64(number, 0, &value);
+    Py_DECREF(number);
+    if (!fits) refuse(operation, std::string(name) + (std::is_unsigned_v<T> ? " is below 0 or beyond 64 bits" : " is beyond 64 bits"));
+    return value;
 }
 
-// Any integer of Python or NumPy, or an object that stands for one, such as a sequence.
+// Any integer of Python or NumPy.
 template <class T>
-T whole_of(nb::handle from, std::string_view name, std::string_view wanted) {
+T whole_of(const char* operation, nb::handle from, std::string_view name, std::string_view wanted) {
+    if constexpr (std::is_unsigned_v<T>) return whole_of_object<uint64_t>(operation, from, name, wanted);
     int64_t value = 0;
-    if (!nb::detail::load_i64(from.ptr(), uint8_t(nb::detail::cast_flags::convert), &value)) {
-        if (!PyIndex_Check(from.ptr())) refuse_type(name, wanted, from);
-        throw Failure{KVC_E_ARGUMENT, "", std::string(name) + " is beyond 64 bits"};
-    }
-    if (value != int64_t(T(value)))
-        throw Failure{KVC_E_ARGUMENT, "", std::string(name) + " " + std::to_string(value) + " is beyond 32 bits"};
+    if (!PyLong_CheckExact(from.ptr()) || !nb::detail::load_i64(from.ptr(), 0, &value))
+        value = whole_of_object<int64_t>(operation, from, name, wanted);
+    if (value != int64_t(T(value))) refuse(operation, std::string(name) + " " + std::to_string(value) + " is beyond 32 bits");
     return T(value);
 }
 
-template <Name name, class T = int64_t>
+template <Name operation, Name name, class T = int64_t>
 struct Whole {
     T value;
     operator T() const { return value; }
 };
 
-// A list of them; None, where the argument may be that, is one that was not given.
-template <Name name>
+// A list of them. Where it may be None, that is one that was not given.
+template <Name operation, Name name, bool may_be_none = false>
 struct Listed {
     std::vector<int64_t> values;
     bool given = false;
@@ -52,7 +65,7 @@ struct Listed {
 };
 
 // UTF-8 of a str; that and a salt live as long as the call.
-template <Name name>
+template <Name operation, Name name>
 struct Word {
     const char* text;
     operator const char*() const { return text; }
@@ -62,51 +75,82 @@ struct Salt {
     int64_t size;
 };
 
+// A str, bytes or os.PathLike, as the system wants it.
+template <Name operation, Name name>
+struct Path {
+    nb::object bytes;
+    const char* text() const { return PyBytes_AS_STRING(bytes.ptr()); }
+};
+
 }  // namespace kvc_python
 
 namespace nanobind::detail {
 
 // As in nanobind's own casters, but that what is wrong is thrown instead of answered.
-template <kvc_python::Name name, class T>
-struct type_caster<kvc_python::Whole<name, T>> {
-    using Type = kvc_python::Whole<name, T>;
+template <kvc_python::Name operation, kvc_python::Name name, class T>
+struct type_caster<kvc_python::Whole<operation, name, T>> {
+    using Type = kvc_python::Whole<operation, name, T>;
     NB_TYPE_CASTER(Type, const_name("int"))
     bool from_python(handle from, uint8_t, cleanup_list*) {
         const bool of_sequence = std::string_view(name.text) == "sequence";
-        value = {kvc_python::whole_of<T>(from, name.text, of_sequence ? "a kvc.Sequence or its number" : "an integer")};
+        value = {kvc_python::whole_of<T>(operation.text, from, name.text, of_sequence ? "a kvc.Sequence or its number" : "an integer")};
         return true;
     }
 };
 
-template <kvc_python::Name name>
-struct type_caster<kvc_python::Listed<name>> {
-    using Type = kvc_python::Listed<name>;
-    NB_TYPE_CASTER(Type, const_name("collections.abc.Sequence[int]"))
+template <kvc_python::Name operation, kvc_python::Name name, bool may_be_none>
+struct type_caster<kvc_python::Listed<operation, name, may_be_none>> {
+    using Type = kvc_python::Listed<operation, name, may_be_none>;
+    NB_TYPE_CASTER(Type, const_name("collections.abc.Iterable[typing.SupportsIndex]") + const_name<may_be_none>(" | None", ""))
     bool from_python(handle from, uint8_t, cleanup_list*) {
-        if (from.is_none()) return true;
+        if (may_be_none && from.is_none()) return true;
         const object items = steal(PySequence_Fast(from.ptr(), ""));
         if (!items.is_valid()) kvc_python::refuse_type(name.text, "a list", from);
         const Py_ssize_t n = PySequence_Fast_GET_SIZE(items.ptr());
         value.given = true;
         value.values.resize(size_t(n));
-        for (Py_ssize_t i = 0; i < n; ++i)
-            value.values[size_t(i)] =
-                kvc_python::whole_of<int64_t>(PySequence_Fast_GET_ITEM(items.ptr(), i), name.text, "a list of integers");
+        for (Py_ssize_t i = 0; i < n; ++i) {
+            // A list is the caller's own, and a number's __index__ runs Python, where anybody may change the list.
+            if (PySequence_Fast_GET_SIZE(items.ptr()) != n)
+                kvc_python::refuse(operation.text, std::string(name.text) + " changed while it was read");
+            const object item = borrow(PySequence_Fast_GET_ITEM(items.ptr(), i));
+            value.values[size_t(i)] = kvc_python::whole_of<int64_t>(operation.text, item, name.text, "a list of integers");
+        }
         return true;
     }
 };
 
-template <kvc_python::Name name>
-struct type_caster<kvc_python::Word<name>> {
-    using Type = kvc_python::Word<name>;
+template <kvc_python::Name operation, kvc_python::Name name>
+struct type_caster<kvc_python::Word<operation, name>> {
+    using Type = kvc_python::Word<operation, name>;
     NB_TYPE_CASTER(Type, const_name("str"))
     bool from_python(handle from, uint8_t, cleanup_list*) {
+        if (!PyUnicode_Check(from.ptr())) kvc_python::refuse_type(name.text, "a str", from);
         Py_ssize_t length = 0;
-        value.text = PyUnicode_Check(from.ptr()) ? PyUnicode_AsUTF8AndSize(from.ptr(), &length) : nullptr;
-        if (!value.text) kvc_python::refuse_type(name.text, "a str (UTF-8)", from);
+        value.text = PyUnicode_AsUTF8AndSize(from.ptr(), &length);
+        if (!value.text) {
+            PyErr_Clear();
+            kvc_python::refuse(operation.text, std::string(name.text) + " is not Unicode: it has half a surrogate pair");
+        }
         if (size_t(length) != std::char_traits<char>::length(value.text))
-            throw kvc_python::Failure{KVC_E_ARGUMENT, "", std::string(name.text) + " has a NUL in it"};
+            kvc_python::refuse(operation.text, std::string(name.text) + " has a NUL in it");
         return true;
+    }
+};
+
+template <kvc_python::Name operation, kvc_python::Name name>
+struct type_caster<kvc_python::Path<operation, name>> {
+    using Type = kvc_python::Path<operation, name>;
+    NB_TYPE_CASTER(Type, const_name("str | os.PathLike"))
+    bool from_python(handle from, uint8_t, cleanup_list*) {
+        PyObject* bytes = nullptr;
+        if (PyUnicode_FSConverter(from.ptr(), &bytes)) {
+            value.bytes = steal(bytes);
+            return true;
+        }
+        if (!PyErr_ExceptionMatches(PyExc_ValueError)) kvc_python::refuse_type(name.text, "a str, bytes or os.PathLike", from);
+        PyErr_Clear();
+        kvc_python::refuse(operation.text, std::string(name.text) + " is no path: it has a NUL or half a surrogate pair in it");
     }
 };
 

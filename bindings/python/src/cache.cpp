@@ -15,29 +15,31 @@ using Numbers = std::vector<int64_t>;
 
 void* pointer(uint64_t address) { return reinterpret_cast<void*>(address); }
 
-void sink_logits_set(uint64_t cache, Whole<"layer"> layer, nb::handle logits) {
+void sink_logits_set(uint64_t cache, Whole<"sink_logits_set", "layer"> layer, nb::handle logits) {
     if (logits.is_none()) return call("sink_logits_set", kvc_sink_logits_set, cache_of(cache), layer, nullptr, int64_t{0});
     const Array given("sink_logits_set", "logits", logits, {KVC_F32});
     call("sink_logits_set", kvc_sink_logits_set, cache_of(cache), layer, given.as<float>(), given.elements());
 }
 
-void rope_frequencies_set(uint64_t cache, Whole<"layer"> layer, nb::handle frequencies) {
+void rope_frequencies_set(uint64_t cache, Whole<"rope_frequencies_set", "layer"> layer, nb::handle frequencies) {
     const Array given("rope_frequencies_set", "frequencies", frequencies, {dtype_f64});
     call("rope_frequencies_set", kvc_rope_frequencies_set, cache_of(cache), layer, given.as<double>(), given.elements());
 }
 
 // ---- Device memory ----
 
-uint64_t buffer_create(uint64_t cache, Whole<"kind", int32_t> kind, Whole<"size"> bytes) {
+uint64_t buffer_create(uint64_t cache, Whole<"buffer_create", "kind", int32_t> kind, Whole<"buffer_create", "size"> bytes) {
     return reinterpret_cast<uint64_t>(make("buffer_create", kvc_buffer_create, cache_of(cache), kind, bytes));
 }
 
-void buffer_destroy(uint64_t cache, Whole<"kind", int32_t> kind, uint64_t buffer) {
+void buffer_destroy(uint64_t cache, Whole<"buffer_destroy", "kind", int32_t> kind, uint64_t buffer) {
     call("buffer_destroy", kvc_buffer_destroy, cache_of(cache), kind, pointer(buffer));
 }
 
-void buffer_copy(uint64_t cache, uint64_t to, Whole<"to_device", int32_t> to_device, uint64_t from,
-                 Whole<"from_device", int32_t> from_device, Whole<"bytes"> bytes) {
+// One side is the binding's own buffer, so that the names can only be those of the other.
+using Address = Whole<"buffer_copy", "address", uint64_t>;
+using Place = Whole<"buffer_copy", "device", int32_t>;
+void buffer_copy(uint64_t cache, Address to, Place to_device, Address from, Place from_device, Whole<"buffer_copy", "size"> bytes) {
     call("buffer_copy", kvc_buffer_copy, cache_of(cache), pointer(to), to_device, pointer(from), from_device, bytes);
 }
 
@@ -50,8 +52,8 @@ nb::ndarray<nb::array_api> view(uint64_t address, const std::vector<size_t>& sha
 
 // ---- Graphs ----
 
-uint64_t graph_create(uint64_t cache, const Listed<"counts">& counts, Whole<"max_tokens"> max_tokens, Whole<"attends"> attends,
-                      Whole<"slots"> slots) {
+uint64_t graph_create(uint64_t cache, const Listed<"graph_create", "counts">& counts, Whole<"graph_create", "max_tokens"> max_tokens,
+                      Whole<"graph_create", "attends"> attends, Whole<"graph_create", "slots"> slots) {
     return reinterpret_cast<uint64_t>(
         make("graph_create", kvc_graph_create, cache_of(cache), counts.data(), counts.size(), max_tokens, attends, slots));
 }
@@ -60,7 +62,7 @@ void graph_destroy(uint64_t graph) { call("graph_destroy", kvc_graph_destroy, re
 
 // ---- Prefix index ----
 
-void prefix_publish(uint64_t cache, Whole<"sequence"> sequence, nb::handle tokens, Salt salt, nb::dict values) {
+void prefix_publish(uint64_t cache, Whole<"prefix_publish", "sequence"> sequence, nb::handle tokens, Salt salt, nb::dict values) {
     const Array ids("prefix_publish", "tokens", tokens, {dtype_i64});
     const auto o = options<kvc_prefix_options>("prefix_publish", kvc_prefix_options_init, values);
     call("prefix_publish", kvc_prefix_publish, cache_of(cache), sequence, ids.as<int64_t>(), ids.elements(), salt.data, salt.size, &o);
@@ -85,7 +87,8 @@ int64_t prefix_remove(uint64_t cache, nb::handle tokens, Salt salt) {
 // ---- Snapshots ----
 
 struct Chosen {  // nullptr and 0: all sequences of the cache
-    explicit Chosen(const Listed<"sequences">& from) : n(from.size()) {
+    template <Name operation, Name name>
+    explicit Chosen(const Listed<operation, name, true>& from) : n(from.size()) {
         static const kvc_seq none = 0;
         seqs = from.given && n == 0 ? &none : from.data();
     }
@@ -94,7 +97,7 @@ struct Chosen {  // nullptr and 0: all sequences of the cache
 };
 
 // Straight into the bytes object that Python gets.
-nb::bytes snapshot_export(uint64_t cache, const Listed<"sequences">& sequences) {
+nb::bytes snapshot_export(uint64_t cache, const Listed<"snapshot_export", "sequences", true>& sequences) {
     const Chosen chosen(sequences);
     int64_t bytes = 0;
     call("snapshot_export", kvc_snapshot_export, cache_of(cache), chosen.seqs, chosen.n, nullptr, int64_t{0}, &bytes);
@@ -109,9 +112,11 @@ nb::bytes snapshot_export(uint64_t cache, const Listed<"sequences">& sequences) 
 // bytes, bytearray, memoryview, mmap: anything contiguous.
 struct Bytes {
     explicit Bytes(nb::handle from) {
+        if (!PyObject_CheckBuffer(from.ptr())) refuse_type("snapshot", "bytes, or another buffer", from);
         if (PyObject_GetBuffer(from.ptr(), &view, PyBUF_SIMPLE)) {
             PyErr_Clear();
-            refuse("snapshot_import", std::string("data is a ") + nb::type_name(from.type()).c_str() + "; it must be contiguous bytes");
+            refuse("snapshot_import",
+                   std::string("snapshot is a ") + nb::type_name(from.type()).c_str() + "; it must be contiguous bytes");
         }
     }
     ~Bytes() { PyBuffer_Release(&view); }
@@ -147,13 +152,18 @@ int64_t snapshot_check(uint64_t cache, nb::handle data) {
     return checked("snapshot_import", kvc_snapshot_import, cache, static_cast<const void*>(bytes.view.buf), int64_t(bytes.view.len));
 }
 
-Numbers snapshot_load(uint64_t cache, Word<"path"> path) { return imported("snapshot_load", kvc_snapshot_load, cache, path.text); }
+Numbers snapshot_load(uint64_t cache, const Path<"snapshot_load", "path">& path) {
+    return imported("snapshot_load", kvc_snapshot_load, cache, path.text());
+}
 
-int64_t snapshot_check_file(uint64_t cache, Word<"path"> path) { return checked("snapshot_load", kvc_snapshot_load, cache, path.text); }
+int64_t snapshot_check_file(uint64_t cache, const Path<"snapshot_load", "snapshot">& path) {
+    return checked("snapshot_load", kvc_snapshot_load, cache, path.text());
+}
 
-void snapshot_save(uint64_t cache, const Listed<"sequences">& sequences, Word<"path"> path) {
+void snapshot_save(uint64_t cache, const Listed<"snapshot_save", "sequences", true>& sequences,
+                   const Path<"snapshot_save", "path">& path) {
     const Chosen chosen(sequences);
-    call("snapshot_save", kvc_snapshot_save, cache_of(cache), chosen.seqs, chosen.n, path.text);
+    call("snapshot_save", kvc_snapshot_save, cache_of(cache), chosen.seqs, chosen.n, path.text());
 }
 
 // ---- Statistics ----
@@ -164,7 +174,7 @@ nb::dict stats_get(uint64_t cache) {
     return as_dict(out);
 }
 
-nb::dict seq_stats_get(uint64_t cache, Whole<"sequence"> sequence) {
+nb::dict seq_stats_get(uint64_t cache, Whole<"seq_stats_get", "sequence"> sequence) {
     auto out = blank<kvc_seq_stats>();
     call("seq_stats_get", kvc_seq_stats_get, cache_of(cache), sequence, &out);
     return as_dict(out);
@@ -181,44 +191,43 @@ nb::dict prefix_stats_get(uint64_t cache) {
 void define_cache(nb::module_& m) {
     m.def("destroy", [](uint64_t cache) { call("destroy", kvc_destroy, cache_of(cache)); }, nb::arg("cache"));
     m.def("synchronize", [](uint64_t cache) { call("synchronize", kvc_synchronize, cache_of(cache)); }, nb::arg("cache"));
-    m.def("sink_logits_set", &sink_logits_set, nb::arg("cache"), nb::arg("layer"), nb::arg("logits").none(),
+    m.def("sink_logits_set", &sink_logits_set, nb::arg("cache"), any("layer"), nb::arg("logits").none(),
           nb::sig("def sink_logits_set(cache: int, layer: int, logits: Array | None) -> None"));
-    m.def("rope_frequencies_set", &rope_frequencies_set, nb::arg("cache"), nb::arg("layer"), nb::arg("frequencies"),
+    m.def("rope_frequencies_set", &rope_frequencies_set, nb::arg("cache"), any("layer"), any("frequencies"),
           nb::sig("def rope_frequencies_set(cache: int, layer: int, frequencies: Array) -> None"));
-    m.def("buffer_create", &buffer_create, nb::arg("cache"), nb::arg("kind"), nb::arg("bytes"));
-    m.def("buffer_destroy", &buffer_destroy, nb::arg("cache"), nb::arg("kind"), nb::arg("buffer"));
-    m.def("buffer_copy", &buffer_copy, nb::arg("cache"), nb::arg("to"), nb::arg("to_device"), nb::arg("from_"), nb::arg("from_device"),
-          nb::arg("bytes"));
-    m.def("graph_create", &graph_create, nb::arg("cache"), nb::arg("counts"), nb::arg("max_tokens"), nb::arg("attends"),
-          nb::arg("slots"));
+    m.def("buffer_create", &buffer_create, nb::arg("cache"), any("kind"), any("bytes"));
+    m.def("buffer_destroy", &buffer_destroy, nb::arg("cache"), any("kind"), nb::arg("buffer"));
+    m.def("buffer_copy", &buffer_copy, nb::arg("cache"), any("to"), any("to_device"), any("from_"), any("from_device"), any("bytes"));
+    m.def("graph_create", &graph_create, nb::arg("cache"), any("counts"), any("max_tokens"), any("attends"), any("slots"));
     m.def("graph_destroy", &graph_destroy, nb::arg("graph"));
     m.def("view", &view, nb::arg("address"), nb::arg("shape"), nb::arg("dtype"), nb::arg("device"), nb::arg("ordinal"),
           nb::arg("owner"),
           nb::sig("def view(address: int, shape: collections.abc.Sequence[int], dtype: int, device: int, ordinal: int, "
                   "owner: object) -> Array"));
-    m.def("prefix_publish", &prefix_publish, nb::arg("cache"), nb::arg("sequence"), nb::arg("tokens"), nb::arg("salt"),
-          nb::arg("options"),
+    m.def("prefix_publish", &prefix_publish, nb::arg("cache"), any("sequence"), any("tokens"), any("salt"), nb::arg("options"),
           nb::sig("def prefix_publish(cache: int, sequence: int, tokens: Array, salt: bytes, options: dict) -> None"));
-    m.def("prefix_lookup", &prefix_lookup, nb::arg("cache"), nb::arg("tokens"), nb::arg("salt"), nb::arg("options"),
+    m.def("prefix_lookup", &prefix_lookup, nb::arg("cache"), any("tokens"), any("salt"), nb::arg("options"),
           nb::sig("def prefix_lookup(cache: int, tokens: Array, salt: bytes, options: dict) -> tuple[int, dict]"));
-    m.def("prefix_remove", &prefix_remove, nb::arg("cache"), nb::arg("tokens"), nb::arg("salt"),
+    m.def("prefix_remove", &prefix_remove, nb::arg("cache"), any("tokens"), any("salt"),
           nb::sig("def prefix_remove(cache: int, tokens: Array, salt: bytes) -> int"));
     m.def("prefix_clear", [](uint64_t cache) { call("prefix_clear", kvc_prefix_clear, cache_of(cache)); }, nb::arg("cache"));
     m.def(
         "prefix_budget_set",
-        [](uint64_t cache, Whole<"budget_bytes"> bytes) { call("prefix_budget_set", kvc_prefix_budget_set, cache_of(cache), bytes); },
-        nb::arg("cache"), nb::arg("bytes"));
+        [](uint64_t cache, Whole<"prefix_budget_set", "budget_bytes"> bytes) {
+            call("prefix_budget_set", kvc_prefix_budget_set, cache_of(cache), bytes);
+        },
+        nb::arg("cache"), any("bytes"));
     m.def("prefix_stats_get", &prefix_stats_get, nb::arg("cache"));
-    m.def("snapshot_export", &snapshot_export, nb::arg("cache"), nb::arg("sequences").none());
-    m.def("snapshot_import", &snapshot_import, nb::arg("cache"), nb::arg("data"),
-          nb::sig("def snapshot_import(cache: int, data: bytes | bytearray | memoryview) -> list[int]"));
-    m.def("snapshot_check", &snapshot_check, nb::arg("cache"), nb::arg("data"),
-          nb::sig("def snapshot_check(cache: int, data: bytes | bytearray | memoryview) -> int"));
-    m.def("snapshot_check_file", &snapshot_check_file, nb::arg("cache"), nb::arg("path"));
-    m.def("snapshot_save", &snapshot_save, nb::arg("cache"), nb::arg("sequences").none(), nb::arg("path"));
-    m.def("snapshot_load", &snapshot_load, nb::arg("cache"), nb::arg("path"));
+    m.def("snapshot_export", &snapshot_export, nb::arg("cache"), any("sequences"));
+    m.def("snapshot_import", &snapshot_import, nb::arg("cache"), any("snapshot"),
+          nb::sig("def snapshot_import(cache: int, snapshot: bytes | bytearray | memoryview) -> list[int]"));
+    m.def("snapshot_check", &snapshot_check, nb::arg("cache"), any("snapshot"),
+          nb::sig("def snapshot_check(cache: int, snapshot: bytes | bytearray | memoryview) -> int"));
+    m.def("snapshot_check_file", &snapshot_check_file, nb::arg("cache"), any("path"));
+    m.def("snapshot_save", &snapshot_save, nb::arg("cache"), any("sequences"), any("path"));
+    m.def("snapshot_load", &snapshot_load, nb::arg("cache"), any("path"));
     m.def("stats_get", &stats_get, nb::arg("cache"));
-    m.def("seq_stats_get", &seq_stats_get, nb::arg("cache"), nb::arg("sequence"));
+    m.def("seq_stats_get", &seq_stats_get, nb::arg("cache"), any("sequence"));
 }
 
 }  // namespace kvc_python

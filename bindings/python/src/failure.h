@@ -4,6 +4,7 @@
 #include <kvc.h>
 #include <nanobind/nanobind.h>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace nb = nanobind;
@@ -18,6 +19,14 @@ struct Failure {
 
 [[noreturn]] inline void refuse(const char* operation, std::string message) {
     throw Failure{KVC_E_ARGUMENT, operation, operation + (": " + std::move(message))};
+}
+
+// What Python itself said of a type is said better here; what else its code raised goes on.
+[[noreturn]] inline void refuse_type(std::string_view name, std::string_view wanted, nb::handle got) {
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError)) throw nb::python_error();
+    PyErr_Clear();
+    throw nb::type_error(
+        (std::string(name) + " must be " + std::string(wanted) + ", not " + nb::type_name(got.type()).c_str()).c_str());
 }
 
 inline kvc_error empty_error() {

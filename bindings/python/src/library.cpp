@@ -43,8 +43,10 @@ std::string abi_mismatch() {
 
 std::vector<kvc_layer> layers_of(const char* operation, nb::list given) {
     std::vector<kvc_layer> out;
-    for (nb::handle values : given)
-        out.push_back(options<kvc_layer>(operation, kvc_layer_init, dict_of<kvc_layer>(operation, values)));
+    for (nb::handle values : given) {
+        const std::string name = "layers_differ[" + std::to_string(out.size()) + "]";
+        out.push_back(options<kvc_layer>(operation, kvc_layer_init, dict_of(name, values)));
+    }
     return out;
 }
 
@@ -54,10 +56,10 @@ void supports(nb::dict values, nb::list layers) {
     call("supports", kvc_supports, &o, differ.empty() ? nullptr : differ.data(), int64_t(differ.size()));
 }
 
-nb::dict plan_compute(nb::dict values, nb::list layers, nb::dict request) {
+nb::dict plan_compute(nb::dict values, nb::list layers, nb::handle request) {
     const auto o = options<kvc_options>("plan_compute", kvc_options_init, values);
     const auto differ = layers_of("plan_compute", layers);
-    const auto asked = options<kvc_plan_request>("plan_compute", kvc_plan_request_init, request);
+    const auto asked = options<kvc_plan_request>("plan_compute", kvc_plan_request_init, dict_of("request", request));
     auto out = blank<kvc_plan>();
     call("plan_compute", kvc_plan_compute, &o, differ.empty() ? nullptr : differ.data(), int64_t(differ.size()), &asked, &out);
     return as_dict(out);
@@ -98,28 +100,30 @@ void define_library(nb::module_& m) {
     m.def("path", &path, "The file that libkvc was loaded from.");
     m.def("structs", &all_structs, "{struct: {field: kind}} of kvc.h.");
     m.def("enums", &all_enums, "{enum: {name: value}} of kvc.h.");
-    m.def("status_name", &kvc_status_name, nb::arg("status"));
+    m.def("status_name", [](Whole<"status_name", "status", int32_t> status) { return kvc_status_name(status); }, any("status"));
     m.def("preset_count", &kvc_preset_count);
     m.def("preset_name", &kvc_preset_name, nb::arg("index"));
     m.def("policy_count", &kvc_policy_count);
     m.def("policy_name", &kvc_policy_name, nb::arg("index"));
     m.def("target_count", &kvc_target_count);
     m.def("target_name", &kvc_target_name, nb::arg("index"));
-    m.def("codec_format", [](Word<"codec"> codec) { return text("codec_format", kvc_codec_format, codec.text); }, nb::arg("codec"));
     m.def(
-        "policy_format", [](Word<"policy"> policy) { return text("policy_format", kvc_policy_format, policy.text); },
-        nb::arg("policy"));
+        "codec_format", [](Word<"codec_format", "codec"> codec) { return text("codec_format", kvc_codec_format, codec.text); },
+        any("codec"));
     m.def(
-        "device_count", [](Whole<"device", int32_t> device) { return make("device_count", kvc_device_count, device); },
-        nb::arg("device"));
+        "policy_format", [](Word<"policy_format", "policy"> policy) { return text("policy_format", kvc_policy_format, policy.text); },
+        any("policy"));
+    m.def(
+        "device_count", [](Whole<"device_count", "device", int32_t> device) { return make("device_count", kvc_device_count, device); },
+        any("device"));
     m.def(
         "device_describe",
-        [](Whole<"device", int32_t> device, Whole<"ordinal"> ordinal) {
+        [](Whole<"device_describe", "device", int32_t> device, Whole<"device_describe", "ordinal"> ordinal) {
             return text("device_describe", kvc_device_describe, device, ordinal);
         },
-        nb::arg("device"), nb::arg("ordinal"));
+        any("device"), any("ordinal"));
     m.def("supports", &supports, nb::arg("options"), nb::arg("layers"));
-    m.def("plan_compute", &plan_compute, nb::arg("options"), nb::arg("layers"), nb::arg("request"));
+    m.def("plan_compute", &plan_compute, nb::arg("options"), nb::arg("layers"), any("request"));
     m.def("create", &create, nb::arg("options"), nb::arg("layers"));
 }
 

@@ -13,21 +13,25 @@ int64_t seq_create(uint64_t cache, nb::dict values) {
     return make("seq_create", kvc_seq_create, cache_of(cache), &o);
 }
 
-void seq_destroy(uint64_t cache, Whole<"sequence"> sequence) { call("seq_destroy", kvc_seq_destroy, cache_of(cache), sequence); }
+void seq_destroy(uint64_t cache, Whole<"seq_destroy", "sequence"> sequence) {
+    call("seq_destroy", kvc_seq_destroy, cache_of(cache), sequence);
+}
 
-int64_t seq_fork(uint64_t cache, Whole<"sequence"> sequence, Whole<"length"> length, Whole<"cut", int32_t> cut) {
+int64_t seq_fork(uint64_t cache, Whole<"seq_fork", "sequence"> sequence, Whole<"seq_fork", "length"> length,
+                 Whole<"seq_fork", "cut", int32_t> cut) {
     return make("seq_fork", kvc_seq_fork, cache_of(cache), sequence, length, cut);
 }
 
-void seq_truncate(uint64_t cache, Whole<"sequence"> sequence, Whole<"length"> length, Whole<"cut", int32_t> cut) {
+void seq_truncate(uint64_t cache, Whole<"seq_truncate", "sequence"> sequence, Whole<"seq_truncate", "length"> length,
+                  Whole<"seq_truncate", "cut", int32_t> cut) {
     call("seq_truncate", kvc_seq_truncate, cache_of(cache), sequence, length, cut);
 }
 
-void seq_prompt_set(uint64_t cache, Whole<"sequence"> sequence, Whole<"end"> end) {
+void seq_prompt_set(uint64_t cache, Whole<"seq_prompt_set", "sequence"> sequence, Whole<"seq_prompt_set", "end"> end) {
     call("seq_prompt_set", kvc_seq_prompt_set, cache_of(cache), sequence, end);
 }
 
-void seq_budget_set(uint64_t cache, Whole<"sequence"> sequence, Whole<"budget"> budget) {
+void seq_budget_set(uint64_t cache, Whole<"seq_budget_set", "sequence"> sequence, Whole<"seq_budget_set", "budget"> budget) {
     call("seq_budget_set", kvc_seq_budget_set, cache_of(cache), sequence, budget);
 }
 
@@ -47,7 +51,7 @@ void numbers(const char* operation, uint64_t cache, int64_t sequence, int64_t la
 
 // ---- Eviction, merging, precision ----
 
-nb::dict evict(uint64_t cache, Whole<"sequence"> sequence, nb::handle scores, nb::dict values) {
+nb::dict evict(uint64_t cache, Whole<"evict", "sequence"> sequence, nb::handle scores, nb::dict values) {
     const auto o = options<kvc_evict_options>("evict", kvc_evict_options_init, values);
     auto report = blank<kvc_evict_report>();
     if (scores.is_none()) {
@@ -59,7 +63,7 @@ nb::dict evict(uint64_t cache, Whole<"sequence"> sequence, nb::handle scores, nb
     return as_dict(report);
 }
 
-nb::dict evict_keep(uint64_t cache, Whole<"sequence"> sequence, nb::handle positions, nb::dict values) {
+nb::dict evict_keep(uint64_t cache, Whole<"evict_keep", "sequence"> sequence, nb::handle positions, nb::dict values) {
     const auto o = options<kvc_evict_options>("evict_keep", kvc_evict_options_init, values);
     auto report = blank<kvc_evict_report>();
     const Array kept("evict_keep", "positions", positions, {dtype_i64});
@@ -67,7 +71,7 @@ nb::dict evict_keep(uint64_t cache, Whole<"sequence"> sequence, nb::handle posit
     return as_dict(report);
 }
 
-nb::dict merge(uint64_t cache, Whole<"sequence"> sequence, nb::handle clusters, nb::dict values) {
+nb::dict merge(uint64_t cache, Whole<"merge", "sequence"> sequence, nb::handle clusters, nb::dict values) {
     const auto o = options<kvc_merge_options>("merge", kvc_merge_options_init, values);
     auto report = blank<kvc_evict_report>();
     const Array given("merge", "clusters", clusters, {dtype_i32});
@@ -75,7 +79,7 @@ nb::dict merge(uint64_t cache, Whole<"sequence"> sequence, nb::handle clusters, 
     return as_dict(report);
 }
 
-nb::dict step_down(uint64_t cache, Whole<"sequence"> sequence, nb::dict values) {
+nb::dict step_down(uint64_t cache, Whole<"step_down", "sequence"> sequence, nb::dict values) {
     const auto o = options<kvc_step_down_options>("step_down", kvc_step_down_options_init, values);
     auto report = blank<kvc_step_down_report>();
     call("step_down", kvc_step_down, cache_of(cache), sequence, &o, &report);
@@ -84,15 +88,15 @@ nb::dict step_down(uint64_t cache, Whole<"sequence"> sequence, nb::dict values) 
 
 // ---- Read-back ----
 
-void seq_read(uint64_t cache, Whole<"sequence"> sequence, Whole<"layer"> layer, Whole<"head"> head, Whole<"part", int32_t> part,
-              Whole<"first"> first, Whole<"n"> n, nb::handle out) {
+void seq_read(uint64_t cache, Whole<"seq_read", "sequence"> sequence, Whole<"seq_read", "layer"> layer, Whole<"seq_read", "head"> head,
+              Whole<"seq_read", "part", int32_t> part, Whole<"seq_read", "first"> first, Whole<"seq_read", "count"> n, nb::handle out) {
     const Written to("seq_read", out, KVC_F32);
     call("seq_read", kvc_seq_read, cache_of(cache), sequence, layer, head, part, first, n, to.as<float>(), to.bytes());
 }
 
 // Tokens in compressed pages; without out only their number.
-int64_t seq_read_codes(uint64_t cache, Whole<"sequence"> sequence, Whole<"layer"> layer, Whole<"head"> head,
-                       Whole<"part", int32_t> part, nb::handle out) {
+int64_t seq_read_codes(uint64_t cache, Whole<"seq_read_codes", "sequence"> sequence, Whole<"seq_read_codes", "layer"> layer,
+                       Whole<"seq_read_codes", "head"> head, Whole<"seq_read_codes", "part", int32_t> part, nb::handle out) {
     int64_t tokens = 0;
     const auto run = [&](uint8_t* codes, int64_t bytes) {
         call("seq_read_codes", kvc_seq_read_codes, cache_of(cache), sequence, layer, head, part, codes, bytes, &tokens);
@@ -103,43 +107,44 @@ int64_t seq_read_codes(uint64_t cache, Whole<"sequence"> sequence, Whole<"layer"
     return run(to.as<uint8_t>(), to.bytes());
 }
 
-template <auto function>
-void define_number(nb::module_& m, const char* name) {
+template <auto function, Name name>
+void define_number(nb::module_& m) {
     m.def(
-        name, [name](uint64_t cache, Whole<"sequence"> sequence) { return number<function>(name, cache, sequence); }, nb::arg("cache"),
-        nb::arg("sequence"));
+        name.text, [](uint64_t cache, Whole<name, "sequence"> sequence) { return number<function>(name.text, cache, sequence); },
+        nb::arg("cache"), any("sequence"));
 }
 
-template <auto function>
-void define_numbers(nb::module_& m, const char* name) {
-    const std::string signature = std::string("def ") + name + "(cache: int, sequence: int, layer: int, head: int, out: Array) -> None";
+template <auto function, Name name>
+void define_numbers(nb::module_& m) {
+    const std::string signature =
+        std::string("def ") + name.text + "(cache: int, sequence: int, layer: int, head: int, out: Array) -> None";
     m.def(
-        name,
-        [name](uint64_t cache, Whole<"sequence"> sequence, Whole<"layer"> layer, Whole<"head"> head, nb::handle out) {
-            numbers<function>(name, cache, sequence, layer, head, out);
+        name.text,
+        [](uint64_t cache, Whole<name, "sequence"> sequence, Whole<name, "layer"> layer, Whole<name, "head"> head, nb::handle out) {
+            numbers<function>(name.text, cache, sequence, layer, head, out);
         },
-        nb::arg("cache"), nb::arg("sequence"), nb::arg("layer"), nb::arg("head"), nb::arg("out"), nb::sig(signature.c_str()));
+        nb::arg("cache"), any("sequence"), any("layer"), any("head"), any("out"), nb::sig(signature.c_str()));
 }
 
 void define_reading(nb::module_& m) {
-    define_number<&kvc_seq_length>(m, "seq_length");
-    define_number<&kvc_seq_exact_floor>(m, "seq_exact_floor");
-    define_number<&kvc_seq_step_limit>(m, "seq_step_limit");
+    define_number<&kvc_seq_length, "seq_length">(m);
+    define_number<&kvc_seq_exact_floor, "seq_exact_floor">(m);
+    define_number<&kvc_seq_step_limit, "seq_step_limit">(m);
     m.def(
         "seq_live",
-        [](uint64_t cache, Whole<"sequence"> sequence, Whole<"layer"> layer, Whole<"head"> head) {
+        [](uint64_t cache, Whole<"seq_live", "sequence"> sequence, Whole<"seq_live", "layer"> layer, Whole<"seq_live", "head"> head) {
             return number<&kvc_seq_live>("seq_live", cache, sequence, layer, head);
         },
-        nb::arg("cache"), nb::arg("sequence"), nb::arg("layer"), nb::arg("head"));
-    define_numbers<&kvc_seq_positions>(m, "seq_positions");
-    define_numbers<&kvc_seq_read_counts>(m, "seq_read_counts");
-    define_numbers<&kvc_seq_read_rungs>(m, "seq_read_rungs");
-    define_numbers<&kvc_seq_read_mass>(m, "seq_read_mass");
-    m.def("seq_read", &seq_read, nb::arg("cache"), nb::arg("sequence"), nb::arg("layer"), nb::arg("head"), nb::arg("part"),
-          nb::arg("first"), nb::arg("n"), nb::arg("out"),
-          nb::sig("def seq_read(cache: int, sequence: int, layer: int, head: int, part: int, first: int, n: int, out: Array) -> None"));
-    m.def("seq_read_codes", &seq_read_codes, nb::arg("cache"), nb::arg("sequence"), nb::arg("layer"), nb::arg("head"), nb::arg("part"),
-          nb::arg("out").none(),
+        nb::arg("cache"), any("sequence"), any("layer"), any("head"));
+    define_numbers<&kvc_seq_positions, "seq_positions">(m);
+    define_numbers<&kvc_seq_read_counts, "seq_read_counts">(m);
+    define_numbers<&kvc_seq_read_rungs, "seq_read_rungs">(m);
+    define_numbers<&kvc_seq_read_mass, "seq_read_mass">(m);
+    m.def("seq_read", &seq_read, nb::arg("cache"), any("sequence"), any("layer"), any("head"), any("part"), any("first"), any("count"),
+          any("out"),
+          nb::sig(
+              "def seq_read(cache: int, sequence: int, layer: int, head: int, part: int, first: int, count: int, out: Array) -> None"));
+    m.def("seq_read_codes", &seq_read_codes, nb::arg("cache"), any("sequence"), any("layer"), any("head"), any("part"), any("out"),
           nb::sig("def seq_read_codes(cache: int, sequence: int, layer: int, head: int, part: int, out: Array | None) -> int"));
 }
 
@@ -147,18 +152,18 @@ void define_reading(nb::module_& m) {
 
 void define_sequences(nb::module_& m) {
     m.def("seq_create", &seq_create, nb::arg("cache"), nb::arg("options"));
-    m.def("seq_destroy", &seq_destroy, nb::arg("cache"), nb::arg("sequence"));
-    m.def("seq_fork", &seq_fork, nb::arg("cache"), nb::arg("sequence"), nb::arg("length"), nb::arg("cut"));
-    m.def("seq_truncate", &seq_truncate, nb::arg("cache"), nb::arg("sequence"), nb::arg("length"), nb::arg("cut"));
-    m.def("seq_prompt_set", &seq_prompt_set, nb::arg("cache"), nb::arg("sequence"), nb::arg("end"));
-    m.def("seq_budget_set", &seq_budget_set, nb::arg("cache"), nb::arg("sequence"), nb::arg("budget"));
-    m.def("evict", &evict, nb::arg("cache"), nb::arg("sequence"), nb::arg("scores").none(), nb::arg("options"),
+    m.def("seq_destroy", &seq_destroy, nb::arg("cache"), any("sequence"));
+    m.def("seq_fork", &seq_fork, nb::arg("cache"), any("sequence"), any("length"), any("cut"));
+    m.def("seq_truncate", &seq_truncate, nb::arg("cache"), any("sequence"), any("length"), any("cut"));
+    m.def("seq_prompt_set", &seq_prompt_set, nb::arg("cache"), any("sequence"), any("end"));
+    m.def("seq_budget_set", &seq_budget_set, nb::arg("cache"), any("sequence"), any("budget"));
+    m.def("evict", &evict, nb::arg("cache"), any("sequence"), any("scores"), nb::arg("options"),
           nb::sig("def evict(cache: int, sequence: int, scores: Array | None, options: dict) -> dict"));
-    m.def("evict_keep", &evict_keep, nb::arg("cache"), nb::arg("sequence"), nb::arg("positions"), nb::arg("options"),
+    m.def("evict_keep", &evict_keep, nb::arg("cache"), any("sequence"), any("positions"), nb::arg("options"),
           nb::sig("def evict_keep(cache: int, sequence: int, positions: Array, options: dict) -> dict"));
-    m.def("merge", &merge, nb::arg("cache"), nb::arg("sequence"), nb::arg("clusters"), nb::arg("options"),
+    m.def("merge", &merge, nb::arg("cache"), any("sequence"), any("clusters"), nb::arg("options"),
           nb::sig("def merge(cache: int, sequence: int, clusters: Array, options: dict) -> dict"));
-    m.def("step_down", &step_down, nb::arg("cache"), nb::arg("sequence"), nb::arg("options"));
+    m.def("step_down", &step_down, nb::arg("cache"), any("sequence"), nb::arg("options"));
     define_reading(m);
 }
 

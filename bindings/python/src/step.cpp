@@ -9,6 +9,10 @@
 namespace kvc_python {
 namespace {
 
+using Counts = Listed<"step_begin", "counts">;
+using At = Listed<"step_begin", "positions", true>;
+using Accepted = Listed<"step_commit", "accepted", true>;
+
 // What a step must outlive its end for: none of these may end before it.
 struct Owners {
     nb::object cache, sequences, graph;
@@ -16,8 +20,8 @@ struct Owners {
 
 class Step {
 public:
-    Step(uint64_t cache, Owners owners, const std::vector<int64_t>& sequences, const Listed<"counts">& counts,
-         const Listed<"positions">& positions, nb::dict values)
+    Step(uint64_t cache, Owners owners, const std::vector<int64_t>& sequences, const Counts& counts, const At& positions,
+         nb::dict values)
         : owners_(std::move(owners)) {
         if (int64_t(sequences.size()) != counts.size())
             refuse("step_begin",
@@ -44,13 +48,13 @@ public:
     Step(const Step&) = delete;
     Step& operator=(const Step&) = delete;
 
-    void append(Whole<"layer"> layer, nb::handle k, nb::handle v) {
+    void append(Whole<"append", "layer"> layer, nb::handle k, nb::handle v) {
         const Array keys("append", "k", k, k_), values("append", "v", v, v_);
         call("append", kvc_append, handle_, layer, keys.data(), keys.bytes(), values.data(), values.bytes());
     }
 
     // Both of a layer's calls; the GIL is away from the first to the end of the second.
-    void append_attend(Whole<"layer"> layer, nb::handle k, nb::handle v, nb::handle q, nb::handle out) {
+    void append_attend(Whole<"append", "layer"> layer, nb::handle k, nb::handle v, nb::handle q, nb::handle out) {
         const Array keys("append", "k", k, k_), values("append", "v", v, v_), queries("attend", "q", q, q_),
             results("attend", "out", out, out_, true);
         kvc_error error = empty_error();
@@ -68,11 +72,10 @@ public:
         if (status != KVC_OK) throw Failure{status, operation, error.message};
     }
 
-    void attend(Whole<"layer"> layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle settings) {
+    void attend(Whole<"attend", "layer"> layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle settings) {
         const Array queries("attend", "q", q, q_), results("attend", "out", out, out_, true);
         kvc_attend_options o;
-        if (!settings.is_none())
-            o = options<kvc_attend_options>("attend", kvc_attend_options_init, dict_of<kvc_attend_options>("attend", settings));
+        if (!settings.is_none()) o = options<kvc_attend_options>("attend", kvc_attend_options_init, dict_of("options", settings));
         const auto run = [&](float* sums, int64_t bytes) {
             call("attend", kvc_attend, handle_, layer, queries.data(), queries.bytes(), results.data(), results.bytes(), sums, bytes,
                  settings.is_none() ? nullptr : &o);
@@ -83,7 +86,7 @@ public:
     }
 
     // On failure the step stays open.
-    void commit(const Listed<"accepted">& accepted) {
+    void commit(const Accepted& accepted) {
         call("step_commit", kvc_step_commit, handle_, accepted.data(), accepted.size());
         is_open_ = false;
     }
@@ -138,14 +141,14 @@ private:
 
 // A step of that class, which is Step or a class over it, without the detour that Python takes to an __init__: of all that a step of one
 // token costs beside its layers, that was the most.
-nb::object step_begin(nb::handle kind, nb::object cache, uint64_t handle, nb::handle sequences, const Listed<"counts">& counts,
-                      const Listed<"positions">& positions, nb::dict values, nb::object graph) {
-    nb::object held = nb::steal(PySequence_List(sequences.ptr()));
+nb::object step_begin(nb::handle kind, nb::object cache, uint64_t handle, nb::handle sequences, const Counts& counts,
+                      const At& positions, nb::dict values, nb::object graph) {
+    nb::object held = nb::steal(PySequence_Tuple(sequences.ptr()));  // which nobody can change
     if (!held.is_valid()) refuse_type("sequences", "a list", sequences);
-    std::vector<int64_t> handles(size_t(PyList_GET_SIZE(held.ptr())));
+    std::vector<int64_t> handles(size_t(PyTuple_GET_SIZE(held.ptr())));
     for (size_t i = 0; i < handles.size(); ++i)
-        handles[i] =
-            whole_of<int64_t>(PyList_GET_ITEM(held.ptr(), Py_ssize_t(i)), "sequences", "a list of kvc.Sequence or their numbers");
+        handles[i] = whole_of<int64_t>("step_begin", PyTuple_GET_ITEM(held.ptr(), Py_ssize_t(i)), "sequences",
+                                       "a list of kvc.Sequence or their numbers");
     nb::object made = nb::inst_alloc(kind);
     new (nb::inst_ptr<Step>(made))
         Step(handle, {std::move(cache), std::move(held), std::move(graph)}, handles, counts, positions, values);
@@ -160,20 +163,20 @@ PyType_Slot collected[] = {
 
 void define_step(nb::module_& m) {
     m.def(
-        "step_begin", &step_begin, nb::arg("kind"), nb::arg("cache"), nb::arg("handle"), nb::arg("sequences"), nb::arg("counts"),
-        nb::arg("positions").none(), nb::arg("options"), nb::arg("graph").none(),
+        "step_begin", &step_begin, nb::arg("kind"), nb::arg("cache"), nb::arg("handle"), any("sequences"), any("counts"),
+        any("positions"), nb::arg("options"), nb::arg("graph").none(),
         nb::sig("def step_begin(kind: type, cache: object, handle: int, sequences: collections.abc.Iterable, "
                 "counts: collections.abc.Iterable, positions: collections.abc.Iterable | None, options: dict, graph: object) -> Step"));
     nb::class_<Step>(m, "Step", nb::is_weak_referenceable(), nb::type_slots(collected))
-        .def("append", &Step::append, nb::arg("layer"), nb::arg("k").none(), nb::arg("v").none(),
+        .def("append", &Step::append, any("layer"), any("k"), any("v"),
              nb::sig("def append(self, layer: int, k: Array, v: Array) -> None"),
              "Stores keys [tokens, kv_heads, k_dim] and values [tokens, kv_heads, v_dim] of one layer; each layer once.")
-        .def("append_attend", &Step::append_attend, nb::arg("layer"), nb::arg("k").none(), nb::arg("v").none(), nb::arg("q").none(),
-             nb::arg("out").none(), nb::sig("def append_attend(self, layer: int, k: Array, v: Array, q: Array, out: Array) -> None"),
+        .def("append_attend", &Step::append_attend, any("layer"), any("k"), any("v"), any("q"), any("out"),
+             nb::sig("def append_attend(self, layer: int, k: Array, v: Array, q: Array, out: Array) -> None"),
              "append and then attend_into of one layer, in one call. All arrays are checked first. If the library refuses the "
              "attention, "
              "which the exception's operation tells, the layer has been appended: attend_into can follow, or abort.")
-        .def("attend_into", &Step::attend, nb::arg("layer"), nb::arg("q").none(), nb::arg("out").none(), nb::arg("lse") = nb::none(),
+        .def("attend_into", &Step::attend, any("layer"), any("q"), any("out"), nb::arg("lse") = nb::none(),
              nb::arg("options") = nb::none(),
              nb::sig("def attend_into(self, layer: int, q: Array, out: Array, lse: Array | None = None, "
                      "options: AttendOptions | None = None) -> None"),

@@ -70,8 +70,10 @@ T load(const char* from) {
     return value;
 }
 
-// What is wrong with the value, for the message.
+// What is wrong with the value, for the message; what its own code raised besides goes on.
 [[noreturn]] void refuse_field(const char* operation, const Field& field, nb::handle value, const std::string& wanted) {
+    const auto is = [](PyObject* kind) { return bool(PyErr_ExceptionMatches(kind)); };
+    if (PyErr_Occurred() && !is(PyExc_TypeError) && !is(PyExc_OverflowError) && !is(PyExc_UnicodeError)) throw nb::python_error();
     PyErr_Clear();
     refuse(operation, std::string(field.name) + " is " + nb::repr(value).c_str() + "; it must be " + wanted);
 }
@@ -139,7 +141,9 @@ nb::object value_of(const Field& field, const char* from) {
 }  // namespace
 
 void set_fields(const char* operation, const char* owner, void* to, nb::dict values) {
-    for (const auto& [key, value] : values) {
+    for (const auto& [its_key, its_value] : values) {
+        // The dict may be the caller's own, and a number's __index__ runs Python, which may take these out of it.
+        const nb::object key = nb::borrow(its_key), value = nb::borrow(its_value);
         const std::string name = nb::str(key).c_str();
         const Field* field = find(owner, name);
         if (!field) refuse(operation, std::string(owner) + " has no field " + name);

@@ -34,11 +34,9 @@ nb::dict fields_of(const char* owner, const void* from);
 nb::dict all_structs();
 nb::dict all_enums();
 
-template <class Struct>
-nb::dict dict_of(const char* operation, nb::handle values) {
-    if (!PyDict_Check(values.ptr()))
-        refuse(operation,
-               name_of<Struct> + (": expected a dict of its fields, got " + std::string(nb::type_name(values.type()).c_str())));
+// The fields of a struct, which an argument of that name gives.
+inline nb::dict dict_of(std::string_view name, nb::handle values) {
+    if (!PyDict_Check(values.ptr())) refuse_type(name, "a dict of fields", values);
     return nb::borrow<nb::dict>(values);
 }
 

@@ -303,6 +303,40 @@ def test_a_closed_buffer_gives_nothing():
                 use()
 
 
+def test_a_copy_lies_within_its_buffer():
+    with kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE) as cache:
+        buffer, room = cache.create_buffer(512), np.full(1024, 7, np.uint8)
+        buffer.copy_from(address(room), kvc.Device.CPU, 512)
+        room[:] = 0
+        buffer.copy_to(address(room), kvc.Device.CPU, 511)
+        assert list(room[510:513]) == [7, 0, 0]
+        for copy, size in itertools.product((buffer.copy_from, buffer.copy_to), (513, 1 << 70)):
+            with pytest.raises(kvc.ArgumentError, match=f"buffer_copy: {size} bytes, and the buffer has 512") as refused:
+                copy(address(room), kvc.Device.CPU, size)
+            assert refused.value.operation == "buffer_copy"
+        buffer.close()
+        with pytest.raises(kvc.HandleError) as closed:
+            buffer.copy_to(address(room), kvc.Device.CPU, 1)
+        assert closed.value.operation == "buffer_copy"
+
+
+def test_a_closed_graph_begins_no_ordinary_step(cache):
+    sequence, graph = cache.create_sequence(), cache.create_graph([1], 64)
+    cache.step([sequence], [1], graph=graph).abort()
+    cache.step([sequence], [1], graph=None).abort()
+    graph.close()
+    graph.close()
+    assert number("spy_graphs").value == 0
+    with pytest.raises(kvc.HandleError, match="not a live graph"):
+        cache.step([sequence], [1], graph=graph)
+    assert cache.stats().open_steps == 0
+    with pytest.raises(kvc.ArgumentError):
+        cache.create_graph([], 64)
+    with cache.create_graph([1], 64):
+        assert number("spy_graphs").value == 1
+    assert number("spy_graphs").value == 0
+
+
 def test_caches_and_buffers_that_only_the_collector_ends_leave_none():
     before = number("spy_caches").value, number("spy_buffers").value
     for _ in range(100):

@@ -9,11 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-int64_t spy_caches, spy_buffers; /* alive */
-const void* spy_seen[6];         /* k, v of the last append; q, out, lse of the last attend; stream of the last step */
-int64_t spy_bytes[2];            /* of k and of q */
-int32_t spy_status, spy_wait_ms; /* of kvc_synchronize */
-volatile int32_t spy_inside;     /* 1 while it waits */
+int64_t spy_caches, spy_buffers, spy_graphs; /* alive */
+const void* spy_seen[6];                     /* k, v of the last append; q, out, lse of the last attend; stream of the last step */
+int64_t spy_bytes[2];                        /* of k and of q */
+int32_t spy_status, spy_wait_ms;             /* of kvc_synchronize */
+volatile int32_t spy_inside;                 /* 1 while it waits */
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
@@ -37,6 +37,7 @@ kvc_step* kvc_step_begin(kvc_cache* cache, const kvc_seq* seqs, const int64_t* c
     spy_seen[5] = options->stream;
     on_host.buffers = KVC_CPU;
     on_host.stream = NULL;
+    if (spy_graphs && options->graph == (kvc_graph*)&spy_graphs) on_host.graph = NULL;
     return REAL(kvc_step_begin)(cache, seqs, counts, n, positions, n_positions, &on_host, err);
 }
 
@@ -75,6 +76,20 @@ kvc_status kvc_buffer_destroy(kvc_cache* cache, int32_t kind, void* buffer, kvc_
     if (REAL(kvc_synchronize)(cache, err) != KVC_OK) return KVC_E_HANDLE; /* after the cache's end */
     free(buffer);
     --spy_buffers;
+    return KVC_OK;
+}
+
+/* One graph at a time, of which the library knows nothing: it refuses its handle, unless the graph is alive here. */
+kvc_graph* kvc_graph_create(kvc_cache* cache, const int64_t* counts, int64_t n, int64_t max_tokens, int64_t attends, int64_t slots,
+                            kvc_error* err) {
+    if (n == 0) return REAL(kvc_graph_create)(cache, counts, n, max_tokens, attends, slots, err);
+    ++spy_graphs;
+    return (kvc_graph*)&spy_graphs;
+}
+
+kvc_status kvc_graph_destroy(kvc_graph* graph, kvc_error* err) {
+    if (!spy_graphs || graph != (kvc_graph*)&spy_graphs) return REAL(kvc_graph_destroy)(graph, err);
+    --spy_graphs;
     return KVC_OK;
 }
 

@@ -1,5 +1,8 @@
 """Sequences, steps and caches that have ended, and what is loaded."""
+import copy
+import ctypes
 import gc
+import pickle
 import subprocess
 import sys
 import weakref
@@ -57,6 +60,51 @@ def test_a_closed_cache_answers_handle_to_everything(cache):
                 lambda: cache.length(sequence), lambda: step.append(0, ROW, ROW), lambda: cache.create_buffer(64)):
         with pytest.raises(kvc.HandleError):
             use()
+
+
+def bare(kind: type) -> kvc.Buffer | kvc.Graph:
+    """Of which a cache on the host makes none."""
+    made = object.__new__(kind)
+    made._owned = False
+    return made
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda owner: copy.deepcopy([owner]), pickle.dumps,
+                                       lambda owner: pickle.dumps(owner, protocol=0), lambda owner: pickle.dumps({"kept": owner}, protocol=2)])
+def test_what_ends_something_is_not_copied(cache, duplicate):
+    sequence = cache.create_sequence()
+    step = cache.step([sequence], [1])
+    for owner in (cache, sequence, step, bare(kvc.Buffer), bare(kvc.Graph)):
+        with pytest.raises(TypeError, match=f"a kvc.{type(owner).__name__} cannot be copied or pickled: .*Cache.fork"):
+            duplicate(owner)
+    gc.collect()
+    step.append(0, ROW, ROW)
+    step.commit()
+    assert cache.length(sequence) == 1
+
+
+def test_memory_can_come_from_functions_at_addresses():
+    held, asked = {}, []
+
+    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    def allocate(context, size, alignment):
+        asked.append((context, alignment))
+        block = (ctypes.c_char * (size + alignment))()
+        address = -(-ctypes.addressof(block) // alignment) * alignment
+        held[address] = block
+        return address
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+    def release(context, address, size):
+        asked.append((context, None))
+        del held[address]
+
+    addresses = {name: ctypes.cast(function, ctypes.c_void_p).value for name, function in (("allocate", allocate), ("release", release))}
+    with kvc.Cache(arena_tokens=1024, allocator_context=7, **addresses, **SHAPE) as cache:
+        with cache.step([cache.create_sequence()], [1]) as step:
+            step.append(0, ROW, ROW)
+        assert held
+    assert not held and {context for context, _ in asked} == {7}
 
 
 def test_a_step_keeps_its_sequences(cache):

@@ -28,15 +28,15 @@ impl Drop for Owner {
     }
 }
 
-/// A cache. It is destroyed when it and all its sequences and buffers are dropped, in whatever order.
+/// A cache. It is destroyed when it and all its sequences are dropped, in whatever order.
 #[derive(Debug)]
 pub struct Cache {
     pub(crate) owner: Arc<Owner>,
 }
 
 /// Layers as kvc takes them: none means that all are as in the options.
-fn raw_layers(layers: &[Layer]) -> Result<Vec<kvc_layer>> {
-    layers.iter().map(Layer::raw).collect()
+fn raw_layers(operation: &'static str, layers: &[Layer]) -> Result<Vec<kvc_layer>> {
+    layers.iter().map(|layer| layer.raw(operation)).collect()
 }
 
 fn pointer_of<T>(slice: &[T]) -> *const T {
@@ -51,14 +51,16 @@ impl Options {
     /// Would [`Cache::new`] take these options? Allocates no arena.
     pub fn supports(&self, layers: &[Layer]) -> Result<()> {
         abi::check()?;
-        let (raw, layers) = (self.raw()?, raw_layers(layers)?);
+        let operation = "kvc_supports";
+        let (raw, layers) = (self.raw(operation)?, raw_layers(operation, layers)?);
         call!(kvc_supports(&raw, pointer_of(&layers), layers.len() as i64))
     }
 
     /// The bytes that a request takes, to the byte.
     pub fn plan(&self, layers: &[Layer], request: &PlanRequest) -> Result<kvc_plan> {
         abi::check()?;
-        let (raw, layers, request) = (self.raw()?, raw_layers(layers)?, request.raw()?);
+        let operation = "kvc_plan_compute";
+        let (raw, layers, request) = (self.raw(operation)?, raw_layers(operation, layers)?, request.raw(operation)?);
         let mut out = report!(kvc_plan);
         call!(kvc_plan_compute(&raw, pointer_of(&layers), layers.len() as i64, &request, &mut out))?;
         Ok(out)
@@ -83,7 +85,8 @@ impl Cache {
     /// `kvc.h` says of them, from any thread, until then.
     pub unsafe fn with_memory(options: &Options, layers: &[Layer], set: impl FnOnce(&mut kvc_options)) -> Result<Cache> {
         abi::check()?;
-        let (mut raw, layers) = (options.raw()?, raw_layers(layers)?);
+        let operation = "kvc_create";
+        let (mut raw, layers) = (options.raw(operation)?, raw_layers(operation, layers)?);
         set(&mut raw);
         let raw = make!(kvc_create(&raw, pointer_of(&layers), layers.len() as i64))?;
         Ok(Cache::adopt(raw, options.device))
@@ -93,7 +96,8 @@ impl Cache {
     /// answer [`Status::Handle`].
     ///
     /// # Safety
-    /// `device` is the one that the cache was created on: copies take addresses for memory of that device.
+    /// `device` is the one that the cache was created on: copies take addresses for memory of that device. Nobody else destroys the cache
+    /// while a [`Buffer`](crate::Buffer) of this object lives.
     ///
     /// ```compile_fail,E0133
     /// kvc::Cache::from_raw(std::ptr::null_mut(), kvc::Device::Cuda);
@@ -110,7 +114,7 @@ impl Cache {
         self.owner.raw
     }
 
-    /// Destroys the cache now, with all its sequences: their calls answer [`Status::Handle`] from then on. Drop its buffers before.
+    /// Destroys the cache now, with all its sequences: their calls answer [`Status::Handle`] from then on.
     pub fn close(self) -> Result<()> {
         call!(kvc_destroy(self.owner.raw))
     }
@@ -133,7 +137,7 @@ impl Cache {
 
     /// An empty sequence.
     pub fn sequence(&self, options: &SeqOptions) -> Result<Sequence> {
-        let options = options.raw()?;
+        let options = options.raw("kvc_seq_create")?;
         Ok(Sequence::from_raw(self, make!(kvc_seq_create(self.owner.raw, &options))?))
     }
 
@@ -164,7 +168,7 @@ impl Cache {
             seqs.push(self.handle_of("kvc_step_begin", sequence)?);
             counts.push(count);
         }
-        let (seqs, counts, raw) = (seqs.as_slice(), counts.as_slice(), options.raw()?);
+        let (seqs, counts, raw) = (seqs.as_slice(), counts.as_slice(), options.raw("kvc_step_begin")?);
         let (at, n_at) = positions.map_or((null(), 0), |list| (list.as_ptr(), list.len() as i64));
         let n = seqs.len() as i64;
         let step = make!(kvc_step_begin(self.owner.raw, seqs.as_ptr(), counts.as_ptr(), n, at, n_at, &raw))?;

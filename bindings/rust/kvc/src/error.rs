@@ -87,7 +87,7 @@ impl Status {
 #[error("{} ({operation}: {})", .message, .status.name())]
 pub struct Error {
     pub status: Status,
-    /// The function of `kvc.h` that failed.
+    /// The function of `kvc.h` that failed, or the method where none stands behind it: `Buffer::slice`.
     pub operation: &'static str,
     /// What is wrong, which one, and the limit.
     pub message: String,

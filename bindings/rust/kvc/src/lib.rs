@@ -22,7 +22,7 @@
 //!
 //! # Lifetime
 //!
-//! A [`Cache`] lives until it and all its [`Sequence`]s and [`Buffer`]s are dropped, in whatever order. [`Cache::close`] ends it at once.
+//! A [`Cache`] lives until it and all its [`Sequence`]s are dropped, in whatever order. [`Cache::close`] ends it at once.
 //! A [`Step`] borrows its cache and its sequences. So none of them can go away under it:
 //!
 //! ```compile_fail,E0505
@@ -60,13 +60,30 @@
 //! step.append(0, &[0f32; 128], &[0f32; 128]) // moved by commit
 //! # }
 //! ```
-//! A slice of device memory does not outlive its buffer:
+//! A slice of device memory does not outlive its buffer, and a buffer not its cache, which would free it:
 //! ```compile_fail,E0505
 //! # use kvc::*;
-//! # fn f(cache: Cache, buffer: Buffer) -> Result<()> {
+//! # fn f(cache: Cache) -> Result<()> {
+//! let buffer = cache.buffer(BufferKind::Device, 64)?;
 //! let slice = buffer.slice::<f32>(0, 16)?;
 //! drop(buffer); // borrowed by the slice
 //! cache.copy_to_host(slice, &mut [0f32; 16])
+//! # }
+//! ```
+//! ```compile_fail,E0505
+//! # use kvc::*;
+//! # fn f(cache: Cache, other: Cache) -> Result<()> {
+//! let buffer = cache.buffer(BufferKind::Device, 64)?;
+//! cache.close()?; // borrowed by the buffer
+//! other.copy_to_host(buffer.slice(0, 16)?, &mut [0f32; 16])
+//! # }
+//! ```
+//! ```compile_fail,E0505
+//! # use kvc::*;
+//! # fn f(cache: Cache) -> Result<i64> {
+//! let buffer = cache.buffer(BufferKind::Pinned, 64)?;
+//! drop(cache); // borrowed by the buffer
+//! Ok(buffer.bytes())
 //! # }
 //! ```
 //!
@@ -81,11 +98,12 @@
 //! drop(sequence);
 //! cache.close()
 //! # }
-//! # fn g(cache: Cache, buffer: Buffer) -> Result<()> {
-//! # let slice = buffer.slice::<f32>(0, 16)?;
-//! # cache.copy_to_host(slice, &mut [0f32; 16])?;
-//! # drop(buffer);
-//! # Ok(())
+//! # fn g(cache: Cache) -> Result<()> {
+//! let buffer = cache.buffer(BufferKind::Device, 64)?;
+//! let slice = buffer.slice::<f32>(0, 16)?;
+//! cache.copy_to_host(slice, &mut [0f32; 16])?;
+//! drop(buffer);
+//! cache.close()
 //! # }
 //! ```
 //!

@@ -10,13 +10,13 @@ use std::ops::Range;
 
 /// How a value of Rust gets into the fields of C that it stands for.
 trait Field<To> {
-    fn put(&self, to: To, name: &'static str) -> Result<()>;
+    fn put(&self, to: To, operation: &'static str, name: &'static str) -> Result<()>;
 }
 
 macro_rules! plain_fields {
     ($($from:ty => $to:ty: $turn:expr;)*) => {
         $(impl Field<(&mut $to,)> for $from {
-            fn put(&self, to: (&mut $to,), _: &'static str) -> Result<()> {
+            fn put(&self, to: (&mut $to,), _: &'static str, _: &'static str) -> Result<()> {
                 *to.0 = $turn(*self);
                 Ok(())
             }
@@ -39,14 +39,14 @@ plain_fields! {
 }
 
 impl Field<(&mut *mut kvc_graph,)> for Option<Graph> {
-    fn put(&self, to: (&mut *mut kvc_graph,), _: &'static str) -> Result<()> {
+    fn put(&self, to: (&mut *mut kvc_graph,), _: &'static str, _: &'static str) -> Result<()> {
         *to.0 = self.as_ref().map_or(std::ptr::null_mut(), Graph::handle);
         Ok(())
     }
 }
 
 impl Field<(&mut i64, &mut i64)> for Range<i64> {
-    fn put(&self, to: (&mut i64, &mut i64), _: &'static str) -> Result<()> {
+    fn put(&self, to: (&mut i64, &mut i64), _: &'static str, _: &'static str) -> Result<()> {
         (*to.0, *to.1) = (self.start, self.end);
         Ok(())
     }
@@ -54,9 +54,9 @@ impl Field<(&mut i64, &mut i64)> for Range<i64> {
 
 /// A cut codec string can be another codec, so what does not fit is refused.
 impl<const N: usize> Field<(&mut [c_char; N],)> for String {
-    fn put(&self, to: (&mut [c_char; N],), name: &'static str) -> Result<()> {
+    fn put(&self, to: (&mut [c_char; N],), operation: &'static str, name: &'static str) -> Result<()> {
         if self.len() >= N || self.contains('\0') {
-            return Err(Error::argument("kvc_options", format!("{name}: {:?} has a NUL or more than {} bytes", self, N - 1)));
+            return Err(Error::argument(operation, format!("{name}: {:?} has a NUL or more than {} bytes", self, N - 1)));
         }
         to.0.iter_mut().zip(self.bytes()).for_each(|(to, from)| *to = from as c_char);
         Ok(())
@@ -72,11 +72,12 @@ macro_rules! options {
         pub struct $name { $($(#[$note])* pub $field: $type),* }
 
         impl $name {
-            pub(crate) fn raw(&self) -> Result<kvc_sys::$raw> {
+            /// For a call of that function.
+            pub(crate) fn raw(&self, operation: &'static str) -> Result<kvc_sys::$raw> {
                 let mut raw = kvc_sys::$raw::default();
                 let bytes = std::mem::size_of_val(&raw) as i64;
-                crate::error::checked(stringify!($init), |_| unsafe { kvc_sys::$init(&mut raw, bytes) })?;
-                $(Field::put(&self.$field, ($(&mut raw.$to,)+), stringify!($field))?;)*
+                crate::error::checked(operation, |_| unsafe { kvc_sys::$init(&mut raw, bytes) })?;
+                $(Field::put(&self.$field, ($(&mut raw.$to,)+), operation, stringify!($field))?;)*
                 Ok(raw)
             }
         })*

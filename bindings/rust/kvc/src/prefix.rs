@@ -8,14 +8,14 @@ use kvc_sys::{kvc_prefix_hit, kvc_prefix_stats};
 impl Cache {
     /// Publishes the first tokens of a sequence under their ids.
     pub fn prefix_publish(&self, sequence: &Sequence, tokens: &[i64], salt: &[u8], options: &PrefixOptions) -> Result<()> {
-        let (seq, options) = (self.handle_of("kvc_prefix_publish", sequence)?, options.raw()?);
+        let (seq, options) = (self.handle_of("kvc_prefix_publish", sequence)?, options.raw("kvc_prefix_publish")?);
         let (list, n) = (tokens.as_ptr(), tokens.len() as i64);
         call!(kvc_prefix_publish(self.owner.raw, seq, list, n, salt.as_ptr().cast(), salt.len() as i64, &options))
     }
 
     /// A new sequence with the longest published beginning of a prompt, an empty one if there is none.
     pub fn prefix_lookup(&self, tokens: &[i64], salt: &[u8], options: &SeqOptions) -> Result<(Sequence, kvc_prefix_hit)> {
-        let (mut hit, options) = (report!(kvc_prefix_hit), options.raw()?);
+        let (mut hit, options) = (report!(kvc_prefix_hit), options.raw("kvc_prefix_lookup")?);
         let (list, n, salt_bytes) = (tokens.as_ptr(), tokens.len() as i64, salt.len() as i64);
         let raw = make!(kvc_prefix_lookup(self.owner.raw, list, n, salt.as_ptr().cast(), salt_bytes, &options, &mut hit))?;
         Ok((Sequence::from_raw(self, raw), hit))

@@ -93,28 +93,28 @@ impl Sequence {
     /// Evicts down to the budget: by the cache's policy, or so that the highest scores stay `[layers acted on, heads acted on, length -
     /// first_position]`.
     pub fn evict(&mut self, scores: Option<&[f32]>, options: &EvictOptions) -> Result<kvc_evict_report> {
-        let (mut out, options) = (report!(kvc_evict_report), options.raw()?);
+        let (mut out, options) = (report!(kvc_evict_report), options.raw("kvc_evict")?);
         let (scores, n) = scores.map_or((null(), 0), |list| (list.as_ptr(), list.len() as i64));
         call!(kvc_evict(self.owner.raw, self.raw, scores, n, &options, &mut out)).map(|()| out)
     }
 
     /// Evicts all tokens but the given positions, sinks and the residual window.
     pub fn evict_keep(&mut self, positions: &[i64], options: &EvictOptions) -> Result<kvc_evict_report> {
-        let (mut out, options) = (report!(kvc_evict_report), options.raw()?);
+        let (mut out, options) = (report!(kvc_evict_report), options.raw("kvc_evict_keep")?);
         let (list, n) = (positions.as_ptr(), positions.len() as i64);
         call!(kvc_evict_keep(self.owner.raw, self.raw, list, n, &options, &mut out)).map(|()| out)
     }
 
     /// Joins tokens with others: clusters `[layers acted on, heads acted on, length - first_position]`.
     pub fn merge(&mut self, clusters: &[i32], options: &MergeOptions) -> Result<kvc_evict_report> {
-        let (mut out, options) = (report!(kvc_evict_report), options.raw()?);
+        let (mut out, options) = (report!(kvc_evict_report), options.raw("kvc_merge")?);
         let (list, n) = (clusters.as_ptr(), clusters.len() as i64);
         call!(kvc_merge(self.owner.raw, self.raw, list, n, &options, &mut out)).map(|()| out)
     }
 
     /// Codes pages anew at a lower rung of the codec's ladder.
     pub fn step_down(&mut self, options: &StepDownOptions) -> Result<kvc_step_down_report> {
-        let (mut out, options) = (report!(kvc_step_down_report), options.raw()?);
+        let (mut out, options) = (report!(kvc_step_down_report), options.raw("kvc_step_down")?);
         call!(kvc_step_down(self.owner.raw, self.raw, &options, &mut out)).map(|()| out)
     }
 

@@ -9,7 +9,6 @@ use crate::options::{AttendOptions, StepOptions};
 use crate::Cache;
 use kvc_sys::{kvc_attend_options, kvc_step};
 use std::ffi::c_void;
-use std::marker::PhantomData;
 use std::ptr::{null, null_mut};
 
 /// An open step. It borrows its cache and its sequences; dropping it undoes it.
@@ -18,12 +17,12 @@ use std::ptr::{null, null_mut};
 #[derive(Debug)]
 pub struct Step<'a> {
     raw: *mut kvc_step,
+    cache: &'a Cache,
     kv: Dtype,
     q: Dtype,
     out: Dtype,
     buffers: Device,
     graph: Option<Graph>, // must not be destroyed before the step has ended
-    borrowed: PhantomData<&'a Cache>,
 }
 
 unsafe impl Send for Step<'_> {}
@@ -34,9 +33,9 @@ impl<'a> Step<'a> {
     ///
     /// # Safety
     /// The step, if there is one, was begun with these types and this place of buffers.
-    pub unsafe fn from_raw(_: &'a Cache, raw: *mut kvc_step, options: &StepOptions) -> Step<'a> {
+    pub unsafe fn from_raw(cache: &'a Cache, raw: *mut kvc_step, options: &StepOptions) -> Step<'a> {
         let (kv, q, out) = (options.kv_dtype, options.q_dtype, options.out_dtype);
-        Step { raw, kv, q, out, buffers: options.buffers, graph: options.graph.clone(), borrowed: PhantomData }
+        Step { raw, cache, kv, q, out, buffers: options.buffers, graph: options.graph.clone() }
     }
 
     pub fn raw(&self) -> *mut kvc_step {
@@ -57,6 +56,8 @@ impl<'a> Step<'a> {
     /// The same from memory of the device.
     pub fn append_device<T: Element>(&mut self, layer: i64, k: DeviceSlice<T>, v: DeviceSlice<T>) -> Result<()> {
         self.takes("kvc_append", "k and v", T::DTYPE, self.kv, false)?;
+        k.check_cache("kvc_append", self.cache.raw())?;
+        v.check_cache("kvc_append", self.cache.raw())?;
         call!(kvc_append(self.raw, layer, k.address().cast_const(), k.bytes(), v.address().cast_const(), v.bytes()))
     }
 
@@ -74,7 +75,7 @@ impl<'a> Step<'a> {
         lse: Option<&mut [f32]>,
         options: &AttendOptions,
     ) -> Result<()> {
-        let options = options.raw()?;
+        let options = options.raw("kvc_attend")?;
         self.attend_slices(layer, q, out, lse, &options)
     }
 
@@ -89,7 +90,10 @@ impl<'a> Step<'a> {
     ) -> Result<()> {
         self.takes("kvc_attend", "q", Q::DTYPE, self.q, false)?;
         self.takes("kvc_attend", "out", O::DTYPE, self.out, false)?;
-        let options = options.raw()?;
+        q.check_cache("kvc_attend", self.cache.raw())?;
+        out.check_cache("kvc_attend", self.cache.raw())?;
+        lse.map_or(Ok(()), |lse| lse.check_cache("kvc_attend", self.cache.raw()))?;
+        let options = options.raw("kvc_attend")?;
         let (lse, lse_bytes) = lse.map_or((null_mut(), 0), |lse| (lse.address(), lse.bytes()));
         self.attend_raw(layer, (q.address().cast_const(), q.bytes()), (out.address(), out.bytes()), (lse, lse_bytes), &options)
     }

@@ -2,7 +2,8 @@
 
 use crate::{extend, small};
 use kvc::{
-    Bf16, BufferKind, Cache, Cut, Device, DeviceSlice, Dtype, Error, EvictOptions, Options, Part, Sequence, Status, StepOptions, F16,
+    Bf16, BufferKind, Cache, Cut, Device, DeviceSlice, Dtype, Error, EvictOptions, Layer, Options, Part, Sequence, Status,
+    StepOptions, F16,
 };
 
 fn check(error: Error, status: Status, operation: &str, words: &str) {
@@ -28,13 +29,16 @@ fn options_that_are_wrong() {
     check(create(Options { codec: "@/no/such/file".to_owned(), ..small() }), Status::Io, "kvc_create", "/no/such/file");
     assert_eq!(create(Options { target: "abacus".to_owned(), ..small() }).status, Status::Unsupported);
     // A text that is cut could be another one.
-    check(
-        create(Options { codec: "int4".to_owned() + &" ".repeat(124), ..small() }),
-        Status::Argument,
-        "kvc_options",
-        "more than 127 bytes",
-    );
-    check(create(Options { target: "scalar\0".to_owned(), ..small() }), Status::Argument, "kvc_options", "NUL");
+    let (long, nul) = ("int4".to_owned() + &" ".repeat(124), "scalar\0".to_owned());
+    let cut = Options { codec: long.clone(), ..small() };
+    check(create(cut.clone()), Status::Argument, "kvc_create", "codec: \"int4");
+    check(create(Options { target: nul, ..small() }), Status::Argument, "kvc_create", "NUL or more than");
+    check(cut.supports(&[]).unwrap_err(), Status::Argument, "kvc_supports", "more than 127 bytes");
+    check(cut.plan(&[], &Default::default()).unwrap_err(), Status::Argument, "kvc_plan_compute", "more than 127 bytes");
+    let layer = [Layer { codec: long, ..Default::default() }];
+    check(Cache::with_layers(&small(), &layer).unwrap_err(), Status::Argument, "kvc_create", "more than 127 bytes");
+    check(small().supports(&layer).unwrap_err(), Status::Argument, "kvc_supports", "more than 127 bytes");
+    check(small().plan(&layer, &Default::default()).unwrap_err(), Status::Argument, "kvc_plan_compute", "more than 127 bytes");
     let supports = Options { kv_heads: 0, ..small() }.supports(&[]).unwrap_err();
     check(supports, Status::Argument, "kvc_supports", "kv_heads");
     check(kvc::codec_format("int5").unwrap_err(), Status::Argument, "kvc_codec_format", "int5");
