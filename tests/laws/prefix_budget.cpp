@@ -73,7 +73,8 @@ TEST_CASE("prefix budget: what a pinned entry shares with a new one counts once,
 TEST_CASE("prefix budget: a refused entry costs no other one its place, though the arena is full") {
     for (const std::string seal : {"", " seal=1"}) {
         CAPTURE(seal);
-        Session session(" growth=0 arena_bytes=1048576 layers=1 kv_heads=4 q_heads=4 k_dim=64 codec=" + short_window("int4", 128, sinks));
+        Session session(" growth=0 arena_bytes=1048576 layers=1 kv_heads=4 q_heads=4 k_dim=64 codec=" +
+                        short_window("int4", 128, sinks));
         session.ok("seq a data=3");
         session.feed("a", sinks + 64 * 4 + (seal.empty() ? 5 : 0), 64);
         for (int i = 0; i < 200; i++) {
