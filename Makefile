@@ -99,7 +99,7 @@ test: ## everything the gate checks, in stages
 
 test-full: ## the gate, and what takes too long for it: storms of the bindings, full quality bars, all of NEON, AVX-512, a debug build, clang-tidy
 	@$(SETUP) build test cross bindings bindings-long python lint avx512
-	@cmake/stages.sh $(STAGES_FULL)
+	@KVC_MODEL_SECONDS=300 cmake/stages.sh $(STAGES_FULL)
 
 check-tidy: ## the form of the tree: layers, lengths, names, symbols
 	@PYTHONDONTWRITEBYTECODE=1 python3 tests/tidy/test_tidy.py

@@ -1,6 +1,6 @@
 // Random scripts on the library and on the reference model, for every kernel target of this machine. A failure prints the shrunk script.
 //
-// KVC_MODEL_SECONDS says how long, shared out among the targets (default 40); KVC_MODEL_SEED where to begin.
+// KVC_MODEL_SECONDS says how long, shared out among the targets (default 20); KVC_MODEL_SEED where to begin.
 #include <chrono>
 #include <cstdlib>
 #include <kvc.h>
@@ -46,7 +46,7 @@ void soak(const std::string& target, double seconds) {
 }  // namespace
 
 TEST_CASE("model: random scripts give what the reference model gives, on every target") {
-    const double seconds = number_from("KVC_MODEL_SECONDS", 40) / static_cast<double>(kvc_target_count());
+    const double seconds = number_from("KVC_MODEL_SECONDS", 20) / static_cast<double>(kvc_target_count());
     for (int64_t i = 0; i < kvc_target_count(); ++i)
         soak(kvc_target_name(i), seconds);
 }

@@ -1,7 +1,7 @@
 // Random scripts over caches on the emulated CUDA device, beside the reference model. What the device has no kernels for (most
 // head dims and pairs of codecs) is taken out of the scripts, and numbers that cannot be stored, which it finds later.
 //
-// KVC_MODEL_SECONDS says how long (default 60); KVC_MODEL_SEED where to begin.
+// KVC_MODEL_SECONDS says how long (default 30); KVC_MODEL_SEED where to begin.
 #include <chrono>
 #include <cstdlib>
 #include <kvc.h>
@@ -69,7 +69,7 @@ bool differs_on_host(const Script& script, const std::string& kind) {
 }  // namespace
 
 TEST_CASE("cuda scripts: random scripts give what the reference model gives, in any order of streams and lanes") {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(number_from("KVC_MODEL_SECONDS", 60));
+    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(number_from("KVC_MODEL_SECONDS", 30));
     auto seed = static_cast<uint64_t>(number_from("KVC_MODEL_SEED", 1));
     const int64_t strays = FakeDevice::get().counts().strays;
     int64_t scripts = 0, operations = 0, refused = 0, compared = 0, elsewhere = 0;
