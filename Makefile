@@ -163,7 +163,7 @@ test-python: ## kvc-eval, the demo and the model-level quality bars
 test-bars: ## the quality bars at full length: every preset on 2,048 tokens with needles, Gemma 3 as a second architecture
 	@mkdir -p out
 	./kvc-eval --model smollm2 --tokens 2048 --json out/bars_smollm2.json \
-	  --modes "fp16,bf16,int8,int4,int3,k3v2,int2,kivi4,kivi2,streaming:4+512,streaming:20%,streaming:30%,h2o:20%,h2o:50%,mean_attention:20%,best:20%,int4+h2o:50%,streaming:20%,sinks=0"
+	  --modes "fp16,bf16,int8,int4,int3,k3v2,int2,kivi4,kivi2,streaming:4+512,streaming:20%,streaming:30%,h2o:20%,h2o:20%,mass=observed,h2o:20%,mass=page,h2o:20%,merge=keys+values,merge_layers=10..19,h2o:50%,mean_attention:20%,best:20%,int4+h2o:50%,streaming:20%,sinks=0"
 	./kvc-eval --model gemma3 --tokens 1024 --needles 0 --modes int8,int4,int2 --json out/bars_gemma3.json
 	./kvc-eval --model gemma3 --tokens 1024 --write-dump out/gemma3.safetensors
 	./kvc-eval --dump out/gemma3.safetensors --modes int8,int4,k3v2,int2 --json out/bars_gemma3_dump.json

@@ -21,6 +21,41 @@ int64_t coded_tokens(const Layer& layer, const LayerBudget& budget) {
 // Positions that pass between two evictions.
 int64_t period(const PolicySpec& policy) { return policy.is_closed_rule() ? page_tokens : policy.every; }
 
+Size bytes_of(const Layer& layer, const HeadRecords& records) {
+    const LayerFormat& format = layer.format;
+    const int64_t code_bytes = layer.rule.lossless ? format.window_bytes : format.code_bytes;
+    return Size(format.sink_bytes) + Size(records.window) * Size(format.window_bytes) + Size(records.codes) * Size(code_bytes) +
+           Size(records.sides) * Size(side_bytes);
+}
+
+// While a window fills again that was given up (a sealed prefix) or cut off (below the exact floor): the tokens that it lacks are codes,
+// whose pages may be half empty and have positions. `slots`: of 16-bit pages that were there when the policy acted last or came since.
+HeadRecords records_refilling(const PolicySpec& policy, const Layer& layer, const LayerBudget& budget, int64_t slots) {
+    const PageRule& rule = layer.rule;
+    // The fewest tokens of the budget that these slots held when it acted: those of the page that a cut went through may be empty, and in
+    // 16 bits pages that were evicted from come back to the window as they are.
+    const int64_t held = rule.lossless ? 0 : std::max<int64_t>(0, slots - (page_tokens - 1) - period(policy));
+    const int64_t fallen = std::max<int64_t>(0, slots - rule.window) / page_tokens;
+    HeadRecords records;
+    records.window = ceil_div(slots, page_tokens) - fallen + std::min(rule.spare, fallen);
+    records.sides =
+        record_bound(layer.format, std::max<int64_t>(0, budget.tokens - rule.sinks - held)) + (policy.heads_compete ? 1 : 0);
+    records.codes = records.sides + fallen;
+    return records;
+}
+
+// Records of one head at most, whatever prefix it began with and wherever it was cut. A page of codes takes no more than one of 16 bits.
+Size most_bytes(const PolicySpec& policy, const Layer& layer, const LayerBudget& budget) {
+    Size most = bytes_of(layer, records_within(policy, layer, budget));
+    if (policy.is_closed_rule()) return most;  // it keeps as many pages, whatever form they have
+    const int64_t last = layer.rule.window + page_tokens - 1 + period(policy);
+    for (int64_t slots = 1; slots <= last && most.valid(); slots += page_tokens) {  // the fewest that begin so many pages
+        const Size bytes = bytes_of(layer, records_refilling(policy, layer, budget, slots));
+        if (!bytes.valid() || bytes.value() > most.value()) most = bytes;
+    }
+    return most;
+}
+
 Result<LayerBudget> layer_budget(const PolicySpec& policy, const std::vector<Layer>& layers, int64_t index, int64_t total,
                                  int64_t weights) {
     const Layer& layer = layers[size_t(index)];
@@ -65,13 +100,7 @@ Result<std::vector<LayerBudget>> spread(const PolicySpec& policy, const std::vec
 Size bytes_of(const PolicySpec& policy, const std::vector<Layer>& layers, const std::vector<LayerBudget>& budgets) {
     Size bytes = 0;
     for (size_t i = 0; i < layers.size(); i++) {
-        if (!layers[i].policy_acts) continue;
-        const LayerFormat& format = layers[i].format;
-        const HeadRecords records = records_within(policy, layers[i], budgets[i]);
-        const int64_t code_bytes = layers[i].rule.lossless ? format.window_bytes : format.code_bytes;
-        const Size head = Size(format.sink_bytes) + Size(records.window) * Size(format.window_bytes) +
-                          Size(records.codes) * Size(code_bytes) + Size(records.sides) * Size(side_bytes);
-        bytes = bytes + Size(layers[i].kv_heads) * head;
+        if (layers[i].policy_acts) bytes = bytes + Size(layers[i].kv_heads) * most_bytes(policy, layers[i], budgets[i]);
     }
     return bytes;
 }

@@ -25,7 +25,8 @@ struct HeadRecords {
     int64_t window = 0, codes = 0, sides = 0;
 };
 
-// While the policy holds the layer to the budget, at any length.
+// While the policy holds the layer to the budget, at any length, of a sequence that keeps its window. Where a sealed prefix or an inexact
+// cut took it, codes lie in its place, more of them; a budget in bytes has room for those, too.
 HeadRecords records_within(const PolicySpec& policy, const Layer& layer, const LayerBudget& budget);
 // At one length, whether the policy has acted yet or not.
 HeadRecords records_at(const PolicySpec& policy, const Layer& layer, const LayerBudget& budget, int64_t length);

@@ -276,14 +276,15 @@ private:
     // cut(), after compaction and at the cost of prefix entries (but `keep`) where the arena is full.
     std::unique_ptr<Sequence> cut_making_room(const Sequence& source, int64_t length, bool take, const PrefixEntry* keep);
     // The same, sealed (seal.cpp).
-    std::unique_ptr<Sequence> cut_sealed(const Sequence& source, int64_t length, const PrefixEntry* keep);
+    std::unique_ptr<Sequence> cut_sealed(const Sequence& source, int64_t length, const PrefixEntry* keep, int64_t* coded);
     // Gives up the 16-bit window of a sequence that no table holds yet, whose length check_seal took (seal.cpp); false: the arena is full.
-    bool seal(Sequence& sequence);
+    // `coded`: pages that were coded for it, which count once the call that asked cannot fail any more.
+    bool seal(Sequence& sequence, int64_t* coded);
     Status check_seal(int64_t length) const;
     // Records that cut_sealed() takes from the arena, by size class.
     std::vector<int64_t> sealed_cut_needs(const Sequence& source, int64_t length) const;
     bool code_window(size_t layer, const PageState& state, HeadPages& head);
-    void quantize_window(size_t layer, const PageState& state, const HeadPages& head);
+    int64_t quantize_window(size_t layer, const PageState& state, const HeadPages& head);
     bool cut_head(size_t layer, const Sequence& source, size_t head, int64_t length, bool take, LayerPages& out);
     bool is_16_bit_page(size_t layer, const PageEntry& entry, bool coded) const;
     bool cut_page(size_t layer, const Sequence& sequence, const PageEntry& source, bool coded, int64_t page, int64_t length, bool take,

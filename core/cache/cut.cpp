@@ -161,13 +161,18 @@ bool Cache::cut_head(size_t layer, const Sequence& source, size_t head, int64_t 
         if (!to.sinks) return false;
         if (whole) arena_->retain(to.sinks);
     }
-    // A repacked page may hold tokens from above the cut, or of pages that are seen in 16 bits from now on.
-    const bool spares_seen = out.state.coded_end >= pages.state.first_window;
-    const int64_t codes_end = spares_seen ? std::min(length, rule.page_start(out.state.coded_end)) : length;
+    // A repacked page may hold tokens from above the cut, and of spare pages that are seen in 16 bits from now on. Those that a page of the
+    // window lacks, because an inexact cut went through it, it holds alone.
+    const auto leaves = [&](int64_t index) {
+        if (index >= length) return true;
+        const int64_t page = rule.page_of(index), place = page - pages.state.first_window;
+        if (place < 0 || page < out.state.coded_end) return false;
+        return (from.window[size_t(place)].live >> (index - rule.page_start(page)) & 1) != 0;
+    };
     for (int64_t page = out.state.first_coded; page < out.state.coded_end; page++) {
         PageEntry entry = share(from.coded[size_t(page - pages.state.first_coded)]);
         for (int64_t t = 0; t < page_tokens && entry.side; t++) {
-            if (token_index(source, entry, 0, t) >= codes_end) entry.live &= ~(uint64_t{1} << t);
+            if (leaves(token_index(source, entry, 0, t))) entry.live &= ~(uint64_t{1} << t);
         }
         to.coded.push_back(entry);
     }

@@ -130,8 +130,10 @@ Status Cache::publish_prefix(int64_t id, const PrefixKey& key, const PublishOpti
     }
     PrefixEntry* const made = prefixes_.insert(key, entry_floor, options.pinned || (same && same->pinned));
     made->sealed = options.sealed;
+    int64_t coded = 0;
     try {
-        std::unique_ptr<Sequence> copy = options.sealed ? cut_sealed(**source, n, same) : cut_making_room(**source, n, false, same);
+        std::unique_ptr<Sequence> copy =
+            options.sealed ? cut_sealed(**source, n, same, &coded) : cut_making_room(**source, n, false, same);
         if (!copy) {
             prefixes_.erase(made);
             return fail(Code::no_memory, "prefix_publish: the arena has no room for the ", options.sealed ? "codes" : "partial pages",
@@ -142,6 +144,7 @@ Status Cache::publish_prefix(int64_t id, const PrefixKey& key, const PublishOpti
         drop_entry(made);
         throw;
     }
+    counters_.pages_quantized += coded;
     if (same) drop_entry(same);
     drop_to_budget(made);
     return {};

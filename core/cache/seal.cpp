@@ -52,17 +52,18 @@ bool Cache::code_window(size_t layer, const PageState& state, HeadPages& head) {
     return true;
 }
 
-// The bytes of those records, as if the pages had been pushed out of the window.
-void Cache::quantize_window(size_t layer, const PageState& state, const HeadPages& head) {
+// The bytes of those records, as if the pages had been pushed out of the window. How many.
+int64_t Cache::quantize_window(size_t layer, const PageState& state, const HeadPages& head) {
     const Layer& shape = layers_[layer];
     std::vector<std::byte> codes(size_t(shape.format.code_bytes));
     std::vector<RecodeSource> sources(head.window.size());
     std::vector<RecodeParams> jobs;
+    int64_t pages = 0;
     const size_t spares = size_t(state.coded_end - state.first_window), coded = size_t(state.coded_end - state.first_coded);
     for (size_t e = spares; e < head.window.size(); e++) {
         const RecordId from = head.window[e].record, to = head.coded[coded + e - spares].record;
         if (!from) continue;
-        counters_.pages_quantized++;
+        pages++;
         if (!device_) {
             kernels_->quantize({&shape.format, arena_->data(from), codes.data()});
             arena_->put(to, codes.data());
@@ -74,19 +75,21 @@ void Cache::quantize_window(size_t layer, const PageState& state, const HeadPage
         jobs.push_back(job);
     }
     if (device_) arena_->recode(jobs);
+    return pages;
 }
 
-bool Cache::seal(Sequence& sequence) {
+bool Cache::seal(Sequence& sequence, int64_t* coded) {
     for (size_t i = 0; i < layers_.size(); i++) {
         if (layers_[i].rule.lossless) continue;
         for (HeadPages& head : sequence.layers[i].heads)
             if (!code_window(i, sequence.layers[i].state, head)) return false;
     }
+    *coded = 0;
     for (size_t i = 0; i < layers_.size(); i++) {
         if (layers_[i].rule.lossless) continue;
         PageState& state = sequence.layers[i].state;
         for (HeadPages& head : sequence.layers[i].heads) {
-            quantize_window(i, state, head);
+            *coded += quantize_window(i, state, head);
             for (const PageEntry& entry : head.window)
                 release_entry(entry);
             head.window.clear();
@@ -97,12 +100,12 @@ bool Cache::seal(Sequence& sequence) {
     return true;
 }
 
-std::unique_ptr<Sequence> Cache::cut_sealed(const Sequence& source, int64_t length, const PrefixEntry* keep) {
+std::unique_ptr<Sequence> Cache::cut_sealed(const Sequence& source, int64_t length, const PrefixEntry* keep, int64_t* coded) {
     const auto attempt = [&]() -> std::unique_ptr<Sequence> {
         std::unique_ptr<Sequence> copy = cut(source, length, false);
         if (!copy) return nullptr;
         try {
-            if (seal(*copy)) return copy;
+            if (seal(*copy, coded)) return copy;
         } catch (...) {
             release_records(*copy);
             throw;

@@ -146,6 +146,39 @@ TEST_CASE("inexact cut: whole pages stay as they are, and the rest goes on from 
     CHECK(session.ok("read a layer=1 head=1 part=keys n=131").values == before);
 }
 
+TEST_CASE("cut: behind an inexact cut through what was evicted, forks and exact cuts keep all that is held") {
+    for (const std::string& preset : presets())
+        for (const int64_t spare : {0, 2})
+            for (const int64_t cut : {100, 154, 200, 259, 261, 330}) {
+                CAPTURE(preset);
+                CAPTURE(spare);
+                CAPTURE(cut);
+                const std::string create = shape + short_window(preset, 70, 3) + " spare_pages=" + std::to_string(spare);
+                Session longer(create), shorter(create);
+                for (Session* each : {&longer, &shorter}) {
+                    each->ok("seq a data=3");
+                    each->feed("a", 400, 100);
+                    each->ok("evict a budget=180 scores=5");  // scattered: repacked pages hold tokens of pages above them
+                    each->ok(at("truncate a", cut) + " cut=inexact");
+                }
+                for (const int64_t more : {0, 14, 64, 150}) {
+                    const int64_t length = cut + more;
+                    shorter.feed("a", length - shorter.number("length a"), 64);
+                    longer.feed("a", length + 5 - longer.number("length a"), 64);
+                    const Bytes held = shorter.stored("a");
+                    shorter.ok(at("fork b a", length));
+                    CHECK(shorter.stored("b") == held);
+                    if (length >= longer.number("floor a")) {
+                        longer.ok(at("fork b a", length));
+                        CHECK(longer.stored("b") == held);
+                        CHECK(longer.feed("b", 30, 30) == shorter.feed("b", 30, 30));
+                        longer.ok("destroy b");
+                    }
+                    shorter.ok("destroy b");
+                }
+            }
+}
+
 TEST_CASE("cut: lengths count from the sequence's first position") {
     Session session(shape + "int4");
     session.ok("seq a first_position=1000000");

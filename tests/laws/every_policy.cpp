@@ -12,13 +12,28 @@ namespace {
 constexpr int64_t budget = 160, sinks = 4, window = 10;
 constexpr int64_t page_bytes = 64 * (32 + 32) * 2;  // of 16-bit numbers
 
-// Every policy as it comes; competing heads and merging with one that looks at mass and one that does not.
+// Every policy as it comes; competing heads and merging with one that looks at mass and one that does not; mass of the last queries and by
+// pages; and scores of the caller, at boundaries where others would act.
 std::vector<std::string> policies_and_variants() {
     std::vector<std::string> all = policies(budget);
     for (const std::string& name : {std::string("h2o"), std::string("key_norm")})
         for (const char* more : {",heads=ada", ",layers=5/3", ",merge=keys+values,merge_threshold=none"})
             all.push_back(name + ":" + std::to_string(budget) + more);
+    for (const std::string& name : {std::string("h2o"), std::string("mean_attention")})
+        for (const char* more : {",mass=observed", ",mass=page"})
+            all.push_back(name + ":" + std::to_string(budget) + more);
+    all.push_back("given:" + std::to_string(budget) + ",every=never,recent=50%");
     return all;
+}
+
+// Feeds up to a length; at each boundary beyond the budget on the way the caller brings scores, if it is they that decide.
+void feed_to(Session& session, const std::string& policy, int64_t length, int64_t chunk) {
+    for (int64_t now = session.number("length a"); now < length;) {
+        const int64_t next = std::min(length, (now / 64 + 1) * 64);
+        feed(session, "a", next - now, chunk);
+        now = next;
+        if (policy.starts_with("given") && now % 64 == 0 && now > budget) session.ok("evict a scores=" + std::to_string(now));
+    }
 }
 
 bool competes(const std::string& policy) { return policy.find("heads=ada") != std::string::npos; }
@@ -90,13 +105,12 @@ TEST_CASE("every policy, every codec, every boundary length: budgets, protection
             Session session(create), pieces(create, {"", 2});
             for (Session* each : {&session, &pieces})
                 each->ok("seq a data=3");
-            int64_t record_bytes = 0, length = 0;
+            int64_t record_bytes = 0;
             Bytes forked;
-            for (const int64_t next : {0, 1, 3, 4, 5, 63, 64, 65, 77, 78, 79, 128, 159, 160, 161, 191, 192, 193, 256, 320, 321}) {
-                CAPTURE(next);
-                feed(session, "a", next - length, 64);
-                feed(pieces, "a", next - length, 23);
-                length = next;
+            for (const int64_t length : {0, 1, 3, 4, 5, 63, 64, 65, 77, 78, 79, 128, 159, 160, 161, 191, 192, 193, 256, 320, 321}) {
+                CAPTURE(length);
+                feed_to(session, policy, length, 64);
+                feed_to(pieces, policy, length, 23);
                 if (!forked.empty()) {
                     CHECK(session.stored("fork") == forked);
                     session.ok("destroy fork");

@@ -108,7 +108,7 @@ TEST_CASE("merging policies: with a budget that suffices, and where no keys are 
 TEST_CASE("merging policies: a budget in bytes is never exceeded") {
     for (const std::string& preset : {std::string("fp16"), std::string("int4")}) {
         CAPTURE(preset);
-        const int64_t limit = preset == "fp16" ? 240 << 10 : 100 << 10;
+        const int64_t limit = preset == "fp16" ? 240 << 10 : 112 << 10;
         Session session(policy_shape + short_window(preset, 10, 4) + " policy=key_norm:" + std::to_string(limit) + "B" + everything);
         session.ok("seq a data=3");
         for (int i = 0; i < 12; ++i) {

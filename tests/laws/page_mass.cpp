@@ -152,6 +152,36 @@ TEST_CASE("page mass: whatever was evicted, merged or repacked, a query spreads 
         }
 }
 
+TEST_CASE("page mass: tokens that come while no query counts share what their page has got before") {
+    for (const std::string policy : {"tova:8000,mass=page", "snapkv:8000,mass=page,observe=8", "h2o:8000,mass=page,every=never"})
+        for (const int chunk : {1, 7, 60}) {
+            CAPTURE(policy);
+            CAPTURE(chunk);
+            Session session(policy_shape + "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=10,sinks=36 policy=" + policy);
+            session.ok("seq a data=3");
+            feed(session, "a", 64, 64);  // 28 tokens of the first page
+            const std::vector<int64_t> before = mass_of(session, "a", 1, 1);
+            const int64_t got = sum_of(before, 36, 64);
+            REQUIRE(got > 28);
+            for (int64_t length = 64; length < 110;) {
+                const int64_t n = std::min<int64_t>(chunk, 110 - length);
+                session.ok("begin t a:" + std::to_string(n));
+                // No query of it counts: none is near a boundary, or none sees the page.
+                for (int layer = 0; layer < 2; ++layer) {
+                    session.ok("append t layer=" + std::to_string(layer));
+                    session.ok("attend t causal_offset=-75 layer=" + std::to_string(layer));
+                }
+                session.ok("commit t");
+                length += n;
+                const std::vector<int64_t> mass = mass_of(session, "a", 1, 1);
+                const size_t end = std::min<size_t>(100, mass.size());
+                CHECK(sum_of(mass, 36, end) == got);
+                const auto [least, most] = std::minmax_element(mass.begin() + 36, mass.begin() + std::ptrdiff_t(end));
+                CHECK(*most - *least <= 1);
+            }
+        }
+}
+
 TEST_CASE("page mass: neither the cut, nor threads, nor rounds of a long step change a bit") {
     Bytes expected;
     const std::string create = "layers=1 kv_heads=4 q_heads=32 k_dim=16 codec=k=int4.tok.rot.sym,v=int4.tok.rot.sym" + by_page;

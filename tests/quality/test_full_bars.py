@@ -1,6 +1,6 @@
 """full_bars.py notices every kind of miss; the long runs that it judges are `make test-bars`."""
 import pytest
-from full_bars import BARS, BELOW_SUM, BETTER, CONTROL, CONTROL_KL, OUTPUT_BARS, disordered, misplaced, missed, outputs_missed
+from full_bars import BARS, BELOW_SUM, BETTER, CONTROL, CONTROL_KL, MERGED, MERGED_BYTES, OUTPUT_BARS, disordered, misplaced, missed, outputs_missed
 
 
 def reached() -> dict:
@@ -44,7 +44,18 @@ def test_what_must_beat_another_mode_is_named_if_it_does_not(better, worse):
     for change in ({"kl": reached()[worse]["kl"]}, {"effective_bits": 16.1}):
         results = reached()
         results[better] |= change
-        assert [line.split(": ")[0] for line in misplaced(results)] == [better]
+        assert {line.split(": ")[0] for line in misplaced(results)} == {better}
+
+
+@pytest.mark.parametrize("merged, evicted", MERGED)
+def test_merging_that_loses_more_than_eviction_or_takes_many_more_bytes_is_named(merged, evicted):
+    bits = reached()[evicted]["effective_bits"]
+    for change, named in (({"kl": reached()[evicted]["kl"]}, True), ({"effective_bits": bits * MERGED_BYTES * 1.001}, True), ({"effective_bits": bits * 1.001}, False)):
+        results = reached()
+        results[merged] |= change
+        if merged == "best:20%" and "effective_bits" in change:
+            results["h2o:20%"]["effective_bits"] *= 2  # which must not be beaten in fewer bytes here
+        assert (merged in [line.split(": ")[0] for line in misplaced(results)]) == named
 
 
 @pytest.mark.parametrize("both, parts", BELOW_SUM)
