@@ -675,7 +675,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1set(JNIEnv *jen
       memset(arg1->message, 0, 240);
       memcpy(arg1->message, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,160,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1156,7 +1156,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1set(JNIEnv *jen
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,160,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1195,7 +1195,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1set(JNIEnv *je
       memset(arg1->target, 0, 16);
       memcpy(arg1->target, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,160,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1598,7 +1598,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1set(JNIEnv *je
       memset(arg1->policy, 0, 128);
       memcpy(arg1->policy, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,160,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }
@@ -1898,7 +1898,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1set(JNIEnv *jenv,
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,160,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
       /*@SWIG@*/;
     }
   }

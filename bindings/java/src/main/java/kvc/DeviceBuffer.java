@@ -61,7 +61,7 @@ public final class DeviceBuffer extends Handle {
 
   private ByteBuffer fitting(ByteBuffer host) {
     if (host.remaining() > bytes) throw new IllegalArgumentException("kvc: " + host.remaining() + " bytes, the device buffer has " + bytes);
-    return host;
+    return direct(host, host.order(), false); // what lies there is numbers, mostly
   }
 
   /** An address is no handle that C could check. */
