@@ -147,10 +147,19 @@ static class ErrorTests {
     Check.Equal("int4", options.Codec, "codec after what was refused");
     Check.Throws<ArgumentNullException>(() => new Cache((CacheOptions)null));
     Check.Throws<ArgumentNullException>(() => new Cache(options, new LayerOptions(), null));
+    foreach (Action call in new Action[] {() => Discovery.CheckSupport(null), () => Discovery.Plan(null, new PlanRequest()),
+             () => Discovery.Plan(options, null), () => Discovery.FormatCodec(null), () => Discovery.FormatPolicy(null),
+             () => PrefixIndex.Salt(null)})
+      Check.Throws<ArgumentNullException>(call);
     using (Cache cache = Model.Cache()) {
       Sequence sequence = cache.CreateSequence();
       Check.Throws<ArgumentException>(() => cache.Begin(new[] {sequence}, new long[] {1, 1}));
       Check.Throws<ArgumentNullException>(() => cache.Begin(new Sequence[] {sequence, null}, new long[] {1, 1}));
+      Check.Throws<ArgumentNullException>(() => cache.Begin((Sequence)null, 1));
+      Check.Throws<ArgumentNullException>(() => cache.Prefixes.Publish(null, new long[] {1}, null));
+      Check.Throws<ArgumentNullException>(() => cache.Export(sequence, null));
+      Check.Throws<ArgumentNullException>(() => cache.Save(null, sequence));
+      Check.Throws<ArgumentNullException>(() => cache.Load(null));
       Check.Throws<KvcArgumentException>(() => cache.Begin(sequence, 1, new StepOptions {Buffers = Device.Cuda}));
       sequence.Dispose();
       Check.Equal(0, cache.Stats().Sequences, "sequences: a begin that failed gives its references back");
