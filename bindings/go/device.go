@@ -86,7 +86,7 @@ func (b *Buffer) Slice() []byte {
 // Copy copies between any two of device memory and host memory that is not Go's.
 func (c *Cache) Copy(to uintptr, toDevice Device, from uintptr, fromDevice Device, bytes int) error {
 	return c.call("buffer_copy", func(cache uintptr, x *crossing) raw.Kvc_status {
-		return raw.Kvc_buffer_copy(cache, to, int32(toDevice), from, int32(fromDevice), int64(bytes), x.failure)
+		return raw.Kvc_buffer_copy(cache, to, toDevice.value(), from, fromDevice.value(), int64(bytes), x.failure)
 	})
 }
 

@@ -2,6 +2,7 @@ package kvc
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -163,6 +164,34 @@ func TestElementTypesAreChecked(t *testing.T) {
 }
 
 // Go's slices cannot stand for the device's memory.
+// The zero Device, which options take for the CPU, means it everywhere.
+func TestTheZeroDeviceIsTheCPU(t *testing.T) {
+	for _, device := range []Device{0, CPU} {
+		if n, err := DeviceCount(device); n != 1 || err != nil {
+			t.Errorf("device %d: %d of them, %v", device, n, err)
+		}
+	}
+	named, err := DescribeDevice(CPU, 0)
+	if zero, failed := DescribeDevice(0, 0); zero != named || err != nil || failed != nil {
+		t.Errorf("%q, %v; of the zero value %q, %v", named, err, zero, failed)
+	}
+	from, to := []byte{1, 2, 3}, make([]byte, 3)
+	for _, device := range []Device{0, CPU} {
+		o := options()
+		o.Device = device
+		cache := must(New(o))
+		defer cache.Close()
+		there, unpin := pinned(make([]byte, 3))
+		defer unpin()
+		want := fmt.Sprint(cache.Copy(there, CPU, there, CPU, 3))
+		for _, got := range []error{cache.Upload(there, from), cache.Download(to, there), cache.Copy(there, 0, there, 0, 3)} {
+			if fmt.Sprint(got) != want {
+				t.Errorf("device %d: %v; Copy says %s", device, got, want)
+			}
+		}
+	}
+}
+
 func TestStepsOverDeviceBuffersRefuseSlices(t *testing.T) {
 	step := &Step{kv: F32, q: F32, out: F32, device: true}
 	p := newPass[float32](1)
