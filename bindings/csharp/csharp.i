@@ -64,7 +64,7 @@ SWIGEXPORT const char* SWIGSTDCALL KvcLoadedFrom(void) {
 %}
 
 %define KVC_TEXT_TOO_LONG
-SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+kvc_failed(failure.status, of, failure.message)
 %enddef
 %typemap(in, canthrow=1) char [ANY] %{ $1 = ($1_ltype)$input; %}
 /* C would take a text up to its first NUL, and a cut codec string can be another codec. */

@@ -160,7 +160,7 @@ static void kvc_throw(JNIEnv* env, const char* operation, const kvc_error* failu
 %typemap(javaout) char*, char[ANY] { return kvc.text($jnicall); }
 
 %define KVC_TEXT_TOO_LONG
-SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+kvc_throw(jenv, of, &failure)
 %enddef
 
 /* The error never appears in Java. A function that returns a status but takes no error would not compile: nothing fails silently. */

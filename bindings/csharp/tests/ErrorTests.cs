@@ -141,7 +141,9 @@ static class ErrorTests {
   // What C could not notice, or would cut.
   public static void RefusedBeforeC() {
     CacheOptions options = Model.Options();
-    Check.Throws<ArgumentOutOfRangeException>(() => options.Codec = new string('k', 128));
+    KvcException e = Fails<KvcArgumentException>("kvc_options", () => options.Codec = new string('k', 128));
+    Check.Equal("codec: a text of 128 bytes (at most 127)", e.Message, "message");
+    Fails<KvcArgumentException>("kvc_layer", () => new LayerOptions().Codec = new string('é', 64));
     Check.Throws<ArgumentException>(() => options.Codec = "int4\0,k=int2");
     Check.Throws<ArgumentException>(() => Discovery.FormatCodec("int4\0x"));
     Check.Equal("int4", options.Codec, "codec after what was refused");

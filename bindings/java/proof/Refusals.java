@@ -36,7 +36,7 @@ public final class Refusals {
     refused("an output in foreign byte order", IllegalArgumentException.class, () -> kvc_attend(0, 0, good, swapped, null, null));
     refused("log-sum-exps in foreign byte order", IllegalArgumentException.class, () -> kvc_attend(0, 0, good, good, lse, null));
     refused("two lengths for one", IllegalArgumentException.class, () -> kvc_step_begin(0, one, two, null, null));
-    refused("a text too long for its field", IllegalArgumentException.class, () -> new kvc_options().setCodec("x".repeat(128)));
+    refused("a text too long for its field", KvcException.Argument.class, () -> new kvc_options().setCodec("x".repeat(128)));
     refused("an array without room", IndexOutOfBoundsException.class, () -> kvc_seq_length(0, 0, new long[0]));
     refused("a read-only input to a dead step", KvcException.class, () -> kvc_append(0, 0, readOnly, null));
     refused("an unknown status", IllegalArgumentException.class, () -> kvc_status.swigToEnum(1000));

@@ -87,7 +87,17 @@ final class BufferTests {
       Expect.thrown(IllegalArgumentException.class, () -> Direct.longs(n));
       Expect.thrown(IllegalArgumentException.class, () -> Direct.floats(n));
     }
-    Expect.thrown(IllegalArgumentException.class, () -> new CacheOptions().codec("x".repeat(128)));
+  }
+
+  static void aTextThatDoesNotFitIsNamed() {
+    for (String text : List.of("x".repeat(128), "é".repeat(64))) {
+      KvcException.Argument e = Expect.thrown(KvcException.Argument.class, () -> new CacheOptions().codec(text));
+      Expect.equal("kvc_options", e.operation());
+      Expect.equal("codec: a text of 128 bytes (at most 127)", e.getMessage());
+    }
+    Expect.equal("target: a text of 16 bytes (at most 15)",
+        Expect.thrown(KvcException.Argument.class, () -> new CacheOptions().target("x".repeat(16))).getMessage());
+    Expect.equal("kvc_layer", Expect.thrown(KvcException.Argument.class, () -> new LayerOptions().codec("x".repeat(128))).operation());
   }
 
   private static ByteBuffer ordered(ByteBuffer buffer) { return buffer.order(ByteOrder.nativeOrder()); }

@@ -146,6 +146,13 @@ final class CoverageTests {
     Expect.thrown(IllegalArgumentException.class, unknown::status);
   }
 
+  static void theReadmeNamesEveryException() throws IOException {
+    String readme = Files.readString(Path.of(System.getProperty("kvc.root"), "bindings/java/README.md"));
+    String errors = readme.substring(readme.indexOf("## Errors"), readme.indexOf("## Device memory"));
+    for (Class<?> type : KvcException.class.getDeclaredClasses())
+      Expect.that(errors.contains("`" + type.getSimpleName() + "`"), "README.md does not name " + type.getSimpleName());
+  }
+
   static void mavenGivesTheSameVersion() throws IOException {
     Matcher version = Pattern.compile("<version>(.*?)</version>").matcher(Files.readString(Path.of(System.getProperty("kvc.root"), "bindings/java/pom.xml")));
     Expect.that(version.find(), "pom.xml has no version");
