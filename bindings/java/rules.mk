@@ -78,6 +78,7 @@ endif
 
 .PHONY: java-long
 java-long: java
+	@java/packed $(OUT) $(JDK22)
 	@java/checked java -Xcheck:jni $(JAVA_RUN) -Dkvc.storm=30 -Dkvc.dropped=1000000 kvc.TestMain LifetimeTests StormTests
 ifneq ($(JDK22),)
 	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_RUN) -Dkvc.storm=30 kvc.TestMain StormTests
