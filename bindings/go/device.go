@@ -28,7 +28,8 @@ func (s *Step) AttendMemory(layer int, q, out, lse Memory, options AttendOptions
 	})
 }
 
-// Buffer is memory of the cache's device, or memory of the host that the device reaches. It must be closed before its cache.
+// Buffer is memory of the cache's device, or memory of the host that the device reaches. It must be closed before its cache. Its Address does
+// not hold it: what was given the address must have ended before Close, and runtime.KeepAlive(buffer) after it keeps the collector off.
 type Buffer struct {
 	life
 	Memory

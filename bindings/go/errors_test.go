@@ -1,6 +1,7 @@
 package kvc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -164,6 +165,34 @@ func TestElementTypesAreChecked(t *testing.T) {
 }
 
 // Go's slices cannot stand for the device's memory.
+// An empty list is no way to say "all".
+func TestNoSequencesAreNotAllOfThem(t *testing.T) {
+	cache := newCache(t)
+	one := newSequence(cache)
+	defer one.Close() // the collector would take it after its last use
+	var none []*Sequence
+	for _, named := range [][]*Sequence{none, {}} {
+		_, err := cache.Export(named...)
+		wants(t, err, ErrArgument, "snapshot_export", "ExportAll")
+		_, err = cache.ExportInto(make([]byte, 1<<16), named...)
+		wants(t, err, ErrArgument, "snapshot_export", "ExportAll")
+		wants(t, cache.Save(filepath.Join(t.TempDir(), "a"), named...), ErrArgument, "snapshot_save", "SaveAll")
+	}
+	want := must(cache.Export(one))
+	if all := must(cache.ExportAll()); !bytes.Equal(all, want) {
+		t.Errorf("%d bytes of the one sequence, %d of all", len(want), len(all))
+	}
+	into := make([]byte, len(want))
+	if n := must(cache.ExportAllInto(into)); n != len(want) || !bytes.Equal(into, want) {
+		t.Errorf("%d bytes were written of %d", n, len(want))
+	}
+	path := filepath.Join(t.TempDir(), "all")
+	check(cache.SaveAll(path))
+	if saved := must(os.ReadFile(path)); !bytes.Equal(saved, want) {
+		t.Errorf("%d bytes were saved of %d", len(saved), len(want))
+	}
+}
+
 // The zero Device, which options take for the CPU, means it everywhere.
 func TestTheZeroDeviceIsTheCPU(t *testing.T) {
 	for _, device := range []Device{0, CPU} {

@@ -160,6 +160,11 @@ static class ErrorTests {
       Check.Throws<ArgumentNullException>(() => cache.Begin((Sequence)null, 1));
       Check.Throws<ArgumentNullException>(() => cache.Prefixes.Publish(null, new long[] {1}, null));
       Check.Throws<ArgumentNullException>(() => cache.Export(sequence, null));
+      Check.Throws<ArgumentNullException>(() => cache.Export((Sequence[])null));
+      Check.Throws<ArgumentException>(() => cache.Export(new Sequence[0]));
+      Check.Throws<ArgumentException>(() => cache.Export(new byte[1 << 16], new Sequence[0]));
+      Check.Throws<ArgumentException>(() => cache.Save("nowhere", new Sequence[0]));
+      Check.Equal(cache.Export(sequence).Length, cache.Export().Length, "bytes of all sequences, which are one");
       Check.Throws<ArgumentNullException>(() => cache.Save(null, sequence));
       Check.Throws<ArgumentNullException>(() => cache.Load(null));
       Check.Throws<KvcArgumentException>(() => cache.Begin(sequence, 1, new StepOptions {Buffers = Device.Cuda}));
