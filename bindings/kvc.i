@@ -46,6 +46,10 @@
     memset($1, 0, $1_dim0);
     memcpy($1, text, strlen(text));
   } else {
+    char of[] = "$symname"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+    kvc_error failure = {sizeof failure, KVC_E_ARGUMENT, ""};
+    snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "$1_name", strlen(text), $1_dim0 - 1);
+    of[sizeof of - sizeof "_$1_name_set"] = 0;
     KVC_TEXT_TOO_LONG;
   }
 }

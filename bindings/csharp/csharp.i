@@ -64,11 +64,12 @@ SWIGEXPORT const char* SWIGSTDCALL KvcLoadedFrom(void) {
 %}
 
 %define KVC_TEXT_TOO_LONG
-SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+kvc_failed(failure.status, of, failure.message)
 %enddef
 %typemap(in, canthrow=1) char [ANY] %{ $1 = ($1_ltype)$input; %}
 /* C would take a text up to its first NUL, and a cut codec string can be another codec. */
-%typemap(csin) char [ANY], const char* "NativeText.Whole($csinput)"
+%typemap(csin) char [ANY] "NativeText.Whole($csinput)"
+%typemap(csin) const char* "NativeText.Whole($csinput ?? throw new global::System.ArgumentNullException(nameof($csinput)))"
 
 /* The error never appears in C#. A function that returns a status but takes no error would not compile: nothing fails silently. */
 %typemap(in, numinputs=0) kvc_error* err %{ kvc_error failure = {sizeof failure, KVC_OK, ""}; $1 = &failure; %}

@@ -28,7 +28,8 @@ func (s *Step) AttendMemory(layer int, q, out, lse Memory, options AttendOptions
 	})
 }
 
-// Buffer is memory of the cache's device, or memory of the host that the device reaches. It must be closed before its cache.
+// Buffer is memory of the cache's device, or memory of the host that the device reaches. It must be closed before its cache. Its Address does
+// not hold it: what was given the address must have ended before Close, and runtime.KeepAlive(buffer) after it keeps the collector off.
 type Buffer struct {
 	life
 	Memory
@@ -86,7 +87,7 @@ func (b *Buffer) Slice() []byte {
 // Copy copies between any two of device memory and host memory that is not Go's.
 func (c *Cache) Copy(to uintptr, toDevice Device, from uintptr, fromDevice Device, bytes int) error {
 	return c.call("buffer_copy", func(cache uintptr, x *crossing) raw.Kvc_status {
-		return raw.Kvc_buffer_copy(cache, to, int32(toDevice), from, int32(fromDevice), int64(bytes), x.failure)
+		return raw.Kvc_buffer_copy(cache, to, toDevice.value(), from, fromDevice.value(), int64(bytes), x.failure)
 	})
 }
 

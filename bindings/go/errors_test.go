@@ -1,7 +1,9 @@
 package kvc
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -163,6 +165,62 @@ func TestElementTypesAreChecked(t *testing.T) {
 }
 
 // Go's slices cannot stand for the device's memory.
+// An empty list is no way to say "all".
+func TestNoSequencesAreNotAllOfThem(t *testing.T) {
+	cache := newCache(t)
+	one := newSequence(cache)
+	defer one.Close() // the collector would take it after its last use
+	var none []*Sequence
+	for _, named := range [][]*Sequence{none, {}} {
+		_, err := cache.Export(named...)
+		wants(t, err, ErrArgument, "snapshot_export", "ExportAll")
+		_, err = cache.ExportInto(make([]byte, 1<<16), named...)
+		wants(t, err, ErrArgument, "snapshot_export", "ExportAll")
+		wants(t, cache.Save(filepath.Join(t.TempDir(), "a"), named...), ErrArgument, "snapshot_save", "SaveAll")
+	}
+	want := must(cache.Export(one))
+	if all := must(cache.ExportAll()); !bytes.Equal(all, want) {
+		t.Errorf("%d bytes of the one sequence, %d of all", len(want), len(all))
+	}
+	into := make([]byte, len(want))
+	if n := must(cache.ExportAllInto(into)); n != len(want) || !bytes.Equal(into, want) {
+		t.Errorf("%d bytes were written of %d", n, len(want))
+	}
+	path := filepath.Join(t.TempDir(), "all")
+	check(cache.SaveAll(path))
+	if saved := must(os.ReadFile(path)); !bytes.Equal(saved, want) {
+		t.Errorf("%d bytes were saved of %d", len(saved), len(want))
+	}
+}
+
+// The zero Device, which options take for the CPU, means it everywhere.
+func TestTheZeroDeviceIsTheCPU(t *testing.T) {
+	for _, device := range []Device{0, CPU} {
+		if n, err := DeviceCount(device); n != 1 || err != nil {
+			t.Errorf("device %d: %d of them, %v", device, n, err)
+		}
+	}
+	named, err := DescribeDevice(CPU, 0)
+	if zero, failed := DescribeDevice(0, 0); zero != named || err != nil || failed != nil {
+		t.Errorf("%q, %v; of the zero value %q, %v", named, err, zero, failed)
+	}
+	from, to := []byte{1, 2, 3}, make([]byte, 3)
+	for _, device := range []Device{0, CPU} {
+		o := options()
+		o.Device = device
+		cache := must(New(o))
+		defer cache.Close()
+		there, unpin := pinned(make([]byte, 3))
+		defer unpin()
+		want := fmt.Sprint(cache.Copy(there, CPU, there, CPU, 3))
+		for _, got := range []error{cache.Upload(there, from), cache.Download(to, there), cache.Copy(there, 0, there, 0, 3)} {
+			if fmt.Sprint(got) != want {
+				t.Errorf("device %d: %v; Copy says %s", device, got, want)
+			}
+		}
+	}
+}
+
 func TestStepsOverDeviceBuffersRefuseSlices(t *testing.T) {
 	step := &Step{kv: F32, q: F32, out: F32, device: true}
 	p := newPass[float32](1)

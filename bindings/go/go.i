@@ -12,7 +12,8 @@
 %}
 
 %define KVC_TEXT_TOO_LONG
-_swig_gopanic("kvc: text does not fit its field")
+(void)of;
+_swig_gopanic(failure.message)
 %enddef
 
 %typemap(gotype) int32_t, const int32_t& "int32"

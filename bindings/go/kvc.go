@@ -77,7 +77,7 @@ func FormatPolicy(policy string) (string, error) {
 func DeviceCount(device Device) (int, error) {
 	var count int64
 	err := cross("device_count", func(c *crossing) raw.Kvc_status {
-		count = raw.Kvc_device_count(int32(device), c.failure)
+		count = raw.Kvc_device_count(device.value(), c.failure)
 		return c.made(count != 0)
 	})
 	return int(count), err
@@ -86,7 +86,7 @@ func DeviceCount(device Device) (int, error) {
 // DescribeDevice names one device of a kind.
 func DescribeDevice(device Device, ordinal int) (string, error) {
 	return describe("device_describe", func(out []byte, c *crossing) int64 {
-		return raw.Kvc_device_describe(int32(device), int64(ordinal), out, c.failure)
+		return raw.Kvc_device_describe(device.value(), int64(ordinal), out, c.failure)
 	})
 }
 

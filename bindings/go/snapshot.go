@@ -7,9 +7,19 @@ import (
 	"kvc/raw"
 )
 
-// withHandles runs a call over the handles of sequences; none mean all of the cache.
-func (c *Cache) withHandles(operation string, sequences []*Sequence,
+// Which sequences: those that are named, or all. An empty list is neither: in C it stands for all, which nobody means who computed one.
+type chosen struct {
+	sequences []*Sequence
+	all       bool
+}
+
+// withHandles runs a call over the handles of sequences.
+func (c *Cache) withHandles(operation string, which chosen,
 	run func(cache uintptr, handles []int64, x *crossing) raw.Kvc_status) error {
+	sequences := which.sequences
+	if len(sequences) == 0 && !which.all {
+		return refuse(operation, "no sequences were named; ExportAll and SaveAll take all of the cache")
+	}
 	var handles []int64
 	for _, s := range sequences {
 		_, handle := s.access()
@@ -20,14 +30,21 @@ func (c *Cache) withHandles(operation string, sequences []*Sequence,
 	return err
 }
 
-// Export gives the sequences as bytes, in their order; without any it means all of the cache.
+// Export gives the sequences as bytes, in their order; to name none is ErrArgument.
 func (c *Cache) Export(sequences ...*Sequence) ([]byte, error) {
-	bytes, err := c.ExportInto(nil, sequences...)
+	return c.export(chosen{sequences: sequences})
+}
+
+// ExportAll gives all sequences of the cache as bytes, in the order in which they were made.
+func (c *Cache) ExportAll() ([]byte, error) { return c.export(chosen{all: true}) }
+
+func (c *Cache) export(which chosen) ([]byte, error) {
+	bytes, err := c.exportInto(nil, which)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]byte, bytes)
-	bytes, err = c.ExportInto(out, sequences...)
+	bytes, err = c.exportInto(out, which)
 	if err != nil {
 		return nil, err
 	}
@@ -36,8 +53,15 @@ func (c *Cache) Export(sequences ...*Sequence) ([]byte, error) {
 
 // ExportInto writes a snapshot to out and says how long it is; a nil out only asks for that.
 func (c *Cache) ExportInto(out []byte, sequences ...*Sequence) (int, error) {
+	return c.exportInto(out, chosen{sequences: sequences})
+}
+
+// ExportAllInto is ExportInto for all sequences of the cache.
+func (c *Cache) ExportAllInto(out []byte) (int, error) { return c.exportInto(out, chosen{all: true}) }
+
+func (c *Cache) exportInto(out []byte, which chosen) (int, error) {
 	var written int64
-	err := c.withHandles("snapshot_export", sequences, func(cache uintptr, handles []int64, x *crossing) raw.Kvc_status {
+	err := c.withHandles("snapshot_export", which, func(cache uintptr, handles []int64, x *crossing) raw.Kvc_status {
 		return raw.Kvc_snapshot_export(cache, handles, out, &written, x.failure)
 	})
 	return int(written), err
@@ -66,10 +90,17 @@ func (c *Cache) ImportInto(out []*Sequence, data []byte) (int, error) {
 
 // Save is Export to a file, which is replaced as a whole or stays as it was.
 func (c *Cache) Save(path string, sequences ...*Sequence) error {
+	return c.save(path, chosen{sequences: sequences})
+}
+
+// SaveAll is ExportAll to a file.
+func (c *Cache) SaveAll(path string) error { return c.save(path, chosen{all: true}) }
+
+func (c *Cache) save(path string, which chosen) error {
 	if err := checkText("snapshot_save", "path", path, math.MaxInt64); err != nil {
 		return err
 	}
-	return c.withHandles("snapshot_save", sequences, func(cache uintptr, handles []int64, x *crossing) raw.Kvc_status {
+	return c.withHandles("snapshot_save", which, func(cache uintptr, handles []int64, x *crossing) raw.Kvc_status {
 		return raw.Kvc_snapshot_save(cache, handles, path, x.failure)
 	})
 }

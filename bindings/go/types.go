@@ -48,6 +48,14 @@ var (
 	CUDA = Device(raw.KVC_CUDA)
 )
 
+// value is what C calls it, which takes a zero in options alone.
+func (d Device) value() int32 {
+	if d == 0 {
+		return int32(CPU)
+	}
+	return int32(d)
+}
+
 // Part is one of the two things that a layer stores.
 type Part int32
 

@@ -22,7 +22,7 @@
   public static <B extends java.nio.Buffer> B direct(B buffer, java.nio.ByteOrder order, boolean written) {
     if (buffer == null) return null;
     if (!buffer.isDirect()) throw new IllegalArgumentException("kvc: a direct buffer is needed");
-    if (order != java.nio.ByteOrder.nativeOrder()) throw new IllegalArgumentException("kvc: a buffer in native order is needed");
+    if (order != java.nio.ByteOrder.nativeOrder()) throw new IllegalArgumentException("kvc: a buffer in native byte order is needed: say .order(ByteOrder.nativeOrder()), after slice() and duplicate(), too");
     if (written && buffer.isReadOnly()) throw new java.nio.ReadOnlyBufferException();
     return buffer;
   }
@@ -42,6 +42,8 @@
   /** The way back, from an array of bytes. */
   static String text(Object utf8) { return utf8 == null ? null : new String((byte[]) utf8, java.nio.charset.StandardCharsets.UTF_8); }
 
+  /* A ByteBuffer's order counts where its bytes are numbers. */
+  private static java.nio.ByteBuffer numbers(java.nio.ByteBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
   private static java.nio.ByteBuffer bytes(java.nio.ByteBuffer b, boolean written) { return direct(b, java.nio.ByteOrder.nativeOrder(), written); }
   private static java.nio.FloatBuffer floats(java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
   private static java.nio.DoubleBuffer doubles(java.nio.DoubleBuffer b) { return b == null ? null : direct(b, b.order(), false); }
@@ -158,7 +160,7 @@ static void kvc_throw(JNIEnv* env, const char* operation, const kvc_error* failu
 %typemap(javaout) char*, char[ANY] { return kvc.text($jnicall); }
 
 %define KVC_TEXT_TOO_LONG
-SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+kvc_throw(jenv, of, &failure)
 %enddef
 
 /* The error never appears in Java. A function that returns a status but takes no error would not compile: nothing fails silently. */
@@ -202,10 +204,10 @@ KVC_HANDLE(void)
 %typemap(freearg) (POINTER, LENGTH) ""
 %typemap(argout) (POINTER, LENGTH) ""
 %enddef
-KVC_BUFFER(const void* k, int64_t k_bytes, ByteBuffer, bytes($javainput, false), 1, 1)
-KVC_BUFFER(const void* v, int64_t v_bytes, ByteBuffer, bytes($javainput, false), 1, 1)
-KVC_BUFFER(const void* q, int64_t q_bytes, ByteBuffer, bytes($javainput, false), 1, 1)
-KVC_BUFFER(void* out, int64_t out_bytes, ByteBuffer, bytes($javainput, true), 1, 1)
+KVC_BUFFER(const void* k, int64_t k_bytes, ByteBuffer, numbers($javainput, false), 1, 1)
+KVC_BUFFER(const void* v, int64_t v_bytes, ByteBuffer, numbers($javainput, false), 1, 1)
+KVC_BUFFER(const void* q, int64_t q_bytes, ByteBuffer, numbers($javainput, false), 1, 1)
+KVC_BUFFER(void* out, int64_t out_bytes, ByteBuffer, numbers($javainput, true), 1, 1)
 KVC_BUFFER(char* out, int64_t out_bytes, ByteBuffer, bytes($javainput, true), 1, 1)
 KVC_BUFFER(uint8_t* out, int64_t out_bytes, ByteBuffer, bytes($javainput, true), 1, 1)
 KVC_BUFFER(float* out, int64_t out_bytes, FloatBuffer, floats($javainput, true), 4, 4)

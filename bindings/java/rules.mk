@@ -69,7 +69,7 @@ java-test: java $(OUT)/java-examples/built $(OUT)/java-witness/libkvc_java.so $(
 	@java $(JAVA_RUN) kvc.TestMain LifetimeTests HotPathTests LibraryTests
 	@java/checked java -Xcheck:jni $(JAVA_WITNESS)
 ifneq ($(JDK22),)
-	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_WITNESS)
+	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_WITNESS) SegmentWitnessTests
 	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_RUN) kvc.TestMain $(JAVA_UNIT) StormTests HotPathTests SegmentTests
 	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED -Dkvc.calls=jni $(JAVA_RUN) kvc.TestMain BufferTests SegmentTests
 else
@@ -78,6 +78,7 @@ endif
 
 .PHONY: java-long
 java-long: java
+	@java/packed $(OUT) $(JDK22)
 	@java/checked java -Xcheck:jni $(JAVA_RUN) -Dkvc.storm=30 -Dkvc.dropped=1000000 kvc.TestMain LifetimeTests StormTests
 ifneq ($(JDK22),)
 	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_RUN) -Dkvc.storm=30 kvc.TestMain StormTests

@@ -56,6 +56,12 @@ class Server:
         finally:
             connection.close()
 
+    def exchange(self, sent: bytes) -> bytes:
+        """All that comes back until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as raw:
+            raw.sendall(sent)
+            return received(raw)
+
     def get(self, path: str) -> tuple[int, dict, bytes]:
         return self.request("GET", path)
 

@@ -3,7 +3,9 @@ import json
 import os
 import random
 import resource
+import shlex
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -16,12 +18,15 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2] / "tools")]
 
-from client import END_SECONDS, Server, cut_connection, events, post, received, reference  # noqa: E402
+from client import END_SECONDS, MODEL, ROOT, Server, cut_connection, events, post, received, reference  # noqa: E402
 from kvc_eval.texts import HAYSTACK, READ, novel  # noqa: E402
 
 COMMAND = os.environ.get("KVC_SERVER", "build/servers/server_go")
 MODE = "int4"
 CLIENTS = 16
+# What an HTTP library answers by itself, in words of its own or with silence (docs/SERVERS.md, HTTP).
+BY_THE_LIBRARY = {"com.sun.net.httpserver": ("GET //healthz", "GET mailto:a", "OPTIONS *", "CONNECT a:80", "GET http://a", "trailers")}.get(
+    os.environ.get("KVC_SERVER_LIBRARY", ""), ())
 SYSTEM = ("<|im_start|>system\nYou are the librarian of a small town. You know every book on the shelves by heart, and every reader by name. "
           "You answer in a few plain sentences, you never invent a title, and where you do not know something you say so at once. "
           "Readers come to you with questions about novels, about rivers and mountains, about the history of their own town.<|im_end|>\n")
@@ -264,6 +269,29 @@ def test_wrong_addresses(server, method, path, expected_status):
     assert status == expected_status and (method == "HEAD" or json.loads(data)["error"]["message"])
 
 
+@pytest.mark.parametrize("line, expected_status", [
+    ("GET //healthz", 404), ("GET /x/../healthz", 404), ("GET /healthz/", 404), ("GET mailto:a", 404), ("OPTIONS *", 404), ("CONNECT a:80", 404),
+    ("GET /healthz?a=b", 200), ("GET http://a/healthz?a=b", 200), ("GET http://a//healthz", 404), ("GET http://a", 404), ("POST http://a/healthz", 405)])
+def test_targets_of_every_form(server, line, expected_status):
+    """None leads to another place, and what is nowhere is so in JSON."""
+    answer = server.exchange(f"{line} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+    if line in BY_THE_LIBRARY:
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer
+        return
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % expected_status), answer
+    assert b"\r\ncontent-type: application/json" in head.lower() and (b'"error"' in body) == (expected_status != 200), answer
+
+
+def test_lengths_and_trailers(server):
+    body = b'{"prompt": "a", "max_tokens": 1}'
+    for length in (f"+{len(body)}", f"-{len(body)}", f"{len(body)}x", "0x20", ""):
+        answer = server.exchange(post(body, f"Content-Length: {length}", "Connection: close"))
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 400 "), (length, answer)
+    answer = server.exchange(post(b"%x;a=b\r\n%s\r\n0\r\nA: b\r\n\r\n" % (len(body), body), "Transfer-Encoding: chunked", "Connection: close"))
+    assert answer.startswith(b"HTTP/1.1 400 " if "trailers" in BY_THE_LIBRARY else b"HTTP/1.1 200 "), answer
+
+
 def test_bodies_that_are_too_large_or_cut_off(server):
     status, _, data = server.request("POST", "/v1/completions", json.dumps({"prompt": "a " * (1 << 19) + "a"}).encode())
     assert status == 413 and json.loads(data)["error"]["type"] == "invalid_request_error"
@@ -275,9 +303,7 @@ def test_bodies_that_are_too_large_or_cut_off(server):
 
 
 def test_a_body_that_cannot_be_read(server):
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
-        raw.sendall(post(b"zz\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked", "Connection: close"))
-        answer = received(raw)
+    answer = server.exchange(post(b"zz\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked", "Connection: close"))
     assert answer.startswith(b"HTTP/1.1 400 ") and b'"invalid_request_error"' in answer, answer
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
         raw.sendall(post(b'{"prompt": "a", "max_tokens": 1}'))
@@ -401,9 +427,17 @@ def test_an_end_while_long_prompts_become_tokens(start):
     assert (status, server.errors) == (0, []) and seconds < END_SECONDS
 
 
+def test_an_end_before_it_listens():
+    with subprocess.Popen([*shlex.split(COMMAND), "--port", "0", "--model", str(MODEL)], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and "weights.bin" not in Path(f"/proc/{process.pid}/maps").read_text():
+            time.sleep(0.001)
+        process.terminate()
+        assert process.wait(60) == 0
+
+
 def test_what_cannot_be_served_ends_at_once():
     for options in (["--mode", "int5"], ["--arena-bytes", "4096"], ["--nonsense", "1"], ["--threads", "0"], ["--policy", "step-down"],
-                    ["--policy", "h2o"], ["--model", "/nowhere"], ["--max-queue", "-1"]):
+                    ["--policy", "h2o"], ["--policy", "evict:99999999999"], ["--model", "/nowhere"], ["--max-queue", "-1"]):
         began = time.monotonic()
         with pytest.raises(RuntimeError, match=r"ended with 1: .*\S"):
             Server(COMMAND, *options).stop()

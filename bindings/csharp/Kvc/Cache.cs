@@ -10,6 +10,7 @@ namespace Kvc {
 public sealed unsafe partial class Cache : IDisposable {
   readonly CacheHandle own;
   bool disposed;   // a handle that a buffer still holds would not say so
+  volatile bool ended;
 
   /// <summary>Creates a cache; with layers, one for each.</summary>
   public Cache(CacheOptions options, params LayerOptions[] layers) {
@@ -23,6 +24,9 @@ public sealed unsafe partial class Cache : IDisposable {
   }
 
   internal CacheHandle handle => disposed ? throw new ObjectDisposedException(nameof(Cache)) : own;
+
+  /// <summary>Destroy has ended it, and with it the memory of its buffers, which Dispose waits for.</summary>
+  internal bool Ended => ended;
 
   /// <summary>What was computed for one prompt, for the next that begins alike.</summary>
   public PrefixIndex Prefixes { get; }
@@ -99,7 +103,10 @@ public sealed unsafe partial class Cache : IDisposable {
       kvc.kvc_buffer_copy(handle, to, (int)toDevice, from, (int)fromDevice, bytes);
 
   /// <summary>Destroys the cache now and reports what Dispose would keep to itself. KvcHandleException if it is gone already.</summary>
-  public void Destroy() => kvc.kvc_destroy(handle);
+  public void Destroy() {
+    kvc.kvc_destroy(handle);
+    ended = true;
+  }
 
   /// <summary>Destroys the cache if it is still there.</summary>
   public void Dispose() {

@@ -7,6 +7,7 @@ namespace Kvc {
 public sealed class DeviceBuffer : IDisposable {
   readonly BufferHandle handle;
   readonly Cache cache;
+  readonly IntPtr address;
 
   internal DeviceBuffer(Cache cache, BufferKind kind, long bytes) {
     this.cache = cache;
@@ -19,11 +20,11 @@ public sealed class DeviceBuffer : IDisposable {
       handle.Forget();
       throw;
     }
-    Address = handle.DangerousGetHandle();
+    address = handle.DangerousGetHandle();
   }
 
-  /// <summary>Its address, for Step and Cache.Copy.</summary>
-  public IntPtr Address { get; }
+  /// <summary>Its address, for Step and Cache.Copy. The memory is gone with this object: keep it until they have returned.</summary>
+  public IntPtr Address => handle.IsClosed || cache.Ended ? throw new ObjectDisposedException(nameof(DeviceBuffer)) : address;
 
   public long Bytes { get; }
 
@@ -32,7 +33,7 @@ public sealed class DeviceBuffer : IDisposable {
   /// <summary>Waits for what still uses the buffer and destroys it; reports what Dispose would keep to itself.</summary>
   public void Destroy() {
     if (handle.IsClosed) throw new ObjectDisposedException(nameof(DeviceBuffer));
-    kvc.kvc_buffer_destroy(cache.handle, (int)Kind, Address);
+    kvc.kvc_buffer_destroy(cache.handle, (int)Kind, address);
     handle.Forget();
   }
 

@@ -53,8 +53,9 @@ public static unsafe class Discovery {
 
   /// <summary>The memory that a cache takes which is run as requested, to the byte.</summary>
   public static Plan Plan(CacheOptions options, PlanRequest request, params LayerOptions[] layers) {
+    if (request == null) throw new ArgumentNullException(nameof(request));
     var plan = new Plan();
-    using (var row = new LayerRow(layers)) kvc.kvc_plan_compute(LayerRow.Given(options), row.First, row.Count, request?.raw, plan.raw);
+    using (var row = new LayerRow(layers)) kvc.kvc_plan_compute(LayerRow.Given(options), row.First, row.Count, request.raw, plan.raw);
     return plan;
   }
 

@@ -3,11 +3,22 @@ using Kvc.Raw;
 
 namespace Kvc {
 
-// Sequences as bytes, and back. No sequences given means all of the cache, in the order in which they were made. A snapshot of more
-// than 2 GiB fits no span: Save and Load take it.
+// Sequences as bytes, and back: without a list all of the cache, in the order in which they were made. An empty list is refused: in C it
+// stands for all, which nobody means who computed one. A snapshot of more than 2 GiB fits no span: Save and Load take it.
 public sealed unsafe partial class Cache {
-  /// <summary>Writes a snapshot and returns its bytes; an empty span asks for their number alone.</summary>
-  public long Export(Span<byte> to, params Sequence[] sequences) {
+  /// <summary>Writes a snapshot of all sequences and returns its bytes; an empty span asks for their number alone.</summary>
+  public long Export(Span<byte> to) => ExportOf(to, new Sequence[0]);
+
+  /// <summary>The same of these sequences, in their order.</summary>
+  public long Export(Span<byte> to, params Sequence[] sequences) => ExportOf(to, Named(sequences));
+
+  static Sequence[] Named(Sequence[] sequences) {
+    if (sequences == null) throw new ArgumentNullException(nameof(sequences));
+    if (sequences.Length == 0) throw new ArgumentException("kvc: no sequences were named; without a list it is all of them", nameof(sequences));
+    return sequences;
+  }
+
+  long ExportOf(Span<byte> to, Sequence[] sequences) {
     SequenceHandle[] held = Sequence.Hold(sequences);
     try {
       long written;
@@ -21,10 +32,15 @@ public sealed unsafe partial class Cache {
     }
   }
 
-  /// <summary>A snapshot as an array of its size.</summary>
-  public byte[] Export(params Sequence[] sequences) {
-    var bytes = new byte[Export(Span<byte>.Empty, sequences)];
-    Export(bytes, sequences);
+  /// <summary>A snapshot of all sequences, as an array of its size.</summary>
+  public byte[] Export() => ExportOf(new Sequence[0]);
+
+  /// <summary>The same of these sequences, in their order.</summary>
+  public byte[] Export(params Sequence[] sequences) => ExportOf(Named(sequences));
+
+  byte[] ExportOf(Sequence[] sequences) {
+    var bytes = new byte[ExportOf(Span<byte>.Empty, sequences)];
+    ExportOf(bytes, sequences);
     return bytes;
   }
 
@@ -45,8 +61,13 @@ public sealed unsafe partial class Cache {
     return n;
   }
 
-  /// <summary>Writes a snapshot to a file, which is replaced as a whole or stays as it was.</summary>
-  public void Save(string path, params Sequence[] sequences) {
+  /// <summary>Writes a snapshot of all sequences to a file, which is replaced as a whole or stays as it was.</summary>
+  public void Save(string path) => SaveOf(path, new Sequence[0]);
+
+  /// <summary>The same of these sequences, in their order.</summary>
+  public void Save(string path, params Sequence[] sequences) => SaveOf(path, Named(sequences));
+
+  void SaveOf(string path, Sequence[] sequences) {
     SequenceHandle[] held = Sequence.Hold(sequences);
     try {
       fixed (long* seqs = Values(held)) kvc.kvc_snapshot_save(handle, seqs, held.Length, path);

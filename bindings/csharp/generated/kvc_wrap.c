@@ -576,7 +576,13 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_error_message_set___(void * jarg1
       memset(arg1->message, 0, 240);
       memcpy(arg1->message, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      char of[] = "kvc_error_message_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "message", strlen(text), 240 - 1);
+      of[sizeof of - sizeof "_message_set"] = 0;
+      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/kvc_failed(failure.status, of, failure.message)
       /*@SWIG@*/;
     }
   }
@@ -951,7 +957,13 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_codec_set___(void * jarg1
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      char of[] = "kvc_options_codec_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "codec", strlen(text), 128 - 1);
+      of[sizeof of - sizeof "_codec_set"] = 0;
+      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/kvc_failed(failure.status, of, failure.message)
       /*@SWIG@*/;
     }
   }
@@ -982,7 +994,13 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_target_set___(void * jarg
       memset(arg1->target, 0, 16);
       memcpy(arg1->target, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      char of[] = "kvc_options_target_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "target", strlen(text), 16 - 1);
+      of[sizeof of - sizeof "_target_set"] = 0;
+      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/kvc_failed(failure.status, of, failure.message)
       /*@SWIG@*/;
     }
   }
@@ -1299,7 +1317,13 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_options_policy_set___(void * jarg
       memset(arg1->policy, 0, 128);
       memcpy(arg1->policy, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      char of[] = "kvc_options_policy_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "policy", strlen(text), 128 - 1);
+      of[sizeof of - sizeof "_policy_set"] = 0;
+      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/kvc_failed(failure.status, of, failure.message)
       /*@SWIG@*/;
     }
   }
@@ -1536,7 +1560,13 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_layer_codec_set___(void * jarg1, 
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/SWIG_CSharpSetPendingExceptionArgument(SWIG_CSharpArgumentOutOfRangeException, "kvc: text does not fit its field", "value")
+      char of[] = "kvc_layer_codec_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "codec", strlen(text), 128 - 1);
+      of[sizeof of - sizeof "_codec_set"] = 0;
+      /*@SWIG:csharp/csharp.i,66,KVC_TEXT_TOO_LONG@*/kvc_failed(failure.status, of, failure.message)
       /*@SWIG@*/;
     }
   }

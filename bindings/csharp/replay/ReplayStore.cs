@@ -145,7 +145,7 @@ sealed partial class Replay {
   void Export(Operation operation) {
     var exported = new Sequence[Math.Max(operation.Names.Count - 1, 0)];
     for (int i = 0; i < exported.Length; i++) exported[i] = TrackOf(operation.Names[i + 1]).Sequence;
-    byte[] bytes = cache.Export(exported);
+    byte[] bytes = exported.Length == 0 ? cache.Export() : cache.Export(exported);
     answer.Numbers(bytes.Length);
     answer.Add<byte>(bytes);
     snapshots[operation.Name(0)] = bytes;

@@ -42,6 +42,7 @@ static unsafe class DeviceTests {
       DeviceBuffer buffer = Buffer(cache);
       buffer.Destroy();
       Check.Throws<ObjectDisposedException>(buffer.Destroy);
+      Check.Throws<ObjectDisposedException>(() => GC.KeepAlive(buffer.Address));
       buffer.Dispose();
       Check.Equal(0, witness_buffers(), "live buffers");
       for (int i = 0; i < 200; i++) {
@@ -52,6 +53,23 @@ static unsafe class DeviceTests {
       Check.Throws<KvcUnsupportedException>(() => cache.CreateBuffer(BufferKind.Device, 256));
     }   // what was refused holds no cache
     Check.Equal(0, witness_late(), "buffers destroyed later than their cache");
+  }
+
+  public static void AnAddressEndsWithItsMemory() {
+    Cache cache = Model.Cache();
+    DeviceBuffer disposed = Buffer(cache), held = Buffer(cache);
+    disposed.Dispose();
+    Check.Throws<ObjectDisposedException>(() => GC.KeepAlive(disposed.Address));
+    cache.Dispose();   // waits for its buffers
+    Check.That(held.Address != IntPtr.Zero, "the address of a buffer that holds its cache");
+    held.Dispose();
+    Check.Equal(0, witness_late(), "buffers destroyed later than their cache");
+    cache = Model.Cache();
+    held = Buffer(cache);
+    cache.Destroy();   // does not wait
+    Check.Throws<ObjectDisposedException>(() => GC.KeepAlive(held.Address));
+    held.Dispose();
+    Check.Equal(1, witness_late(), "buffers destroyed later than their cache");
   }
 
   public static void CopiesGoFromHereToThere() {

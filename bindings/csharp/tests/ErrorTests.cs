@@ -141,16 +141,32 @@ static class ErrorTests {
   // What C could not notice, or would cut.
   public static void RefusedBeforeC() {
     CacheOptions options = Model.Options();
-    Check.Throws<ArgumentOutOfRangeException>(() => options.Codec = new string('k', 128));
+    KvcException e = Fails<KvcArgumentException>("kvc_options", () => options.Codec = new string('k', 128));
+    Check.Equal("codec: a text of 128 bytes (at most 127)", e.Message, "message");
+    Fails<KvcArgumentException>("kvc_layer", () => new LayerOptions().Codec = new string('é', 64));
     Check.Throws<ArgumentException>(() => options.Codec = "int4\0,k=int2");
     Check.Throws<ArgumentException>(() => Discovery.FormatCodec("int4\0x"));
     Check.Equal("int4", options.Codec, "codec after what was refused");
     Check.Throws<ArgumentNullException>(() => new Cache((CacheOptions)null));
     Check.Throws<ArgumentNullException>(() => new Cache(options, new LayerOptions(), null));
+    foreach (Action call in new Action[] {() => Discovery.CheckSupport(null), () => Discovery.Plan(null, new PlanRequest()),
+             () => Discovery.Plan(options, null), () => Discovery.FormatCodec(null), () => Discovery.FormatPolicy(null),
+             () => PrefixIndex.Salt(null)})
+      Check.Throws<ArgumentNullException>(call);
     using (Cache cache = Model.Cache()) {
       Sequence sequence = cache.CreateSequence();
       Check.Throws<ArgumentException>(() => cache.Begin(new[] {sequence}, new long[] {1, 1}));
       Check.Throws<ArgumentNullException>(() => cache.Begin(new Sequence[] {sequence, null}, new long[] {1, 1}));
+      Check.Throws<ArgumentNullException>(() => cache.Begin((Sequence)null, 1));
+      Check.Throws<ArgumentNullException>(() => cache.Prefixes.Publish(null, new long[] {1}, null));
+      Check.Throws<ArgumentNullException>(() => cache.Export(sequence, null));
+      Check.Throws<ArgumentNullException>(() => cache.Export((Sequence[])null));
+      Check.Throws<ArgumentException>(() => cache.Export(new Sequence[0]));
+      Check.Throws<ArgumentException>(() => cache.Export(new byte[1 << 16], new Sequence[0]));
+      Check.Throws<ArgumentException>(() => cache.Save("nowhere", new Sequence[0]));
+      Check.Equal(cache.Export(sequence).Length, cache.Export().Length, "bytes of all sequences, which are one");
+      Check.Throws<ArgumentNullException>(() => cache.Save(null, sequence));
+      Check.Throws<ArgumentNullException>(() => cache.Load(null));
       Check.Throws<KvcArgumentException>(() => cache.Begin(sequence, 1, new StepOptions {Buffers = Device.Cuda}));
       sequence.Dispose();
       Check.Equal(0, cache.Stats().Sequences, "sequences: a begin that failed gives its references back");

@@ -31,7 +31,8 @@ KVC_API kvc_status kvc_attend(kvc_step* step, int64_t layer, const void* q, int6
 static int64_t buffers, late;
 
 KVC_API int64_t witness_buffers(void) { return __atomic_load_n(&buffers, __ATOMIC_SEQ_CST); }
-KVC_API int64_t witness_late(void) { return __atomic_load_n(&late, __ATOMIC_SEQ_CST); }
+/* Since it was last asked. */
+KVC_API int64_t witness_late(void) { return __atomic_exchange_n(&late, 0, __ATOMIC_SEQ_CST); }
 
 static kvc_status live(kvc_cache* cache, kvc_error* err) {
     kvc_stats stats = {sizeof stats};

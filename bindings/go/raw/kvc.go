@@ -371,470 +371,470 @@ typedef _goslice_ swig_type_335;
 typedef long long swig_type_336;
 typedef long long swig_type_337;
 typedef _gostring_ swig_type_338;
-extern void _wrap_Swig_free_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_Swig_malloc_raw_2a47056d3c180dda(swig_intgo arg1);
-extern int _wrap_kvc_append_at_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_1 arg2, uintptr_t arg3, swig_type_2 arg4, uintptr_t arg5, swig_type_3 arg6, uintptr_t arg7);
-extern int _wrap_kvc_attend_at_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_4 arg2, uintptr_t arg3, swig_type_5 arg4, uintptr_t arg5, swig_type_6 arg6, uintptr_t arg7, swig_type_7 arg8, uintptr_t arg9, uintptr_t arg10);
-extern swig_type_8 _wrap_kvc_codec_capacity_raw_2a47056d3c180dda(void);
-extern swig_type_9 _wrap_kvc_target_capacity_raw_2a47056d3c180dda(void);
-extern swig_type_10 _wrap_kvc_policy_capacity_raw_2a47056d3c180dda(void);
-extern swig_type_11 _wrap_kvc_version_raw_2a47056d3c180dda(void);
-extern swig_type_12 _wrap_kvc_abi_version_raw_2a47056d3c180dda(void);
-extern swig_type_13 _wrap_kvc_build_info_raw_2a47056d3c180dda(void);
-extern swig_type_14 _wrap_kvc_abi_describe_raw_2a47056d3c180dda(swig_type_15 arg1);
-extern swig_intgo _wrap_KVC_OK_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_ARGUMENT_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_HANDLE_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_RANGE_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_ORDER_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_BUSY_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_NO_MEMORY_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_NONFINITE_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_UNSUPPORTED_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_FORKED_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_INTERNAL_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_CORRUPT_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_IO_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_DEVICE_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_CAPTURE_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_E_AGAIN_raw_2a47056d3c180dda(void);
-extern int _wrap_kvc_error_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_error_status_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_error_status_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_error_message_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_16 arg2);
-extern swig_type_17 _wrap_kvc_error_message_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_error_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_error_raw_2a47056d3c180dda(uintptr_t arg1);
-extern swig_type_18 _wrap_kvc_status_name_raw_2a47056d3c180dda(int arg1);
-extern swig_intgo _wrap_KVC_DTYPE_DEFAULT_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_F16_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_F32_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_BF16_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_DEVICE_DEFAULT_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_CPU_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_CUDA_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_PART_UNSET_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_KEYS_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_VALUES_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_ROPE_HALVES_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_ROPE_INTERLEAVED_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_POSITIONS_TRUE_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_2a47056d3c180dda(void);
-extern swig_type_19 _wrap_kvc_preset_count_raw_2a47056d3c180dda(void);
-extern swig_type_20 _wrap_kvc_preset_name_raw_2a47056d3c180dda(swig_type_21 arg1);
-extern swig_type_22 _wrap_kvc_codec_format_raw_2a47056d3c180dda(swig_type_23 arg1, swig_type_24 arg2, uintptr_t arg3);
-extern swig_type_25 _wrap_kvc_policy_count_raw_2a47056d3c180dda(void);
-extern swig_type_26 _wrap_kvc_policy_name_raw_2a47056d3c180dda(swig_type_27 arg1);
-extern swig_type_28 _wrap_kvc_policy_format_raw_2a47056d3c180dda(swig_type_29 arg1, swig_type_30 arg2, uintptr_t arg3);
-extern swig_type_31 _wrap_kvc_target_count_raw_2a47056d3c180dda(void);
-extern swig_type_32 _wrap_kvc_target_name_raw_2a47056d3c180dda(swig_type_33 arg1);
-extern swig_type_34 _wrap_kvc_device_count_raw_2a47056d3c180dda(int arg1, uintptr_t arg2);
-extern swig_type_35 _wrap_kvc_device_describe_raw_2a47056d3c180dda(int arg1, swig_type_36 arg2, swig_type_37 arg3, uintptr_t arg4);
-extern int _wrap_kvc_options_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_device_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_device_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_layers_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_38 arg2);
-extern swig_type_39 _wrap_kvc_options_layers_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_kv_heads_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_40 arg2);
-extern swig_type_41 _wrap_kvc_options_kv_heads_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_q_heads_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_42 arg2);
-extern swig_type_43 _wrap_kvc_options_q_heads_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_k_dim_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_44 arg2);
-extern swig_type_45 _wrap_kvc_options_k_dim_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_v_dim_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_46 arg2);
-extern swig_type_47 _wrap_kvc_options_v_dim_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_sliding_window_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_48 arg2);
-extern swig_type_49 _wrap_kvc_options_sliding_window_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_codec_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_50 arg2);
-extern swig_type_51 _wrap_kvc_options_codec_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_target_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_52 arg2);
-extern swig_type_53 _wrap_kvc_options_target_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_54 arg2);
-extern swig_type_55 _wrap_kvc_options_arena_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_tokens_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_56 arg2);
-extern swig_type_57 _wrap_kvc_options_arena_tokens_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_sequences_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_58 arg2);
-extern swig_type_59 _wrap_kvc_options_arena_sequences_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_block_set_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_kvc_options_arena_block_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_arena_growth_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_arena_growth_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_spare_pages_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_spare_pages_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_threads_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_60 arg2);
-extern swig_type_61 _wrap_kvc_options_threads_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_saturate_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_saturate_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_rope_pairs_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_rope_pairs_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_keys_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_keys_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_positions_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_options_positions_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_rope_theta_set_raw_2a47056d3c180dda(uintptr_t arg1, double arg2);
-extern double _wrap_kvc_options_rope_theta_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_rope_dims_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_62 arg2);
-extern swig_type_63 _wrap_kvc_options_rope_dims_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_policy_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_64 arg2);
-extern swig_type_65 _wrap_kvc_options_policy_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_context_tokens_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_66 arg2);
-extern swig_type_67 _wrap_kvc_options_context_tokens_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_options_device_ordinal_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_68 arg2);
-extern swig_type_69 _wrap_kvc_options_device_ordinal_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_options_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_options_raw_2a47056d3c180dda(uintptr_t arg1);
-extern int _wrap_kvc_layer_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_layer_reserved_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_layer_reserved_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_layer_kv_heads_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_70 arg2);
-extern swig_type_71 _wrap_kvc_layer_kv_heads_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_layer_q_heads_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_72 arg2);
-extern swig_type_73 _wrap_kvc_layer_q_heads_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_layer_k_dim_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_74 arg2);
-extern swig_type_75 _wrap_kvc_layer_k_dim_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_layer_v_dim_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_76 arg2);
-extern swig_type_77 _wrap_kvc_layer_v_dim_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_layer_sliding_window_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_78 arg2);
-extern swig_type_79 _wrap_kvc_layer_sliding_window_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_layer_codec_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_80 arg2);
-extern swig_type_81 _wrap_kvc_layer_codec_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_layer_rope_theta_set_raw_2a47056d3c180dda(uintptr_t arg1, double arg2);
-extern double _wrap_kvc_layer_rope_theta_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_layer_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_layer_raw_2a47056d3c180dda(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_supports_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2, swig_type_82 arg3, uintptr_t arg4);
-extern int _wrap_kvc_plan_request_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_partial_commit_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_plan_request_partial_commit_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_tokens_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_83 arg2);
-extern swig_type_84 _wrap_kvc_plan_request_tokens_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_sequences_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_85 arg2);
-extern swig_type_86 _wrap_kvc_plan_request_sequences_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_step_tokens_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_87 arg2);
-extern swig_type_88 _wrap_kvc_plan_request_step_tokens_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_request_budget_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_89 arg2);
-extern swig_type_90 _wrap_kvc_plan_request_budget_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_plan_request_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_plan_request_raw_2a47056d3c180dda(uintptr_t arg1);
-extern int _wrap_kvc_plan_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_reserved_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_plan_reserved_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_arena_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_91 arg2);
-extern swig_type_92 _wrap_kvc_plan_arena_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_slab_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_93 arg2);
-extern swig_type_94 _wrap_kvc_plan_slab_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_record_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_95 arg2);
-extern swig_type_96 _wrap_kvc_plan_record_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_fp16_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_97 arg2);
-extern swig_type_98 _wrap_kvc_plan_fp16_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_max_tokens_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_99 arg2);
-extern swig_type_100 _wrap_kvc_plan_max_tokens_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_max_sequences_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_101 arg2);
-extern swig_type_102 _wrap_kvc_plan_max_sequences_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_codec_bits_set_raw_2a47056d3c180dda(uintptr_t arg1, double arg2);
-extern double _wrap_kvc_plan_codec_bits_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_effective_bits_set_raw_2a47056d3c180dda(uintptr_t arg1, double arg2);
-extern double _wrap_kvc_plan_effective_bits_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_plan_checkpoint_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_103 arg2);
-extern swig_type_104 _wrap_kvc_plan_checkpoint_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_plan_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_plan_raw_2a47056d3c180dda(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_plan_compute_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2, swig_type_105 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern uintptr_t _wrap_kvc_create_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2, swig_type_106 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_destroy_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_kvc_sink_logits_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_107 arg2, swig_type_108 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_rope_frequencies_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_109 arg2, swig_type_110 arg3, uintptr_t arg4);
-extern int _wrap_kvc_seq_options_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_seq_options_reserved_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_seq_options_reserved_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_seq_options_first_position_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_111 arg2);
-extern swig_type_112 _wrap_kvc_seq_options_first_position_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_seq_options_prompt_length_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_113 arg2);
-extern swig_type_114 _wrap_kvc_seq_options_prompt_length_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_seq_options_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_seq_options_raw_2a47056d3c180dda(uintptr_t arg1);
-extern swig_intgo _wrap_KVC_CUT_EXACT_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_CUT_INEXACT_raw_2a47056d3c180dda(void);
-extern swig_type_115 _wrap_kvc_seq_create_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_seq_destroy_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_116 arg2, uintptr_t arg3);
-extern swig_type_117 _wrap_kvc_seq_fork_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_118 arg2, swig_type_119 arg3, int arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_truncate_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_120 arg2, swig_type_121 arg3, int arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_length_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_122 arg2, swig_voidp arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_exact_floor_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_123 arg2, swig_voidp arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_live_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_124 arg2, swig_type_125 arg3, swig_type_126 arg4, swig_voidp arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_positions_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_127 arg2, swig_type_128 arg3, swig_type_129 arg4, swig_type_130 arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_prompt_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_131 arg2, swig_type_132 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_budget_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_133 arg2, swig_type_134 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_seq_step_limit_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_135 arg2, swig_voidp arg3, uintptr_t arg4);
-extern int _wrap_kvc_step_options_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_kv_dtype_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_kv_dtype_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_q_dtype_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_q_dtype_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_out_dtype_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_out_dtype_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_k_token_stride_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_136 arg2);
-extern swig_type_137 _wrap_kvc_step_options_k_token_stride_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_k_head_stride_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_138 arg2);
-extern swig_type_139 _wrap_kvc_step_options_k_head_stride_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_v_token_stride_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_140 arg2);
-extern swig_type_141 _wrap_kvc_step_options_v_token_stride_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_v_head_stride_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_142 arg2);
-extern swig_type_143 _wrap_kvc_step_options_v_head_stride_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_q_token_stride_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_144 arg2);
-extern swig_type_145 _wrap_kvc_step_options_q_token_stride_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_q_head_stride_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_146 arg2);
-extern swig_type_147 _wrap_kvc_step_options_q_head_stride_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_out_token_stride_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_148 arg2);
-extern swig_type_149 _wrap_kvc_step_options_out_token_stride_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_out_head_stride_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_150 arg2);
-extern swig_type_151 _wrap_kvc_step_options_out_head_stride_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_partial_commit_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_partial_commit_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_strict_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_strict_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_accumulate_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_accumulate_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_buffers_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_options_buffers_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_stream_set_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_kvc_step_options_stream_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_options_graph_set_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_kvc_step_options_graph_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_step_options_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_step_options_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_kvc_step_begin_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_152 arg2, swig_type_153 arg3, swig_type_154 arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_append_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_155 arg2, swig_type_156 arg3, swig_type_157 arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_step_commit_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_158 arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_step_abort_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_kvc_graph_create_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_159 arg2, swig_type_160 arg3, swig_type_161 arg4, swig_type_162 arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_graph_destroy_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_kvc_synchronize_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_KVC_BUFFER_UNSET_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_BUFFER_DEVICE_raw_2a47056d3c180dda(void);
-extern swig_intgo _wrap_KVC_BUFFER_PINNED_raw_2a47056d3c180dda(void);
-extern uintptr_t _wrap_kvc_buffer_create_raw_2a47056d3c180dda(uintptr_t arg1, int arg2, swig_type_163 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_buffer_destroy_raw_2a47056d3c180dda(uintptr_t arg1, int arg2, uintptr_t arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_buffer_copy_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2, int arg3, uintptr_t arg4, int arg5, swig_type_164 arg6, uintptr_t arg7);
-extern int _wrap_kvc_attend_options_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_scale_set_raw_2a47056d3c180dda(uintptr_t arg1, float arg2);
-extern float _wrap_kvc_attend_options_scale_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_soft_cap_set_raw_2a47056d3c180dda(uintptr_t arg1, float arg2);
-extern float _wrap_kvc_attend_options_soft_cap_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_partial_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_attend_options_partial_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_sliding_window_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_165 arg2);
-extern swig_type_166 _wrap_kvc_attend_options_sliding_window_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_attend_options_causal_offset_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_167 arg2);
-extern swig_type_168 _wrap_kvc_attend_options_causal_offset_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_attend_options_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_attend_options_raw_2a47056d3c180dda(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_attend_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_169 arg2, swig_type_170 arg3, swig_type_171 arg4, swig_type_172 arg5, uintptr_t arg6, uintptr_t arg7);
-extern int _wrap_kvc_evict_options_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_reserved_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_evict_options_reserved_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_layer_begin_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_173 arg2);
-extern swig_type_174 _wrap_kvc_evict_options_layer_begin_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_layer_end_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_175 arg2);
-extern swig_type_176 _wrap_kvc_evict_options_layer_end_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_head_begin_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_177 arg2);
-extern swig_type_178 _wrap_kvc_evict_options_head_begin_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_head_end_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_179 arg2);
-extern swig_type_180 _wrap_kvc_evict_options_head_end_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_budget_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_181 arg2);
-extern swig_type_182 _wrap_kvc_evict_options_budget_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_options_recent_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_183 arg2);
-extern swig_type_184 _wrap_kvc_evict_options_recent_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_evict_options_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_evict_options_raw_2a47056d3c180dda(uintptr_t arg1);
-extern int _wrap_kvc_evict_report_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_reserved_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_evict_report_reserved_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_evicted_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_185 arg2);
-extern swig_type_186 _wrap_kvc_evict_report_tokens_evicted_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_records_freed_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_187 arg2);
-extern swig_type_188 _wrap_kvc_evict_report_records_freed_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_bytes_freed_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_189 arg2);
-extern swig_type_190 _wrap_kvc_evict_report_bytes_freed_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_repacked_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_191 arg2);
-extern swig_type_192 _wrap_kvc_evict_report_tokens_repacked_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_evict_report_tokens_merged_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_193 arg2);
-extern swig_type_194 _wrap_kvc_evict_report_tokens_merged_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_evict_report_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_evict_report_raw_2a47056d3c180dda(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_evict_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_195 arg2, swig_type_196 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_evict_keep_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_197 arg2, swig_type_198 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern int _wrap_kvc_prefix_options_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_options_pinned_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_prefix_options_pinned_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_options_seal_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_prefix_options_seal_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_options_reserved_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_prefix_options_reserved_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_prefix_options_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_prefix_options_raw_2a47056d3c180dda(uintptr_t arg1);
-extern int _wrap_kvc_prefix_hit_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_hit_reserved_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_prefix_hit_reserved_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_hit_tokens_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_199 arg2);
-extern swig_type_200 _wrap_kvc_prefix_hit_tokens_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_hit_shared_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_201 arg2);
-extern swig_type_202 _wrap_kvc_prefix_hit_shared_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_prefix_hit_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_prefix_hit_raw_2a47056d3c180dda(uintptr_t arg1);
-extern int _wrap_kvc_prefix_stats_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_reserved_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_prefix_stats_reserved_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_entries_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_203 arg2);
-extern swig_type_204 _wrap_kvc_prefix_stats_entries_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_tokens_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_205 arg2);
-extern swig_type_206 _wrap_kvc_prefix_stats_tokens_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_record_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_207 arg2);
-extern swig_type_208 _wrap_kvc_prefix_stats_record_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_host_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_209 arg2);
-extern swig_type_210 _wrap_kvc_prefix_stats_host_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_budget_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_211 arg2);
-extern swig_type_212 _wrap_kvc_prefix_stats_budget_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_hits_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_213 arg2);
-extern swig_type_214 _wrap_kvc_prefix_stats_hits_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_misses_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_215 arg2);
-extern swig_type_216 _wrap_kvc_prefix_stats_misses_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_hit_tokens_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_217 arg2);
-extern swig_type_218 _wrap_kvc_prefix_stats_hit_tokens_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_prefix_stats_evictions_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_219 arg2);
-extern swig_type_220 _wrap_kvc_prefix_stats_evictions_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_prefix_stats_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_prefix_stats_raw_2a47056d3c180dda(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_prefix_publish_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_221 arg2, swig_type_222 arg3, swig_type_223 arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_type_224 _wrap_kvc_prefix_lookup_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_225 arg2, swig_type_226 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_prefix_remove_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_227 arg2, swig_type_228 arg3, swig_voidp arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_prefix_clear_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_kvc_prefix_budget_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_229 arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_prefix_stats_get_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern int _wrap_kvc_merge_options_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_reserved_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_merge_options_reserved_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_layer_begin_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_230 arg2);
-extern swig_type_231 _wrap_kvc_merge_options_layer_begin_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_layer_end_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_232 arg2);
-extern swig_type_233 _wrap_kvc_merge_options_layer_end_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_head_begin_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_234 arg2);
-extern swig_type_235 _wrap_kvc_merge_options_head_begin_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_head_end_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_236 arg2);
-extern swig_type_237 _wrap_kvc_merge_options_head_end_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_values_only_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_merge_options_values_only_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_merge_options_unbiased_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_merge_options_unbiased_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_merge_options_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_merge_options_raw_2a47056d3c180dda(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_merge_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_238 arg2, swig_type_239 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_read_counts_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_240 arg2, swig_type_241 arg3, swig_type_242 arg4, swig_type_243 arg5, uintptr_t arg6);
-extern int _wrap_kvc_step_down_options_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_down_options_rung_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_down_options_rung_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_down_options_layer_begin_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_244 arg2);
-extern swig_type_245 _wrap_kvc_step_down_options_layer_begin_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_down_options_layer_end_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_246 arg2);
-extern swig_type_247 _wrap_kvc_step_down_options_layer_end_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_down_options_budget_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_248 arg2);
-extern swig_type_249 _wrap_kvc_step_down_options_budget_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_down_options_recent_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_250 arg2);
-extern swig_type_251 _wrap_kvc_step_down_options_recent_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_step_down_options_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_step_down_options_raw_2a47056d3c180dda(uintptr_t arg1);
-extern int _wrap_kvc_step_down_report_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_down_report_reserved_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_step_down_report_reserved_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_down_report_pages_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_252 arg2);
-extern swig_type_253 _wrap_kvc_step_down_report_pages_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_down_report_tokens_requantized_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_254 arg2);
-extern swig_type_255 _wrap_kvc_step_down_report_tokens_requantized_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_down_report_bytes_freed_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_256 arg2);
-extern swig_type_257 _wrap_kvc_step_down_report_bytes_freed_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_step_down_report_record_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_258 arg2);
-extern swig_type_259 _wrap_kvc_step_down_report_record_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_step_down_report_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_step_down_report_raw_2a47056d3c180dda(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_step_down_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_260 arg2, uintptr_t arg3, uintptr_t arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_read_rungs_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_261 arg2, swig_type_262 arg3, swig_type_263 arg4, swig_type_264 arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_read_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_265 arg2, swig_type_266 arg3, swig_type_267 arg4, int arg5, swig_type_268 arg6, swig_type_269 arg7, swig_type_270 arg8, uintptr_t arg9);
-extern swig_intgo _wrap_kvc_seq_read_codes_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_271 arg2, swig_type_272 arg3, swig_type_273 arg4, int arg5, swig_type_274 arg6, swig_voidp arg7, uintptr_t arg8);
-extern swig_intgo _wrap_kvc_seq_read_mass_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_275 arg2, swig_type_276 arg3, swig_type_277 arg4, swig_type_278 arg5, uintptr_t arg6);
-extern int _wrap_kvc_stats_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_open_steps_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_stats_open_steps_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_arena_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_279 arg2);
-extern swig_type_280 _wrap_kvc_stats_arena_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_bound_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_281 arg2);
-extern swig_type_282 _wrap_kvc_stats_bound_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_record_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_283 arg2);
-extern swig_type_284 _wrap_kvc_stats_record_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_sink_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_285 arg2);
-extern swig_type_286 _wrap_kvc_stats_sink_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_window_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_287 arg2);
-extern swig_type_288 _wrap_kvc_stats_window_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_code_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_289 arg2);
-extern swig_type_290 _wrap_kvc_stats_code_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_side_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_291 arg2);
-extern swig_type_292 _wrap_kvc_stats_side_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_reserved_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_293 arg2);
-extern swig_type_294 _wrap_kvc_stats_reserved_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_table_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_295 arg2);
-extern swig_type_296 _wrap_kvc_stats_table_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_scratch_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_297 arg2);
-extern swig_type_298 _wrap_kvc_stats_scratch_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_sequences_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_299 arg2);
-extern swig_type_300 _wrap_kvc_stats_sequences_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_appended_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_301 arg2);
-extern swig_type_302 _wrap_kvc_stats_tokens_appended_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_evicted_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_303 arg2);
-extern swig_type_304 _wrap_kvc_stats_tokens_evicted_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_pages_quantized_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_305 arg2);
-extern swig_type_306 _wrap_kvc_stats_pages_quantized_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_requantized_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_307 arg2);
-extern swig_type_308 _wrap_kvc_stats_tokens_requantized_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_slow_calls_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_309 arg2);
-extern swig_type_310 _wrap_kvc_stats_slow_calls_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_tokens_merged_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_311 arg2);
-extern swig_type_312 _wrap_kvc_stats_tokens_merged_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_synchronizations_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_313 arg2);
-extern swig_type_314 _wrap_kvc_stats_synchronizations_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_stats_bytes_staged_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_315 arg2);
-extern swig_type_316 _wrap_kvc_stats_bytes_staged_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_stats_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_stats_raw_2a47056d3c180dda(uintptr_t arg1);
-extern int _wrap_kvc_seq_stats_struct_size_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_reserved_set_raw_2a47056d3c180dda(uintptr_t arg1, int arg2);
-extern int _wrap_kvc_seq_stats_reserved_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_tokens_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_317 arg2);
-extern swig_type_318 _wrap_kvc_seq_stats_tokens_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_record_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_319 arg2);
-extern swig_type_320 _wrap_kvc_seq_stats_record_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_shared_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_321 arg2);
-extern swig_type_322 _wrap_kvc_seq_stats_shared_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_table_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_323 arg2);
-extern swig_type_324 _wrap_kvc_seq_stats_table_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_fp16_bytes_set_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_325 arg2);
-extern swig_type_326 _wrap_kvc_seq_stats_fp16_bytes_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_codec_bits_set_raw_2a47056d3c180dda(uintptr_t arg1, double arg2);
-extern double _wrap_kvc_seq_stats_codec_bits_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern void _wrap_kvc_seq_stats_effective_bits_set_raw_2a47056d3c180dda(uintptr_t arg1, double arg2);
-extern double _wrap_kvc_seq_stats_effective_bits_get_raw_2a47056d3c180dda(uintptr_t arg1);
-extern uintptr_t _wrap_new_kvc_seq_stats_raw_2a47056d3c180dda(void);
-extern void _wrap_delete_kvc_seq_stats_raw_2a47056d3c180dda(uintptr_t arg1);
-extern swig_intgo _wrap_kvc_stats_get_raw_2a47056d3c180dda(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_intgo _wrap_kvc_seq_stats_get_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_327 arg2, uintptr_t arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_snapshot_export_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_328 arg2, swig_type_329 arg3, swig_voidp arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_snapshot_import_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_330 arg2, swig_type_331 arg3, swig_voidp arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_snapshot_save_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_332 arg2, swig_type_333 arg3, uintptr_t arg4);
-extern swig_intgo _wrap_kvc_snapshot_load_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_334 arg2, swig_type_335 arg3, swig_voidp arg4, uintptr_t arg5);
-extern uintptr_t _wrap_kvc_layers_new_raw_2a47056d3c180dda(swig_type_336 arg1);
-extern uintptr_t _wrap_kvc_layers_at_raw_2a47056d3c180dda(uintptr_t arg1, swig_type_337 arg2);
-extern void _wrap_kvc_layers_delete_raw_2a47056d3c180dda(uintptr_t arg1);
-extern swig_type_338 _wrap_kvc_abi_mismatch_raw_2a47056d3c180dda(void);
+extern void _wrap_Swig_free_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_Swig_malloc_raw_8ea93096e5e931f8(swig_intgo arg1);
+extern int _wrap_kvc_append_at_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_1 arg2, uintptr_t arg3, swig_type_2 arg4, uintptr_t arg5, swig_type_3 arg6, uintptr_t arg7);
+extern int _wrap_kvc_attend_at_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_4 arg2, uintptr_t arg3, swig_type_5 arg4, uintptr_t arg5, swig_type_6 arg6, uintptr_t arg7, swig_type_7 arg8, uintptr_t arg9, uintptr_t arg10);
+extern swig_type_8 _wrap_kvc_codec_capacity_raw_8ea93096e5e931f8(void);
+extern swig_type_9 _wrap_kvc_target_capacity_raw_8ea93096e5e931f8(void);
+extern swig_type_10 _wrap_kvc_policy_capacity_raw_8ea93096e5e931f8(void);
+extern swig_type_11 _wrap_kvc_version_raw_8ea93096e5e931f8(void);
+extern swig_type_12 _wrap_kvc_abi_version_raw_8ea93096e5e931f8(void);
+extern swig_type_13 _wrap_kvc_build_info_raw_8ea93096e5e931f8(void);
+extern swig_type_14 _wrap_kvc_abi_describe_raw_8ea93096e5e931f8(swig_type_15 arg1);
+extern swig_intgo _wrap_KVC_OK_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_ARGUMENT_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_HANDLE_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_RANGE_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_ORDER_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_BUSY_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_NO_MEMORY_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_NONFINITE_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_UNSUPPORTED_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_FORKED_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_INTERNAL_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_CORRUPT_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_IO_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_DEVICE_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_CAPTURE_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_E_AGAIN_raw_8ea93096e5e931f8(void);
+extern int _wrap_kvc_error_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_error_status_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_error_status_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_error_message_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_16 arg2);
+extern swig_type_17 _wrap_kvc_error_message_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_error_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_error_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern swig_type_18 _wrap_kvc_status_name_raw_8ea93096e5e931f8(int arg1);
+extern swig_intgo _wrap_KVC_DTYPE_DEFAULT_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_F16_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_F32_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_BF16_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_DEVICE_DEFAULT_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_CPU_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_CUDA_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_PART_UNSET_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_KEYS_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_VALUES_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_ROPE_HALVES_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_ROPE_INTERLEAVED_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_POSITIONS_TRUE_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_8ea93096e5e931f8(void);
+extern swig_type_19 _wrap_kvc_preset_count_raw_8ea93096e5e931f8(void);
+extern swig_type_20 _wrap_kvc_preset_name_raw_8ea93096e5e931f8(swig_type_21 arg1);
+extern swig_type_22 _wrap_kvc_codec_format_raw_8ea93096e5e931f8(swig_type_23 arg1, swig_type_24 arg2, uintptr_t arg3);
+extern swig_type_25 _wrap_kvc_policy_count_raw_8ea93096e5e931f8(void);
+extern swig_type_26 _wrap_kvc_policy_name_raw_8ea93096e5e931f8(swig_type_27 arg1);
+extern swig_type_28 _wrap_kvc_policy_format_raw_8ea93096e5e931f8(swig_type_29 arg1, swig_type_30 arg2, uintptr_t arg3);
+extern swig_type_31 _wrap_kvc_target_count_raw_8ea93096e5e931f8(void);
+extern swig_type_32 _wrap_kvc_target_name_raw_8ea93096e5e931f8(swig_type_33 arg1);
+extern swig_type_34 _wrap_kvc_device_count_raw_8ea93096e5e931f8(int arg1, uintptr_t arg2);
+extern swig_type_35 _wrap_kvc_device_describe_raw_8ea93096e5e931f8(int arg1, swig_type_36 arg2, swig_type_37 arg3, uintptr_t arg4);
+extern int _wrap_kvc_options_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_device_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_device_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_layers_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_38 arg2);
+extern swig_type_39 _wrap_kvc_options_layers_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_kv_heads_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_40 arg2);
+extern swig_type_41 _wrap_kvc_options_kv_heads_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_q_heads_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_42 arg2);
+extern swig_type_43 _wrap_kvc_options_q_heads_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_k_dim_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_44 arg2);
+extern swig_type_45 _wrap_kvc_options_k_dim_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_v_dim_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_46 arg2);
+extern swig_type_47 _wrap_kvc_options_v_dim_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_sliding_window_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_48 arg2);
+extern swig_type_49 _wrap_kvc_options_sliding_window_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_codec_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_50 arg2);
+extern swig_type_51 _wrap_kvc_options_codec_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_target_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_52 arg2);
+extern swig_type_53 _wrap_kvc_options_target_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_54 arg2);
+extern swig_type_55 _wrap_kvc_options_arena_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_tokens_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_56 arg2);
+extern swig_type_57 _wrap_kvc_options_arena_tokens_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_sequences_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_58 arg2);
+extern swig_type_59 _wrap_kvc_options_arena_sequences_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_block_set_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2);
+extern uintptr_t _wrap_kvc_options_arena_block_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_arena_growth_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_arena_growth_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_spare_pages_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_spare_pages_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_threads_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_60 arg2);
+extern swig_type_61 _wrap_kvc_options_threads_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_saturate_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_saturate_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_rope_pairs_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_rope_pairs_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_keys_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_keys_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_positions_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_options_positions_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_rope_theta_set_raw_8ea93096e5e931f8(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_options_rope_theta_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_rope_dims_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_62 arg2);
+extern swig_type_63 _wrap_kvc_options_rope_dims_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_policy_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_64 arg2);
+extern swig_type_65 _wrap_kvc_options_policy_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_context_tokens_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_66 arg2);
+extern swig_type_67 _wrap_kvc_options_context_tokens_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_options_device_ordinal_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_68 arg2);
+extern swig_type_69 _wrap_kvc_options_device_ordinal_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_options_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_options_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern int _wrap_kvc_layer_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_layer_reserved_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_layer_reserved_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_layer_kv_heads_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_70 arg2);
+extern swig_type_71 _wrap_kvc_layer_kv_heads_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_layer_q_heads_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_72 arg2);
+extern swig_type_73 _wrap_kvc_layer_q_heads_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_layer_k_dim_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_74 arg2);
+extern swig_type_75 _wrap_kvc_layer_k_dim_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_layer_v_dim_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_76 arg2);
+extern swig_type_77 _wrap_kvc_layer_v_dim_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_layer_sliding_window_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_78 arg2);
+extern swig_type_79 _wrap_kvc_layer_sliding_window_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_layer_codec_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_80 arg2);
+extern swig_type_81 _wrap_kvc_layer_codec_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_layer_rope_theta_set_raw_8ea93096e5e931f8(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_layer_rope_theta_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_layer_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_layer_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_supports_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2, swig_type_82 arg3, uintptr_t arg4);
+extern int _wrap_kvc_plan_request_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_partial_commit_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_plan_request_partial_commit_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_tokens_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_83 arg2);
+extern swig_type_84 _wrap_kvc_plan_request_tokens_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_sequences_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_85 arg2);
+extern swig_type_86 _wrap_kvc_plan_request_sequences_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_step_tokens_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_87 arg2);
+extern swig_type_88 _wrap_kvc_plan_request_step_tokens_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_request_budget_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_89 arg2);
+extern swig_type_90 _wrap_kvc_plan_request_budget_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_plan_request_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_plan_request_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern int _wrap_kvc_plan_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_reserved_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_plan_reserved_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_arena_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_91 arg2);
+extern swig_type_92 _wrap_kvc_plan_arena_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_slab_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_93 arg2);
+extern swig_type_94 _wrap_kvc_plan_slab_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_record_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_95 arg2);
+extern swig_type_96 _wrap_kvc_plan_record_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_fp16_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_97 arg2);
+extern swig_type_98 _wrap_kvc_plan_fp16_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_max_tokens_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_99 arg2);
+extern swig_type_100 _wrap_kvc_plan_max_tokens_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_max_sequences_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_101 arg2);
+extern swig_type_102 _wrap_kvc_plan_max_sequences_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_codec_bits_set_raw_8ea93096e5e931f8(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_plan_codec_bits_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_effective_bits_set_raw_8ea93096e5e931f8(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_plan_effective_bits_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_plan_checkpoint_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_103 arg2);
+extern swig_type_104 _wrap_kvc_plan_checkpoint_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_plan_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_plan_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_plan_compute_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2, swig_type_105 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern uintptr_t _wrap_kvc_create_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2, swig_type_106 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_destroy_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2);
+extern swig_intgo _wrap_kvc_sink_logits_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_107 arg2, swig_type_108 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_rope_frequencies_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_109 arg2, swig_type_110 arg3, uintptr_t arg4);
+extern int _wrap_kvc_seq_options_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_seq_options_reserved_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_seq_options_reserved_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_seq_options_first_position_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_111 arg2);
+extern swig_type_112 _wrap_kvc_seq_options_first_position_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_seq_options_prompt_length_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_113 arg2);
+extern swig_type_114 _wrap_kvc_seq_options_prompt_length_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_seq_options_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_seq_options_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern swig_intgo _wrap_KVC_CUT_EXACT_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_CUT_INEXACT_raw_8ea93096e5e931f8(void);
+extern swig_type_115 _wrap_kvc_seq_create_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_intgo _wrap_kvc_seq_destroy_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_116 arg2, uintptr_t arg3);
+extern swig_type_117 _wrap_kvc_seq_fork_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_118 arg2, swig_type_119 arg3, int arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_truncate_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_120 arg2, swig_type_121 arg3, int arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_length_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_122 arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_exact_floor_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_123 arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_live_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_124 arg2, swig_type_125 arg3, swig_type_126 arg4, swig_voidp arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_positions_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_127 arg2, swig_type_128 arg3, swig_type_129 arg4, swig_type_130 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_prompt_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_131 arg2, swig_type_132 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_budget_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_133 arg2, swig_type_134 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_seq_step_limit_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_135 arg2, swig_voidp arg3, uintptr_t arg4);
+extern int _wrap_kvc_step_options_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_kv_dtype_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_kv_dtype_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_q_dtype_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_q_dtype_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_out_dtype_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_out_dtype_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_k_token_stride_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_136 arg2);
+extern swig_type_137 _wrap_kvc_step_options_k_token_stride_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_k_head_stride_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_138 arg2);
+extern swig_type_139 _wrap_kvc_step_options_k_head_stride_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_v_token_stride_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_140 arg2);
+extern swig_type_141 _wrap_kvc_step_options_v_token_stride_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_v_head_stride_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_142 arg2);
+extern swig_type_143 _wrap_kvc_step_options_v_head_stride_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_q_token_stride_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_144 arg2);
+extern swig_type_145 _wrap_kvc_step_options_q_token_stride_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_q_head_stride_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_146 arg2);
+extern swig_type_147 _wrap_kvc_step_options_q_head_stride_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_out_token_stride_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_148 arg2);
+extern swig_type_149 _wrap_kvc_step_options_out_token_stride_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_out_head_stride_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_150 arg2);
+extern swig_type_151 _wrap_kvc_step_options_out_head_stride_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_partial_commit_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_partial_commit_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_strict_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_strict_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_accumulate_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_accumulate_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_buffers_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_options_buffers_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_stream_set_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2);
+extern uintptr_t _wrap_kvc_step_options_stream_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_options_graph_set_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2);
+extern uintptr_t _wrap_kvc_step_options_graph_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_step_options_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_step_options_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_kvc_step_begin_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_152 arg2, swig_type_153 arg3, swig_type_154 arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_append_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_155 arg2, swig_type_156 arg3, swig_type_157 arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_step_commit_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_158 arg2, uintptr_t arg3);
+extern swig_intgo _wrap_kvc_step_abort_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2);
+extern uintptr_t _wrap_kvc_graph_create_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_159 arg2, swig_type_160 arg3, swig_type_161 arg4, swig_type_162 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_graph_destroy_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2);
+extern swig_intgo _wrap_kvc_synchronize_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2);
+extern swig_intgo _wrap_KVC_BUFFER_UNSET_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_BUFFER_DEVICE_raw_8ea93096e5e931f8(void);
+extern swig_intgo _wrap_KVC_BUFFER_PINNED_raw_8ea93096e5e931f8(void);
+extern uintptr_t _wrap_kvc_buffer_create_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2, swig_type_163 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_buffer_destroy_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2, uintptr_t arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_buffer_copy_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2, int arg3, uintptr_t arg4, int arg5, swig_type_164 arg6, uintptr_t arg7);
+extern int _wrap_kvc_attend_options_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_scale_set_raw_8ea93096e5e931f8(uintptr_t arg1, float arg2);
+extern float _wrap_kvc_attend_options_scale_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_soft_cap_set_raw_8ea93096e5e931f8(uintptr_t arg1, float arg2);
+extern float _wrap_kvc_attend_options_soft_cap_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_partial_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_attend_options_partial_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_sliding_window_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_165 arg2);
+extern swig_type_166 _wrap_kvc_attend_options_sliding_window_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_attend_options_causal_offset_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_167 arg2);
+extern swig_type_168 _wrap_kvc_attend_options_causal_offset_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_attend_options_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_attend_options_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_attend_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_169 arg2, swig_type_170 arg3, swig_type_171 arg4, swig_type_172 arg5, uintptr_t arg6, uintptr_t arg7);
+extern int _wrap_kvc_evict_options_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_reserved_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_evict_options_reserved_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_layer_begin_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_173 arg2);
+extern swig_type_174 _wrap_kvc_evict_options_layer_begin_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_layer_end_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_175 arg2);
+extern swig_type_176 _wrap_kvc_evict_options_layer_end_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_head_begin_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_177 arg2);
+extern swig_type_178 _wrap_kvc_evict_options_head_begin_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_head_end_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_179 arg2);
+extern swig_type_180 _wrap_kvc_evict_options_head_end_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_budget_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_181 arg2);
+extern swig_type_182 _wrap_kvc_evict_options_budget_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_options_recent_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_183 arg2);
+extern swig_type_184 _wrap_kvc_evict_options_recent_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_evict_options_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_evict_options_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern int _wrap_kvc_evict_report_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_reserved_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_evict_report_reserved_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_evicted_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_185 arg2);
+extern swig_type_186 _wrap_kvc_evict_report_tokens_evicted_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_records_freed_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_187 arg2);
+extern swig_type_188 _wrap_kvc_evict_report_records_freed_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_bytes_freed_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_189 arg2);
+extern swig_type_190 _wrap_kvc_evict_report_bytes_freed_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_repacked_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_191 arg2);
+extern swig_type_192 _wrap_kvc_evict_report_tokens_repacked_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_evict_report_tokens_merged_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_193 arg2);
+extern swig_type_194 _wrap_kvc_evict_report_tokens_merged_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_evict_report_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_evict_report_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_evict_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_195 arg2, swig_type_196 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_evict_keep_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_197 arg2, swig_type_198 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern int _wrap_kvc_prefix_options_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_options_pinned_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_prefix_options_pinned_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_options_seal_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_prefix_options_seal_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_options_reserved_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_prefix_options_reserved_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_prefix_options_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_prefix_options_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern int _wrap_kvc_prefix_hit_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_hit_reserved_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_prefix_hit_reserved_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_hit_tokens_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_199 arg2);
+extern swig_type_200 _wrap_kvc_prefix_hit_tokens_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_hit_shared_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_201 arg2);
+extern swig_type_202 _wrap_kvc_prefix_hit_shared_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_prefix_hit_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_prefix_hit_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern int _wrap_kvc_prefix_stats_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_reserved_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_prefix_stats_reserved_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_entries_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_203 arg2);
+extern swig_type_204 _wrap_kvc_prefix_stats_entries_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_tokens_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_205 arg2);
+extern swig_type_206 _wrap_kvc_prefix_stats_tokens_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_record_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_207 arg2);
+extern swig_type_208 _wrap_kvc_prefix_stats_record_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_host_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_209 arg2);
+extern swig_type_210 _wrap_kvc_prefix_stats_host_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_budget_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_211 arg2);
+extern swig_type_212 _wrap_kvc_prefix_stats_budget_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_hits_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_213 arg2);
+extern swig_type_214 _wrap_kvc_prefix_stats_hits_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_misses_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_215 arg2);
+extern swig_type_216 _wrap_kvc_prefix_stats_misses_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_hit_tokens_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_217 arg2);
+extern swig_type_218 _wrap_kvc_prefix_stats_hit_tokens_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_prefix_stats_evictions_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_219 arg2);
+extern swig_type_220 _wrap_kvc_prefix_stats_evictions_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_prefix_stats_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_prefix_stats_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_prefix_publish_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_221 arg2, swig_type_222 arg3, swig_type_223 arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_type_224 _wrap_kvc_prefix_lookup_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_225 arg2, swig_type_226 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_prefix_remove_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_227 arg2, swig_type_228 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_prefix_clear_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2);
+extern swig_intgo _wrap_kvc_prefix_budget_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_229 arg2, uintptr_t arg3);
+extern swig_intgo _wrap_kvc_prefix_stats_get_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern int _wrap_kvc_merge_options_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_reserved_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_merge_options_reserved_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_layer_begin_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_230 arg2);
+extern swig_type_231 _wrap_kvc_merge_options_layer_begin_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_layer_end_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_232 arg2);
+extern swig_type_233 _wrap_kvc_merge_options_layer_end_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_head_begin_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_234 arg2);
+extern swig_type_235 _wrap_kvc_merge_options_head_begin_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_head_end_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_236 arg2);
+extern swig_type_237 _wrap_kvc_merge_options_head_end_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_values_only_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_merge_options_values_only_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_merge_options_unbiased_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_merge_options_unbiased_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_merge_options_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_merge_options_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_merge_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_238 arg2, swig_type_239 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_read_counts_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_240 arg2, swig_type_241 arg3, swig_type_242 arg4, swig_type_243 arg5, uintptr_t arg6);
+extern int _wrap_kvc_step_down_options_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_rung_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_down_options_rung_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_layer_begin_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_244 arg2);
+extern swig_type_245 _wrap_kvc_step_down_options_layer_begin_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_layer_end_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_246 arg2);
+extern swig_type_247 _wrap_kvc_step_down_options_layer_end_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_budget_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_248 arg2);
+extern swig_type_249 _wrap_kvc_step_down_options_budget_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_down_options_recent_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_250 arg2);
+extern swig_type_251 _wrap_kvc_step_down_options_recent_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_step_down_options_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_step_down_options_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern int _wrap_kvc_step_down_report_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_reserved_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_step_down_report_reserved_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_pages_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_252 arg2);
+extern swig_type_253 _wrap_kvc_step_down_report_pages_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_tokens_requantized_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_254 arg2);
+extern swig_type_255 _wrap_kvc_step_down_report_tokens_requantized_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_bytes_freed_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_256 arg2);
+extern swig_type_257 _wrap_kvc_step_down_report_bytes_freed_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_step_down_report_record_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_258 arg2);
+extern swig_type_259 _wrap_kvc_step_down_report_record_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_step_down_report_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_step_down_report_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_step_down_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_260 arg2, uintptr_t arg3, uintptr_t arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_seq_read_rungs_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_261 arg2, swig_type_262 arg3, swig_type_263 arg4, swig_type_264 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_read_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_265 arg2, swig_type_266 arg3, swig_type_267 arg4, int arg5, swig_type_268 arg6, swig_type_269 arg7, swig_type_270 arg8, uintptr_t arg9);
+extern swig_intgo _wrap_kvc_seq_read_codes_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_271 arg2, swig_type_272 arg3, swig_type_273 arg4, int arg5, swig_type_274 arg6, swig_voidp arg7, uintptr_t arg8);
+extern swig_intgo _wrap_kvc_seq_read_mass_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_275 arg2, swig_type_276 arg3, swig_type_277 arg4, swig_type_278 arg5, uintptr_t arg6);
+extern int _wrap_kvc_stats_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_open_steps_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_stats_open_steps_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_arena_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_279 arg2);
+extern swig_type_280 _wrap_kvc_stats_arena_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_bound_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_281 arg2);
+extern swig_type_282 _wrap_kvc_stats_bound_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_record_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_283 arg2);
+extern swig_type_284 _wrap_kvc_stats_record_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_sink_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_285 arg2);
+extern swig_type_286 _wrap_kvc_stats_sink_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_window_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_287 arg2);
+extern swig_type_288 _wrap_kvc_stats_window_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_code_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_289 arg2);
+extern swig_type_290 _wrap_kvc_stats_code_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_side_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_291 arg2);
+extern swig_type_292 _wrap_kvc_stats_side_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_reserved_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_293 arg2);
+extern swig_type_294 _wrap_kvc_stats_reserved_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_table_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_295 arg2);
+extern swig_type_296 _wrap_kvc_stats_table_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_scratch_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_297 arg2);
+extern swig_type_298 _wrap_kvc_stats_scratch_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_sequences_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_299 arg2);
+extern swig_type_300 _wrap_kvc_stats_sequences_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_appended_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_301 arg2);
+extern swig_type_302 _wrap_kvc_stats_tokens_appended_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_evicted_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_303 arg2);
+extern swig_type_304 _wrap_kvc_stats_tokens_evicted_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_pages_quantized_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_305 arg2);
+extern swig_type_306 _wrap_kvc_stats_pages_quantized_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_requantized_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_307 arg2);
+extern swig_type_308 _wrap_kvc_stats_tokens_requantized_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_slow_calls_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_309 arg2);
+extern swig_type_310 _wrap_kvc_stats_slow_calls_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_tokens_merged_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_311 arg2);
+extern swig_type_312 _wrap_kvc_stats_tokens_merged_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_synchronizations_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_313 arg2);
+extern swig_type_314 _wrap_kvc_stats_synchronizations_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_stats_bytes_staged_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_315 arg2);
+extern swig_type_316 _wrap_kvc_stats_bytes_staged_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_stats_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_stats_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern int _wrap_kvc_seq_stats_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_reserved_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
+extern int _wrap_kvc_seq_stats_reserved_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_tokens_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_317 arg2);
+extern swig_type_318 _wrap_kvc_seq_stats_tokens_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_record_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_319 arg2);
+extern swig_type_320 _wrap_kvc_seq_stats_record_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_shared_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_321 arg2);
+extern swig_type_322 _wrap_kvc_seq_stats_shared_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_table_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_323 arg2);
+extern swig_type_324 _wrap_kvc_seq_stats_table_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_fp16_bytes_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_325 arg2);
+extern swig_type_326 _wrap_kvc_seq_stats_fp16_bytes_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_codec_bits_set_raw_8ea93096e5e931f8(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_seq_stats_codec_bits_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern void _wrap_kvc_seq_stats_effective_bits_set_raw_8ea93096e5e931f8(uintptr_t arg1, double arg2);
+extern double _wrap_kvc_seq_stats_effective_bits_get_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern uintptr_t _wrap_new_kvc_seq_stats_raw_8ea93096e5e931f8(void);
+extern void _wrap_delete_kvc_seq_stats_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern swig_intgo _wrap_kvc_stats_get_raw_8ea93096e5e931f8(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_intgo _wrap_kvc_seq_stats_get_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_327 arg2, uintptr_t arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_snapshot_export_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_328 arg2, swig_type_329 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_snapshot_import_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_330 arg2, swig_type_331 arg3, swig_voidp arg4, uintptr_t arg5);
+extern swig_intgo _wrap_kvc_snapshot_save_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_332 arg2, swig_type_333 arg3, uintptr_t arg4);
+extern swig_intgo _wrap_kvc_snapshot_load_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_334 arg2, swig_type_335 arg3, swig_voidp arg4, uintptr_t arg5);
+extern uintptr_t _wrap_kvc_layers_new_raw_8ea93096e5e931f8(swig_type_336 arg1);
+extern uintptr_t _wrap_kvc_layers_at_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_337 arg2);
+extern void _wrap_kvc_layers_delete_raw_8ea93096e5e931f8(uintptr_t arg1);
+extern swig_type_338 _wrap_kvc_abi_mismatch_raw_8ea93096e5e931f8(void);
 #undef intgo
 */
 import "C"
@@ -866,8 +866,8 @@ func getSwigcptr(v interface { Swigcptr() uintptr }) uintptr {
 
 type _ sync.Mutex
 
-//export cgo_panic__raw_2a47056d3c180dda
-func cgo_panic__raw_2a47056d3c180dda(p *byte) {
+//export cgo_panic__raw_8ea93096e5e931f8
+func cgo_panic__raw_8ea93096e5e931f8(p *byte) {
 	s := (*[1024]byte)(unsafe.Pointer(p))[:]
 	for i, b := range s {
 		if b == 0 {
@@ -888,13 +888,13 @@ func swigCopyString(s string) string {
 
 func Swig_free(arg1 uintptr) {
 	_swig_i_0 := arg1
-	C._wrap_Swig_free_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_Swig_free_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 func Swig_malloc(arg1 int) (_swig_ret uintptr) {
 	var swig_r uintptr
 	_swig_i_0 := arg1
-	swig_r = (uintptr)(C._wrap_Swig_malloc_raw_2a47056d3c180dda(C.swig_intgo(_swig_i_0)))
+	swig_r = (uintptr)(C._wrap_Swig_malloc_raw_8ea93096e5e931f8(C.swig_intgo(_swig_i_0)))
 	return swig_r
 }
 
@@ -907,7 +907,7 @@ func Kvc_append_at(arg1 uintptr, arg2 int64, arg3 uintptr, arg4 int64, arg5 uint
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
 	_swig_i_6 := getSwigcptr(arg7)
-	swig_r = (int32)(C._wrap_kvc_append_at_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_1(_swig_i_1), C.uintptr_t(_swig_i_2), C.swig_type_2(_swig_i_3), C.uintptr_t(_swig_i_4), C.swig_type_3(_swig_i_5), C.uintptr_t(_swig_i_6)))
+	swig_r = (int32)(C._wrap_kvc_append_at_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_1(_swig_i_1), C.uintptr_t(_swig_i_2), C.swig_type_2(_swig_i_3), C.uintptr_t(_swig_i_4), C.swig_type_3(_swig_i_5), C.uintptr_t(_swig_i_6)))
 	return swig_r
 }
 
@@ -923,32 +923,32 @@ func Kvc_attend_at(arg1 uintptr, arg2 int64, arg3 uintptr, arg4 int64, arg5 uint
 	_swig_i_7 := arg8
 	_swig_i_8 := getSwigcptr(arg9)
 	_swig_i_9 := getSwigcptr(arg10)
-	swig_r = (int32)(C._wrap_kvc_attend_at_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_4(_swig_i_1), C.uintptr_t(_swig_i_2), C.swig_type_5(_swig_i_3), C.uintptr_t(_swig_i_4), C.swig_type_6(_swig_i_5), C.uintptr_t(_swig_i_6), C.swig_type_7(_swig_i_7), C.uintptr_t(_swig_i_8), C.uintptr_t(_swig_i_9)))
+	swig_r = (int32)(C._wrap_kvc_attend_at_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_4(_swig_i_1), C.uintptr_t(_swig_i_2), C.swig_type_5(_swig_i_3), C.uintptr_t(_swig_i_4), C.swig_type_6(_swig_i_5), C.uintptr_t(_swig_i_6), C.swig_type_7(_swig_i_7), C.uintptr_t(_swig_i_8), C.uintptr_t(_swig_i_9)))
 	return swig_r
 }
 
 func Kvc_codec_capacity() (_swig_ret int64) {
 	var swig_r int64
-	swig_r = (int64)(C._wrap_kvc_codec_capacity_raw_2a47056d3c180dda())
+	swig_r = (int64)(C._wrap_kvc_codec_capacity_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 func Kvc_target_capacity() (_swig_ret int64) {
 	var swig_r int64
-	swig_r = (int64)(C._wrap_kvc_target_capacity_raw_2a47056d3c180dda())
+	swig_r = (int64)(C._wrap_kvc_target_capacity_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 func Kvc_policy_capacity() (_swig_ret int64) {
 	var swig_r int64
-	swig_r = (int64)(C._wrap_kvc_policy_capacity_raw_2a47056d3c180dda())
+	swig_r = (int64)(C._wrap_kvc_policy_capacity_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 const KVC_ABI_VERSION int = 1
 func Kvc_version() (_swig_ret string) {
 	var swig_r string
-	swig_r_p := C._wrap_kvc_version_raw_2a47056d3c180dda()
+	swig_r_p := C._wrap_kvc_version_raw_8ea93096e5e931f8()
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -957,13 +957,13 @@ func Kvc_version() (_swig_ret string) {
 
 func Kvc_abi_version() (_swig_ret int64) {
 	var swig_r int64
-	swig_r = (int64)(C._wrap_kvc_abi_version_raw_2a47056d3c180dda())
+	swig_r = (int64)(C._wrap_kvc_abi_version_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 func Kvc_build_info() (_swig_ret string) {
 	var swig_r string
-	swig_r_p := C._wrap_kvc_build_info_raw_2a47056d3c180dda()
+	swig_r_p := C._wrap_kvc_build_info_raw_8ea93096e5e931f8()
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -973,7 +973,7 @@ func Kvc_build_info() (_swig_ret string) {
 func Kvc_abi_describe(arg1 []byte) (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_abi_describe_raw_2a47056d3c180dda(*(*C.swig_type_15)(unsafe.Pointer(&_swig_i_0))))
+	swig_r = (int64)(C._wrap_kvc_abi_describe_raw_8ea93096e5e931f8(*(*C.swig_type_15)(unsafe.Pointer(&_swig_i_0))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -983,112 +983,112 @@ func Kvc_abi_describe(arg1 []byte) (_swig_ret int64) {
 type Kvc_status int
 func _swig_getKVC_OK() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_OK_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_OK_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_OK Kvc_status = _swig_getKVC_OK()
 func _swig_getKVC_E_ARGUMENT() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_ARGUMENT_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_ARGUMENT_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_ARGUMENT Kvc_status = _swig_getKVC_E_ARGUMENT()
 func _swig_getKVC_E_HANDLE() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_HANDLE_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_HANDLE_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_HANDLE Kvc_status = _swig_getKVC_E_HANDLE()
 func _swig_getKVC_E_RANGE() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_RANGE_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_RANGE_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_RANGE Kvc_status = _swig_getKVC_E_RANGE()
 func _swig_getKVC_E_ORDER() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_ORDER_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_ORDER_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_ORDER Kvc_status = _swig_getKVC_E_ORDER()
 func _swig_getKVC_E_BUSY() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_BUSY_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_BUSY_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_BUSY Kvc_status = _swig_getKVC_E_BUSY()
 func _swig_getKVC_E_NO_MEMORY() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_NO_MEMORY_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_NO_MEMORY_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_NO_MEMORY Kvc_status = _swig_getKVC_E_NO_MEMORY()
 func _swig_getKVC_E_NONFINITE() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_NONFINITE_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_NONFINITE_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_NONFINITE Kvc_status = _swig_getKVC_E_NONFINITE()
 func _swig_getKVC_E_UNSUPPORTED() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_UNSUPPORTED_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_UNSUPPORTED_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_UNSUPPORTED Kvc_status = _swig_getKVC_E_UNSUPPORTED()
 func _swig_getKVC_E_FORKED() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_FORKED_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_FORKED_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_FORKED Kvc_status = _swig_getKVC_E_FORKED()
 func _swig_getKVC_E_INTERNAL() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_INTERNAL_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_INTERNAL_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_INTERNAL Kvc_status = _swig_getKVC_E_INTERNAL()
 func _swig_getKVC_E_CORRUPT() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_CORRUPT_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_CORRUPT_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_CORRUPT Kvc_status = _swig_getKVC_E_CORRUPT()
 func _swig_getKVC_E_IO() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_IO_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_IO_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_IO Kvc_status = _swig_getKVC_E_IO()
 func _swig_getKVC_E_DEVICE() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_DEVICE_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_DEVICE_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_DEVICE Kvc_status = _swig_getKVC_E_DEVICE()
 func _swig_getKVC_E_CAPTURE() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_CAPTURE_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_CAPTURE_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_E_CAPTURE Kvc_status = _swig_getKVC_E_CAPTURE()
 func _swig_getKVC_E_AGAIN() (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
-	swig_r = (Kvc_status)(C._wrap_KVC_E_AGAIN_raw_2a47056d3c180dda())
+	swig_r = (Kvc_status)(C._wrap_KVC_E_AGAIN_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
@@ -1105,27 +1105,27 @@ func (p SwigcptrKvc_error) SwigIsKvc_error() {
 func (arg1 SwigcptrKvc_error) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_error_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_error_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_error) SetStatus(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_error_status_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_error_status_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_error) GetStatus() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_error_status_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_error_status_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_error) SetMessage(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_error_message_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_16)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_error_message_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_16)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1134,7 +1134,7 @@ func (arg1 SwigcptrKvc_error) SetMessage(arg2 string) {
 func (arg1 SwigcptrKvc_error) GetMessage() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_error_message_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_kvc_error_message_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1143,13 +1143,13 @@ func (arg1 SwigcptrKvc_error) GetMessage() (_swig_ret string) {
 
 func NewKvc_error() (_swig_ret Kvc_error) {
 	var swig_r Kvc_error
-	swig_r = (Kvc_error)(SwigcptrKvc_error(C._wrap_new_kvc_error_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_error)(SwigcptrKvc_error(C._wrap_new_kvc_error_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_error(arg1 Kvc_error) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_error_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_error_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_error interface {
@@ -1165,7 +1165,7 @@ type Kvc_error interface {
 func Kvc_status_name(arg1 int32) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_status_name_raw_2a47056d3c180dda(C.int(_swig_i_0))
+	swig_r_p := C._wrap_kvc_status_name_raw_8ea93096e5e931f8(C.int(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1175,28 +1175,28 @@ func Kvc_status_name(arg1 int32) (_swig_ret string) {
 type Kvc_dtype int
 func _swig_getKVC_DTYPE_DEFAULT() (_swig_ret Kvc_dtype) {
 	var swig_r Kvc_dtype
-	swig_r = (Kvc_dtype)(C._wrap_KVC_DTYPE_DEFAULT_raw_2a47056d3c180dda())
+	swig_r = (Kvc_dtype)(C._wrap_KVC_DTYPE_DEFAULT_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_DTYPE_DEFAULT Kvc_dtype = _swig_getKVC_DTYPE_DEFAULT()
 func _swig_getKVC_F16() (_swig_ret Kvc_dtype) {
 	var swig_r Kvc_dtype
-	swig_r = (Kvc_dtype)(C._wrap_KVC_F16_raw_2a47056d3c180dda())
+	swig_r = (Kvc_dtype)(C._wrap_KVC_F16_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_F16 Kvc_dtype = _swig_getKVC_F16()
 func _swig_getKVC_F32() (_swig_ret Kvc_dtype) {
 	var swig_r Kvc_dtype
-	swig_r = (Kvc_dtype)(C._wrap_KVC_F32_raw_2a47056d3c180dda())
+	swig_r = (Kvc_dtype)(C._wrap_KVC_F32_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_F32 Kvc_dtype = _swig_getKVC_F32()
 func _swig_getKVC_BF16() (_swig_ret Kvc_dtype) {
 	var swig_r Kvc_dtype
-	swig_r = (Kvc_dtype)(C._wrap_KVC_BF16_raw_2a47056d3c180dda())
+	swig_r = (Kvc_dtype)(C._wrap_KVC_BF16_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
@@ -1204,21 +1204,21 @@ var KVC_BF16 Kvc_dtype = _swig_getKVC_BF16()
 type Kvc_device int
 func _swig_getKVC_DEVICE_DEFAULT() (_swig_ret Kvc_device) {
 	var swig_r Kvc_device
-	swig_r = (Kvc_device)(C._wrap_KVC_DEVICE_DEFAULT_raw_2a47056d3c180dda())
+	swig_r = (Kvc_device)(C._wrap_KVC_DEVICE_DEFAULT_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_DEVICE_DEFAULT Kvc_device = _swig_getKVC_DEVICE_DEFAULT()
 func _swig_getKVC_CPU() (_swig_ret Kvc_device) {
 	var swig_r Kvc_device
-	swig_r = (Kvc_device)(C._wrap_KVC_CPU_raw_2a47056d3c180dda())
+	swig_r = (Kvc_device)(C._wrap_KVC_CPU_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_CPU Kvc_device = _swig_getKVC_CPU()
 func _swig_getKVC_CUDA() (_swig_ret Kvc_device) {
 	var swig_r Kvc_device
-	swig_r = (Kvc_device)(C._wrap_KVC_CUDA_raw_2a47056d3c180dda())
+	swig_r = (Kvc_device)(C._wrap_KVC_CUDA_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
@@ -1226,21 +1226,21 @@ var KVC_CUDA Kvc_device = _swig_getKVC_CUDA()
 type Kvc_part int
 func _swig_getKVC_PART_UNSET() (_swig_ret Kvc_part) {
 	var swig_r Kvc_part
-	swig_r = (Kvc_part)(C._wrap_KVC_PART_UNSET_raw_2a47056d3c180dda())
+	swig_r = (Kvc_part)(C._wrap_KVC_PART_UNSET_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_PART_UNSET Kvc_part = _swig_getKVC_PART_UNSET()
 func _swig_getKVC_KEYS() (_swig_ret Kvc_part) {
 	var swig_r Kvc_part
-	swig_r = (Kvc_part)(C._wrap_KVC_KEYS_raw_2a47056d3c180dda())
+	swig_r = (Kvc_part)(C._wrap_KVC_KEYS_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_KEYS Kvc_part = _swig_getKVC_KEYS()
 func _swig_getKVC_VALUES() (_swig_ret Kvc_part) {
 	var swig_r Kvc_part
-	swig_r = (Kvc_part)(C._wrap_KVC_VALUES_raw_2a47056d3c180dda())
+	swig_r = (Kvc_part)(C._wrap_KVC_VALUES_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
@@ -1248,14 +1248,14 @@ var KVC_VALUES Kvc_part = _swig_getKVC_VALUES()
 type Kvc_rope_pairs int
 func _swig_getKVC_ROPE_HALVES() (_swig_ret Kvc_rope_pairs) {
 	var swig_r Kvc_rope_pairs
-	swig_r = (Kvc_rope_pairs)(C._wrap_KVC_ROPE_HALVES_raw_2a47056d3c180dda())
+	swig_r = (Kvc_rope_pairs)(C._wrap_KVC_ROPE_HALVES_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_ROPE_HALVES Kvc_rope_pairs = _swig_getKVC_ROPE_HALVES()
 func _swig_getKVC_ROPE_INTERLEAVED() (_swig_ret Kvc_rope_pairs) {
 	var swig_r Kvc_rope_pairs
-	swig_r = (Kvc_rope_pairs)(C._wrap_KVC_ROPE_INTERLEAVED_raw_2a47056d3c180dda())
+	swig_r = (Kvc_rope_pairs)(C._wrap_KVC_ROPE_INTERLEAVED_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
@@ -1263,14 +1263,14 @@ var KVC_ROPE_INTERLEAVED Kvc_rope_pairs = _swig_getKVC_ROPE_INTERLEAVED()
 type Kvc_keys int
 func _swig_getKVC_KEYS_AFTER_ROPE() (_swig_ret Kvc_keys) {
 	var swig_r Kvc_keys
-	swig_r = (Kvc_keys)(C._wrap_KVC_KEYS_AFTER_ROPE_raw_2a47056d3c180dda())
+	swig_r = (Kvc_keys)(C._wrap_KVC_KEYS_AFTER_ROPE_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_KEYS_AFTER_ROPE Kvc_keys = _swig_getKVC_KEYS_AFTER_ROPE()
 func _swig_getKVC_KEYS_BEFORE_ROPE() (_swig_ret Kvc_keys) {
 	var swig_r Kvc_keys
-	swig_r = (Kvc_keys)(C._wrap_KVC_KEYS_BEFORE_ROPE_raw_2a47056d3c180dda())
+	swig_r = (Kvc_keys)(C._wrap_KVC_KEYS_BEFORE_ROPE_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
@@ -1278,28 +1278,28 @@ var KVC_KEYS_BEFORE_ROPE Kvc_keys = _swig_getKVC_KEYS_BEFORE_ROPE()
 type Kvc_positions int
 func _swig_getKVC_POSITIONS_TRUE() (_swig_ret Kvc_positions) {
 	var swig_r Kvc_positions
-	swig_r = (Kvc_positions)(C._wrap_KVC_POSITIONS_TRUE_raw_2a47056d3c180dda())
+	swig_r = (Kvc_positions)(C._wrap_KVC_POSITIONS_TRUE_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_POSITIONS_TRUE Kvc_positions = _swig_getKVC_POSITIONS_TRUE()
 func _swig_getKVC_POSITIONS_IN_CACHE() (_swig_ret Kvc_positions) {
 	var swig_r Kvc_positions
-	swig_r = (Kvc_positions)(C._wrap_KVC_POSITIONS_IN_CACHE_raw_2a47056d3c180dda())
+	swig_r = (Kvc_positions)(C._wrap_KVC_POSITIONS_IN_CACHE_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_POSITIONS_IN_CACHE Kvc_positions = _swig_getKVC_POSITIONS_IN_CACHE()
 func Kvc_preset_count() (_swig_ret int64) {
 	var swig_r int64
-	swig_r = (int64)(C._wrap_kvc_preset_count_raw_2a47056d3c180dda())
+	swig_r = (int64)(C._wrap_kvc_preset_count_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 func Kvc_preset_name(arg1 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_preset_name_raw_2a47056d3c180dda(C.swig_type_21(_swig_i_0))
+	swig_r_p := C._wrap_kvc_preset_name_raw_8ea93096e5e931f8(C.swig_type_21(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1311,7 +1311,7 @@ func Kvc_codec_format(arg1 string, arg2 []byte, arg3 Kvc_error) (_swig_ret int64
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (int64)(C._wrap_kvc_codec_format_raw_2a47056d3c180dda(*(*C.swig_type_23)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	swig_r = (int64)(C._wrap_kvc_codec_format_raw_8ea93096e5e931f8(*(*C.swig_type_23)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1323,14 +1323,14 @@ func Kvc_codec_format(arg1 string, arg2 []byte, arg3 Kvc_error) (_swig_ret int64
 
 func Kvc_policy_count() (_swig_ret int64) {
 	var swig_r int64
-	swig_r = (int64)(C._wrap_kvc_policy_count_raw_2a47056d3c180dda())
+	swig_r = (int64)(C._wrap_kvc_policy_count_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 func Kvc_policy_name(arg1 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_policy_name_raw_2a47056d3c180dda(C.swig_type_27(_swig_i_0))
+	swig_r_p := C._wrap_kvc_policy_name_raw_8ea93096e5e931f8(C.swig_type_27(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1342,7 +1342,7 @@ func Kvc_policy_format(arg1 string, arg2 []byte, arg3 Kvc_error) (_swig_ret int6
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (int64)(C._wrap_kvc_policy_format_raw_2a47056d3c180dda(*(*C.swig_type_29)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	swig_r = (int64)(C._wrap_kvc_policy_format_raw_8ea93096e5e931f8(*(*C.swig_type_29)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1354,14 +1354,14 @@ func Kvc_policy_format(arg1 string, arg2 []byte, arg3 Kvc_error) (_swig_ret int6
 
 func Kvc_target_count() (_swig_ret int64) {
 	var swig_r int64
-	swig_r = (int64)(C._wrap_kvc_target_count_raw_2a47056d3c180dda())
+	swig_r = (int64)(C._wrap_kvc_target_count_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 func Kvc_target_name(arg1 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_target_name_raw_2a47056d3c180dda(C.swig_type_33(_swig_i_0))
+	swig_r_p := C._wrap_kvc_target_name_raw_8ea93096e5e931f8(C.swig_type_33(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1372,7 +1372,7 @@ func Kvc_device_count(arg1 int32, arg2 Kvc_error) (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (int64)(C._wrap_kvc_device_count_raw_2a47056d3c180dda(C.int(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (int64)(C._wrap_kvc_device_count_raw_8ea93096e5e931f8(C.int(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
@@ -1382,7 +1382,7 @@ func Kvc_device_describe(arg1 int32, arg2 int64, arg3 []byte, arg4 Kvc_error) (_
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (int64)(C._wrap_kvc_device_describe_raw_2a47056d3c180dda(C.int(_swig_i_0), C.swig_type_36(_swig_i_1), *(*C.swig_type_37)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (int64)(C._wrap_kvc_device_describe_raw_8ea93096e5e931f8(C.int(_swig_i_0), C.swig_type_36(_swig_i_1), *(*C.swig_type_37)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -1401,105 +1401,105 @@ func (p SwigcptrKvc_options) SwigIsKvc_options() {
 func (arg1 SwigcptrKvc_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_options_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_options_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetDevice(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_device_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_device_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetDevice() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_device_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_device_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetLayers(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_layers_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_38(_swig_i_1))
+	C._wrap_kvc_options_layers_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_38(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetLayers() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_layers_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_layers_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetKv_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_kv_heads_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_40(_swig_i_1))
+	C._wrap_kvc_options_kv_heads_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_40(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetKv_heads() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_kv_heads_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_kv_heads_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetQ_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_q_heads_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_42(_swig_i_1))
+	C._wrap_kvc_options_q_heads_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_42(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetQ_heads() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_q_heads_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_q_heads_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetK_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_k_dim_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_44(_swig_i_1))
+	C._wrap_kvc_options_k_dim_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_44(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetK_dim() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_k_dim_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_k_dim_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetV_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_v_dim_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_46(_swig_i_1))
+	C._wrap_kvc_options_v_dim_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_46(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetV_dim() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_v_dim_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_v_dim_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_sliding_window_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_48(_swig_i_1))
+	C._wrap_kvc_options_sliding_window_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_48(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetSliding_window() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_sliding_window_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_sliding_window_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetCodec(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_codec_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_options_codec_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1508,7 +1508,7 @@ func (arg1 SwigcptrKvc_options) SetCodec(arg2 string) {
 func (arg1 SwigcptrKvc_options) GetCodec() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_options_codec_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_kvc_options_codec_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1518,7 +1518,7 @@ func (arg1 SwigcptrKvc_options) GetCodec() (_swig_ret string) {
 func (arg1 SwigcptrKvc_options) SetTarget(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_target_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_52)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_options_target_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_52)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1527,7 +1527,7 @@ func (arg1 SwigcptrKvc_options) SetTarget(arg2 string) {
 func (arg1 SwigcptrKvc_options) GetTarget() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_options_target_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_kvc_options_target_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1537,176 +1537,176 @@ func (arg1 SwigcptrKvc_options) GetTarget() (_swig_ret string) {
 func (arg1 SwigcptrKvc_options) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_54(_swig_i_1))
+	C._wrap_kvc_options_arena_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_54(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_arena_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_arena_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetArena_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_tokens_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_56(_swig_i_1))
+	C._wrap_kvc_options_arena_tokens_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_56(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_tokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_arena_tokens_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_arena_tokens_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetArena_sequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_sequences_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_58(_swig_i_1))
+	C._wrap_kvc_options_arena_sequences_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_58(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_sequences() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_arena_sequences_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_arena_sequences_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetArena_block(arg2 uintptr) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_block_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
+	C._wrap_kvc_options_arena_block_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_block() (_swig_ret uintptr) {
 	var swig_r uintptr
 	_swig_i_0 := arg1
-	swig_r = (uintptr)(C._wrap_kvc_options_arena_block_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uintptr)(C._wrap_kvc_options_arena_block_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetArena_growth(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_arena_growth_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_arena_growth_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetArena_growth() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_arena_growth_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_arena_growth_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetSpare_pages(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_spare_pages_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_spare_pages_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetSpare_pages() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_spare_pages_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_spare_pages_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetThreads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_threads_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_60(_swig_i_1))
+	C._wrap_kvc_options_threads_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_60(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetThreads() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_threads_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_threads_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetSaturate(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_saturate_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_saturate_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetSaturate() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_saturate_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_saturate_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetRope_pairs(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_rope_pairs_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_rope_pairs_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetRope_pairs() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_rope_pairs_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_rope_pairs_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetKeys(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_keys_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_keys_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetKeys() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_keys_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_keys_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetPositions(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_positions_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_options_positions_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetPositions() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_options_positions_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_options_positions_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetRope_theta(arg2 float64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_rope_theta_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+	C._wrap_kvc_options_rope_theta_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetRope_theta() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_kvc_options_rope_theta_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_kvc_options_rope_theta_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetRope_dims(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_rope_dims_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_62(_swig_i_1))
+	C._wrap_kvc_options_rope_dims_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_62(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetRope_dims() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_rope_dims_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_rope_dims_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetPolicy(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_policy_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_options_policy_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1715,7 +1715,7 @@ func (arg1 SwigcptrKvc_options) SetPolicy(arg2 string) {
 func (arg1 SwigcptrKvc_options) GetPolicy() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_options_policy_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_kvc_options_policy_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1725,38 +1725,38 @@ func (arg1 SwigcptrKvc_options) GetPolicy() (_swig_ret string) {
 func (arg1 SwigcptrKvc_options) SetContext_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_context_tokens_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_66(_swig_i_1))
+	C._wrap_kvc_options_context_tokens_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_66(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetContext_tokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_context_tokens_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_context_tokens_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_options) SetDevice_ordinal(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_options_device_ordinal_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_68(_swig_i_1))
+	C._wrap_kvc_options_device_ordinal_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_68(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_options) GetDevice_ordinal() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_options_device_ordinal_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_options_device_ordinal_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_options() (_swig_ret Kvc_options) {
 	var swig_r Kvc_options
-	swig_r = (Kvc_options)(SwigcptrKvc_options(C._wrap_new_kvc_options_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_options)(SwigcptrKvc_options(C._wrap_new_kvc_options_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_options(arg1 Kvc_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_options_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_options_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_options interface {
@@ -1827,92 +1827,92 @@ func (p SwigcptrKvc_layer) SwigIsKvc_layer() {
 func (arg1 SwigcptrKvc_layer) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_layer_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_layer_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_reserved_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_layer_reserved_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_layer_reserved_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_layer_reserved_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetKv_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_kv_heads_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_70(_swig_i_1))
+	C._wrap_kvc_layer_kv_heads_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_70(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetKv_heads() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_layer_kv_heads_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_layer_kv_heads_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetQ_heads(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_q_heads_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_72(_swig_i_1))
+	C._wrap_kvc_layer_q_heads_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_72(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetQ_heads() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_layer_q_heads_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_layer_q_heads_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetK_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_k_dim_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_74(_swig_i_1))
+	C._wrap_kvc_layer_k_dim_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_74(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetK_dim() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_layer_k_dim_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_layer_k_dim_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetV_dim(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_v_dim_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_76(_swig_i_1))
+	C._wrap_kvc_layer_v_dim_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_76(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetV_dim() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_layer_v_dim_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_layer_v_dim_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_sliding_window_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_78(_swig_i_1))
+	C._wrap_kvc_layer_sliding_window_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_78(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetSliding_window() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_layer_sliding_window_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_layer_sliding_window_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_layer) SetCodec(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_codec_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_kvc_layer_codec_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1921,7 +1921,7 @@ func (arg1 SwigcptrKvc_layer) SetCodec(arg2 string) {
 func (arg1 SwigcptrKvc_layer) GetCodec() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_kvc_layer_codec_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_kvc_layer_codec_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1931,25 +1931,25 @@ func (arg1 SwigcptrKvc_layer) GetCodec() (_swig_ret string) {
 func (arg1 SwigcptrKvc_layer) SetRope_theta(arg2 float64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_layer_rope_theta_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+	C._wrap_kvc_layer_rope_theta_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_layer) GetRope_theta() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_kvc_layer_rope_theta_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_kvc_layer_rope_theta_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_layer() (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_new_kvc_layer_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_new_kvc_layer_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_layer(arg1 Kvc_layer) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_layer_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_layer_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_layer interface {
@@ -1980,7 +1980,7 @@ func Kvc_supports(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_error) 
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_supports_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_82(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_supports_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_82(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -1996,84 +1996,84 @@ func (p SwigcptrKvc_plan_request) SwigIsKvc_plan_request() {
 func (arg1 SwigcptrKvc_plan_request) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_plan_request_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_plan_request_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan_request) SetPartial_commit(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_partial_commit_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_plan_request_partial_commit_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetPartial_commit() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_plan_request_partial_commit_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_plan_request_partial_commit_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan_request) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_tokens_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_83(_swig_i_1))
+	C._wrap_kvc_plan_request_tokens_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_83(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetTokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_request_tokens_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_request_tokens_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan_request) SetSequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_sequences_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_85(_swig_i_1))
+	C._wrap_kvc_plan_request_sequences_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_85(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetSequences() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_request_sequences_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_request_sequences_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan_request) SetStep_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_step_tokens_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_87(_swig_i_1))
+	C._wrap_kvc_plan_request_step_tokens_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_87(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetStep_tokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_request_step_tokens_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_request_step_tokens_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan_request) SetBudget_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_request_budget_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_89(_swig_i_1))
+	C._wrap_kvc_plan_request_budget_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_89(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan_request) GetBudget_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_request_budget_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_request_budget_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_plan_request() (_swig_ret Kvc_plan_request) {
 	var swig_r Kvc_plan_request
-	swig_r = (Kvc_plan_request)(SwigcptrKvc_plan_request(C._wrap_new_kvc_plan_request_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_plan_request)(SwigcptrKvc_plan_request(C._wrap_new_kvc_plan_request_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_plan_request(arg1 Kvc_plan_request) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_plan_request_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_plan_request_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_plan_request interface {
@@ -2104,149 +2104,149 @@ func (p SwigcptrKvc_plan) SwigIsKvc_plan() {
 func (arg1 SwigcptrKvc_plan) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_plan_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_plan_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_reserved_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_plan_reserved_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_plan_reserved_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_plan_reserved_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_arena_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_91(_swig_i_1))
+	C._wrap_kvc_plan_arena_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_91(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetArena_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_arena_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_arena_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetSlab_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_slab_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_93(_swig_i_1))
+	C._wrap_kvc_plan_slab_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_93(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetSlab_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_slab_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_slab_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_record_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1))
+	C._wrap_kvc_plan_record_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetRecord_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_record_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_record_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetFp16_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_fp16_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_97(_swig_i_1))
+	C._wrap_kvc_plan_fp16_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_97(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetFp16_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_fp16_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_fp16_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetMax_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_max_tokens_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_99(_swig_i_1))
+	C._wrap_kvc_plan_max_tokens_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_99(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetMax_tokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_max_tokens_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_max_tokens_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetMax_sequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_max_sequences_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_101(_swig_i_1))
+	C._wrap_kvc_plan_max_sequences_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_101(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetMax_sequences() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_max_sequences_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_max_sequences_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetCodec_bits(arg2 float64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_codec_bits_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+	C._wrap_kvc_plan_codec_bits_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetCodec_bits() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_kvc_plan_codec_bits_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_kvc_plan_codec_bits_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetEffective_bits(arg2 float64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_effective_bits_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+	C._wrap_kvc_plan_effective_bits_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetEffective_bits() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_kvc_plan_effective_bits_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_kvc_plan_effective_bits_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_plan) SetCheckpoint_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_plan_checkpoint_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_103(_swig_i_1))
+	C._wrap_kvc_plan_checkpoint_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_103(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_plan) GetCheckpoint_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_plan_checkpoint_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_plan_checkpoint_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_plan() (_swig_ret Kvc_plan) {
 	var swig_r Kvc_plan
-	swig_r = (Kvc_plan)(SwigcptrKvc_plan(C._wrap_new_kvc_plan_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_plan)(SwigcptrKvc_plan(C._wrap_new_kvc_plan_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_plan(arg1 Kvc_plan) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_plan_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_plan_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_plan interface {
@@ -2283,7 +2283,7 @@ func Kvc_plan_compute(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_pla
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_plan_compute_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_105(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_plan_compute_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_105(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	return swig_r
 }
 
@@ -2293,7 +2293,7 @@ func Kvc_create(arg1 Kvc_options, arg2 Kvc_layer, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (uintptr)(C._wrap_kvc_create_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_106(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (uintptr)(C._wrap_kvc_create_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_type_106(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2301,7 +2301,7 @@ func Kvc_destroy(arg1 uintptr, arg2 Kvc_error) (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Kvc_status)(C._wrap_kvc_destroy_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (Kvc_status)(C._wrap_kvc_destroy_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
@@ -2311,7 +2311,7 @@ func Kvc_sink_logits_set(arg1 uintptr, arg2 int64, arg3 []float32, arg4 Kvc_erro
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_sink_logits_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_107(_swig_i_1), *(*C.swig_type_108)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_sink_logits_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_107(_swig_i_1), *(*C.swig_type_108)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2324,7 +2324,7 @@ func Kvc_rope_frequencies_set(arg1 uintptr, arg2 int64, arg3 []float64, arg4 Kvc
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_rope_frequencies_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_109(_swig_i_1), *(*C.swig_type_110)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_rope_frequencies_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_109(_swig_i_1), *(*C.swig_type_110)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2343,58 +2343,58 @@ func (p SwigcptrKvc_seq_options) SwigIsKvc_seq_options() {
 func (arg1 SwigcptrKvc_seq_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_seq_options_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_seq_options_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_options) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_options_reserved_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_seq_options_reserved_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_options) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_seq_options_reserved_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_seq_options_reserved_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_options) SetFirst_position(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_options_first_position_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1))
+	C._wrap_kvc_seq_options_first_position_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_options) GetFirst_position() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_options_first_position_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_options_first_position_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_options) SetPrompt_length(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_options_prompt_length_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_113(_swig_i_1))
+	C._wrap_kvc_seq_options_prompt_length_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_113(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_options) GetPrompt_length() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_options_prompt_length_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_options_prompt_length_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_seq_options() (_swig_ret Kvc_seq_options) {
 	var swig_r Kvc_seq_options
-	swig_r = (Kvc_seq_options)(SwigcptrKvc_seq_options(C._wrap_new_kvc_seq_options_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_seq_options)(SwigcptrKvc_seq_options(C._wrap_new_kvc_seq_options_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_seq_options(arg1 Kvc_seq_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_seq_options_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_seq_options_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_seq_options interface {
@@ -2412,14 +2412,14 @@ type Kvc_seq_options interface {
 type Kvc_cut int
 func _swig_getKVC_CUT_EXACT() (_swig_ret Kvc_cut) {
 	var swig_r Kvc_cut
-	swig_r = (Kvc_cut)(C._wrap_KVC_CUT_EXACT_raw_2a47056d3c180dda())
+	swig_r = (Kvc_cut)(C._wrap_KVC_CUT_EXACT_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_CUT_EXACT Kvc_cut = _swig_getKVC_CUT_EXACT()
 func _swig_getKVC_CUT_INEXACT() (_swig_ret Kvc_cut) {
 	var swig_r Kvc_cut
-	swig_r = (Kvc_cut)(C._wrap_KVC_CUT_INEXACT_raw_2a47056d3c180dda())
+	swig_r = (Kvc_cut)(C._wrap_KVC_CUT_INEXACT_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
@@ -2429,7 +2429,7 @@ func Kvc_seq_create(arg1 uintptr, arg2 Kvc_seq_options, arg3 Kvc_error) (_swig_r
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (int64)(C._wrap_kvc_seq_create_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (int64)(C._wrap_kvc_seq_create_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -2438,7 +2438,7 @@ func Kvc_seq_destroy(arg1 uintptr, arg2 int64, arg3 Kvc_error) (_swig_ret Kvc_st
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_destroy_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_116(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_destroy_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_116(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -2449,7 +2449,7 @@ func Kvc_seq_fork(arg1 uintptr, arg2 int64, arg3 int64, arg4 int32, arg5 Kvc_err
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (int64)(C._wrap_kvc_seq_fork_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_118(_swig_i_1), C.swig_type_119(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (int64)(C._wrap_kvc_seq_fork_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_118(_swig_i_1), C.swig_type_119(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	return swig_r
 }
 
@@ -2460,7 +2460,7 @@ func Kvc_seq_truncate(arg1 uintptr, arg2 int64, arg3 int64, arg4 int32, arg5 Kvc
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_truncate_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_120(_swig_i_1), C.swig_type_121(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_truncate_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_120(_swig_i_1), C.swig_type_121(_swig_i_2), C.int(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	return swig_r
 }
 
@@ -2470,7 +2470,7 @@ func Kvc_seq_length(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) (_swi
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_length_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_122(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_length_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_122(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2480,7 +2480,7 @@ func Kvc_seq_exact_floor(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) 
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_exact_floor_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_123(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_exact_floor_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_123(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2492,7 +2492,7 @@ func Kvc_seq_live(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 *int64,
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_live_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_124(_swig_i_1), C.swig_type_125(_swig_i_2), C.swig_type_126(_swig_i_3), C.swig_voidp(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_live_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_124(_swig_i_1), C.swig_type_125(_swig_i_2), C.swig_type_126(_swig_i_3), C.swig_voidp(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	return swig_r
 }
 
@@ -2504,7 +2504,7 @@ func Kvc_seq_positions(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_positions_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_127(_swig_i_1), C.swig_type_128(_swig_i_2), C.swig_type_129(_swig_i_3), *(*C.swig_type_130)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_positions_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_127(_swig_i_1), C.swig_type_128(_swig_i_2), C.swig_type_129(_swig_i_3), *(*C.swig_type_130)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -2517,7 +2517,7 @@ func Kvc_seq_prompt_set(arg1 uintptr, arg2 int64, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_prompt_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_131(_swig_i_1), C.swig_type_132(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_prompt_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_131(_swig_i_1), C.swig_type_132(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2527,7 +2527,7 @@ func Kvc_seq_budget_set(arg1 uintptr, arg2 int64, arg3 int64, arg4 Kvc_error) (_
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_budget_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_133(_swig_i_1), C.swig_type_134(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_budget_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_133(_swig_i_1), C.swig_type_134(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2537,7 +2537,7 @@ func Kvc_seq_step_limit(arg1 uintptr, arg2 int64, arg3 *int64, arg4 Kvc_error) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_step_limit_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_135(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_step_limit_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_135(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2553,240 +2553,240 @@ func (p SwigcptrKvc_step_options) SwigIsKvc_step_options() {
 func (arg1 SwigcptrKvc_step_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_step_options_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_step_options_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetKv_dtype(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_kv_dtype_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_kv_dtype_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetKv_dtype() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_kv_dtype_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_kv_dtype_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetQ_dtype(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_q_dtype_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_q_dtype_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetQ_dtype() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_q_dtype_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_q_dtype_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetOut_dtype(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_out_dtype_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_out_dtype_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetOut_dtype() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_out_dtype_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_out_dtype_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetK_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_k_token_stride_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_136(_swig_i_1))
+	C._wrap_kvc_step_options_k_token_stride_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_136(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetK_token_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_k_token_stride_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_k_token_stride_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetK_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_k_head_stride_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_138(_swig_i_1))
+	C._wrap_kvc_step_options_k_head_stride_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_138(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetK_head_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_k_head_stride_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_k_head_stride_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetV_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_v_token_stride_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_140(_swig_i_1))
+	C._wrap_kvc_step_options_v_token_stride_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_140(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetV_token_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_v_token_stride_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_v_token_stride_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetV_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_v_head_stride_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_142(_swig_i_1))
+	C._wrap_kvc_step_options_v_head_stride_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_142(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetV_head_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_v_head_stride_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_v_head_stride_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetQ_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_q_token_stride_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_144(_swig_i_1))
+	C._wrap_kvc_step_options_q_token_stride_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_144(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetQ_token_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_q_token_stride_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_q_token_stride_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetQ_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_q_head_stride_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_146(_swig_i_1))
+	C._wrap_kvc_step_options_q_head_stride_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_146(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetQ_head_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_q_head_stride_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_q_head_stride_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetOut_token_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_out_token_stride_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_148(_swig_i_1))
+	C._wrap_kvc_step_options_out_token_stride_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_148(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetOut_token_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_out_token_stride_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_out_token_stride_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetOut_head_stride(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_out_head_stride_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_150(_swig_i_1))
+	C._wrap_kvc_step_options_out_head_stride_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_150(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetOut_head_stride() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_options_out_head_stride_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_options_out_head_stride_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetPartial_commit(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_partial_commit_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_partial_commit_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetPartial_commit() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_partial_commit_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_partial_commit_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetStrict(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_strict_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_strict_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetStrict() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_strict_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_strict_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetAccumulate(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_accumulate_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_accumulate_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetAccumulate() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_accumulate_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_accumulate_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetBuffers(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_buffers_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_options_buffers_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetBuffers() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_options_buffers_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_options_buffers_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetStream(arg2 uintptr) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_stream_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
+	C._wrap_kvc_step_options_stream_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetStream() (_swig_ret uintptr) {
 	var swig_r uintptr
 	_swig_i_0 := arg1
-	swig_r = (uintptr)(C._wrap_kvc_step_options_stream_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uintptr)(C._wrap_kvc_step_options_stream_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_options) SetGraph(arg2 uintptr) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_options_graph_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
+	C._wrap_kvc_step_options_graph_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_options) GetGraph() (_swig_ret uintptr) {
 	var swig_r uintptr
 	_swig_i_0 := arg1
-	swig_r = (uintptr)(C._wrap_kvc_step_options_graph_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uintptr)(C._wrap_kvc_step_options_graph_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_step_options() (_swig_ret Kvc_step_options) {
 	var swig_r Kvc_step_options
-	swig_r = (Kvc_step_options)(SwigcptrKvc_step_options(C._wrap_new_kvc_step_options_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_step_options)(SwigcptrKvc_step_options(C._wrap_new_kvc_step_options_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_step_options(arg1 Kvc_step_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_step_options_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_step_options_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_step_options interface {
@@ -2837,7 +2837,7 @@ func Kvc_step_begin(arg1 uintptr, arg2 []int64, arg3 []int64, arg4 []int64, arg5
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (uintptr)(C._wrap_kvc_step_begin_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_152)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_153)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_154)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (uintptr)(C._wrap_kvc_step_begin_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_152)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_153)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_154)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2857,7 +2857,7 @@ func Kvc_append(arg1 uintptr, arg2 int64, arg3 []byte, arg4 []byte, arg5 Kvc_err
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_append_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_155(_swig_i_1), *(*C.swig_type_156)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_157)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_append_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_155(_swig_i_1), *(*C.swig_type_156)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_157)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2872,7 +2872,7 @@ func Kvc_step_commit(arg1 uintptr, arg2 []int64, arg3 Kvc_error) (_swig_ret Kvc_
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_step_commit_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_158)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_step_commit_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_158)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2883,7 +2883,7 @@ func Kvc_step_abort(arg1 uintptr, arg2 Kvc_error) (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Kvc_status)(C._wrap_kvc_step_abort_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (Kvc_status)(C._wrap_kvc_step_abort_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
@@ -2895,7 +2895,7 @@ func Kvc_graph_create(arg1 uintptr, arg2 []int64, arg3 int64, arg4 int64, arg5 i
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (uintptr)(C._wrap_kvc_graph_create_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_159)(unsafe.Pointer(&_swig_i_1)), C.swig_type_160(_swig_i_2), C.swig_type_161(_swig_i_3), C.swig_type_162(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (uintptr)(C._wrap_kvc_graph_create_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_159)(unsafe.Pointer(&_swig_i_1)), C.swig_type_160(_swig_i_2), C.swig_type_161(_swig_i_3), C.swig_type_162(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2906,7 +2906,7 @@ func Kvc_graph_destroy(arg1 uintptr, arg2 Kvc_error) (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Kvc_status)(C._wrap_kvc_graph_destroy_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (Kvc_status)(C._wrap_kvc_graph_destroy_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
@@ -2914,28 +2914,28 @@ func Kvc_synchronize(arg1 uintptr, arg2 Kvc_error) (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Kvc_status)(C._wrap_kvc_synchronize_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (Kvc_status)(C._wrap_kvc_synchronize_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
 type Kvc_buffer_kind int
 func _swig_getKVC_BUFFER_UNSET() (_swig_ret Kvc_buffer_kind) {
 	var swig_r Kvc_buffer_kind
-	swig_r = (Kvc_buffer_kind)(C._wrap_KVC_BUFFER_UNSET_raw_2a47056d3c180dda())
+	swig_r = (Kvc_buffer_kind)(C._wrap_KVC_BUFFER_UNSET_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_BUFFER_UNSET Kvc_buffer_kind = _swig_getKVC_BUFFER_UNSET()
 func _swig_getKVC_BUFFER_DEVICE() (_swig_ret Kvc_buffer_kind) {
 	var swig_r Kvc_buffer_kind
-	swig_r = (Kvc_buffer_kind)(C._wrap_KVC_BUFFER_DEVICE_raw_2a47056d3c180dda())
+	swig_r = (Kvc_buffer_kind)(C._wrap_KVC_BUFFER_DEVICE_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
 var KVC_BUFFER_DEVICE Kvc_buffer_kind = _swig_getKVC_BUFFER_DEVICE()
 func _swig_getKVC_BUFFER_PINNED() (_swig_ret Kvc_buffer_kind) {
 	var swig_r Kvc_buffer_kind
-	swig_r = (Kvc_buffer_kind)(C._wrap_KVC_BUFFER_PINNED_raw_2a47056d3c180dda())
+	swig_r = (Kvc_buffer_kind)(C._wrap_KVC_BUFFER_PINNED_raw_8ea93096e5e931f8())
 	return swig_r
 }
 
@@ -2946,7 +2946,7 @@ func Kvc_buffer_create(arg1 uintptr, arg2 int32, arg3 int64, arg4 Kvc_error) (_s
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (uintptr)(C._wrap_kvc_buffer_create_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.swig_type_163(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (uintptr)(C._wrap_kvc_buffer_create_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.swig_type_163(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2956,7 +2956,7 @@ func Kvc_buffer_destroy(arg1 uintptr, arg2 int32, arg3 uintptr, arg4 Kvc_error) 
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_buffer_destroy_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_buffer_destroy_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -2969,7 +2969,7 @@ func Kvc_buffer_copy(arg1 uintptr, arg2 uintptr, arg3 int32, arg4 uintptr, arg5 
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
 	_swig_i_6 := getSwigcptr(arg7)
-	swig_r = (Kvc_status)(C._wrap_kvc_buffer_copy_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), C.uintptr_t(_swig_i_3), C.int(_swig_i_4), C.swig_type_164(_swig_i_5), C.uintptr_t(_swig_i_6)))
+	swig_r = (Kvc_status)(C._wrap_kvc_buffer_copy_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), C.uintptr_t(_swig_i_3), C.int(_swig_i_4), C.swig_type_164(_swig_i_5), C.uintptr_t(_swig_i_6)))
 	return swig_r
 }
 
@@ -2985,84 +2985,84 @@ func (p SwigcptrKvc_attend_options) SwigIsKvc_attend_options() {
 func (arg1 SwigcptrKvc_attend_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_attend_options_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_attend_options_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_attend_options) SetScale(arg2 float32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_scale_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.float(_swig_i_1))
+	C._wrap_kvc_attend_options_scale_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.float(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetScale() (_swig_ret float32) {
 	var swig_r float32
 	_swig_i_0 := arg1
-	swig_r = (float32)(C._wrap_kvc_attend_options_scale_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (float32)(C._wrap_kvc_attend_options_scale_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_attend_options) SetSoft_cap(arg2 float32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_soft_cap_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.float(_swig_i_1))
+	C._wrap_kvc_attend_options_soft_cap_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.float(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetSoft_cap() (_swig_ret float32) {
 	var swig_r float32
 	_swig_i_0 := arg1
-	swig_r = (float32)(C._wrap_kvc_attend_options_soft_cap_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (float32)(C._wrap_kvc_attend_options_soft_cap_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_attend_options) SetPartial(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_partial_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_attend_options_partial_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetPartial() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_attend_options_partial_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_attend_options_partial_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_attend_options) SetSliding_window(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_sliding_window_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_165(_swig_i_1))
+	C._wrap_kvc_attend_options_sliding_window_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_165(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetSliding_window() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_attend_options_sliding_window_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_attend_options_sliding_window_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_attend_options) SetCausal_offset(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_attend_options_causal_offset_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_167(_swig_i_1))
+	C._wrap_kvc_attend_options_causal_offset_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_167(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_attend_options) GetCausal_offset() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_attend_options_causal_offset_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_attend_options_causal_offset_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_attend_options() (_swig_ret Kvc_attend_options) {
 	var swig_r Kvc_attend_options
-	swig_r = (Kvc_attend_options)(SwigcptrKvc_attend_options(C._wrap_new_kvc_attend_options_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_attend_options)(SwigcptrKvc_attend_options(C._wrap_new_kvc_attend_options_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_attend_options(arg1 Kvc_attend_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_attend_options_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_attend_options_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_attend_options interface {
@@ -3090,7 +3090,7 @@ func Kvc_attend(arg1 uintptr, arg2 int64, arg3 []byte, arg4 []byte, arg5 []float
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
 	_swig_i_6 := getSwigcptr(arg7)
-	swig_r = (Kvc_status)(C._wrap_kvc_attend_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_169(_swig_i_1), *(*C.swig_type_170)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_171)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_172)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5), C.uintptr_t(_swig_i_6)))
+	swig_r = (Kvc_status)(C._wrap_kvc_attend_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_169(_swig_i_1), *(*C.swig_type_170)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_171)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_172)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5), C.uintptr_t(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3115,110 +3115,110 @@ func (p SwigcptrKvc_evict_options) SwigIsKvc_evict_options() {
 func (arg1 SwigcptrKvc_evict_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_evict_options_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_evict_options_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_reserved_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_evict_options_reserved_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_evict_options_reserved_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_evict_options_reserved_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetLayer_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_layer_begin_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_173(_swig_i_1))
+	C._wrap_kvc_evict_options_layer_begin_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_173(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetLayer_begin() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_options_layer_begin_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_options_layer_begin_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetLayer_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_layer_end_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_175(_swig_i_1))
+	C._wrap_kvc_evict_options_layer_end_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_175(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetLayer_end() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_options_layer_end_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_options_layer_end_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetHead_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_head_begin_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_177(_swig_i_1))
+	C._wrap_kvc_evict_options_head_begin_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_177(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetHead_begin() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_options_head_begin_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_options_head_begin_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetHead_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_head_end_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_179(_swig_i_1))
+	C._wrap_kvc_evict_options_head_end_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_179(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetHead_end() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_options_head_end_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_options_head_end_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetBudget(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_budget_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_181(_swig_i_1))
+	C._wrap_kvc_evict_options_budget_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_181(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetBudget() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_options_budget_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_options_budget_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_options) SetRecent(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_options_recent_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_183(_swig_i_1))
+	C._wrap_kvc_evict_options_recent_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_183(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_options) GetRecent() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_options_recent_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_options_recent_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_evict_options() (_swig_ret Kvc_evict_options) {
 	var swig_r Kvc_evict_options
-	swig_r = (Kvc_evict_options)(SwigcptrKvc_evict_options(C._wrap_new_kvc_evict_options_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_evict_options)(SwigcptrKvc_evict_options(C._wrap_new_kvc_evict_options_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_evict_options(arg1 Kvc_evict_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_evict_options_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_evict_options_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_evict_options interface {
@@ -3253,97 +3253,97 @@ func (p SwigcptrKvc_evict_report) SwigIsKvc_evict_report() {
 func (arg1 SwigcptrKvc_evict_report) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_evict_report_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_evict_report_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_report) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_reserved_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_evict_report_reserved_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_evict_report_reserved_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_evict_report_reserved_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_report) SetTokens_evicted(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_evicted_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_185(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_evicted_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_185(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_evicted() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_report_tokens_evicted_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_report_tokens_evicted_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_report) SetRecords_freed(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_records_freed_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_187(_swig_i_1))
+	C._wrap_kvc_evict_report_records_freed_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_187(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetRecords_freed() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_report_records_freed_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_report_records_freed_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_report) SetBytes_freed(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_bytes_freed_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_189(_swig_i_1))
+	C._wrap_kvc_evict_report_bytes_freed_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_189(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetBytes_freed() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_report_bytes_freed_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_report_bytes_freed_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_report) SetTokens_repacked(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_repacked_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_191(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_repacked_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_191(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_repacked() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_report_tokens_repacked_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_report_tokens_repacked_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_evict_report) SetTokens_merged(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_evict_report_tokens_merged_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_193(_swig_i_1))
+	C._wrap_kvc_evict_report_tokens_merged_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_193(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_evict_report) GetTokens_merged() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_evict_report_tokens_merged_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_evict_report_tokens_merged_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_evict_report() (_swig_ret Kvc_evict_report) {
 	var swig_r Kvc_evict_report
-	swig_r = (Kvc_evict_report)(SwigcptrKvc_evict_report(C._wrap_new_kvc_evict_report_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_evict_report)(SwigcptrKvc_evict_report(C._wrap_new_kvc_evict_report_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_evict_report(arg1 Kvc_evict_report) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_evict_report_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_evict_report_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_evict_report interface {
@@ -3372,7 +3372,7 @@ func Kvc_evict(arg1 uintptr, arg2 int64, arg3 []float32, arg4 Kvc_evict_options,
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_evict_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_195(_swig_i_1), *(*C.swig_type_196)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_evict_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_195(_swig_i_1), *(*C.swig_type_196)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3387,7 +3387,7 @@ func Kvc_evict_keep(arg1 uintptr, arg2 int64, arg3 []int64, arg4 Kvc_evict_optio
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_evict_keep_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_197(_swig_i_1), *(*C.swig_type_198)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_evict_keep_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_197(_swig_i_1), *(*C.swig_type_198)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3406,58 +3406,58 @@ func (p SwigcptrKvc_prefix_options) SwigIsKvc_prefix_options() {
 func (arg1 SwigcptrKvc_prefix_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_prefix_options_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_prefix_options_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_options) SetPinned(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_options_pinned_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_prefix_options_pinned_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_options) GetPinned() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_prefix_options_pinned_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_prefix_options_pinned_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_options) SetSeal(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_options_seal_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_prefix_options_seal_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_options) GetSeal() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_prefix_options_seal_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_prefix_options_seal_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_options) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_options_reserved_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_prefix_options_reserved_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_options) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_prefix_options_reserved_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_prefix_options_reserved_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_prefix_options() (_swig_ret Kvc_prefix_options) {
 	var swig_r Kvc_prefix_options
-	swig_r = (Kvc_prefix_options)(SwigcptrKvc_prefix_options(C._wrap_new_kvc_prefix_options_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_prefix_options)(SwigcptrKvc_prefix_options(C._wrap_new_kvc_prefix_options_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_prefix_options(arg1 Kvc_prefix_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_prefix_options_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_prefix_options_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_prefix_options interface {
@@ -3484,58 +3484,58 @@ func (p SwigcptrKvc_prefix_hit) SwigIsKvc_prefix_hit() {
 func (arg1 SwigcptrKvc_prefix_hit) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_prefix_hit_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_prefix_hit_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_hit_reserved_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_prefix_hit_reserved_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_prefix_hit_reserved_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_prefix_hit_reserved_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_hit_tokens_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_199(_swig_i_1))
+	C._wrap_kvc_prefix_hit_tokens_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_199(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) GetTokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_hit_tokens_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_hit_tokens_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) SetShared(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_hit_shared_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_201(_swig_i_1))
+	C._wrap_kvc_prefix_hit_shared_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_201(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_hit) GetShared() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_hit_shared_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_hit_shared_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_prefix_hit() (_swig_ret Kvc_prefix_hit) {
 	var swig_r Kvc_prefix_hit
-	swig_r = (Kvc_prefix_hit)(SwigcptrKvc_prefix_hit(C._wrap_new_kvc_prefix_hit_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_prefix_hit)(SwigcptrKvc_prefix_hit(C._wrap_new_kvc_prefix_hit_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_prefix_hit(arg1 Kvc_prefix_hit) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_prefix_hit_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_prefix_hit_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_prefix_hit interface {
@@ -3562,149 +3562,149 @@ func (p SwigcptrKvc_prefix_stats) SwigIsKvc_prefix_stats() {
 func (arg1 SwigcptrKvc_prefix_stats) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_prefix_stats_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_prefix_stats_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_reserved_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_prefix_stats_reserved_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_prefix_stats_reserved_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_prefix_stats_reserved_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetEntries(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_entries_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_203(_swig_i_1))
+	C._wrap_kvc_prefix_stats_entries_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_203(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetEntries() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_entries_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_entries_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_tokens_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_205(_swig_i_1))
+	C._wrap_kvc_prefix_stats_tokens_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_205(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetTokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_tokens_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_tokens_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_record_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_207(_swig_i_1))
+	C._wrap_kvc_prefix_stats_record_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_207(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetRecord_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_record_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_record_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetHost_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_host_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_209(_swig_i_1))
+	C._wrap_kvc_prefix_stats_host_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_209(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetHost_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_host_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_host_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetBudget_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_budget_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_211(_swig_i_1))
+	C._wrap_kvc_prefix_stats_budget_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_211(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetBudget_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_budget_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_budget_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetHits(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_hits_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_213(_swig_i_1))
+	C._wrap_kvc_prefix_stats_hits_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_213(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetHits() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_hits_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_hits_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetMisses(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_misses_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_215(_swig_i_1))
+	C._wrap_kvc_prefix_stats_misses_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_215(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetMisses() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_misses_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_misses_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetHit_tokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_hit_tokens_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_217(_swig_i_1))
+	C._wrap_kvc_prefix_stats_hit_tokens_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_217(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetHit_tokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_hit_tokens_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_hit_tokens_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) SetEvictions(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_prefix_stats_evictions_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_219(_swig_i_1))
+	C._wrap_kvc_prefix_stats_evictions_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_219(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_prefix_stats) GetEvictions() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_prefix_stats_evictions_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_prefix_stats_evictions_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_prefix_stats() (_swig_ret Kvc_prefix_stats) {
 	var swig_r Kvc_prefix_stats
-	swig_r = (Kvc_prefix_stats)(SwigcptrKvc_prefix_stats(C._wrap_new_kvc_prefix_stats_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_prefix_stats)(SwigcptrKvc_prefix_stats(C._wrap_new_kvc_prefix_stats_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_prefix_stats(arg1 Kvc_prefix_stats) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_prefix_stats_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_prefix_stats_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_prefix_stats interface {
@@ -3741,7 +3741,7 @@ func Kvc_prefix_publish(arg1 uintptr, arg2 int64, arg3 []int64, arg4 []byte, arg
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_publish_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_221(_swig_i_1), *(*C.swig_type_222)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_223)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_publish_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_221(_swig_i_1), *(*C.swig_type_222)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_223)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3759,7 +3759,7 @@ func Kvc_prefix_lookup(arg1 uintptr, arg2 []int64, arg3 []byte, arg4 Kvc_seq_opt
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (int64)(C._wrap_kvc_prefix_lookup_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_225)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_226)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (int64)(C._wrap_kvc_prefix_lookup_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_225)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_226)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3776,7 +3776,7 @@ func Kvc_prefix_remove(arg1 uintptr, arg2 []int64, arg3 []byte, arg4 *int64, arg
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_remove_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_227)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_228)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_remove_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_227)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_228)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3790,7 +3790,7 @@ func Kvc_prefix_clear(arg1 uintptr, arg2 Kvc_error) (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_clear_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_clear_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
@@ -3799,7 +3799,7 @@ func Kvc_prefix_budget_set(arg1 uintptr, arg2 int64, arg3 Kvc_error) (_swig_ret 
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_budget_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_229(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_budget_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_229(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -3808,7 +3808,7 @@ func Kvc_prefix_stats_get(arg1 uintptr, arg2 Kvc_prefix_stats, arg3 Kvc_error) (
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_prefix_stats_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_prefix_stats_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -3824,110 +3824,110 @@ func (p SwigcptrKvc_merge_options) SwigIsKvc_merge_options() {
 func (arg1 SwigcptrKvc_merge_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_merge_options_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_merge_options_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_reserved_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_merge_options_reserved_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_merge_options_reserved_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_merge_options_reserved_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetLayer_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_layer_begin_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_230(_swig_i_1))
+	C._wrap_kvc_merge_options_layer_begin_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_230(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetLayer_begin() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_merge_options_layer_begin_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_merge_options_layer_begin_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetLayer_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_layer_end_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_232(_swig_i_1))
+	C._wrap_kvc_merge_options_layer_end_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_232(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetLayer_end() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_merge_options_layer_end_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_merge_options_layer_end_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetHead_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_head_begin_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_234(_swig_i_1))
+	C._wrap_kvc_merge_options_head_begin_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_234(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetHead_begin() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_merge_options_head_begin_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_merge_options_head_begin_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetHead_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_head_end_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_236(_swig_i_1))
+	C._wrap_kvc_merge_options_head_end_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_236(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetHead_end() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_merge_options_head_end_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_merge_options_head_end_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetValues_only(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_values_only_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_merge_options_values_only_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetValues_only() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_merge_options_values_only_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_merge_options_values_only_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_merge_options) SetUnbiased(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_merge_options_unbiased_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_merge_options_unbiased_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_merge_options) GetUnbiased() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_merge_options_unbiased_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_merge_options_unbiased_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_merge_options() (_swig_ret Kvc_merge_options) {
 	var swig_r Kvc_merge_options
-	swig_r = (Kvc_merge_options)(SwigcptrKvc_merge_options(C._wrap_new_kvc_merge_options_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_merge_options)(SwigcptrKvc_merge_options(C._wrap_new_kvc_merge_options_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_merge_options(arg1 Kvc_merge_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_merge_options_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_merge_options_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_merge_options interface {
@@ -3958,7 +3958,7 @@ func Kvc_merge(arg1 uintptr, arg2 int64, arg3 []int32, arg4 Kvc_merge_options, a
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_merge_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_238(_swig_i_1), *(*C.swig_type_239)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_merge_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_238(_swig_i_1), *(*C.swig_type_239)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3973,7 +3973,7 @@ func Kvc_seq_read_counts(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_counts_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_240(_swig_i_1), C.swig_type_241(_swig_i_2), C.swig_type_242(_swig_i_3), *(*C.swig_type_243)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_counts_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_240(_swig_i_1), C.swig_type_241(_swig_i_2), C.swig_type_242(_swig_i_3), *(*C.swig_type_243)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -3992,84 +3992,84 @@ func (p SwigcptrKvc_step_down_options) SwigIsKvc_step_down_options() {
 func (arg1 SwigcptrKvc_step_down_options) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_step_down_options_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_step_down_options_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_down_options) SetRung(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_options_rung_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_down_options_rung_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_options) GetRung() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_down_options_rung_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_down_options_rung_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_down_options) SetLayer_begin(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_options_layer_begin_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_244(_swig_i_1))
+	C._wrap_kvc_step_down_options_layer_begin_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_244(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_options) GetLayer_begin() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_down_options_layer_begin_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_down_options_layer_begin_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_down_options) SetLayer_end(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_options_layer_end_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_246(_swig_i_1))
+	C._wrap_kvc_step_down_options_layer_end_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_246(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_options) GetLayer_end() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_down_options_layer_end_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_down_options_layer_end_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_down_options) SetBudget_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_options_budget_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_248(_swig_i_1))
+	C._wrap_kvc_step_down_options_budget_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_248(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_options) GetBudget_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_down_options_budget_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_down_options_budget_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_down_options) SetRecent(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_options_recent_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_250(_swig_i_1))
+	C._wrap_kvc_step_down_options_recent_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_250(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_options) GetRecent() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_down_options_recent_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_down_options_recent_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_step_down_options() (_swig_ret Kvc_step_down_options) {
 	var swig_r Kvc_step_down_options
-	swig_r = (Kvc_step_down_options)(SwigcptrKvc_step_down_options(C._wrap_new_kvc_step_down_options_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_step_down_options)(SwigcptrKvc_step_down_options(C._wrap_new_kvc_step_down_options_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_step_down_options(arg1 Kvc_step_down_options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_step_down_options_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_step_down_options_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_step_down_options interface {
@@ -4100,84 +4100,84 @@ func (p SwigcptrKvc_step_down_report) SwigIsKvc_step_down_report() {
 func (arg1 SwigcptrKvc_step_down_report) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_step_down_report_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_step_down_report_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_down_report) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_report_reserved_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_step_down_report_reserved_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_report) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_step_down_report_reserved_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_step_down_report_reserved_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_down_report) SetPages(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_report_pages_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_252(_swig_i_1))
+	C._wrap_kvc_step_down_report_pages_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_252(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_report) GetPages() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_down_report_pages_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_down_report_pages_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_down_report) SetTokens_requantized(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_report_tokens_requantized_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_254(_swig_i_1))
+	C._wrap_kvc_step_down_report_tokens_requantized_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_254(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_report) GetTokens_requantized() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_down_report_tokens_requantized_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_down_report_tokens_requantized_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_down_report) SetBytes_freed(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_report_bytes_freed_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_256(_swig_i_1))
+	C._wrap_kvc_step_down_report_bytes_freed_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_256(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_report) GetBytes_freed() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_down_report_bytes_freed_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_down_report_bytes_freed_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_step_down_report) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_step_down_report_record_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_258(_swig_i_1))
+	C._wrap_kvc_step_down_report_record_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_258(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_step_down_report) GetRecord_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_step_down_report_record_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_step_down_report_record_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_step_down_report() (_swig_ret Kvc_step_down_report) {
 	var swig_r Kvc_step_down_report
-	swig_r = (Kvc_step_down_report)(SwigcptrKvc_step_down_report(C._wrap_new_kvc_step_down_report_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_step_down_report)(SwigcptrKvc_step_down_report(C._wrap_new_kvc_step_down_report_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_step_down_report(arg1 Kvc_step_down_report) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_step_down_report_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_step_down_report_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_step_down_report interface {
@@ -4203,7 +4203,7 @@ func Kvc_step_down(arg1 uintptr, arg2 int64, arg3 Kvc_step_down_options, arg4 Kv
 	_swig_i_2 := getSwigcptr(arg3)
 	_swig_i_3 := getSwigcptr(arg4)
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_step_down_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_260(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_step_down_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_260(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	return swig_r
 }
 
@@ -4215,7 +4215,7 @@ func Kvc_seq_read_rungs(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 [
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_rungs_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_261(_swig_i_1), C.swig_type_262(_swig_i_2), C.swig_type_263(_swig_i_3), *(*C.swig_type_264)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_rungs_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_261(_swig_i_1), C.swig_type_262(_swig_i_2), C.swig_type_263(_swig_i_3), *(*C.swig_type_264)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -4233,7 +4233,7 @@ func Kvc_seq_read(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 int32, 
 	_swig_i_6 := arg7
 	_swig_i_7 := arg8
 	_swig_i_8 := getSwigcptr(arg9)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_265(_swig_i_1), C.swig_type_266(_swig_i_2), C.swig_type_267(_swig_i_3), C.int(_swig_i_4), C.swig_type_268(_swig_i_5), C.swig_type_269(_swig_i_6), *(*C.swig_type_270)(unsafe.Pointer(&_swig_i_7)), C.uintptr_t(_swig_i_8)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_265(_swig_i_1), C.swig_type_266(_swig_i_2), C.swig_type_267(_swig_i_3), C.int(_swig_i_4), C.swig_type_268(_swig_i_5), C.swig_type_269(_swig_i_6), *(*C.swig_type_270)(unsafe.Pointer(&_swig_i_7)), C.uintptr_t(_swig_i_8)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg8
 	}
@@ -4250,7 +4250,7 @@ func Kvc_seq_read_codes(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 i
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
 	_swig_i_7 := getSwigcptr(arg8)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_codes_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_271(_swig_i_1), C.swig_type_272(_swig_i_2), C.swig_type_273(_swig_i_3), C.int(_swig_i_4), *(*C.swig_type_274)(unsafe.Pointer(&_swig_i_5)), C.swig_voidp(_swig_i_6), C.uintptr_t(_swig_i_7)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_codes_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_271(_swig_i_1), C.swig_type_272(_swig_i_2), C.swig_type_273(_swig_i_3), C.int(_swig_i_4), *(*C.swig_type_274)(unsafe.Pointer(&_swig_i_5)), C.swig_voidp(_swig_i_6), C.uintptr_t(_swig_i_7)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg6
 	}
@@ -4265,7 +4265,7 @@ func Kvc_seq_read_mass(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_mass_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_275(_swig_i_1), C.swig_type_276(_swig_i_2), C.swig_type_277(_swig_i_3), *(*C.swig_type_278)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_mass_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_275(_swig_i_1), C.swig_type_276(_swig_i_2), C.swig_type_277(_swig_i_3), *(*C.swig_type_278)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -4284,279 +4284,279 @@ func (p SwigcptrKvc_stats) SwigIsKvc_stats() {
 func (arg1 SwigcptrKvc_stats) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_stats_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_stats_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetOpen_steps(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_open_steps_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_stats_open_steps_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetOpen_steps() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_stats_open_steps_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_stats_open_steps_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetArena_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_arena_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_279(_swig_i_1))
+	C._wrap_kvc_stats_arena_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_279(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetArena_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_arena_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_arena_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetBound_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_bound_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_281(_swig_i_1))
+	C._wrap_kvc_stats_bound_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_281(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetBound_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_bound_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_bound_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_record_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_283(_swig_i_1))
+	C._wrap_kvc_stats_record_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_283(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetRecord_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_record_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_record_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetSink_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_sink_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_285(_swig_i_1))
+	C._wrap_kvc_stats_sink_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_285(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSink_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_sink_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_sink_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetWindow_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_window_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_287(_swig_i_1))
+	C._wrap_kvc_stats_window_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_287(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetWindow_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_window_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_window_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetCode_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_code_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_289(_swig_i_1))
+	C._wrap_kvc_stats_code_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_289(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetCode_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_code_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_code_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetSide_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_side_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_291(_swig_i_1))
+	C._wrap_kvc_stats_side_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_291(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSide_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_side_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_side_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetReserved_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_reserved_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_293(_swig_i_1))
+	C._wrap_kvc_stats_reserved_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_293(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetReserved_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_reserved_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_reserved_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetTable_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_table_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_295(_swig_i_1))
+	C._wrap_kvc_stats_table_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_295(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTable_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_table_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_table_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetScratch_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_scratch_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_297(_swig_i_1))
+	C._wrap_kvc_stats_scratch_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_297(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetScratch_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_scratch_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_scratch_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetSequences(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_sequences_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_299(_swig_i_1))
+	C._wrap_kvc_stats_sequences_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_299(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSequences() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_sequences_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_sequences_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetTokens_appended(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_appended_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_301(_swig_i_1))
+	C._wrap_kvc_stats_tokens_appended_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_301(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_appended() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_tokens_appended_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_tokens_appended_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetTokens_evicted(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_evicted_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_303(_swig_i_1))
+	C._wrap_kvc_stats_tokens_evicted_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_303(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_evicted() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_tokens_evicted_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_tokens_evicted_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetPages_quantized(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_pages_quantized_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_305(_swig_i_1))
+	C._wrap_kvc_stats_pages_quantized_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_305(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetPages_quantized() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_pages_quantized_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_pages_quantized_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetTokens_requantized(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_requantized_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_307(_swig_i_1))
+	C._wrap_kvc_stats_tokens_requantized_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_307(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_requantized() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_tokens_requantized_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_tokens_requantized_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetSlow_calls(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_slow_calls_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_309(_swig_i_1))
+	C._wrap_kvc_stats_slow_calls_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_309(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSlow_calls() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_slow_calls_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_slow_calls_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetTokens_merged(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_tokens_merged_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_311(_swig_i_1))
+	C._wrap_kvc_stats_tokens_merged_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_311(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetTokens_merged() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_tokens_merged_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_tokens_merged_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetSynchronizations(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_synchronizations_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_313(_swig_i_1))
+	C._wrap_kvc_stats_synchronizations_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_313(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetSynchronizations() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_synchronizations_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_synchronizations_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_stats) SetBytes_staged(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_stats_bytes_staged_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_315(_swig_i_1))
+	C._wrap_kvc_stats_bytes_staged_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_315(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_stats) GetBytes_staged() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_stats_bytes_staged_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_stats_bytes_staged_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_stats() (_swig_ret Kvc_stats) {
 	var swig_r Kvc_stats
-	swig_r = (Kvc_stats)(SwigcptrKvc_stats(C._wrap_new_kvc_stats_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_stats)(SwigcptrKvc_stats(C._wrap_new_kvc_stats_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_stats(arg1 Kvc_stats) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_stats_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_stats_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_stats interface {
@@ -4617,123 +4617,123 @@ func (p SwigcptrKvc_seq_stats) SwigIsKvc_seq_stats() {
 func (arg1 SwigcptrKvc_seq_stats) GetStruct_size() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_kvc_seq_stats_struct_size_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_kvc_seq_stats_struct_size_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetReserved(arg2 int32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_reserved_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
+	C._wrap_kvc_seq_stats_reserved_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.int(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetReserved() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_kvc_seq_stats_reserved_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_kvc_seq_stats_reserved_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetTokens(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_tokens_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_317(_swig_i_1))
+	C._wrap_kvc_seq_stats_tokens_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_317(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetTokens() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_stats_tokens_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_stats_tokens_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetRecord_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_record_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_319(_swig_i_1))
+	C._wrap_kvc_seq_stats_record_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_319(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetRecord_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_stats_record_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_stats_record_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetShared_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_shared_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_321(_swig_i_1))
+	C._wrap_kvc_seq_stats_shared_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_321(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetShared_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_stats_shared_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_stats_shared_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetTable_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_table_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_323(_swig_i_1))
+	C._wrap_kvc_seq_stats_table_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_323(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetTable_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_stats_table_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_stats_table_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetFp16_bytes(arg2 int64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_fp16_bytes_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_325(_swig_i_1))
+	C._wrap_kvc_seq_stats_fp16_bytes_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_325(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetFp16_bytes() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_kvc_seq_stats_fp16_bytes_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_kvc_seq_stats_fp16_bytes_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetCodec_bits(arg2 float64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_codec_bits_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+	C._wrap_kvc_seq_stats_codec_bits_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetCodec_bits() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_kvc_seq_stats_codec_bits_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_kvc_seq_stats_codec_bits_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrKvc_seq_stats) SetEffective_bits(arg2 float64) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_kvc_seq_stats_effective_bits_set_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
+	C._wrap_kvc_seq_stats_effective_bits_set_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.double(_swig_i_1))
 }
 
 func (arg1 SwigcptrKvc_seq_stats) GetEffective_bits() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_kvc_seq_stats_effective_bits_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_kvc_seq_stats_effective_bits_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewKvc_seq_stats() (_swig_ret Kvc_seq_stats) {
 	var swig_r Kvc_seq_stats
-	swig_r = (Kvc_seq_stats)(SwigcptrKvc_seq_stats(C._wrap_new_kvc_seq_stats_raw_2a47056d3c180dda()))
+	swig_r = (Kvc_seq_stats)(SwigcptrKvc_seq_stats(C._wrap_new_kvc_seq_stats_raw_8ea93096e5e931f8()))
 	return swig_r
 }
 
 func DeleteKvc_seq_stats(arg1 Kvc_seq_stats) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_kvc_seq_stats_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_kvc_seq_stats_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 type Kvc_seq_stats interface {
@@ -4763,7 +4763,7 @@ func Kvc_stats_get(arg1 uintptr, arg2 Kvc_stats, arg3 Kvc_error) (_swig_ret Kvc_
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (Kvc_status)(C._wrap_kvc_stats_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (Kvc_status)(C._wrap_kvc_stats_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	return swig_r
 }
 
@@ -4773,7 +4773,7 @@ func Kvc_seq_stats_get(arg1 uintptr, arg2 int64, arg3 Kvc_seq_stats, arg4 Kvc_er
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_stats_get_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_327(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_stats_get_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_327(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	return swig_r
 }
 
@@ -4784,7 +4784,7 @@ func Kvc_snapshot_export(arg1 uintptr, arg2 []int64, arg3 []byte, arg4 *int64, a
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_export_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_328)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_329)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_export_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_328)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_329)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4801,7 +4801,7 @@ func Kvc_snapshot_import(arg1 uintptr, arg2 []byte, arg3 []int64, arg4 *int64, a
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_import_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_330)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_331)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_import_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_330)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_331)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4817,7 +4817,7 @@ func Kvc_snapshot_save(arg1 uintptr, arg2 []int64, arg3 string, arg4 Kvc_error) 
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_save_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_332)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_333)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_save_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_332)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_333)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4834,7 +4834,7 @@ func Kvc_snapshot_load(arg1 uintptr, arg2 string, arg3 []int64, arg4 *int64, arg
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_load_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), *(*C.swig_type_334)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_335)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
+	swig_r = (Kvc_status)(C._wrap_kvc_snapshot_load_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), *(*C.swig_type_334)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_335)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3), C.uintptr_t(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4847,7 +4847,7 @@ func Kvc_snapshot_load(arg1 uintptr, arg2 string, arg3 []int64, arg4 *int64, arg
 func Kvc_layers_new(arg1 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := arg1
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_2a47056d3c180dda(C.swig_type_336(_swig_i_0))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_new_raw_8ea93096e5e931f8(C.swig_type_336(_swig_i_0))))
 	return swig_r
 }
 
@@ -4855,18 +4855,18 @@ func Kvc_layers_at(arg1 Kvc_layer, arg2 int64) (_swig_ret Kvc_layer) {
 	var swig_r Kvc_layer
 	_swig_i_0 := getSwigcptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0), C.swig_type_337(_swig_i_1))))
+	swig_r = (Kvc_layer)(SwigcptrKvc_layer(C._wrap_kvc_layers_at_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_337(_swig_i_1))))
 	return swig_r
 }
 
 func Kvc_layers_delete(arg1 Kvc_layer) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_kvc_layers_delete_raw_2a47056d3c180dda(C.uintptr_t(_swig_i_0))
+	C._wrap_kvc_layers_delete_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0))
 }
 
 func Kvc_abi_mismatch() (_swig_ret string) {
 	var swig_r string
-	swig_r_p := C._wrap_kvc_abi_mismatch_raw_2a47056d3c180dda()
+	swig_r_p := C._wrap_kvc_abi_mismatch_raw_8ea93096e5e931f8()
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 

@@ -13,9 +13,9 @@ extern
 #ifdef __cplusplus
   "C"
 #endif
-  void cgo_panic__raw_2a47056d3c180dda(const char*);
+  void cgo_panic__raw_8ea93096e5e931f8(const char*);
 static void _swig_gopanic(const char *p) {
-  cgo_panic__raw_2a47056d3c180dda(p);
+  cgo_panic__raw_8ea93096e5e931f8(p);
 }
 
 
@@ -377,7 +377,7 @@ static void kvc_layers_delete(kvc_layer* layers) { free(layers); }
 extern "C" {
 #endif
 
-void _wrap_Swig_free_raw_2a47056d3c180dda(void *_swig_go_0) {
+void _wrap_Swig_free_raw_8ea93096e5e931f8(void *_swig_go_0) {
   void *arg1 = 0 ;
   
   arg1 = *(void **)&_swig_go_0; 
@@ -387,7 +387,7 @@ void _wrap_Swig_free_raw_2a47056d3c180dda(void *_swig_go_0) {
 }
 
 
-void *_wrap_Swig_malloc_raw_2a47056d3c180dda(intgo _swig_go_0) {
+void *_wrap_Swig_malloc_raw_8ea93096e5e931f8(intgo _swig_go_0) {
   int arg1 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -400,7 +400,7 @@ void *_wrap_Swig_malloc_raw_2a47056d3c180dda(intgo _swig_go_0) {
 }
 
 
-int _wrap_kvc_append_at_raw_2a47056d3c180dda(kvc_step *_swig_go_0, long long _swig_go_1, void *_swig_go_2, long long _swig_go_3, void *_swig_go_4, long long _swig_go_5, struct kvc_error *_swig_go_6) {
+int _wrap_kvc_append_at_raw_8ea93096e5e931f8(kvc_step *_swig_go_0, long long _swig_go_1, void *_swig_go_2, long long _swig_go_3, void *_swig_go_4, long long _swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -425,7 +425,7 @@ int _wrap_kvc_append_at_raw_2a47056d3c180dda(kvc_step *_swig_go_0, long long _sw
 }
 
 
-int _wrap_kvc_attend_at_raw_2a47056d3c180dda(kvc_step *_swig_go_0, long long _swig_go_1, void *_swig_go_2, long long _swig_go_3, void *_swig_go_4, long long _swig_go_5, void *_swig_go_6, long long _swig_go_7, struct kvc_attend_options *_swig_go_8, struct kvc_error *_swig_go_9) {
+int _wrap_kvc_attend_at_raw_8ea93096e5e931f8(kvc_step *_swig_go_0, long long _swig_go_1, void *_swig_go_2, long long _swig_go_3, void *_swig_go_4, long long _swig_go_5, void *_swig_go_6, long long _swig_go_7, struct kvc_attend_options *_swig_go_8, struct kvc_error *_swig_go_9) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -456,7 +456,7 @@ int _wrap_kvc_attend_at_raw_2a47056d3c180dda(kvc_step *_swig_go_0, long long _sw
 }
 
 
-long long _wrap_kvc_codec_capacity_raw_2a47056d3c180dda() {
+long long _wrap_kvc_codec_capacity_raw_8ea93096e5e931f8() {
   int64_t result;
   long long _swig_go_result;
   
@@ -467,7 +467,7 @@ long long _wrap_kvc_codec_capacity_raw_2a47056d3c180dda() {
 }
 
 
-long long _wrap_kvc_target_capacity_raw_2a47056d3c180dda() {
+long long _wrap_kvc_target_capacity_raw_8ea93096e5e931f8() {
   int64_t result;
   long long _swig_go_result;
   
@@ -478,7 +478,7 @@ long long _wrap_kvc_target_capacity_raw_2a47056d3c180dda() {
 }
 
 
-long long _wrap_kvc_policy_capacity_raw_2a47056d3c180dda() {
+long long _wrap_kvc_policy_capacity_raw_8ea93096e5e931f8() {
   int64_t result;
   long long _swig_go_result;
   
@@ -489,7 +489,7 @@ long long _wrap_kvc_policy_capacity_raw_2a47056d3c180dda() {
 }
 
 
-_gostring_ _wrap_kvc_version_raw_2a47056d3c180dda() {
+_gostring_ _wrap_kvc_version_raw_8ea93096e5e931f8() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   
@@ -500,7 +500,7 @@ _gostring_ _wrap_kvc_version_raw_2a47056d3c180dda() {
 }
 
 
-long long _wrap_kvc_abi_version_raw_2a47056d3c180dda() {
+long long _wrap_kvc_abi_version_raw_8ea93096e5e931f8() {
   int64_t result;
   long long _swig_go_result;
   
@@ -511,7 +511,7 @@ long long _wrap_kvc_abi_version_raw_2a47056d3c180dda() {
 }
 
 
-_gostring_ _wrap_kvc_build_info_raw_2a47056d3c180dda() {
+_gostring_ _wrap_kvc_build_info_raw_8ea93096e5e931f8() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   
@@ -522,7 +522,7 @@ _gostring_ _wrap_kvc_build_info_raw_2a47056d3c180dda() {
 }
 
 
-long long _wrap_kvc_abi_describe_raw_2a47056d3c180dda(_goslice_ _swig_go_0) {
+long long _wrap_kvc_abi_describe_raw_8ea93096e5e931f8(_goslice_ _swig_go_0) {
   char *arg1 = 0 ;
   int64_t arg2 ;
   int64_t result;
@@ -536,7 +536,7 @@ long long _wrap_kvc_abi_describe_raw_2a47056d3c180dda(_goslice_ _swig_go_0) {
 }
 
 
-intgo _wrap_KVC_OK_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_OK_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -548,7 +548,7 @@ intgo _wrap_KVC_OK_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_ARGUMENT_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_ARGUMENT_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -560,7 +560,7 @@ intgo _wrap_KVC_E_ARGUMENT_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_HANDLE_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_HANDLE_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -572,7 +572,7 @@ intgo _wrap_KVC_E_HANDLE_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_RANGE_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_RANGE_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -584,7 +584,7 @@ intgo _wrap_KVC_E_RANGE_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_ORDER_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_ORDER_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -596,7 +596,7 @@ intgo _wrap_KVC_E_ORDER_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_BUSY_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_BUSY_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -608,7 +608,7 @@ intgo _wrap_KVC_E_BUSY_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_NO_MEMORY_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_NO_MEMORY_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -620,7 +620,7 @@ intgo _wrap_KVC_E_NO_MEMORY_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_NONFINITE_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_NONFINITE_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -632,7 +632,7 @@ intgo _wrap_KVC_E_NONFINITE_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_UNSUPPORTED_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_UNSUPPORTED_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -644,7 +644,7 @@ intgo _wrap_KVC_E_UNSUPPORTED_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_FORKED_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_FORKED_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -656,7 +656,7 @@ intgo _wrap_KVC_E_FORKED_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_INTERNAL_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_INTERNAL_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -668,7 +668,7 @@ intgo _wrap_KVC_E_INTERNAL_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_CORRUPT_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_CORRUPT_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -680,7 +680,7 @@ intgo _wrap_KVC_E_CORRUPT_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_IO_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_IO_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -692,7 +692,7 @@ intgo _wrap_KVC_E_IO_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_DEVICE_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_DEVICE_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -704,7 +704,7 @@ intgo _wrap_KVC_E_DEVICE_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_CAPTURE_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_CAPTURE_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -716,7 +716,7 @@ intgo _wrap_KVC_E_CAPTURE_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_E_AGAIN_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_E_AGAIN_raw_8ea93096e5e931f8() {
   enum kvc_status result;
   intgo _swig_go_result;
   
@@ -728,7 +728,7 @@ intgo _wrap_KVC_E_AGAIN_raw_2a47056d3c180dda() {
 }
 
 
-int _wrap_kvc_error_struct_size_get_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0) {
+int _wrap_kvc_error_struct_size_get_raw_8ea93096e5e931f8(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -741,7 +741,7 @@ int _wrap_kvc_error_struct_size_get_raw_2a47056d3c180dda(struct kvc_error *_swig
 }
 
 
-void _wrap_kvc_error_status_set_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_error_status_set_raw_8ea93096e5e931f8(struct kvc_error *_swig_go_0, int _swig_go_1) {
   struct kvc_error *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -753,7 +753,7 @@ void _wrap_kvc_error_status_set_raw_2a47056d3c180dda(struct kvc_error *_swig_go_
 }
 
 
-int _wrap_kvc_error_status_get_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0) {
+int _wrap_kvc_error_status_get_raw_8ea93096e5e931f8(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -766,7 +766,7 @@ int _wrap_kvc_error_status_get_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0
 }
 
 
-void _wrap_kvc_error_message_set_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_error_message_set_raw_8ea93096e5e931f8(struct kvc_error *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_error *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -785,7 +785,14 @@ void _wrap_kvc_error_message_set_raw_2a47056d3c180dda(struct kvc_error *_swig_go
       memset(arg1->message, 0, 240);
       memcpy(arg1->message, text, strlen(text));
     } else {
-      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
+      char of[] = "kvc_error_message_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "message", strlen(text), 240 - 1);
+      of[sizeof of - sizeof "_message_set"] = 0;
+      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/(void)of;
+      _swig_gopanic(failure.message)
       /*@SWIG@*/;
     }
   }
@@ -794,7 +801,7 @@ void _wrap_kvc_error_message_set_raw_2a47056d3c180dda(struct kvc_error *_swig_go
 }
 
 
-_gostring_ _wrap_kvc_error_message_get_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0) {
+_gostring_ _wrap_kvc_error_message_get_raw_8ea93096e5e931f8(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -807,7 +814,7 @@ _gostring_ _wrap_kvc_error_message_get_raw_2a47056d3c180dda(struct kvc_error *_s
 }
 
 
-struct kvc_error *_wrap_new_kvc_error_raw_2a47056d3c180dda() {
+struct kvc_error *_wrap_new_kvc_error_raw_8ea93096e5e931f8() {
   struct kvc_error *result = 0 ;
   struct kvc_error *_swig_go_result;
   
@@ -818,7 +825,7 @@ struct kvc_error *_wrap_new_kvc_error_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_error_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0) {
+void _wrap_delete_kvc_error_raw_8ea93096e5e931f8(struct kvc_error *_swig_go_0) {
   struct kvc_error *arg1 = 0 ;
   
   arg1 = *(struct kvc_error **)&_swig_go_0; 
@@ -828,7 +835,7 @@ void _wrap_delete_kvc_error_raw_2a47056d3c180dda(struct kvc_error *_swig_go_0) {
 }
 
 
-_gostring_ _wrap_kvc_status_name_raw_2a47056d3c180dda(int _swig_go_0) {
+_gostring_ _wrap_kvc_status_name_raw_8ea93096e5e931f8(int _swig_go_0) {
   int32_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -841,7 +848,7 @@ _gostring_ _wrap_kvc_status_name_raw_2a47056d3c180dda(int _swig_go_0) {
 }
 
 
-intgo _wrap_KVC_DTYPE_DEFAULT_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_DTYPE_DEFAULT_raw_8ea93096e5e931f8() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -853,7 +860,7 @@ intgo _wrap_KVC_DTYPE_DEFAULT_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_F16_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_F16_raw_8ea93096e5e931f8() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -865,7 +872,7 @@ intgo _wrap_KVC_F16_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_F32_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_F32_raw_8ea93096e5e931f8() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -877,7 +884,7 @@ intgo _wrap_KVC_F32_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_BF16_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_BF16_raw_8ea93096e5e931f8() {
   enum kvc_dtype result;
   intgo _swig_go_result;
   
@@ -889,7 +896,7 @@ intgo _wrap_KVC_BF16_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_DEVICE_DEFAULT_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_DEVICE_DEFAULT_raw_8ea93096e5e931f8() {
   enum kvc_device result;
   intgo _swig_go_result;
   
@@ -901,7 +908,7 @@ intgo _wrap_KVC_DEVICE_DEFAULT_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_CPU_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_CPU_raw_8ea93096e5e931f8() {
   enum kvc_device result;
   intgo _swig_go_result;
   
@@ -913,7 +920,7 @@ intgo _wrap_KVC_CPU_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_CUDA_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_CUDA_raw_8ea93096e5e931f8() {
   enum kvc_device result;
   intgo _swig_go_result;
   
@@ -925,7 +932,7 @@ intgo _wrap_KVC_CUDA_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_PART_UNSET_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_PART_UNSET_raw_8ea93096e5e931f8() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -937,7 +944,7 @@ intgo _wrap_KVC_PART_UNSET_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_KEYS_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_KEYS_raw_8ea93096e5e931f8() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -949,7 +956,7 @@ intgo _wrap_KVC_KEYS_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_VALUES_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_VALUES_raw_8ea93096e5e931f8() {
   enum kvc_part result;
   intgo _swig_go_result;
   
@@ -961,7 +968,7 @@ intgo _wrap_KVC_VALUES_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_ROPE_HALVES_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_ROPE_HALVES_raw_8ea93096e5e931f8() {
   enum kvc_rope_pairs result;
   intgo _swig_go_result;
   
@@ -973,7 +980,7 @@ intgo _wrap_KVC_ROPE_HALVES_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_ROPE_INTERLEAVED_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_ROPE_INTERLEAVED_raw_8ea93096e5e931f8() {
   enum kvc_rope_pairs result;
   intgo _swig_go_result;
   
@@ -985,7 +992,7 @@ intgo _wrap_KVC_ROPE_INTERLEAVED_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_8ea93096e5e931f8() {
   enum kvc_keys result;
   intgo _swig_go_result;
   
@@ -997,7 +1004,7 @@ intgo _wrap_KVC_KEYS_AFTER_ROPE_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_8ea93096e5e931f8() {
   enum kvc_keys result;
   intgo _swig_go_result;
   
@@ -1009,7 +1016,7 @@ intgo _wrap_KVC_KEYS_BEFORE_ROPE_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_POSITIONS_TRUE_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_POSITIONS_TRUE_raw_8ea93096e5e931f8() {
   enum kvc_positions result;
   intgo _swig_go_result;
   
@@ -1021,7 +1028,7 @@ intgo _wrap_KVC_POSITIONS_TRUE_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_8ea93096e5e931f8() {
   enum kvc_positions result;
   intgo _swig_go_result;
   
@@ -1033,7 +1040,7 @@ intgo _wrap_KVC_POSITIONS_IN_CACHE_raw_2a47056d3c180dda() {
 }
 
 
-long long _wrap_kvc_preset_count_raw_2a47056d3c180dda() {
+long long _wrap_kvc_preset_count_raw_8ea93096e5e931f8() {
   int64_t result;
   long long _swig_go_result;
   
@@ -1044,7 +1051,7 @@ long long _wrap_kvc_preset_count_raw_2a47056d3c180dda() {
 }
 
 
-_gostring_ _wrap_kvc_preset_name_raw_2a47056d3c180dda(long long _swig_go_0) {
+_gostring_ _wrap_kvc_preset_name_raw_8ea93096e5e931f8(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1057,7 +1064,7 @@ _gostring_ _wrap_kvc_preset_name_raw_2a47056d3c180dda(long long _swig_go_0) {
 }
 
 
-long long _wrap_kvc_codec_format_raw_2a47056d3c180dda(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_codec_format_raw_8ea93096e5e931f8(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   char *arg1 = 0 ;
   char *arg2 = 0 ;
   int64_t arg3 ;
@@ -1082,7 +1089,7 @@ long long _wrap_kvc_codec_format_raw_2a47056d3c180dda(_gostring_ _swig_go_0, _go
 }
 
 
-long long _wrap_kvc_policy_count_raw_2a47056d3c180dda() {
+long long _wrap_kvc_policy_count_raw_8ea93096e5e931f8() {
   int64_t result;
   long long _swig_go_result;
   
@@ -1093,7 +1100,7 @@ long long _wrap_kvc_policy_count_raw_2a47056d3c180dda() {
 }
 
 
-_gostring_ _wrap_kvc_policy_name_raw_2a47056d3c180dda(long long _swig_go_0) {
+_gostring_ _wrap_kvc_policy_name_raw_8ea93096e5e931f8(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1106,7 +1113,7 @@ _gostring_ _wrap_kvc_policy_name_raw_2a47056d3c180dda(long long _swig_go_0) {
 }
 
 
-long long _wrap_kvc_policy_format_raw_2a47056d3c180dda(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_policy_format_raw_8ea93096e5e931f8(_gostring_ _swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   char *arg1 = 0 ;
   char *arg2 = 0 ;
   int64_t arg3 ;
@@ -1131,7 +1138,7 @@ long long _wrap_kvc_policy_format_raw_2a47056d3c180dda(_gostring_ _swig_go_0, _g
 }
 
 
-long long _wrap_kvc_target_count_raw_2a47056d3c180dda() {
+long long _wrap_kvc_target_count_raw_8ea93096e5e931f8() {
   int64_t result;
   long long _swig_go_result;
   
@@ -1142,7 +1149,7 @@ long long _wrap_kvc_target_count_raw_2a47056d3c180dda() {
 }
 
 
-_gostring_ _wrap_kvc_target_name_raw_2a47056d3c180dda(long long _swig_go_0) {
+_gostring_ _wrap_kvc_target_name_raw_8ea93096e5e931f8(long long _swig_go_0) {
   int64_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1155,7 +1162,7 @@ _gostring_ _wrap_kvc_target_name_raw_2a47056d3c180dda(long long _swig_go_0) {
 }
 
 
-long long _wrap_kvc_device_count_raw_2a47056d3c180dda(int _swig_go_0, struct kvc_error *_swig_go_1) {
+long long _wrap_kvc_device_count_raw_8ea93096e5e931f8(int _swig_go_0, struct kvc_error *_swig_go_1) {
   int32_t arg1 ;
   kvc_error *arg2 = 0 ;
   int64_t result;
@@ -1170,7 +1177,7 @@ long long _wrap_kvc_device_count_raw_2a47056d3c180dda(int _swig_go_0, struct kvc
 }
 
 
-long long _wrap_kvc_device_describe_raw_2a47056d3c180dda(int _swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+long long _wrap_kvc_device_describe_raw_8ea93096e5e931f8(int _swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
   int32_t arg1 ;
   int64_t arg2 ;
   char *arg3 = 0 ;
@@ -1190,7 +1197,7 @@ long long _wrap_kvc_device_describe_raw_2a47056d3c180dda(int _swig_go_0, long lo
 }
 
 
-int _wrap_kvc_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_struct_size_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -1203,7 +1210,7 @@ int _wrap_kvc_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_device_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_device_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1215,7 +1222,7 @@ void _wrap_kvc_options_device_set_raw_2a47056d3c180dda(struct kvc_options *_swig
 }
 
 
-int _wrap_kvc_options_device_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_device_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1228,7 +1235,7 @@ int _wrap_kvc_options_device_get_raw_2a47056d3c180dda(struct kvc_options *_swig_
 }
 
 
-void _wrap_kvc_options_layers_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_layers_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1240,7 +1247,7 @@ void _wrap_kvc_options_layers_set_raw_2a47056d3c180dda(struct kvc_options *_swig
 }
 
 
-long long _wrap_kvc_options_layers_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_layers_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1253,7 +1260,7 @@ long long _wrap_kvc_options_layers_get_raw_2a47056d3c180dda(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_kv_heads_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_kv_heads_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1265,7 +1272,7 @@ void _wrap_kvc_options_kv_heads_set_raw_2a47056d3c180dda(struct kvc_options *_sw
 }
 
 
-long long _wrap_kvc_options_kv_heads_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_kv_heads_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1278,7 +1285,7 @@ long long _wrap_kvc_options_kv_heads_get_raw_2a47056d3c180dda(struct kvc_options
 }
 
 
-void _wrap_kvc_options_q_heads_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_q_heads_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1290,7 +1297,7 @@ void _wrap_kvc_options_q_heads_set_raw_2a47056d3c180dda(struct kvc_options *_swi
 }
 
 
-long long _wrap_kvc_options_q_heads_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_q_heads_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1303,7 +1310,7 @@ long long _wrap_kvc_options_q_heads_get_raw_2a47056d3c180dda(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_k_dim_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_k_dim_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1315,7 +1322,7 @@ void _wrap_kvc_options_k_dim_set_raw_2a47056d3c180dda(struct kvc_options *_swig_
 }
 
 
-long long _wrap_kvc_options_k_dim_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_k_dim_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1328,7 +1335,7 @@ long long _wrap_kvc_options_k_dim_get_raw_2a47056d3c180dda(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_v_dim_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_v_dim_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1340,7 +1347,7 @@ void _wrap_kvc_options_v_dim_set_raw_2a47056d3c180dda(struct kvc_options *_swig_
 }
 
 
-long long _wrap_kvc_options_v_dim_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_v_dim_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1353,7 +1360,7 @@ long long _wrap_kvc_options_v_dim_get_raw_2a47056d3c180dda(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_sliding_window_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_sliding_window_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1365,7 +1372,7 @@ void _wrap_kvc_options_sliding_window_set_raw_2a47056d3c180dda(struct kvc_option
 }
 
 
-long long _wrap_kvc_options_sliding_window_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_sliding_window_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1378,7 +1385,7 @@ long long _wrap_kvc_options_sliding_window_get_raw_2a47056d3c180dda(struct kvc_o
 }
 
 
-void _wrap_kvc_options_codec_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_codec_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1397,7 +1404,14 @@ void _wrap_kvc_options_codec_set_raw_2a47056d3c180dda(struct kvc_options *_swig_
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
+      char of[] = "kvc_options_codec_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "codec", strlen(text), 128 - 1);
+      of[sizeof of - sizeof "_codec_set"] = 0;
+      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/(void)of;
+      _swig_gopanic(failure.message)
       /*@SWIG@*/;
     }
   }
@@ -1406,7 +1420,7 @@ void _wrap_kvc_options_codec_set_raw_2a47056d3c180dda(struct kvc_options *_swig_
 }
 
 
-_gostring_ _wrap_kvc_options_codec_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_codec_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1419,7 +1433,7 @@ _gostring_ _wrap_kvc_options_codec_get_raw_2a47056d3c180dda(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_target_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_target_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1438,7 +1452,14 @@ void _wrap_kvc_options_target_set_raw_2a47056d3c180dda(struct kvc_options *_swig
       memset(arg1->target, 0, 16);
       memcpy(arg1->target, text, strlen(text));
     } else {
-      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
+      char of[] = "kvc_options_target_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "target", strlen(text), 16 - 1);
+      of[sizeof of - sizeof "_target_set"] = 0;
+      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/(void)of;
+      _swig_gopanic(failure.message)
       /*@SWIG@*/;
     }
   }
@@ -1447,7 +1468,7 @@ void _wrap_kvc_options_target_set_raw_2a47056d3c180dda(struct kvc_options *_swig
 }
 
 
-_gostring_ _wrap_kvc_options_target_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_target_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1460,7 +1481,7 @@ _gostring_ _wrap_kvc_options_target_get_raw_2a47056d3c180dda(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_arena_bytes_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_bytes_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1472,7 +1493,7 @@ void _wrap_kvc_options_arena_bytes_set_raw_2a47056d3c180dda(struct kvc_options *
 }
 
 
-long long _wrap_kvc_options_arena_bytes_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_bytes_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1485,7 +1506,7 @@ long long _wrap_kvc_options_arena_bytes_get_raw_2a47056d3c180dda(struct kvc_opti
 }
 
 
-void _wrap_kvc_options_arena_tokens_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_tokens_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1497,7 +1518,7 @@ void _wrap_kvc_options_arena_tokens_set_raw_2a47056d3c180dda(struct kvc_options 
 }
 
 
-long long _wrap_kvc_options_arena_tokens_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_tokens_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1510,7 +1531,7 @@ long long _wrap_kvc_options_arena_tokens_get_raw_2a47056d3c180dda(struct kvc_opt
 }
 
 
-void _wrap_kvc_options_arena_sequences_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_arena_sequences_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1522,7 +1543,7 @@ void _wrap_kvc_options_arena_sequences_set_raw_2a47056d3c180dda(struct kvc_optio
 }
 
 
-long long _wrap_kvc_options_arena_sequences_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_arena_sequences_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1535,7 +1556,7 @@ long long _wrap_kvc_options_arena_sequences_get_raw_2a47056d3c180dda(struct kvc_
 }
 
 
-void _wrap_kvc_options_arena_block_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, void *_swig_go_1) {
+void _wrap_kvc_options_arena_block_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, void *_swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   void *arg2 = 0 ;
   
@@ -1547,7 +1568,7 @@ void _wrap_kvc_options_arena_block_set_raw_2a47056d3c180dda(struct kvc_options *
 }
 
 
-void *_wrap_kvc_options_arena_block_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+void *_wrap_kvc_options_arena_block_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -1560,7 +1581,7 @@ void *_wrap_kvc_options_arena_block_get_raw_2a47056d3c180dda(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_arena_growth_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_arena_growth_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1572,7 +1593,7 @@ void _wrap_kvc_options_arena_growth_set_raw_2a47056d3c180dda(struct kvc_options 
 }
 
 
-int _wrap_kvc_options_arena_growth_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_arena_growth_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1585,7 +1606,7 @@ int _wrap_kvc_options_arena_growth_get_raw_2a47056d3c180dda(struct kvc_options *
 }
 
 
-void _wrap_kvc_options_spare_pages_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_spare_pages_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1597,7 +1618,7 @@ void _wrap_kvc_options_spare_pages_set_raw_2a47056d3c180dda(struct kvc_options *
 }
 
 
-int _wrap_kvc_options_spare_pages_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_spare_pages_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1610,7 +1631,7 @@ int _wrap_kvc_options_spare_pages_get_raw_2a47056d3c180dda(struct kvc_options *_
 }
 
 
-void _wrap_kvc_options_threads_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_threads_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1622,7 +1643,7 @@ void _wrap_kvc_options_threads_set_raw_2a47056d3c180dda(struct kvc_options *_swi
 }
 
 
-long long _wrap_kvc_options_threads_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_threads_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1635,7 +1656,7 @@ long long _wrap_kvc_options_threads_get_raw_2a47056d3c180dda(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_saturate_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_saturate_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1647,7 +1668,7 @@ void _wrap_kvc_options_saturate_set_raw_2a47056d3c180dda(struct kvc_options *_sw
 }
 
 
-int _wrap_kvc_options_saturate_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_saturate_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1660,7 +1681,7 @@ int _wrap_kvc_options_saturate_get_raw_2a47056d3c180dda(struct kvc_options *_swi
 }
 
 
-void _wrap_kvc_options_rope_pairs_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_rope_pairs_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1672,7 +1693,7 @@ void _wrap_kvc_options_rope_pairs_set_raw_2a47056d3c180dda(struct kvc_options *_
 }
 
 
-int _wrap_kvc_options_rope_pairs_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_rope_pairs_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1685,7 +1706,7 @@ int _wrap_kvc_options_rope_pairs_get_raw_2a47056d3c180dda(struct kvc_options *_s
 }
 
 
-void _wrap_kvc_options_keys_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_keys_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1697,7 +1718,7 @@ void _wrap_kvc_options_keys_set_raw_2a47056d3c180dda(struct kvc_options *_swig_g
 }
 
 
-int _wrap_kvc_options_keys_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_keys_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1710,7 +1731,7 @@ int _wrap_kvc_options_keys_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go
 }
 
 
-void _wrap_kvc_options_positions_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_options_positions_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, int _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1722,7 +1743,7 @@ void _wrap_kvc_options_positions_set_raw_2a47056d3c180dda(struct kvc_options *_s
 }
 
 
-int _wrap_kvc_options_positions_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+int _wrap_kvc_options_positions_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1735,7 +1756,7 @@ int _wrap_kvc_options_positions_get_raw_2a47056d3c180dda(struct kvc_options *_sw
 }
 
 
-void _wrap_kvc_options_rope_theta_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_options_rope_theta_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, double _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   double arg2 ;
   
@@ -1747,7 +1768,7 @@ void _wrap_kvc_options_rope_theta_set_raw_2a47056d3c180dda(struct kvc_options *_
 }
 
 
-double _wrap_kvc_options_rope_theta_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+double _wrap_kvc_options_rope_theta_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -1760,7 +1781,7 @@ double _wrap_kvc_options_rope_theta_get_raw_2a47056d3c180dda(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_rope_dims_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_rope_dims_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1772,7 +1793,7 @@ void _wrap_kvc_options_rope_dims_set_raw_2a47056d3c180dda(struct kvc_options *_s
 }
 
 
-long long _wrap_kvc_options_rope_dims_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_rope_dims_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1785,7 +1806,7 @@ long long _wrap_kvc_options_rope_dims_get_raw_2a47056d3c180dda(struct kvc_option
 }
 
 
-void _wrap_kvc_options_policy_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_options_policy_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -1804,7 +1825,14 @@ void _wrap_kvc_options_policy_set_raw_2a47056d3c180dda(struct kvc_options *_swig
       memset(arg1->policy, 0, 128);
       memcpy(arg1->policy, text, strlen(text));
     } else {
-      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
+      char of[] = "kvc_options_policy_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "policy", strlen(text), 128 - 1);
+      of[sizeof of - sizeof "_policy_set"] = 0;
+      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/(void)of;
+      _swig_gopanic(failure.message)
       /*@SWIG@*/;
     }
   }
@@ -1813,7 +1841,7 @@ void _wrap_kvc_options_policy_set_raw_2a47056d3c180dda(struct kvc_options *_swig
 }
 
 
-_gostring_ _wrap_kvc_options_policy_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+_gostring_ _wrap_kvc_options_policy_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1826,7 +1854,7 @@ _gostring_ _wrap_kvc_options_policy_get_raw_2a47056d3c180dda(struct kvc_options 
 }
 
 
-void _wrap_kvc_options_context_tokens_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_context_tokens_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1838,7 +1866,7 @@ void _wrap_kvc_options_context_tokens_set_raw_2a47056d3c180dda(struct kvc_option
 }
 
 
-long long _wrap_kvc_options_context_tokens_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_context_tokens_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1851,7 +1879,7 @@ long long _wrap_kvc_options_context_tokens_get_raw_2a47056d3c180dda(struct kvc_o
 }
 
 
-void _wrap_kvc_options_device_ordinal_set_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_options_device_ordinal_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1863,7 +1891,7 @@ void _wrap_kvc_options_device_ordinal_set_raw_2a47056d3c180dda(struct kvc_option
 }
 
 
-long long _wrap_kvc_options_device_ordinal_get_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+long long _wrap_kvc_options_device_ordinal_get_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1876,7 +1904,7 @@ long long _wrap_kvc_options_device_ordinal_get_raw_2a47056d3c180dda(struct kvc_o
 }
 
 
-struct kvc_options *_wrap_new_kvc_options_raw_2a47056d3c180dda() {
+struct kvc_options *_wrap_new_kvc_options_raw_8ea93096e5e931f8() {
   struct kvc_options *result = 0 ;
   struct kvc_options *_swig_go_result;
   
@@ -1887,7 +1915,7 @@ struct kvc_options *_wrap_new_kvc_options_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_options_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0) {
+void _wrap_delete_kvc_options_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0) {
   struct kvc_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_options **)&_swig_go_0; 
@@ -1897,7 +1925,7 @@ void _wrap_delete_kvc_options_raw_2a47056d3c180dda(struct kvc_options *_swig_go_
 }
 
 
-int _wrap_kvc_layer_struct_size_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
+int _wrap_kvc_layer_struct_size_get_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -1910,7 +1938,7 @@ int _wrap_kvc_layer_struct_size_get_raw_2a47056d3c180dda(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_reserved_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_layer_reserved_set_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0, int _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -1922,7 +1950,7 @@ void _wrap_kvc_layer_reserved_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_g
 }
 
 
-int _wrap_kvc_layer_reserved_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
+int _wrap_kvc_layer_reserved_get_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1935,7 +1963,7 @@ int _wrap_kvc_layer_reserved_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go
 }
 
 
-void _wrap_kvc_layer_kv_heads_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_kv_heads_set_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1947,7 +1975,7 @@ void _wrap_kvc_layer_kv_heads_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_g
 }
 
 
-long long _wrap_kvc_layer_kv_heads_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_kv_heads_get_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1960,7 +1988,7 @@ long long _wrap_kvc_layer_kv_heads_get_raw_2a47056d3c180dda(struct kvc_layer *_s
 }
 
 
-void _wrap_kvc_layer_q_heads_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_q_heads_set_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1972,7 +2000,7 @@ void _wrap_kvc_layer_q_heads_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go
 }
 
 
-long long _wrap_kvc_layer_q_heads_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_q_heads_get_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -1985,7 +2013,7 @@ long long _wrap_kvc_layer_q_heads_get_raw_2a47056d3c180dda(struct kvc_layer *_sw
 }
 
 
-void _wrap_kvc_layer_k_dim_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_k_dim_set_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -1997,7 +2025,7 @@ void _wrap_kvc_layer_k_dim_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0
 }
 
 
-long long _wrap_kvc_layer_k_dim_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_k_dim_get_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2010,7 +2038,7 @@ long long _wrap_kvc_layer_k_dim_get_raw_2a47056d3c180dda(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_v_dim_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_v_dim_set_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2022,7 +2050,7 @@ void _wrap_kvc_layer_v_dim_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0
 }
 
 
-long long _wrap_kvc_layer_v_dim_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_v_dim_get_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2035,7 +2063,7 @@ long long _wrap_kvc_layer_v_dim_get_raw_2a47056d3c180dda(struct kvc_layer *_swig
 }
 
 
-void _wrap_kvc_layer_sliding_window_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_layer_sliding_window_set_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2047,7 +2075,7 @@ void _wrap_kvc_layer_sliding_window_set_raw_2a47056d3c180dda(struct kvc_layer *_
 }
 
 
-long long _wrap_kvc_layer_sliding_window_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
+long long _wrap_kvc_layer_sliding_window_get_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2060,7 +2088,7 @@ long long _wrap_kvc_layer_sliding_window_get_raw_2a47056d3c180dda(struct kvc_lay
 }
 
 
-void _wrap_kvc_layer_codec_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_kvc_layer_codec_set_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0, _gostring_ _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   char *arg2 = (char *)0 ;
   char *temp2 ;
@@ -2079,7 +2107,14 @@ void _wrap_kvc_layer_codec_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/_swig_gopanic("kvc: text does not fit its field")
+      char of[] = "kvc_layer_codec_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "codec", strlen(text), 128 - 1);
+      of[sizeof of - sizeof "_codec_set"] = 0;
+      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/(void)of;
+      _swig_gopanic(failure.message)
       /*@SWIG@*/;
     }
   }
@@ -2088,7 +2123,7 @@ void _wrap_kvc_layer_codec_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0
 }
 
 
-_gostring_ _wrap_kvc_layer_codec_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
+_gostring_ _wrap_kvc_layer_codec_get_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -2101,7 +2136,7 @@ _gostring_ _wrap_kvc_layer_codec_get_raw_2a47056d3c180dda(struct kvc_layer *_swi
 }
 
 
-void _wrap_kvc_layer_rope_theta_set_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_layer_rope_theta_set_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0, double _swig_go_1) {
   struct kvc_layer *arg1 = 0 ;
   double arg2 ;
   
@@ -2113,7 +2148,7 @@ void _wrap_kvc_layer_rope_theta_set_raw_2a47056d3c180dda(struct kvc_layer *_swig
 }
 
 
-double _wrap_kvc_layer_rope_theta_get_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
+double _wrap_kvc_layer_rope_theta_get_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -2126,7 +2161,7 @@ double _wrap_kvc_layer_rope_theta_get_raw_2a47056d3c180dda(struct kvc_layer *_sw
 }
 
 
-struct kvc_layer *_wrap_new_kvc_layer_raw_2a47056d3c180dda() {
+struct kvc_layer *_wrap_new_kvc_layer_raw_8ea93096e5e931f8() {
   struct kvc_layer *result = 0 ;
   struct kvc_layer *_swig_go_result;
   
@@ -2137,7 +2172,7 @@ struct kvc_layer *_wrap_new_kvc_layer_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_layer_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
+void _wrap_delete_kvc_layer_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0) {
   struct kvc_layer *arg1 = 0 ;
   
   arg1 = *(struct kvc_layer **)&_swig_go_0; 
@@ -2147,7 +2182,7 @@ void _wrap_delete_kvc_layer_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
 }
 
 
-intgo _wrap_kvc_supports_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_supports_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -2166,7 +2201,7 @@ intgo _wrap_kvc_supports_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, st
 }
 
 
-int _wrap_kvc_plan_request_struct_size_get_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
+int _wrap_kvc_plan_request_struct_size_get_raw_8ea93096e5e931f8(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2179,7 +2214,7 @@ int _wrap_kvc_plan_request_struct_size_get_raw_2a47056d3c180dda(struct kvc_plan_
 }
 
 
-void _wrap_kvc_plan_request_partial_commit_set_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_plan_request_partial_commit_set_raw_8ea93096e5e931f8(struct kvc_plan_request *_swig_go_0, int _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2191,7 +2226,7 @@ void _wrap_kvc_plan_request_partial_commit_set_raw_2a47056d3c180dda(struct kvc_p
 }
 
 
-int _wrap_kvc_plan_request_partial_commit_get_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
+int _wrap_kvc_plan_request_partial_commit_get_raw_8ea93096e5e931f8(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2204,7 +2239,7 @@ int _wrap_kvc_plan_request_partial_commit_get_raw_2a47056d3c180dda(struct kvc_pl
 }
 
 
-void _wrap_kvc_plan_request_tokens_set_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_tokens_set_raw_8ea93096e5e931f8(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2216,7 +2251,7 @@ void _wrap_kvc_plan_request_tokens_set_raw_2a47056d3c180dda(struct kvc_plan_requ
 }
 
 
-long long _wrap_kvc_plan_request_tokens_get_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_tokens_get_raw_8ea93096e5e931f8(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2229,7 +2264,7 @@ long long _wrap_kvc_plan_request_tokens_get_raw_2a47056d3c180dda(struct kvc_plan
 }
 
 
-void _wrap_kvc_plan_request_sequences_set_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_sequences_set_raw_8ea93096e5e931f8(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2241,7 +2276,7 @@ void _wrap_kvc_plan_request_sequences_set_raw_2a47056d3c180dda(struct kvc_plan_r
 }
 
 
-long long _wrap_kvc_plan_request_sequences_get_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_sequences_get_raw_8ea93096e5e931f8(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2254,7 +2289,7 @@ long long _wrap_kvc_plan_request_sequences_get_raw_2a47056d3c180dda(struct kvc_p
 }
 
 
-void _wrap_kvc_plan_request_step_tokens_set_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_step_tokens_set_raw_8ea93096e5e931f8(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2266,7 +2301,7 @@ void _wrap_kvc_plan_request_step_tokens_set_raw_2a47056d3c180dda(struct kvc_plan
 }
 
 
-long long _wrap_kvc_plan_request_step_tokens_get_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_step_tokens_get_raw_8ea93096e5e931f8(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2279,7 +2314,7 @@ long long _wrap_kvc_plan_request_step_tokens_get_raw_2a47056d3c180dda(struct kvc
 }
 
 
-void _wrap_kvc_plan_request_budget_bytes_set_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_request_budget_bytes_set_raw_8ea93096e5e931f8(struct kvc_plan_request *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2291,7 +2326,7 @@ void _wrap_kvc_plan_request_budget_bytes_set_raw_2a47056d3c180dda(struct kvc_pla
 }
 
 
-long long _wrap_kvc_plan_request_budget_bytes_get_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
+long long _wrap_kvc_plan_request_budget_bytes_get_raw_8ea93096e5e931f8(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2304,7 +2339,7 @@ long long _wrap_kvc_plan_request_budget_bytes_get_raw_2a47056d3c180dda(struct kv
 }
 
 
-struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_2a47056d3c180dda() {
+struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_8ea93096e5e931f8() {
   struct kvc_plan_request *result = 0 ;
   struct kvc_plan_request *_swig_go_result;
   
@@ -2315,7 +2350,7 @@ struct kvc_plan_request *_wrap_new_kvc_plan_request_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_plan_request_raw_2a47056d3c180dda(struct kvc_plan_request *_swig_go_0) {
+void _wrap_delete_kvc_plan_request_raw_8ea93096e5e931f8(struct kvc_plan_request *_swig_go_0) {
   struct kvc_plan_request *arg1 = 0 ;
   
   arg1 = *(struct kvc_plan_request **)&_swig_go_0; 
@@ -2325,7 +2360,7 @@ void _wrap_delete_kvc_plan_request_raw_2a47056d3c180dda(struct kvc_plan_request 
 }
 
 
-int _wrap_kvc_plan_struct_size_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
+int _wrap_kvc_plan_struct_size_get_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2338,7 +2373,7 @@ int _wrap_kvc_plan_struct_size_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_g
 }
 
 
-void _wrap_kvc_plan_reserved_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_plan_reserved_set_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0, int _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2350,7 +2385,7 @@ void _wrap_kvc_plan_reserved_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_
 }
 
 
-int _wrap_kvc_plan_reserved_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
+int _wrap_kvc_plan_reserved_get_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2363,7 +2398,7 @@ int _wrap_kvc_plan_reserved_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0
 }
 
 
-void _wrap_kvc_plan_arena_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_arena_bytes_set_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2375,7 +2410,7 @@ void _wrap_kvc_plan_arena_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_
 }
 
 
-long long _wrap_kvc_plan_arena_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_arena_bytes_get_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2388,7 +2423,7 @@ long long _wrap_kvc_plan_arena_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_
 }
 
 
-void _wrap_kvc_plan_slab_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_slab_bytes_set_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2400,7 +2435,7 @@ void _wrap_kvc_plan_slab_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_slab_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_slab_bytes_get_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2413,7 +2448,7 @@ long long _wrap_kvc_plan_slab_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_record_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_record_bytes_set_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2425,7 +2460,7 @@ void _wrap_kvc_plan_record_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig
 }
 
 
-long long _wrap_kvc_plan_record_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_record_bytes_get_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2438,7 +2473,7 @@ long long _wrap_kvc_plan_record_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *
 }
 
 
-void _wrap_kvc_plan_fp16_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_fp16_bytes_set_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2450,7 +2485,7 @@ void _wrap_kvc_plan_fp16_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_fp16_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_fp16_bytes_get_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2463,7 +2498,7 @@ long long _wrap_kvc_plan_fp16_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_max_tokens_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_max_tokens_set_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2475,7 +2510,7 @@ void _wrap_kvc_plan_max_tokens_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_g
 }
 
 
-long long _wrap_kvc_plan_max_tokens_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_max_tokens_get_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2488,7 +2523,7 @@ long long _wrap_kvc_plan_max_tokens_get_raw_2a47056d3c180dda(struct kvc_plan *_s
 }
 
 
-void _wrap_kvc_plan_max_sequences_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_max_sequences_set_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2500,7 +2535,7 @@ void _wrap_kvc_plan_max_sequences_set_raw_2a47056d3c180dda(struct kvc_plan *_swi
 }
 
 
-long long _wrap_kvc_plan_max_sequences_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_max_sequences_get_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2513,7 +2548,7 @@ long long _wrap_kvc_plan_max_sequences_get_raw_2a47056d3c180dda(struct kvc_plan 
 }
 
 
-void _wrap_kvc_plan_codec_bits_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_plan_codec_bits_set_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0, double _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   double arg2 ;
   
@@ -2525,7 +2560,7 @@ void _wrap_kvc_plan_codec_bits_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_g
 }
 
 
-double _wrap_kvc_plan_codec_bits_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
+double _wrap_kvc_plan_codec_bits_get_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -2538,7 +2573,7 @@ double _wrap_kvc_plan_codec_bits_get_raw_2a47056d3c180dda(struct kvc_plan *_swig
 }
 
 
-void _wrap_kvc_plan_effective_bits_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_plan_effective_bits_set_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0, double _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   double arg2 ;
   
@@ -2550,7 +2585,7 @@ void _wrap_kvc_plan_effective_bits_set_raw_2a47056d3c180dda(struct kvc_plan *_sw
 }
 
 
-double _wrap_kvc_plan_effective_bits_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
+double _wrap_kvc_plan_effective_bits_get_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -2563,7 +2598,7 @@ double _wrap_kvc_plan_effective_bits_get_raw_2a47056d3c180dda(struct kvc_plan *_
 }
 
 
-void _wrap_kvc_plan_checkpoint_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_plan_checkpoint_bytes_set_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0, long long _swig_go_1) {
   struct kvc_plan *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2575,7 +2610,7 @@ void _wrap_kvc_plan_checkpoint_bytes_set_raw_2a47056d3c180dda(struct kvc_plan *_
 }
 
 
-long long _wrap_kvc_plan_checkpoint_bytes_get_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
+long long _wrap_kvc_plan_checkpoint_bytes_get_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2588,7 +2623,7 @@ long long _wrap_kvc_plan_checkpoint_bytes_get_raw_2a47056d3c180dda(struct kvc_pl
 }
 
 
-struct kvc_plan *_wrap_new_kvc_plan_raw_2a47056d3c180dda() {
+struct kvc_plan *_wrap_new_kvc_plan_raw_8ea93096e5e931f8() {
   struct kvc_plan *result = 0 ;
   struct kvc_plan *_swig_go_result;
   
@@ -2599,7 +2634,7 @@ struct kvc_plan *_wrap_new_kvc_plan_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_plan_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
+void _wrap_delete_kvc_plan_raw_8ea93096e5e931f8(struct kvc_plan *_swig_go_0) {
   struct kvc_plan *arg1 = 0 ;
   
   arg1 = *(struct kvc_plan **)&_swig_go_0; 
@@ -2609,7 +2644,7 @@ void _wrap_delete_kvc_plan_raw_2a47056d3c180dda(struct kvc_plan *_swig_go_0) {
 }
 
 
-intgo _wrap_kvc_plan_compute_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_plan_request *_swig_go_3, struct kvc_plan *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_plan_compute_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_plan_request *_swig_go_3, struct kvc_plan *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -2632,7 +2667,7 @@ intgo _wrap_kvc_plan_compute_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0
 }
 
 
-kvc_cache *_wrap_kvc_create_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+kvc_cache *_wrap_kvc_create_raw_8ea93096e5e931f8(struct kvc_options *_swig_go_0, struct kvc_layer *_swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_options *arg1 = 0 ;
   kvc_layer *arg2 = 0 ;
   int64_t arg3 ;
@@ -2651,7 +2686,7 @@ kvc_cache *_wrap_kvc_create_raw_2a47056d3c180dda(struct kvc_options *_swig_go_0,
 }
 
 
-intgo _wrap_kvc_destroy_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_destroy_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_cache *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -2666,7 +2701,7 @@ intgo _wrap_kvc_destroy_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_e
 }
 
 
-intgo _wrap_kvc_sink_logits_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_sink_logits_set_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   float *arg3 = 0 ;
@@ -2686,7 +2721,7 @@ intgo _wrap_kvc_sink_logits_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long
 }
 
 
-intgo _wrap_kvc_rope_frequencies_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_rope_frequencies_set_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   double *arg3 = 0 ;
@@ -2706,7 +2741,7 @@ intgo _wrap_kvc_rope_frequencies_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0,
 }
 
 
-int _wrap_kvc_seq_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0) {
+int _wrap_kvc_seq_options_struct_size_get_raw_8ea93096e5e931f8(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -2719,7 +2754,7 @@ int _wrap_kvc_seq_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_seq_op
 }
 
 
-void _wrap_kvc_seq_options_reserved_set_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_seq_options_reserved_set_raw_8ea93096e5e931f8(struct kvc_seq_options *_swig_go_0, int _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -2731,7 +2766,7 @@ void _wrap_kvc_seq_options_reserved_set_raw_2a47056d3c180dda(struct kvc_seq_opti
 }
 
 
-int _wrap_kvc_seq_options_reserved_get_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0) {
+int _wrap_kvc_seq_options_reserved_get_raw_8ea93096e5e931f8(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2744,7 +2779,7 @@ int _wrap_kvc_seq_options_reserved_get_raw_2a47056d3c180dda(struct kvc_seq_optio
 }
 
 
-void _wrap_kvc_seq_options_first_position_set_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_options_first_position_set_raw_8ea93096e5e931f8(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2756,7 +2791,7 @@ void _wrap_kvc_seq_options_first_position_set_raw_2a47056d3c180dda(struct kvc_se
 }
 
 
-long long _wrap_kvc_seq_options_first_position_get_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0) {
+long long _wrap_kvc_seq_options_first_position_get_raw_8ea93096e5e931f8(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2769,7 +2804,7 @@ long long _wrap_kvc_seq_options_first_position_get_raw_2a47056d3c180dda(struct k
 }
 
 
-void _wrap_kvc_seq_options_prompt_length_set_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_options_prompt_length_set_raw_8ea93096e5e931f8(struct kvc_seq_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -2781,7 +2816,7 @@ void _wrap_kvc_seq_options_prompt_length_set_raw_2a47056d3c180dda(struct kvc_seq
 }
 
 
-long long _wrap_kvc_seq_options_prompt_length_get_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0) {
+long long _wrap_kvc_seq_options_prompt_length_get_raw_8ea93096e5e931f8(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -2794,7 +2829,7 @@ long long _wrap_kvc_seq_options_prompt_length_get_raw_2a47056d3c180dda(struct kv
 }
 
 
-struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_2a47056d3c180dda() {
+struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_8ea93096e5e931f8() {
   struct kvc_seq_options *result = 0 ;
   struct kvc_seq_options *_swig_go_result;
   
@@ -2805,7 +2840,7 @@ struct kvc_seq_options *_wrap_new_kvc_seq_options_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_seq_options_raw_2a47056d3c180dda(struct kvc_seq_options *_swig_go_0) {
+void _wrap_delete_kvc_seq_options_raw_8ea93096e5e931f8(struct kvc_seq_options *_swig_go_0) {
   struct kvc_seq_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_seq_options **)&_swig_go_0; 
@@ -2815,7 +2850,7 @@ void _wrap_delete_kvc_seq_options_raw_2a47056d3c180dda(struct kvc_seq_options *_
 }
 
 
-intgo _wrap_KVC_CUT_EXACT_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_CUT_EXACT_raw_8ea93096e5e931f8() {
   enum kvc_cut result;
   intgo _swig_go_result;
   
@@ -2827,7 +2862,7 @@ intgo _wrap_KVC_CUT_EXACT_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_CUT_INEXACT_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_CUT_INEXACT_raw_8ea93096e5e931f8() {
   enum kvc_cut result;
   intgo _swig_go_result;
   
@@ -2839,7 +2874,7 @@ intgo _wrap_KVC_CUT_INEXACT_raw_2a47056d3c180dda() {
 }
 
 
-long long _wrap_kvc_seq_create_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_seq_options *_swig_go_1, struct kvc_error *_swig_go_2) {
+long long _wrap_kvc_seq_create_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, struct kvc_seq_options *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_seq_options *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -2856,7 +2891,7 @@ long long _wrap_kvc_seq_create_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struc
 }
 
 
-intgo _wrap_kvc_seq_destroy_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_seq_destroy_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_error *arg3 = 0 ;
@@ -2873,7 +2908,7 @@ intgo _wrap_kvc_seq_destroy_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long lon
 }
 
 
-long long _wrap_kvc_seq_fork_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
+long long _wrap_kvc_seq_fork_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2894,7 +2929,7 @@ long long _wrap_kvc_seq_fork_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long lo
 }
 
 
-intgo _wrap_kvc_seq_truncate_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_seq_truncate_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, int _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2915,7 +2950,7 @@ intgo _wrap_kvc_seq_truncate_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long lo
 }
 
 
-intgo _wrap_kvc_seq_length_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_length_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2934,7 +2969,7 @@ intgo _wrap_kvc_seq_length_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long
 }
 
 
-intgo _wrap_kvc_seq_exact_floor_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_exact_floor_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -2953,7 +2988,7 @@ intgo _wrap_kvc_seq_exact_floor_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long
 }
 
 
-intgo _wrap_kvc_seq_live_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_live_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -2976,7 +3011,7 @@ intgo _wrap_kvc_seq_live_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _
 }
 
 
-intgo _wrap_kvc_seq_positions_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_positions_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -3000,7 +3035,7 @@ intgo _wrap_kvc_seq_positions_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long l
 }
 
 
-intgo _wrap_kvc_seq_prompt_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_prompt_set_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -3019,7 +3054,7 @@ intgo _wrap_kvc_seq_prompt_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_budget_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_budget_set_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -3038,7 +3073,7 @@ intgo _wrap_kvc_seq_budget_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_step_limit_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_step_limit_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -3057,7 +3092,7 @@ intgo _wrap_kvc_seq_step_limit_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long 
 }
 
 
-int _wrap_kvc_step_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_struct_size_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3070,7 +3105,7 @@ int _wrap_kvc_step_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_step_
 }
 
 
-void _wrap_kvc_step_options_kv_dtype_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_kv_dtype_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3082,7 +3117,7 @@ void _wrap_kvc_step_options_kv_dtype_set_raw_2a47056d3c180dda(struct kvc_step_op
 }
 
 
-int _wrap_kvc_step_options_kv_dtype_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_kv_dtype_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3095,7 +3130,7 @@ int _wrap_kvc_step_options_kv_dtype_get_raw_2a47056d3c180dda(struct kvc_step_opt
 }
 
 
-void _wrap_kvc_step_options_q_dtype_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_q_dtype_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3107,7 +3142,7 @@ void _wrap_kvc_step_options_q_dtype_set_raw_2a47056d3c180dda(struct kvc_step_opt
 }
 
 
-int _wrap_kvc_step_options_q_dtype_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_q_dtype_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3120,7 +3155,7 @@ int _wrap_kvc_step_options_q_dtype_get_raw_2a47056d3c180dda(struct kvc_step_opti
 }
 
 
-void _wrap_kvc_step_options_out_dtype_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_out_dtype_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3132,7 +3167,7 @@ void _wrap_kvc_step_options_out_dtype_set_raw_2a47056d3c180dda(struct kvc_step_o
 }
 
 
-int _wrap_kvc_step_options_out_dtype_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_out_dtype_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3145,7 +3180,7 @@ int _wrap_kvc_step_options_out_dtype_get_raw_2a47056d3c180dda(struct kvc_step_op
 }
 
 
-void _wrap_kvc_step_options_k_token_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_k_token_stride_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3157,7 +3192,7 @@ void _wrap_kvc_step_options_k_token_stride_set_raw_2a47056d3c180dda(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_k_token_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_k_token_stride_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3170,7 +3205,7 @@ long long _wrap_kvc_step_options_k_token_stride_get_raw_2a47056d3c180dda(struct 
 }
 
 
-void _wrap_kvc_step_options_k_head_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_k_head_stride_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3182,7 +3217,7 @@ void _wrap_kvc_step_options_k_head_stride_set_raw_2a47056d3c180dda(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_k_head_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_k_head_stride_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3195,7 +3230,7 @@ long long _wrap_kvc_step_options_k_head_stride_get_raw_2a47056d3c180dda(struct k
 }
 
 
-void _wrap_kvc_step_options_v_token_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_v_token_stride_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3207,7 +3242,7 @@ void _wrap_kvc_step_options_v_token_stride_set_raw_2a47056d3c180dda(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_v_token_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_v_token_stride_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3220,7 +3255,7 @@ long long _wrap_kvc_step_options_v_token_stride_get_raw_2a47056d3c180dda(struct 
 }
 
 
-void _wrap_kvc_step_options_v_head_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_v_head_stride_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3232,7 +3267,7 @@ void _wrap_kvc_step_options_v_head_stride_set_raw_2a47056d3c180dda(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_v_head_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_v_head_stride_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3245,7 +3280,7 @@ long long _wrap_kvc_step_options_v_head_stride_get_raw_2a47056d3c180dda(struct k
 }
 
 
-void _wrap_kvc_step_options_q_token_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_q_token_stride_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3257,7 +3292,7 @@ void _wrap_kvc_step_options_q_token_stride_set_raw_2a47056d3c180dda(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_options_q_token_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_q_token_stride_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3270,7 +3305,7 @@ long long _wrap_kvc_step_options_q_token_stride_get_raw_2a47056d3c180dda(struct 
 }
 
 
-void _wrap_kvc_step_options_q_head_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_q_head_stride_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3282,7 +3317,7 @@ void _wrap_kvc_step_options_q_head_stride_set_raw_2a47056d3c180dda(struct kvc_st
 }
 
 
-long long _wrap_kvc_step_options_q_head_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_q_head_stride_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3295,7 +3330,7 @@ long long _wrap_kvc_step_options_q_head_stride_get_raw_2a47056d3c180dda(struct k
 }
 
 
-void _wrap_kvc_step_options_out_token_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_out_token_stride_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3307,7 +3342,7 @@ void _wrap_kvc_step_options_out_token_stride_set_raw_2a47056d3c180dda(struct kvc
 }
 
 
-long long _wrap_kvc_step_options_out_token_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_out_token_stride_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3320,7 +3355,7 @@ long long _wrap_kvc_step_options_out_token_stride_get_raw_2a47056d3c180dda(struc
 }
 
 
-void _wrap_kvc_step_options_out_head_stride_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_options_out_head_stride_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3332,7 +3367,7 @@ void _wrap_kvc_step_options_out_head_stride_set_raw_2a47056d3c180dda(struct kvc_
 }
 
 
-long long _wrap_kvc_step_options_out_head_stride_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+long long _wrap_kvc_step_options_out_head_stride_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3345,7 +3380,7 @@ long long _wrap_kvc_step_options_out_head_stride_get_raw_2a47056d3c180dda(struct
 }
 
 
-void _wrap_kvc_step_options_partial_commit_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_partial_commit_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3357,7 +3392,7 @@ void _wrap_kvc_step_options_partial_commit_set_raw_2a47056d3c180dda(struct kvc_s
 }
 
 
-int _wrap_kvc_step_options_partial_commit_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_partial_commit_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3370,7 +3405,7 @@ int _wrap_kvc_step_options_partial_commit_get_raw_2a47056d3c180dda(struct kvc_st
 }
 
 
-void _wrap_kvc_step_options_strict_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_strict_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3382,7 +3417,7 @@ void _wrap_kvc_step_options_strict_set_raw_2a47056d3c180dda(struct kvc_step_opti
 }
 
 
-int _wrap_kvc_step_options_strict_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_strict_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3395,7 +3430,7 @@ int _wrap_kvc_step_options_strict_get_raw_2a47056d3c180dda(struct kvc_step_optio
 }
 
 
-void _wrap_kvc_step_options_accumulate_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_accumulate_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3407,7 +3442,7 @@ void _wrap_kvc_step_options_accumulate_set_raw_2a47056d3c180dda(struct kvc_step_
 }
 
 
-int _wrap_kvc_step_options_accumulate_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_accumulate_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3420,7 +3455,7 @@ int _wrap_kvc_step_options_accumulate_get_raw_2a47056d3c180dda(struct kvc_step_o
 }
 
 
-void _wrap_kvc_step_options_buffers_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_options_buffers_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3432,7 +3467,7 @@ void _wrap_kvc_step_options_buffers_set_raw_2a47056d3c180dda(struct kvc_step_opt
 }
 
 
-int _wrap_kvc_step_options_buffers_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+int _wrap_kvc_step_options_buffers_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3445,7 +3480,7 @@ int _wrap_kvc_step_options_buffers_get_raw_2a47056d3c180dda(struct kvc_step_opti
 }
 
 
-void _wrap_kvc_step_options_stream_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, void *_swig_go_1) {
+void _wrap_kvc_step_options_stream_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, void *_swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   void *arg2 = 0 ;
   
@@ -3457,7 +3492,7 @@ void _wrap_kvc_step_options_stream_set_raw_2a47056d3c180dda(struct kvc_step_opti
 }
 
 
-void *_wrap_kvc_step_options_stream_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+void *_wrap_kvc_step_options_stream_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -3470,7 +3505,7 @@ void *_wrap_kvc_step_options_stream_get_raw_2a47056d3c180dda(struct kvc_step_opt
 }
 
 
-void _wrap_kvc_step_options_graph_set_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0, kvc_graph *_swig_go_1) {
+void _wrap_kvc_step_options_graph_set_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0, kvc_graph *_swig_go_1) {
   struct kvc_step_options *arg1 = 0 ;
   kvc_graph *arg2 = 0 ;
   
@@ -3482,7 +3517,7 @@ void _wrap_kvc_step_options_graph_set_raw_2a47056d3c180dda(struct kvc_step_optio
 }
 
 
-kvc_graph *_wrap_kvc_step_options_graph_get_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+kvc_graph *_wrap_kvc_step_options_graph_get_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   kvc_graph *result = 0 ;
   kvc_graph *_swig_go_result;
@@ -3495,7 +3530,7 @@ kvc_graph *_wrap_kvc_step_options_graph_get_raw_2a47056d3c180dda(struct kvc_step
 }
 
 
-struct kvc_step_options *_wrap_new_kvc_step_options_raw_2a47056d3c180dda() {
+struct kvc_step_options *_wrap_new_kvc_step_options_raw_8ea93096e5e931f8() {
   struct kvc_step_options *result = 0 ;
   struct kvc_step_options *_swig_go_result;
   
@@ -3506,7 +3541,7 @@ struct kvc_step_options *_wrap_new_kvc_step_options_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_step_options_raw_2a47056d3c180dda(struct kvc_step_options *_swig_go_0) {
+void _wrap_delete_kvc_step_options_raw_8ea93096e5e931f8(struct kvc_step_options *_swig_go_0) {
   struct kvc_step_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_step_options **)&_swig_go_0; 
@@ -3516,7 +3551,7 @@ void _wrap_delete_kvc_step_options_raw_2a47056d3c180dda(struct kvc_step_options 
 }
 
 
-kvc_step *_wrap_kvc_step_begin_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_step_options *_swig_go_4, struct kvc_error *_swig_go_5) {
+kvc_step *_wrap_kvc_step_begin_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_step_options *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t *arg3 = 0 ;
@@ -3546,7 +3581,7 @@ kvc_step *_wrap_kvc_step_begin_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _gosl
 }
 
 
-intgo _wrap_kvc_append_raw_2a47056d3c180dda(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_append_raw_8ea93096e5e931f8(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -3569,7 +3604,7 @@ intgo _wrap_kvc_append_raw_2a47056d3c180dda(kvc_step *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_step_commit_raw_2a47056d3c180dda(kvc_step *_swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_step_commit_raw_8ea93096e5e931f8(kvc_step *_swig_go_0, _goslice_ _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_step *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -3587,7 +3622,7 @@ intgo _wrap_kvc_step_commit_raw_2a47056d3c180dda(kvc_step *_swig_go_0, _goslice_
 }
 
 
-intgo _wrap_kvc_step_abort_raw_2a47056d3c180dda(kvc_step *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_step_abort_raw_8ea93096e5e931f8(kvc_step *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_step *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -3602,7 +3637,7 @@ intgo _wrap_kvc_step_abort_raw_2a47056d3c180dda(kvc_step *_swig_go_0, struct kvc
 }
 
 
-kvc_graph *_wrap_kvc_graph_create_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long _swig_go_4, struct kvc_error *_swig_go_5) {
+kvc_graph *_wrap_kvc_graph_create_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, long long _swig_go_2, long long _swig_go_3, long long _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -3626,7 +3661,7 @@ kvc_graph *_wrap_kvc_graph_create_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _g
 }
 
 
-intgo _wrap_kvc_graph_destroy_raw_2a47056d3c180dda(kvc_graph *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_graph_destroy_raw_8ea93096e5e931f8(kvc_graph *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_graph *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -3641,7 +3676,7 @@ intgo _wrap_kvc_graph_destroy_raw_2a47056d3c180dda(kvc_graph *_swig_go_0, struct
 }
 
 
-intgo _wrap_kvc_synchronize_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_synchronize_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_cache *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -3656,7 +3691,7 @@ intgo _wrap_kvc_synchronize_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct k
 }
 
 
-intgo _wrap_KVC_BUFFER_UNSET_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_BUFFER_UNSET_raw_8ea93096e5e931f8() {
   enum kvc_buffer_kind result;
   intgo _swig_go_result;
   
@@ -3668,7 +3703,7 @@ intgo _wrap_KVC_BUFFER_UNSET_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_BUFFER_DEVICE_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_BUFFER_DEVICE_raw_8ea93096e5e931f8() {
   enum kvc_buffer_kind result;
   intgo _swig_go_result;
   
@@ -3680,7 +3715,7 @@ intgo _wrap_KVC_BUFFER_DEVICE_raw_2a47056d3c180dda() {
 }
 
 
-intgo _wrap_KVC_BUFFER_PINNED_raw_2a47056d3c180dda() {
+intgo _wrap_KVC_BUFFER_PINNED_raw_8ea93096e5e931f8() {
   enum kvc_buffer_kind result;
   intgo _swig_go_result;
   
@@ -3692,7 +3727,7 @@ intgo _wrap_KVC_BUFFER_PINNED_raw_2a47056d3c180dda() {
 }
 
 
-void *_wrap_kvc_buffer_create_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, int _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
+void *_wrap_kvc_buffer_create_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, int _swig_go_1, long long _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int32_t arg2 ;
   int64_t arg3 ;
@@ -3711,7 +3746,7 @@ void *_wrap_kvc_buffer_create_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, int _s
 }
 
 
-intgo _wrap_kvc_buffer_destroy_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, int _swig_go_1, void *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_buffer_destroy_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, int _swig_go_1, void *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   int32_t arg2 ;
   void *arg3 = 0 ;
@@ -3730,7 +3765,7 @@ intgo _wrap_kvc_buffer_destroy_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, int _
 }
 
 
-intgo _wrap_kvc_buffer_copy_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, void *_swig_go_1, int _swig_go_2, void *_swig_go_3, int _swig_go_4, long long _swig_go_5, struct kvc_error *_swig_go_6) {
+intgo _wrap_kvc_buffer_copy_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, void *_swig_go_1, int _swig_go_2, void *_swig_go_3, int _swig_go_4, long long _swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_cache *arg1 = 0 ;
   void *arg2 = 0 ;
   int32_t arg3 ;
@@ -3755,7 +3790,7 @@ intgo _wrap_kvc_buffer_copy_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, void *_s
 }
 
 
-int _wrap_kvc_attend_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
+int _wrap_kvc_attend_options_struct_size_get_raw_8ea93096e5e931f8(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3768,7 +3803,7 @@ int _wrap_kvc_attend_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_att
 }
 
 
-void _wrap_kvc_attend_options_scale_set_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
+void _wrap_kvc_attend_options_scale_set_raw_8ea93096e5e931f8(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   float arg2 ;
   
@@ -3780,7 +3815,7 @@ void _wrap_kvc_attend_options_scale_set_raw_2a47056d3c180dda(struct kvc_attend_o
 }
 
 
-float _wrap_kvc_attend_options_scale_get_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
+float _wrap_kvc_attend_options_scale_get_raw_8ea93096e5e931f8(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   float result;
   float _swig_go_result;
@@ -3793,7 +3828,7 @@ float _wrap_kvc_attend_options_scale_get_raw_2a47056d3c180dda(struct kvc_attend_
 }
 
 
-void _wrap_kvc_attend_options_soft_cap_set_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
+void _wrap_kvc_attend_options_soft_cap_set_raw_8ea93096e5e931f8(struct kvc_attend_options *_swig_go_0, float _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   float arg2 ;
   
@@ -3805,7 +3840,7 @@ void _wrap_kvc_attend_options_soft_cap_set_raw_2a47056d3c180dda(struct kvc_atten
 }
 
 
-float _wrap_kvc_attend_options_soft_cap_get_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
+float _wrap_kvc_attend_options_soft_cap_get_raw_8ea93096e5e931f8(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   float result;
   float _swig_go_result;
@@ -3818,7 +3853,7 @@ float _wrap_kvc_attend_options_soft_cap_get_raw_2a47056d3c180dda(struct kvc_atte
 }
 
 
-void _wrap_kvc_attend_options_partial_set_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_attend_options_partial_set_raw_8ea93096e5e931f8(struct kvc_attend_options *_swig_go_0, int _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3830,7 +3865,7 @@ void _wrap_kvc_attend_options_partial_set_raw_2a47056d3c180dda(struct kvc_attend
 }
 
 
-int _wrap_kvc_attend_options_partial_get_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
+int _wrap_kvc_attend_options_partial_get_raw_8ea93096e5e931f8(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3843,7 +3878,7 @@ int _wrap_kvc_attend_options_partial_get_raw_2a47056d3c180dda(struct kvc_attend_
 }
 
 
-void _wrap_kvc_attend_options_sliding_window_set_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_attend_options_sliding_window_set_raw_8ea93096e5e931f8(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3855,7 +3890,7 @@ void _wrap_kvc_attend_options_sliding_window_set_raw_2a47056d3c180dda(struct kvc
 }
 
 
-long long _wrap_kvc_attend_options_sliding_window_get_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
+long long _wrap_kvc_attend_options_sliding_window_get_raw_8ea93096e5e931f8(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3868,7 +3903,7 @@ long long _wrap_kvc_attend_options_sliding_window_get_raw_2a47056d3c180dda(struc
 }
 
 
-void _wrap_kvc_attend_options_causal_offset_set_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_attend_options_causal_offset_set_raw_8ea93096e5e931f8(struct kvc_attend_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3880,7 +3915,7 @@ void _wrap_kvc_attend_options_causal_offset_set_raw_2a47056d3c180dda(struct kvc_
 }
 
 
-long long _wrap_kvc_attend_options_causal_offset_get_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
+long long _wrap_kvc_attend_options_causal_offset_get_raw_8ea93096e5e931f8(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -3893,7 +3928,7 @@ long long _wrap_kvc_attend_options_causal_offset_get_raw_2a47056d3c180dda(struct
 }
 
 
-struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_2a47056d3c180dda() {
+struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_8ea93096e5e931f8() {
   struct kvc_attend_options *result = 0 ;
   struct kvc_attend_options *_swig_go_result;
   
@@ -3904,7 +3939,7 @@ struct kvc_attend_options *_wrap_new_kvc_attend_options_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_attend_options_raw_2a47056d3c180dda(struct kvc_attend_options *_swig_go_0) {
+void _wrap_delete_kvc_attend_options_raw_8ea93096e5e931f8(struct kvc_attend_options *_swig_go_0) {
   struct kvc_attend_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_attend_options **)&_swig_go_0; 
@@ -3914,7 +3949,7 @@ void _wrap_delete_kvc_attend_options_raw_2a47056d3c180dda(struct kvc_attend_opti
 }
 
 
-intgo _wrap_kvc_attend_raw_2a47056d3c180dda(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, struct kvc_attend_options *_swig_go_5, struct kvc_error *_swig_go_6) {
+intgo _wrap_kvc_attend_raw_8ea93096e5e931f8(kvc_step *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, struct kvc_attend_options *_swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_step *arg1 = 0 ;
   int64_t arg2 ;
   void *arg3 = 0 ;
@@ -3942,7 +3977,7 @@ intgo _wrap_kvc_attend_raw_2a47056d3c180dda(kvc_step *_swig_go_0, long long _swi
 }
 
 
-int _wrap_kvc_evict_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
+int _wrap_kvc_evict_options_struct_size_get_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -3955,7 +3990,7 @@ int _wrap_kvc_evict_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_evic
 }
 
 
-void _wrap_kvc_evict_options_reserved_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_evict_options_reserved_set_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0, int _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -3967,7 +4002,7 @@ void _wrap_kvc_evict_options_reserved_set_raw_2a47056d3c180dda(struct kvc_evict_
 }
 
 
-int _wrap_kvc_evict_options_reserved_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
+int _wrap_kvc_evict_options_reserved_get_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3980,7 +4015,7 @@ int _wrap_kvc_evict_options_reserved_get_raw_2a47056d3c180dda(struct kvc_evict_o
 }
 
 
-void _wrap_kvc_evict_options_layer_begin_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_layer_begin_set_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -3992,7 +4027,7 @@ void _wrap_kvc_evict_options_layer_begin_set_raw_2a47056d3c180dda(struct kvc_evi
 }
 
 
-long long _wrap_kvc_evict_options_layer_begin_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_layer_begin_get_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4005,7 +4040,7 @@ long long _wrap_kvc_evict_options_layer_begin_get_raw_2a47056d3c180dda(struct kv
 }
 
 
-void _wrap_kvc_evict_options_layer_end_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_layer_end_set_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4017,7 +4052,7 @@ void _wrap_kvc_evict_options_layer_end_set_raw_2a47056d3c180dda(struct kvc_evict
 }
 
 
-long long _wrap_kvc_evict_options_layer_end_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_layer_end_get_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4030,7 +4065,7 @@ long long _wrap_kvc_evict_options_layer_end_get_raw_2a47056d3c180dda(struct kvc_
 }
 
 
-void _wrap_kvc_evict_options_head_begin_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_head_begin_set_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4042,7 +4077,7 @@ void _wrap_kvc_evict_options_head_begin_set_raw_2a47056d3c180dda(struct kvc_evic
 }
 
 
-long long _wrap_kvc_evict_options_head_begin_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_head_begin_get_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4055,7 +4090,7 @@ long long _wrap_kvc_evict_options_head_begin_get_raw_2a47056d3c180dda(struct kvc
 }
 
 
-void _wrap_kvc_evict_options_head_end_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_head_end_set_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4067,7 +4102,7 @@ void _wrap_kvc_evict_options_head_end_set_raw_2a47056d3c180dda(struct kvc_evict_
 }
 
 
-long long _wrap_kvc_evict_options_head_end_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_head_end_get_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4080,7 +4115,7 @@ long long _wrap_kvc_evict_options_head_end_get_raw_2a47056d3c180dda(struct kvc_e
 }
 
 
-void _wrap_kvc_evict_options_budget_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_budget_set_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4092,7 +4127,7 @@ void _wrap_kvc_evict_options_budget_set_raw_2a47056d3c180dda(struct kvc_evict_op
 }
 
 
-long long _wrap_kvc_evict_options_budget_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_budget_get_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4105,7 +4140,7 @@ long long _wrap_kvc_evict_options_budget_get_raw_2a47056d3c180dda(struct kvc_evi
 }
 
 
-void _wrap_kvc_evict_options_recent_set_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_options_recent_set_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4117,7 +4152,7 @@ void _wrap_kvc_evict_options_recent_set_raw_2a47056d3c180dda(struct kvc_evict_op
 }
 
 
-long long _wrap_kvc_evict_options_recent_get_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
+long long _wrap_kvc_evict_options_recent_get_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4130,7 +4165,7 @@ long long _wrap_kvc_evict_options_recent_get_raw_2a47056d3c180dda(struct kvc_evi
 }
 
 
-struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_2a47056d3c180dda() {
+struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_8ea93096e5e931f8() {
   struct kvc_evict_options *result = 0 ;
   struct kvc_evict_options *_swig_go_result;
   
@@ -4141,7 +4176,7 @@ struct kvc_evict_options *_wrap_new_kvc_evict_options_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_evict_options_raw_2a47056d3c180dda(struct kvc_evict_options *_swig_go_0) {
+void _wrap_delete_kvc_evict_options_raw_8ea93096e5e931f8(struct kvc_evict_options *_swig_go_0) {
   struct kvc_evict_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_evict_options **)&_swig_go_0; 
@@ -4151,7 +4186,7 @@ void _wrap_delete_kvc_evict_options_raw_2a47056d3c180dda(struct kvc_evict_option
 }
 
 
-int _wrap_kvc_evict_report_struct_size_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
+int _wrap_kvc_evict_report_struct_size_get_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4164,7 +4199,7 @@ int _wrap_kvc_evict_report_struct_size_get_raw_2a47056d3c180dda(struct kvc_evict
 }
 
 
-void _wrap_kvc_evict_report_reserved_set_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_evict_report_reserved_set_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0, int _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4176,7 +4211,7 @@ void _wrap_kvc_evict_report_reserved_set_raw_2a47056d3c180dda(struct kvc_evict_r
 }
 
 
-int _wrap_kvc_evict_report_reserved_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
+int _wrap_kvc_evict_report_reserved_get_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4189,7 +4224,7 @@ int _wrap_kvc_evict_report_reserved_get_raw_2a47056d3c180dda(struct kvc_evict_re
 }
 
 
-void _wrap_kvc_evict_report_tokens_evicted_set_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_evicted_set_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4201,7 +4236,7 @@ void _wrap_kvc_evict_report_tokens_evicted_set_raw_2a47056d3c180dda(struct kvc_e
 }
 
 
-long long _wrap_kvc_evict_report_tokens_evicted_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_evicted_get_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4214,7 +4249,7 @@ long long _wrap_kvc_evict_report_tokens_evicted_get_raw_2a47056d3c180dda(struct 
 }
 
 
-void _wrap_kvc_evict_report_records_freed_set_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_records_freed_set_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4226,7 +4261,7 @@ void _wrap_kvc_evict_report_records_freed_set_raw_2a47056d3c180dda(struct kvc_ev
 }
 
 
-long long _wrap_kvc_evict_report_records_freed_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_records_freed_get_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4239,7 +4274,7 @@ long long _wrap_kvc_evict_report_records_freed_get_raw_2a47056d3c180dda(struct k
 }
 
 
-void _wrap_kvc_evict_report_bytes_freed_set_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_bytes_freed_set_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4251,7 +4286,7 @@ void _wrap_kvc_evict_report_bytes_freed_set_raw_2a47056d3c180dda(struct kvc_evic
 }
 
 
-long long _wrap_kvc_evict_report_bytes_freed_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_bytes_freed_get_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4264,7 +4299,7 @@ long long _wrap_kvc_evict_report_bytes_freed_get_raw_2a47056d3c180dda(struct kvc
 }
 
 
-void _wrap_kvc_evict_report_tokens_repacked_set_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_repacked_set_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4276,7 +4311,7 @@ void _wrap_kvc_evict_report_tokens_repacked_set_raw_2a47056d3c180dda(struct kvc_
 }
 
 
-long long _wrap_kvc_evict_report_tokens_repacked_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_repacked_get_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4289,7 +4324,7 @@ long long _wrap_kvc_evict_report_tokens_repacked_get_raw_2a47056d3c180dda(struct
 }
 
 
-void _wrap_kvc_evict_report_tokens_merged_set_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_evict_report_tokens_merged_set_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4301,7 +4336,7 @@ void _wrap_kvc_evict_report_tokens_merged_set_raw_2a47056d3c180dda(struct kvc_ev
 }
 
 
-long long _wrap_kvc_evict_report_tokens_merged_get_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
+long long _wrap_kvc_evict_report_tokens_merged_get_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4314,7 +4349,7 @@ long long _wrap_kvc_evict_report_tokens_merged_get_raw_2a47056d3c180dda(struct k
 }
 
 
-struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_2a47056d3c180dda() {
+struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_8ea93096e5e931f8() {
   struct kvc_evict_report *result = 0 ;
   struct kvc_evict_report *_swig_go_result;
   
@@ -4325,7 +4360,7 @@ struct kvc_evict_report *_wrap_new_kvc_evict_report_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_evict_report_raw_2a47056d3c180dda(struct kvc_evict_report *_swig_go_0) {
+void _wrap_delete_kvc_evict_report_raw_8ea93096e5e931f8(struct kvc_evict_report *_swig_go_0) {
   struct kvc_evict_report *arg1 = 0 ;
   
   arg1 = *(struct kvc_evict_report **)&_swig_go_0; 
@@ -4335,7 +4370,7 @@ void _wrap_delete_kvc_evict_report_raw_2a47056d3c180dda(struct kvc_evict_report 
 }
 
 
-intgo _wrap_kvc_evict_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_evict_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   float *arg3 = 0 ;
@@ -4359,7 +4394,7 @@ intgo _wrap_kvc_evict_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_evict_keep_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_evict_keep_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_evict_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -4383,7 +4418,7 @@ intgo _wrap_kvc_evict_keep_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long
 }
 
 
-int _wrap_kvc_prefix_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0) {
+int _wrap_kvc_prefix_options_struct_size_get_raw_8ea93096e5e931f8(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4396,7 +4431,7 @@ int _wrap_kvc_prefix_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_pre
 }
 
 
-void _wrap_kvc_prefix_options_pinned_set_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_options_pinned_set_raw_8ea93096e5e931f8(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4408,7 +4443,7 @@ void _wrap_kvc_prefix_options_pinned_set_raw_2a47056d3c180dda(struct kvc_prefix_
 }
 
 
-int _wrap_kvc_prefix_options_pinned_get_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0) {
+int _wrap_kvc_prefix_options_pinned_get_raw_8ea93096e5e931f8(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4421,7 +4456,7 @@ int _wrap_kvc_prefix_options_pinned_get_raw_2a47056d3c180dda(struct kvc_prefix_o
 }
 
 
-void _wrap_kvc_prefix_options_seal_set_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_options_seal_set_raw_8ea93096e5e931f8(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4433,7 +4468,7 @@ void _wrap_kvc_prefix_options_seal_set_raw_2a47056d3c180dda(struct kvc_prefix_op
 }
 
 
-int _wrap_kvc_prefix_options_seal_get_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0) {
+int _wrap_kvc_prefix_options_seal_get_raw_8ea93096e5e931f8(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4446,7 +4481,7 @@ int _wrap_kvc_prefix_options_seal_get_raw_2a47056d3c180dda(struct kvc_prefix_opt
 }
 
 
-void _wrap_kvc_prefix_options_reserved_set_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_options_reserved_set_raw_8ea93096e5e931f8(struct kvc_prefix_options *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4458,7 +4493,7 @@ void _wrap_kvc_prefix_options_reserved_set_raw_2a47056d3c180dda(struct kvc_prefi
 }
 
 
-int _wrap_kvc_prefix_options_reserved_get_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0) {
+int _wrap_kvc_prefix_options_reserved_get_raw_8ea93096e5e931f8(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4471,7 +4506,7 @@ int _wrap_kvc_prefix_options_reserved_get_raw_2a47056d3c180dda(struct kvc_prefix
 }
 
 
-struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_2a47056d3c180dda() {
+struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_8ea93096e5e931f8() {
   struct kvc_prefix_options *result = 0 ;
   struct kvc_prefix_options *_swig_go_result;
   
@@ -4482,7 +4517,7 @@ struct kvc_prefix_options *_wrap_new_kvc_prefix_options_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_prefix_options_raw_2a47056d3c180dda(struct kvc_prefix_options *_swig_go_0) {
+void _wrap_delete_kvc_prefix_options_raw_8ea93096e5e931f8(struct kvc_prefix_options *_swig_go_0) {
   struct kvc_prefix_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_prefix_options **)&_swig_go_0; 
@@ -4492,7 +4527,7 @@ void _wrap_delete_kvc_prefix_options_raw_2a47056d3c180dda(struct kvc_prefix_opti
 }
 
 
-int _wrap_kvc_prefix_hit_struct_size_get_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0) {
+int _wrap_kvc_prefix_hit_struct_size_get_raw_8ea93096e5e931f8(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4505,7 +4540,7 @@ int _wrap_kvc_prefix_hit_struct_size_get_raw_2a47056d3c180dda(struct kvc_prefix_
 }
 
 
-void _wrap_kvc_prefix_hit_reserved_set_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_hit_reserved_set_raw_8ea93096e5e931f8(struct kvc_prefix_hit *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4517,7 +4552,7 @@ void _wrap_kvc_prefix_hit_reserved_set_raw_2a47056d3c180dda(struct kvc_prefix_hi
 }
 
 
-int _wrap_kvc_prefix_hit_reserved_get_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0) {
+int _wrap_kvc_prefix_hit_reserved_get_raw_8ea93096e5e931f8(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4530,7 +4565,7 @@ int _wrap_kvc_prefix_hit_reserved_get_raw_2a47056d3c180dda(struct kvc_prefix_hit
 }
 
 
-void _wrap_kvc_prefix_hit_tokens_set_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_hit_tokens_set_raw_8ea93096e5e931f8(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4542,7 +4577,7 @@ void _wrap_kvc_prefix_hit_tokens_set_raw_2a47056d3c180dda(struct kvc_prefix_hit 
 }
 
 
-long long _wrap_kvc_prefix_hit_tokens_get_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0) {
+long long _wrap_kvc_prefix_hit_tokens_get_raw_8ea93096e5e931f8(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4555,7 +4590,7 @@ long long _wrap_kvc_prefix_hit_tokens_get_raw_2a47056d3c180dda(struct kvc_prefix
 }
 
 
-void _wrap_kvc_prefix_hit_shared_set_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_hit_shared_set_raw_8ea93096e5e931f8(struct kvc_prefix_hit *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4567,7 +4602,7 @@ void _wrap_kvc_prefix_hit_shared_set_raw_2a47056d3c180dda(struct kvc_prefix_hit 
 }
 
 
-long long _wrap_kvc_prefix_hit_shared_get_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0) {
+long long _wrap_kvc_prefix_hit_shared_get_raw_8ea93096e5e931f8(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4580,7 +4615,7 @@ long long _wrap_kvc_prefix_hit_shared_get_raw_2a47056d3c180dda(struct kvc_prefix
 }
 
 
-struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_2a47056d3c180dda() {
+struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_8ea93096e5e931f8() {
   struct kvc_prefix_hit *result = 0 ;
   struct kvc_prefix_hit *_swig_go_result;
   
@@ -4591,7 +4626,7 @@ struct kvc_prefix_hit *_wrap_new_kvc_prefix_hit_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_prefix_hit_raw_2a47056d3c180dda(struct kvc_prefix_hit *_swig_go_0) {
+void _wrap_delete_kvc_prefix_hit_raw_8ea93096e5e931f8(struct kvc_prefix_hit *_swig_go_0) {
   struct kvc_prefix_hit *arg1 = 0 ;
   
   arg1 = *(struct kvc_prefix_hit **)&_swig_go_0; 
@@ -4601,7 +4636,7 @@ void _wrap_delete_kvc_prefix_hit_raw_2a47056d3c180dda(struct kvc_prefix_hit *_sw
 }
 
 
-int _wrap_kvc_prefix_stats_struct_size_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
+int _wrap_kvc_prefix_stats_struct_size_get_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4614,7 +4649,7 @@ int _wrap_kvc_prefix_stats_struct_size_get_raw_2a47056d3c180dda(struct kvc_prefi
 }
 
 
-void _wrap_kvc_prefix_stats_reserved_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_prefix_stats_reserved_set_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -4626,7 +4661,7 @@ void _wrap_kvc_prefix_stats_reserved_set_raw_2a47056d3c180dda(struct kvc_prefix_
 }
 
 
-int _wrap_kvc_prefix_stats_reserved_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
+int _wrap_kvc_prefix_stats_reserved_get_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4639,7 +4674,7 @@ int _wrap_kvc_prefix_stats_reserved_get_raw_2a47056d3c180dda(struct kvc_prefix_s
 }
 
 
-void _wrap_kvc_prefix_stats_entries_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_entries_set_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4651,7 +4686,7 @@ void _wrap_kvc_prefix_stats_entries_set_raw_2a47056d3c180dda(struct kvc_prefix_s
 }
 
 
-long long _wrap_kvc_prefix_stats_entries_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_entries_get_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4664,7 +4699,7 @@ long long _wrap_kvc_prefix_stats_entries_get_raw_2a47056d3c180dda(struct kvc_pre
 }
 
 
-void _wrap_kvc_prefix_stats_tokens_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_tokens_set_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4676,7 +4711,7 @@ void _wrap_kvc_prefix_stats_tokens_set_raw_2a47056d3c180dda(struct kvc_prefix_st
 }
 
 
-long long _wrap_kvc_prefix_stats_tokens_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_tokens_get_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4689,7 +4724,7 @@ long long _wrap_kvc_prefix_stats_tokens_get_raw_2a47056d3c180dda(struct kvc_pref
 }
 
 
-void _wrap_kvc_prefix_stats_record_bytes_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_record_bytes_set_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4701,7 +4736,7 @@ void _wrap_kvc_prefix_stats_record_bytes_set_raw_2a47056d3c180dda(struct kvc_pre
 }
 
 
-long long _wrap_kvc_prefix_stats_record_bytes_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_record_bytes_get_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4714,7 +4749,7 @@ long long _wrap_kvc_prefix_stats_record_bytes_get_raw_2a47056d3c180dda(struct kv
 }
 
 
-void _wrap_kvc_prefix_stats_host_bytes_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_host_bytes_set_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4726,7 +4761,7 @@ void _wrap_kvc_prefix_stats_host_bytes_set_raw_2a47056d3c180dda(struct kvc_prefi
 }
 
 
-long long _wrap_kvc_prefix_stats_host_bytes_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_host_bytes_get_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4739,7 +4774,7 @@ long long _wrap_kvc_prefix_stats_host_bytes_get_raw_2a47056d3c180dda(struct kvc_
 }
 
 
-void _wrap_kvc_prefix_stats_budget_bytes_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_budget_bytes_set_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4751,7 +4786,7 @@ void _wrap_kvc_prefix_stats_budget_bytes_set_raw_2a47056d3c180dda(struct kvc_pre
 }
 
 
-long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4764,7 +4799,7 @@ long long _wrap_kvc_prefix_stats_budget_bytes_get_raw_2a47056d3c180dda(struct kv
 }
 
 
-void _wrap_kvc_prefix_stats_hits_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_hits_set_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4776,7 +4811,7 @@ void _wrap_kvc_prefix_stats_hits_set_raw_2a47056d3c180dda(struct kvc_prefix_stat
 }
 
 
-long long _wrap_kvc_prefix_stats_hits_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_hits_get_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4789,7 +4824,7 @@ long long _wrap_kvc_prefix_stats_hits_get_raw_2a47056d3c180dda(struct kvc_prefix
 }
 
 
-void _wrap_kvc_prefix_stats_misses_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_misses_set_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4801,7 +4836,7 @@ void _wrap_kvc_prefix_stats_misses_set_raw_2a47056d3c180dda(struct kvc_prefix_st
 }
 
 
-long long _wrap_kvc_prefix_stats_misses_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_misses_get_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4814,7 +4849,7 @@ long long _wrap_kvc_prefix_stats_misses_get_raw_2a47056d3c180dda(struct kvc_pref
 }
 
 
-void _wrap_kvc_prefix_stats_hit_tokens_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_hit_tokens_set_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4826,7 +4861,7 @@ void _wrap_kvc_prefix_stats_hit_tokens_set_raw_2a47056d3c180dda(struct kvc_prefi
 }
 
 
-long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4839,7 +4874,7 @@ long long _wrap_kvc_prefix_stats_hit_tokens_get_raw_2a47056d3c180dda(struct kvc_
 }
 
 
-void _wrap_kvc_prefix_stats_evictions_set_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_prefix_stats_evictions_set_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -4851,7 +4886,7 @@ void _wrap_kvc_prefix_stats_evictions_set_raw_2a47056d3c180dda(struct kvc_prefix
 }
 
 
-long long _wrap_kvc_prefix_stats_evictions_get_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
+long long _wrap_kvc_prefix_stats_evictions_get_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -4864,7 +4899,7 @@ long long _wrap_kvc_prefix_stats_evictions_get_raw_2a47056d3c180dda(struct kvc_p
 }
 
 
-struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_2a47056d3c180dda() {
+struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_8ea93096e5e931f8() {
   struct kvc_prefix_stats *result = 0 ;
   struct kvc_prefix_stats *_swig_go_result;
   
@@ -4875,7 +4910,7 @@ struct kvc_prefix_stats *_wrap_new_kvc_prefix_stats_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_prefix_stats_raw_2a47056d3c180dda(struct kvc_prefix_stats *_swig_go_0) {
+void _wrap_delete_kvc_prefix_stats_raw_8ea93096e5e931f8(struct kvc_prefix_stats *_swig_go_0) {
   struct kvc_prefix_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_prefix_stats **)&_swig_go_0; 
@@ -4885,7 +4920,7 @@ void _wrap_delete_kvc_prefix_stats_raw_2a47056d3c180dda(struct kvc_prefix_stats 
 }
 
 
-intgo _wrap_kvc_prefix_publish_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_prefix_options *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_prefix_publish_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, _goslice_ _swig_go_3, struct kvc_prefix_options *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t *arg3 = 0 ;
@@ -4910,7 +4945,7 @@ intgo _wrap_kvc_prefix_publish_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long 
 }
 
 
-long long _wrap_kvc_prefix_lookup_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, struct kvc_seq_options *_swig_go_3, struct kvc_prefix_hit *_swig_go_4, struct kvc_error *_swig_go_5) {
+long long _wrap_kvc_prefix_lookup_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, struct kvc_seq_options *_swig_go_3, struct kvc_prefix_hit *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -4935,7 +4970,7 @@ long long _wrap_kvc_prefix_lookup_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _g
 }
 
 
-intgo _wrap_kvc_prefix_remove_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_prefix_remove_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   int64_t *arg2 = 0 ;
   int64_t arg3 ;
@@ -4958,7 +4993,7 @@ intgo _wrap_kvc_prefix_remove_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _gosli
 }
 
 
-intgo _wrap_kvc_prefix_clear_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
+intgo _wrap_kvc_prefix_clear_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, struct kvc_error *_swig_go_1) {
   kvc_cache *arg1 = 0 ;
   kvc_error *arg2 = 0 ;
   kvc_status result;
@@ -4973,7 +5008,7 @@ intgo _wrap_kvc_prefix_clear_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct 
 }
 
 
-intgo _wrap_kvc_prefix_budget_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_prefix_budget_set_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   int64_t arg2 ;
   kvc_error *arg3 = 0 ;
@@ -4990,7 +5025,7 @@ intgo _wrap_kvc_prefix_budget_set_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, lo
 }
 
 
-intgo _wrap_kvc_prefix_stats_get_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_prefix_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_prefix_stats_get_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, struct kvc_prefix_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_prefix_stats *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -5007,7 +5042,7 @@ intgo _wrap_kvc_prefix_stats_get_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, str
 }
 
 
-int _wrap_kvc_merge_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
+int _wrap_kvc_merge_options_struct_size_get_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -5020,7 +5055,7 @@ int _wrap_kvc_merge_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_merg
 }
 
 
-void _wrap_kvc_merge_options_reserved_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_merge_options_reserved_set_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5032,7 +5067,7 @@ void _wrap_kvc_merge_options_reserved_set_raw_2a47056d3c180dda(struct kvc_merge_
 }
 
 
-int _wrap_kvc_merge_options_reserved_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
+int _wrap_kvc_merge_options_reserved_get_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5045,7 +5080,7 @@ int _wrap_kvc_merge_options_reserved_get_raw_2a47056d3c180dda(struct kvc_merge_o
 }
 
 
-void _wrap_kvc_merge_options_layer_begin_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_merge_options_layer_begin_set_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5057,7 +5092,7 @@ void _wrap_kvc_merge_options_layer_begin_set_raw_2a47056d3c180dda(struct kvc_mer
 }
 
 
-long long _wrap_kvc_merge_options_layer_begin_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
+long long _wrap_kvc_merge_options_layer_begin_get_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5070,7 +5105,7 @@ long long _wrap_kvc_merge_options_layer_begin_get_raw_2a47056d3c180dda(struct kv
 }
 
 
-void _wrap_kvc_merge_options_layer_end_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_merge_options_layer_end_set_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5082,7 +5117,7 @@ void _wrap_kvc_merge_options_layer_end_set_raw_2a47056d3c180dda(struct kvc_merge
 }
 
 
-long long _wrap_kvc_merge_options_layer_end_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
+long long _wrap_kvc_merge_options_layer_end_get_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5095,7 +5130,7 @@ long long _wrap_kvc_merge_options_layer_end_get_raw_2a47056d3c180dda(struct kvc_
 }
 
 
-void _wrap_kvc_merge_options_head_begin_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_merge_options_head_begin_set_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5107,7 +5142,7 @@ void _wrap_kvc_merge_options_head_begin_set_raw_2a47056d3c180dda(struct kvc_merg
 }
 
 
-long long _wrap_kvc_merge_options_head_begin_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
+long long _wrap_kvc_merge_options_head_begin_get_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5120,7 +5155,7 @@ long long _wrap_kvc_merge_options_head_begin_get_raw_2a47056d3c180dda(struct kvc
 }
 
 
-void _wrap_kvc_merge_options_head_end_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_merge_options_head_end_set_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5132,7 +5167,7 @@ void _wrap_kvc_merge_options_head_end_set_raw_2a47056d3c180dda(struct kvc_merge_
 }
 
 
-long long _wrap_kvc_merge_options_head_end_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
+long long _wrap_kvc_merge_options_head_end_get_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5145,7 +5180,7 @@ long long _wrap_kvc_merge_options_head_end_get_raw_2a47056d3c180dda(struct kvc_m
 }
 
 
-void _wrap_kvc_merge_options_values_only_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_merge_options_values_only_set_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5157,7 +5192,7 @@ void _wrap_kvc_merge_options_values_only_set_raw_2a47056d3c180dda(struct kvc_mer
 }
 
 
-int _wrap_kvc_merge_options_values_only_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
+int _wrap_kvc_merge_options_values_only_get_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5170,7 +5205,7 @@ int _wrap_kvc_merge_options_values_only_get_raw_2a47056d3c180dda(struct kvc_merg
 }
 
 
-void _wrap_kvc_merge_options_unbiased_set_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_merge_options_unbiased_set_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0, int _swig_go_1) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5182,7 +5217,7 @@ void _wrap_kvc_merge_options_unbiased_set_raw_2a47056d3c180dda(struct kvc_merge_
 }
 
 
-int _wrap_kvc_merge_options_unbiased_get_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
+int _wrap_kvc_merge_options_unbiased_get_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5195,7 +5230,7 @@ int _wrap_kvc_merge_options_unbiased_get_raw_2a47056d3c180dda(struct kvc_merge_o
 }
 
 
-struct kvc_merge_options *_wrap_new_kvc_merge_options_raw_2a47056d3c180dda() {
+struct kvc_merge_options *_wrap_new_kvc_merge_options_raw_8ea93096e5e931f8() {
   struct kvc_merge_options *result = 0 ;
   struct kvc_merge_options *_swig_go_result;
   
@@ -5206,7 +5241,7 @@ struct kvc_merge_options *_wrap_new_kvc_merge_options_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_merge_options_raw_2a47056d3c180dda(struct kvc_merge_options *_swig_go_0) {
+void _wrap_delete_kvc_merge_options_raw_8ea93096e5e931f8(struct kvc_merge_options *_swig_go_0) {
   struct kvc_merge_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_merge_options **)&_swig_go_0; 
@@ -5216,7 +5251,7 @@ void _wrap_delete_kvc_merge_options_raw_2a47056d3c180dda(struct kvc_merge_option
 }
 
 
-intgo _wrap_kvc_merge_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_merge_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_merge_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, _goslice_ _swig_go_2, struct kvc_merge_options *_swig_go_3, struct kvc_evict_report *_swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int32_t *arg3 = 0 ;
@@ -5240,7 +5275,7 @@ intgo _wrap_kvc_merge_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_seq_read_counts_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_counts_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -5264,7 +5299,7 @@ intgo _wrap_kvc_seq_read_counts_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long
 }
 
 
-int _wrap_kvc_step_down_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
+int _wrap_kvc_step_down_options_struct_size_get_raw_8ea93096e5e931f8(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -5277,7 +5312,7 @@ int _wrap_kvc_step_down_options_struct_size_get_raw_2a47056d3c180dda(struct kvc_
 }
 
 
-void _wrap_kvc_step_down_options_rung_set_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_down_options_rung_set_raw_8ea93096e5e931f8(struct kvc_step_down_options *_swig_go_0, int _swig_go_1) {
   struct kvc_step_down_options *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5289,7 +5324,7 @@ void _wrap_kvc_step_down_options_rung_set_raw_2a47056d3c180dda(struct kvc_step_d
 }
 
 
-int _wrap_kvc_step_down_options_rung_get_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
+int _wrap_kvc_step_down_options_rung_get_raw_8ea93096e5e931f8(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5302,7 +5337,7 @@ int _wrap_kvc_step_down_options_rung_get_raw_2a47056d3c180dda(struct kvc_step_do
 }
 
 
-void _wrap_kvc_step_down_options_layer_begin_set_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_options_layer_begin_set_raw_8ea93096e5e931f8(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5314,7 +5349,7 @@ void _wrap_kvc_step_down_options_layer_begin_set_raw_2a47056d3c180dda(struct kvc
 }
 
 
-long long _wrap_kvc_step_down_options_layer_begin_get_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
+long long _wrap_kvc_step_down_options_layer_begin_get_raw_8ea93096e5e931f8(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5327,7 +5362,7 @@ long long _wrap_kvc_step_down_options_layer_begin_get_raw_2a47056d3c180dda(struc
 }
 
 
-void _wrap_kvc_step_down_options_layer_end_set_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_options_layer_end_set_raw_8ea93096e5e931f8(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5339,7 +5374,7 @@ void _wrap_kvc_step_down_options_layer_end_set_raw_2a47056d3c180dda(struct kvc_s
 }
 
 
-long long _wrap_kvc_step_down_options_layer_end_get_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
+long long _wrap_kvc_step_down_options_layer_end_get_raw_8ea93096e5e931f8(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5352,7 +5387,7 @@ long long _wrap_kvc_step_down_options_layer_end_get_raw_2a47056d3c180dda(struct 
 }
 
 
-void _wrap_kvc_step_down_options_budget_bytes_set_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_options_budget_bytes_set_raw_8ea93096e5e931f8(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5364,7 +5399,7 @@ void _wrap_kvc_step_down_options_budget_bytes_set_raw_2a47056d3c180dda(struct kv
 }
 
 
-long long _wrap_kvc_step_down_options_budget_bytes_get_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
+long long _wrap_kvc_step_down_options_budget_bytes_get_raw_8ea93096e5e931f8(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5377,7 +5412,7 @@ long long _wrap_kvc_step_down_options_budget_bytes_get_raw_2a47056d3c180dda(stru
 }
 
 
-void _wrap_kvc_step_down_options_recent_set_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_options_recent_set_raw_8ea93096e5e931f8(struct kvc_step_down_options *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5389,7 +5424,7 @@ void _wrap_kvc_step_down_options_recent_set_raw_2a47056d3c180dda(struct kvc_step
 }
 
 
-long long _wrap_kvc_step_down_options_recent_get_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
+long long _wrap_kvc_step_down_options_recent_get_raw_8ea93096e5e931f8(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5402,7 +5437,7 @@ long long _wrap_kvc_step_down_options_recent_get_raw_2a47056d3c180dda(struct kvc
 }
 
 
-struct kvc_step_down_options *_wrap_new_kvc_step_down_options_raw_2a47056d3c180dda() {
+struct kvc_step_down_options *_wrap_new_kvc_step_down_options_raw_8ea93096e5e931f8() {
   struct kvc_step_down_options *result = 0 ;
   struct kvc_step_down_options *_swig_go_result;
   
@@ -5413,7 +5448,7 @@ struct kvc_step_down_options *_wrap_new_kvc_step_down_options_raw_2a47056d3c180d
 }
 
 
-void _wrap_delete_kvc_step_down_options_raw_2a47056d3c180dda(struct kvc_step_down_options *_swig_go_0) {
+void _wrap_delete_kvc_step_down_options_raw_8ea93096e5e931f8(struct kvc_step_down_options *_swig_go_0) {
   struct kvc_step_down_options *arg1 = 0 ;
   
   arg1 = *(struct kvc_step_down_options **)&_swig_go_0; 
@@ -5423,7 +5458,7 @@ void _wrap_delete_kvc_step_down_options_raw_2a47056d3c180dda(struct kvc_step_dow
 }
 
 
-int _wrap_kvc_step_down_report_struct_size_get_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
+int _wrap_kvc_step_down_report_struct_size_get_raw_8ea93096e5e931f8(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -5436,7 +5471,7 @@ int _wrap_kvc_step_down_report_struct_size_get_raw_2a47056d3c180dda(struct kvc_s
 }
 
 
-void _wrap_kvc_step_down_report_reserved_set_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_step_down_report_reserved_set_raw_8ea93096e5e931f8(struct kvc_step_down_report *_swig_go_0, int _swig_go_1) {
   struct kvc_step_down_report *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5448,7 +5483,7 @@ void _wrap_kvc_step_down_report_reserved_set_raw_2a47056d3c180dda(struct kvc_ste
 }
 
 
-int _wrap_kvc_step_down_report_reserved_get_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
+int _wrap_kvc_step_down_report_reserved_get_raw_8ea93096e5e931f8(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5461,7 +5496,7 @@ int _wrap_kvc_step_down_report_reserved_get_raw_2a47056d3c180dda(struct kvc_step
 }
 
 
-void _wrap_kvc_step_down_report_pages_set_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_report_pages_set_raw_8ea93096e5e931f8(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5473,7 +5508,7 @@ void _wrap_kvc_step_down_report_pages_set_raw_2a47056d3c180dda(struct kvc_step_d
 }
 
 
-long long _wrap_kvc_step_down_report_pages_get_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
+long long _wrap_kvc_step_down_report_pages_get_raw_8ea93096e5e931f8(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5486,7 +5521,7 @@ long long _wrap_kvc_step_down_report_pages_get_raw_2a47056d3c180dda(struct kvc_s
 }
 
 
-void _wrap_kvc_step_down_report_tokens_requantized_set_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_report_tokens_requantized_set_raw_8ea93096e5e931f8(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5498,7 +5533,7 @@ void _wrap_kvc_step_down_report_tokens_requantized_set_raw_2a47056d3c180dda(stru
 }
 
 
-long long _wrap_kvc_step_down_report_tokens_requantized_get_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
+long long _wrap_kvc_step_down_report_tokens_requantized_get_raw_8ea93096e5e931f8(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5511,7 +5546,7 @@ long long _wrap_kvc_step_down_report_tokens_requantized_get_raw_2a47056d3c180dda
 }
 
 
-void _wrap_kvc_step_down_report_bytes_freed_set_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_report_bytes_freed_set_raw_8ea93096e5e931f8(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5523,7 +5558,7 @@ void _wrap_kvc_step_down_report_bytes_freed_set_raw_2a47056d3c180dda(struct kvc_
 }
 
 
-long long _wrap_kvc_step_down_report_bytes_freed_get_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
+long long _wrap_kvc_step_down_report_bytes_freed_get_raw_8ea93096e5e931f8(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5536,7 +5571,7 @@ long long _wrap_kvc_step_down_report_bytes_freed_get_raw_2a47056d3c180dda(struct
 }
 
 
-void _wrap_kvc_step_down_report_record_bytes_set_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_step_down_report_record_bytes_set_raw_8ea93096e5e931f8(struct kvc_step_down_report *_swig_go_0, long long _swig_go_1) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5548,7 +5583,7 @@ void _wrap_kvc_step_down_report_record_bytes_set_raw_2a47056d3c180dda(struct kvc
 }
 
 
-long long _wrap_kvc_step_down_report_record_bytes_get_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
+long long _wrap_kvc_step_down_report_record_bytes_get_raw_8ea93096e5e931f8(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5561,7 +5596,7 @@ long long _wrap_kvc_step_down_report_record_bytes_get_raw_2a47056d3c180dda(struc
 }
 
 
-struct kvc_step_down_report *_wrap_new_kvc_step_down_report_raw_2a47056d3c180dda() {
+struct kvc_step_down_report *_wrap_new_kvc_step_down_report_raw_8ea93096e5e931f8() {
   struct kvc_step_down_report *result = 0 ;
   struct kvc_step_down_report *_swig_go_result;
   
@@ -5572,7 +5607,7 @@ struct kvc_step_down_report *_wrap_new_kvc_step_down_report_raw_2a47056d3c180dda
 }
 
 
-void _wrap_delete_kvc_step_down_report_raw_2a47056d3c180dda(struct kvc_step_down_report *_swig_go_0) {
+void _wrap_delete_kvc_step_down_report_raw_8ea93096e5e931f8(struct kvc_step_down_report *_swig_go_0) {
   struct kvc_step_down_report *arg1 = 0 ;
   
   arg1 = *(struct kvc_step_down_report **)&_swig_go_0; 
@@ -5582,7 +5617,7 @@ void _wrap_delete_kvc_step_down_report_raw_2a47056d3c180dda(struct kvc_step_down
 }
 
 
-intgo _wrap_kvc_step_down_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_step_down_options *_swig_go_2, struct kvc_step_down_report *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_step_down_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_step_down_options *_swig_go_2, struct kvc_step_down_report *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_step_down_options *arg3 = 0 ;
@@ -5603,7 +5638,7 @@ intgo _wrap_kvc_step_down_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long 
 }
 
 
-intgo _wrap_kvc_seq_read_rungs_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_rungs_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -5627,7 +5662,7 @@ intgo _wrap_kvc_seq_read_rungs_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_read_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, long long _swig_go_5, long long _swig_go_6, _goslice_ _swig_go_7, struct kvc_error *_swig_go_8) {
+intgo _wrap_kvc_seq_read_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, long long _swig_go_5, long long _swig_go_6, _goslice_ _swig_go_7, struct kvc_error *_swig_go_8) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -5657,7 +5692,7 @@ intgo _wrap_kvc_seq_read_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _
 }
 
 
-intgo _wrap_kvc_seq_read_codes_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, _goslice_ _swig_go_5, long long *_swig_go_6, struct kvc_error *_swig_go_7) {
+intgo _wrap_kvc_seq_read_codes_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, int _swig_go_4, _goslice_ _swig_go_5, long long *_swig_go_6, struct kvc_error *_swig_go_7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -5685,7 +5720,7 @@ intgo _wrap_kvc_seq_read_codes_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_read_mass_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_mass_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
@@ -5709,7 +5744,7 @@ intgo _wrap_kvc_seq_read_mass_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long l
 }
 
 
-int _wrap_kvc_stats_struct_size_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+int _wrap_kvc_stats_struct_size_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -5722,7 +5757,7 @@ int _wrap_kvc_stats_struct_size_get_raw_2a47056d3c180dda(struct kvc_stats *_swig
 }
 
 
-void _wrap_kvc_stats_open_steps_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_stats_open_steps_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -5734,7 +5769,7 @@ void _wrap_kvc_stats_open_steps_set_raw_2a47056d3c180dda(struct kvc_stats *_swig
 }
 
 
-int _wrap_kvc_stats_open_steps_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+int _wrap_kvc_stats_open_steps_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5747,7 +5782,7 @@ int _wrap_kvc_stats_open_steps_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_
 }
 
 
-void _wrap_kvc_stats_arena_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_arena_bytes_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5759,7 +5794,7 @@ void _wrap_kvc_stats_arena_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_arena_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_arena_bytes_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5772,7 +5807,7 @@ long long _wrap_kvc_stats_arena_bytes_get_raw_2a47056d3c180dda(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_bound_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_bound_bytes_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5784,7 +5819,7 @@ void _wrap_kvc_stats_bound_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_bound_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_bound_bytes_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5797,7 +5832,7 @@ long long _wrap_kvc_stats_bound_bytes_get_raw_2a47056d3c180dda(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_record_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_record_bytes_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5809,7 +5844,7 @@ void _wrap_kvc_stats_record_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_sw
 }
 
 
-long long _wrap_kvc_stats_record_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_record_bytes_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5822,7 +5857,7 @@ long long _wrap_kvc_stats_record_bytes_get_raw_2a47056d3c180dda(struct kvc_stats
 }
 
 
-void _wrap_kvc_stats_sink_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_sink_bytes_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5834,7 +5869,7 @@ void _wrap_kvc_stats_sink_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_sink_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_sink_bytes_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5847,7 +5882,7 @@ long long _wrap_kvc_stats_sink_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_window_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_window_bytes_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5859,7 +5894,7 @@ void _wrap_kvc_stats_window_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_sw
 }
 
 
-long long _wrap_kvc_stats_window_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_window_bytes_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5872,7 +5907,7 @@ long long _wrap_kvc_stats_window_bytes_get_raw_2a47056d3c180dda(struct kvc_stats
 }
 
 
-void _wrap_kvc_stats_code_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_code_bytes_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5884,7 +5919,7 @@ void _wrap_kvc_stats_code_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_code_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_code_bytes_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5897,7 +5932,7 @@ long long _wrap_kvc_stats_code_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_side_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_side_bytes_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5909,7 +5944,7 @@ void _wrap_kvc_stats_side_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_side_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_side_bytes_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5922,7 +5957,7 @@ long long _wrap_kvc_stats_side_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_reserved_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_reserved_bytes_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5934,7 +5969,7 @@ void _wrap_kvc_stats_reserved_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_
 }
 
 
-long long _wrap_kvc_stats_reserved_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_reserved_bytes_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5947,7 +5982,7 @@ long long _wrap_kvc_stats_reserved_bytes_get_raw_2a47056d3c180dda(struct kvc_sta
 }
 
 
-void _wrap_kvc_stats_table_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_table_bytes_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5959,7 +5994,7 @@ void _wrap_kvc_stats_table_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swi
 }
 
 
-long long _wrap_kvc_stats_table_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_table_bytes_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5972,7 +6007,7 @@ long long _wrap_kvc_stats_table_bytes_get_raw_2a47056d3c180dda(struct kvc_stats 
 }
 
 
-void _wrap_kvc_stats_scratch_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_scratch_bytes_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -5984,7 +6019,7 @@ void _wrap_kvc_stats_scratch_bytes_set_raw_2a47056d3c180dda(struct kvc_stats *_s
 }
 
 
-long long _wrap_kvc_stats_scratch_bytes_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_scratch_bytes_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -5997,7 +6032,7 @@ long long _wrap_kvc_stats_scratch_bytes_get_raw_2a47056d3c180dda(struct kvc_stat
 }
 
 
-void _wrap_kvc_stats_sequences_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_sequences_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6009,7 +6044,7 @@ void _wrap_kvc_stats_sequences_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_
 }
 
 
-long long _wrap_kvc_stats_sequences_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_sequences_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6022,7 +6057,7 @@ long long _wrap_kvc_stats_sequences_get_raw_2a47056d3c180dda(struct kvc_stats *_
 }
 
 
-void _wrap_kvc_stats_tokens_appended_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_appended_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6034,7 +6069,7 @@ void _wrap_kvc_stats_tokens_appended_set_raw_2a47056d3c180dda(struct kvc_stats *
 }
 
 
-long long _wrap_kvc_stats_tokens_appended_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_appended_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6047,7 +6082,7 @@ long long _wrap_kvc_stats_tokens_appended_get_raw_2a47056d3c180dda(struct kvc_st
 }
 
 
-void _wrap_kvc_stats_tokens_evicted_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_evicted_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6059,7 +6094,7 @@ void _wrap_kvc_stats_tokens_evicted_set_raw_2a47056d3c180dda(struct kvc_stats *_
 }
 
 
-long long _wrap_kvc_stats_tokens_evicted_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_evicted_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6072,7 +6107,7 @@ long long _wrap_kvc_stats_tokens_evicted_get_raw_2a47056d3c180dda(struct kvc_sta
 }
 
 
-void _wrap_kvc_stats_pages_quantized_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_pages_quantized_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6084,7 +6119,7 @@ void _wrap_kvc_stats_pages_quantized_set_raw_2a47056d3c180dda(struct kvc_stats *
 }
 
 
-long long _wrap_kvc_stats_pages_quantized_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_pages_quantized_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6097,7 +6132,7 @@ long long _wrap_kvc_stats_pages_quantized_get_raw_2a47056d3c180dda(struct kvc_st
 }
 
 
-void _wrap_kvc_stats_tokens_requantized_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_requantized_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6109,7 +6144,7 @@ void _wrap_kvc_stats_tokens_requantized_set_raw_2a47056d3c180dda(struct kvc_stat
 }
 
 
-long long _wrap_kvc_stats_tokens_requantized_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_requantized_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6122,7 +6157,7 @@ long long _wrap_kvc_stats_tokens_requantized_get_raw_2a47056d3c180dda(struct kvc
 }
 
 
-void _wrap_kvc_stats_slow_calls_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_slow_calls_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6134,7 +6169,7 @@ void _wrap_kvc_stats_slow_calls_set_raw_2a47056d3c180dda(struct kvc_stats *_swig
 }
 
 
-long long _wrap_kvc_stats_slow_calls_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_slow_calls_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6147,7 +6182,7 @@ long long _wrap_kvc_stats_slow_calls_get_raw_2a47056d3c180dda(struct kvc_stats *
 }
 
 
-void _wrap_kvc_stats_tokens_merged_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_tokens_merged_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6159,7 +6194,7 @@ void _wrap_kvc_stats_tokens_merged_set_raw_2a47056d3c180dda(struct kvc_stats *_s
 }
 
 
-long long _wrap_kvc_stats_tokens_merged_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_tokens_merged_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6172,7 +6207,7 @@ long long _wrap_kvc_stats_tokens_merged_get_raw_2a47056d3c180dda(struct kvc_stat
 }
 
 
-void _wrap_kvc_stats_synchronizations_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_synchronizations_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6184,7 +6219,7 @@ void _wrap_kvc_stats_synchronizations_set_raw_2a47056d3c180dda(struct kvc_stats 
 }
 
 
-long long _wrap_kvc_stats_synchronizations_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_synchronizations_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6197,7 +6232,7 @@ long long _wrap_kvc_stats_synchronizations_get_raw_2a47056d3c180dda(struct kvc_s
 }
 
 
-void _wrap_kvc_stats_bytes_staged_set_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_stats_bytes_staged_set_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6209,7 +6244,7 @@ void _wrap_kvc_stats_bytes_staged_set_raw_2a47056d3c180dda(struct kvc_stats *_sw
 }
 
 
-long long _wrap_kvc_stats_bytes_staged_get_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+long long _wrap_kvc_stats_bytes_staged_get_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6222,7 +6257,7 @@ long long _wrap_kvc_stats_bytes_staged_get_raw_2a47056d3c180dda(struct kvc_stats
 }
 
 
-struct kvc_stats *_wrap_new_kvc_stats_raw_2a47056d3c180dda() {
+struct kvc_stats *_wrap_new_kvc_stats_raw_8ea93096e5e931f8() {
   struct kvc_stats *result = 0 ;
   struct kvc_stats *_swig_go_result;
   
@@ -6233,7 +6268,7 @@ struct kvc_stats *_wrap_new_kvc_stats_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_stats_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
+void _wrap_delete_kvc_stats_raw_8ea93096e5e931f8(struct kvc_stats *_swig_go_0) {
   struct kvc_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_stats **)&_swig_go_0; 
@@ -6243,7 +6278,7 @@ void _wrap_delete_kvc_stats_raw_2a47056d3c180dda(struct kvc_stats *_swig_go_0) {
 }
 
 
-int _wrap_kvc_seq_stats_struct_size_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
+int _wrap_kvc_seq_stats_struct_size_get_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -6256,7 +6291,7 @@ int _wrap_kvc_seq_stats_struct_size_get_raw_2a47056d3c180dda(struct kvc_seq_stat
 }
 
 
-void _wrap_kvc_seq_stats_reserved_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, int _swig_go_1) {
+void _wrap_kvc_seq_stats_reserved_set_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0, int _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int32_t arg2 ;
   
@@ -6268,7 +6303,7 @@ void _wrap_kvc_seq_stats_reserved_set_raw_2a47056d3c180dda(struct kvc_seq_stats 
 }
 
 
-int _wrap_kvc_seq_stats_reserved_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
+int _wrap_kvc_seq_stats_reserved_get_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int32_t result;
   int _swig_go_result;
@@ -6281,7 +6316,7 @@ int _wrap_kvc_seq_stats_reserved_get_raw_2a47056d3c180dda(struct kvc_seq_stats *
 }
 
 
-void _wrap_kvc_seq_stats_tokens_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_tokens_set_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6293,7 +6328,7 @@ void _wrap_kvc_seq_stats_tokens_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_
 }
 
 
-long long _wrap_kvc_seq_stats_tokens_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_tokens_get_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6306,7 +6341,7 @@ long long _wrap_kvc_seq_stats_tokens_get_raw_2a47056d3c180dda(struct kvc_seq_sta
 }
 
 
-void _wrap_kvc_seq_stats_record_bytes_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_record_bytes_set_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6318,7 +6353,7 @@ void _wrap_kvc_seq_stats_record_bytes_set_raw_2a47056d3c180dda(struct kvc_seq_st
 }
 
 
-long long _wrap_kvc_seq_stats_record_bytes_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_record_bytes_get_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6331,7 +6366,7 @@ long long _wrap_kvc_seq_stats_record_bytes_get_raw_2a47056d3c180dda(struct kvc_s
 }
 
 
-void _wrap_kvc_seq_stats_shared_bytes_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_shared_bytes_set_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6343,7 +6378,7 @@ void _wrap_kvc_seq_stats_shared_bytes_set_raw_2a47056d3c180dda(struct kvc_seq_st
 }
 
 
-long long _wrap_kvc_seq_stats_shared_bytes_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_shared_bytes_get_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6356,7 +6391,7 @@ long long _wrap_kvc_seq_stats_shared_bytes_get_raw_2a47056d3c180dda(struct kvc_s
 }
 
 
-void _wrap_kvc_seq_stats_table_bytes_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_table_bytes_set_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6368,7 +6403,7 @@ void _wrap_kvc_seq_stats_table_bytes_set_raw_2a47056d3c180dda(struct kvc_seq_sta
 }
 
 
-long long _wrap_kvc_seq_stats_table_bytes_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_table_bytes_get_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6381,7 +6416,7 @@ long long _wrap_kvc_seq_stats_table_bytes_get_raw_2a47056d3c180dda(struct kvc_se
 }
 
 
-void _wrap_kvc_seq_stats_fp16_bytes_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
+void _wrap_kvc_seq_stats_fp16_bytes_set_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0, long long _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t arg2 ;
   
@@ -6393,7 +6428,7 @@ void _wrap_kvc_seq_stats_fp16_bytes_set_raw_2a47056d3c180dda(struct kvc_seq_stat
 }
 
 
-long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
+long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   int64_t result;
   long long _swig_go_result;
@@ -6406,7 +6441,7 @@ long long _wrap_kvc_seq_stats_fp16_bytes_get_raw_2a47056d3c180dda(struct kvc_seq
 }
 
 
-void _wrap_kvc_seq_stats_codec_bits_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_seq_stats_codec_bits_set_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   double arg2 ;
   
@@ -6418,7 +6453,7 @@ void _wrap_kvc_seq_stats_codec_bits_set_raw_2a47056d3c180dda(struct kvc_seq_stat
 }
 
 
-double _wrap_kvc_seq_stats_codec_bits_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
+double _wrap_kvc_seq_stats_codec_bits_get_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -6431,7 +6466,7 @@ double _wrap_kvc_seq_stats_codec_bits_get_raw_2a47056d3c180dda(struct kvc_seq_st
 }
 
 
-void _wrap_kvc_seq_stats_effective_bits_set_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
+void _wrap_kvc_seq_stats_effective_bits_set_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0, double _swig_go_1) {
   struct kvc_seq_stats *arg1 = 0 ;
   double arg2 ;
   
@@ -6443,7 +6478,7 @@ void _wrap_kvc_seq_stats_effective_bits_set_raw_2a47056d3c180dda(struct kvc_seq_
 }
 
 
-double _wrap_kvc_seq_stats_effective_bits_get_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
+double _wrap_kvc_seq_stats_effective_bits_get_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   double result;
   double _swig_go_result;
@@ -6456,7 +6491,7 @@ double _wrap_kvc_seq_stats_effective_bits_get_raw_2a47056d3c180dda(struct kvc_se
 }
 
 
-struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_2a47056d3c180dda() {
+struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_8ea93096e5e931f8() {
   struct kvc_seq_stats *result = 0 ;
   struct kvc_seq_stats *_swig_go_result;
   
@@ -6467,7 +6502,7 @@ struct kvc_seq_stats *_wrap_new_kvc_seq_stats_raw_2a47056d3c180dda() {
 }
 
 
-void _wrap_delete_kvc_seq_stats_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig_go_0) {
+void _wrap_delete_kvc_seq_stats_raw_8ea93096e5e931f8(struct kvc_seq_stats *_swig_go_0) {
   struct kvc_seq_stats *arg1 = 0 ;
   
   arg1 = *(struct kvc_seq_stats **)&_swig_go_0; 
@@ -6477,7 +6512,7 @@ void _wrap_delete_kvc_seq_stats_raw_2a47056d3c180dda(struct kvc_seq_stats *_swig
 }
 
 
-intgo _wrap_kvc_stats_get_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
+intgo _wrap_kvc_stats_get_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, struct kvc_stats *_swig_go_1, struct kvc_error *_swig_go_2) {
   kvc_cache *arg1 = 0 ;
   kvc_stats *arg2 = 0 ;
   kvc_error *arg3 = 0 ;
@@ -6494,7 +6529,7 @@ intgo _wrap_kvc_stats_get_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, struct kvc
 }
 
 
-intgo _wrap_kvc_seq_stats_get_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_seq_stats *_swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_seq_stats_get_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, struct kvc_seq_stats *_swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   kvc_seq_stats *arg3 = 0 ;
@@ -6513,7 +6548,7 @@ intgo _wrap_kvc_seq_stats_get_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, long l
 }
 
 
-intgo _wrap_kvc_snapshot_export_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_snapshot_export_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t arg3 ;
@@ -6536,7 +6571,7 @@ intgo _wrap_kvc_snapshot_export_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _gos
 }
 
 
-intgo _wrap_kvc_snapshot_import_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_snapshot_import_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   void *arg2 = 0 ;
   int64_t arg3 ;
@@ -6559,7 +6594,7 @@ intgo _wrap_kvc_snapshot_import_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _gos
 }
 
 
-intgo _wrap_kvc_snapshot_save_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _gostring_ _swig_go_2, struct kvc_error *_swig_go_3) {
+intgo _wrap_kvc_snapshot_save_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, _goslice_ _swig_go_1, _gostring_ _swig_go_2, struct kvc_error *_swig_go_3) {
   kvc_cache *arg1 = 0 ;
   kvc_seq *arg2 = 0 ;
   int64_t arg3 ;
@@ -6586,7 +6621,7 @@ intgo _wrap_kvc_snapshot_save_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _gosli
 }
 
 
-intgo _wrap_kvc_snapshot_load_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
+intgo _wrap_kvc_snapshot_load_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, long long *_swig_go_3, struct kvc_error *_swig_go_4) {
   kvc_cache *arg1 = 0 ;
   char *arg2 = 0 ;
   kvc_seq *arg3 = 0 ;
@@ -6615,7 +6650,7 @@ intgo _wrap_kvc_snapshot_load_raw_2a47056d3c180dda(kvc_cache *_swig_go_0, _gostr
 }
 
 
-struct kvc_layer *_wrap_kvc_layers_new_raw_2a47056d3c180dda(long long _swig_go_0) {
+struct kvc_layer *_wrap_kvc_layers_new_raw_8ea93096e5e931f8(long long _swig_go_0) {
   int64_t arg1 ;
   kvc_layer *result = 0 ;
   struct kvc_layer *_swig_go_result;
@@ -6628,7 +6663,7 @@ struct kvc_layer *_wrap_kvc_layers_new_raw_2a47056d3c180dda(long long _swig_go_0
 }
 
 
-struct kvc_layer *_wrap_kvc_layers_at_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
+struct kvc_layer *_wrap_kvc_layers_at_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0, long long _swig_go_1) {
   kvc_layer *arg1 = 0 ;
   int64_t arg2 ;
   kvc_layer *result = 0 ;
@@ -6643,7 +6678,7 @@ struct kvc_layer *_wrap_kvc_layers_at_raw_2a47056d3c180dda(struct kvc_layer *_sw
 }
 
 
-void _wrap_kvc_layers_delete_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) {
+void _wrap_kvc_layers_delete_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0) {
   kvc_layer *arg1 = 0 ;
   
   arg1 = *(kvc_layer **)&_swig_go_0; 
@@ -6653,7 +6688,7 @@ void _wrap_kvc_layers_delete_raw_2a47056d3c180dda(struct kvc_layer *_swig_go_0) 
 }
 
 
-_gostring_ _wrap_kvc_abi_mismatch_raw_2a47056d3c180dda() {
+_gostring_ _wrap_kvc_abi_mismatch_raw_8ea93096e5e931f8() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   

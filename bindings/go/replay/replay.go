@@ -151,7 +151,11 @@ func (r *replay) export(o *operation) error {
 	for _, name := range o.names[min(1, len(o.names)):] {
 		of = append(of, r.sequences[name].Sequence)
 	}
-	bytes, err := r.cache.Export(of...)
+	export := r.cache.ExportAll
+	if len(of) > 0 {
+		export = func() ([]byte, error) { return r.cache.Export(of...) }
+	}
+	bytes, err := export()
 	if err != nil {
 		return err
 	}

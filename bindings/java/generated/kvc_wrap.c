@@ -675,7 +675,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1set(JNIEnv *jen
       memset(arg1->message, 0, 240);
       memcpy(arg1->message, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,160,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      char of[] = "kvc_error_message_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "message", strlen(text), 240 - 1);
+      of[sizeof of - sizeof "_message_set"] = 0;
+      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -1156,7 +1162,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1set(JNIEnv *jen
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,160,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      char of[] = "kvc_options_codec_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "codec", strlen(text), 128 - 1);
+      of[sizeof of - sizeof "_codec_set"] = 0;
+      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -1195,7 +1207,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1set(JNIEnv *je
       memset(arg1->target, 0, 16);
       memcpy(arg1->target, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,160,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      char of[] = "kvc_options_target_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "target", strlen(text), 16 - 1);
+      of[sizeof of - sizeof "_target_set"] = 0;
+      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -1598,7 +1616,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1set(JNIEnv *je
       memset(arg1->policy, 0, 128);
       memcpy(arg1->policy, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,160,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      char of[] = "kvc_options_policy_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "policy", strlen(text), 128 - 1);
+      of[sizeof of - sizeof "_policy_set"] = 0;
+      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -1898,7 +1922,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1set(JNIEnv *jenv,
       memset(arg1->codec, 0, 128);
       memcpy(arg1->codec, text, strlen(text));
     } else {
-      /*@SWIG:java/java.i,160,KVC_TEXT_TOO_LONG@*/SWIG_JavaThrowException(jenv, SWIG_JavaIllegalArgumentException, "kvc: text does not fit its field")
+      char of[] = "kvc_layer_codec_set"; /* kvc_options_codec_set: the operation is the struct, the message says the field */
+      kvc_error failure = {
+        sizeof failure, KVC_E_ARGUMENT, ""
+      };
+      snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "codec", strlen(text), 128 - 1);
+      of[sizeof of - sizeof "_codec_set"] = 0;
+      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }

@@ -63,7 +63,7 @@ sealed class Connection : IDisposable {
     }
     if (!words[2].StartsWith("HTTP/1.", StringComparison.Ordinal)) throw new RequestException(505, words[2] + " is not spoken here");
     Method = words[0];
-    Path = words[1].Split('?')[0];
+    Path = PathOf(words[1]);
     modern = words[2] != "HTTP/1.0";
     for (string line; (line = ReadLine()) != "";) {
       int colon = line.IndexOf(':');
@@ -74,6 +74,14 @@ sealed class Connection : IDisposable {
       headers[name] = value;
     }
     framed = !headers.ContainsKey("Content-Length") && !headers.ContainsKey("Transfer-Encoding");
+  }
+
+  // Of a target, which may name the server, too: http://host/path. What has no path is left as it is.
+  static string PathOf(string target) {
+    string path = target.Split('?')[0];
+    if (!path.StartsWith("http://", StringComparison.OrdinalIgnoreCase)) return path;
+    int slash = path.IndexOf('/', "http://".Length);
+    return slash < 0 ? "/" : path.Substring(slash);
   }
 
   static bool Is(string word, string expected) => word.Equals(expected, StringComparison.OrdinalIgnoreCase);

@@ -33,6 +33,7 @@ static class Program {
   };
 
   static void Run(Settings settings) {
+    Signals.Catch();   // from now on one waits until there is something to end
     Library.Load();
     using (var model = new Model(settings.Folder, settings.Threads)) {
       Policy policy = Policy.Parse(settings.Policy, settings.Mode);
@@ -48,7 +49,6 @@ static class Program {
 
   // Serves until a signal says to end, and checks that nothing is left.
   static void Serve(Engine engine, int port) {
-    Signals.Catch();
     var listener = new Listener(port, new Server(engine).Handle);
     engine.Start();
     listener.Start();

@@ -57,35 +57,41 @@ type completion struct {
 	Usage   *usage   `json:"usage,omitempty"`
 }
 
-// Routes of the server.
+type route struct {
+	method string
+	handle http.HandlerFunc
+}
+
+// Routes of the server. http.ServeMux would lead paths such as //healthz elsewhere, and answer for some in words of its own.
 func (s *Server) Routes() http.Handler {
-	mux := http.NewServeMux()
-	route := func(path, method string, handle http.HandlerFunc) {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			// http.Server's ReadTimeout would end streams, too.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTime))
-			if r.Method != method {
-				w.Header().Set("Allow", method)
-				refuse(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s %s: only %s is allowed", r.Method, path, method))
-				return
-			}
-			handle(w, r)
-		})
+	routes := map[string]route{
+		"/v1/completions": {http.MethodPost, s.complete},
+		"/v1/models":      {http.MethodGet, s.models},
+		"/metrics":        {http.MethodGet, s.metrics},
+		"/healthz":        {http.MethodGet, s.health},
 	}
-	route("/v1/completions", http.MethodPost, s.complete)
-	route("/v1/models", http.MethodGet, s.models)
-	route("/metrics", http.MethodGet, s.metrics)
-	route("/healthz", http.MethodGet, func(w http.ResponseWriter, _ *http.Request) {
-		if s.engine.Closing() {
-			refuse(w, http.StatusServiceUnavailable, errShutdown.Error())
-			return
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// http.Server's ReadTimeout would end streams, too.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTime))
+		route, known := routes[r.URL.Path]
+		switch {
+		case !known:
+			refuse(w, http.StatusNotFound, "there is no "+r.RequestURI)
+		case r.Method != route.method:
+			w.Header().Set("Allow", route.method)
+			refuse(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s %s: only %s is allowed", r.Method, r.URL.Path, route.method))
+		default:
+			route.handle(w, r)
 		}
-		answer(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, http.StatusNotFound, "there is no "+r.URL.Path)
-	})
-	return mux
+}
+
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	if s.engine.Closing() {
+		refuse(w, http.StatusServiceUnavailable, errShutdown.Error())
+		return
+	}
+	answer(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
 func (s *Server) models(w http.ResponseWriter, _ *http.Request) {

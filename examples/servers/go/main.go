@@ -54,6 +54,8 @@ func parseSettings() (settings, error) {
 }
 
 func run() error {
+	signals := make(chan os.Signal, 1) // kept until there is something to end
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	set, err := parseSettings()
 	if err != nil {
 		return err
@@ -82,7 +84,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	return server.listen(set.port)
+	return server.listen(set.port, signals)
 }
 
 func newServer(engine *Engine) (*Server, error) {
@@ -98,15 +100,14 @@ func newServer(engine *Engine) (*Server, error) {
 }
 
 // listen serves until a signal says to end, and checks that nothing is left.
-func (s *Server) listen(port int) error {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+func (s *Server) listen(port int, signals <-chan os.Signal) error {
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		return err
 	}
 	go s.engine.Run()
-	server := &http.Server{Handler: s.Routes(), ReadHeaderTimeout: requestTime, IdleTimeout: requestTime}
+	server := &http.Server{Handler: s.Routes(), ReadHeaderTimeout: requestTime, IdleTimeout: requestTime,
+		DisableGeneralOptionsHandler: true} // which says 200 to OPTIONS *
 	go server.Serve(listener) // returns when the server is shut down
 	fmt.Printf("listening on %s\n", listener.Addr())
 	<-signals

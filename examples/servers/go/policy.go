@@ -30,11 +30,11 @@ func parsePolicy(text, mode string) (Policy, error) {
 		}
 		p.stepDown, p.most, p.planned = true, ofRoom, last
 	case evicts:
-		tokens, err := strconv.Atoi(budget)
+		tokens, err := strconv.ParseInt(budget, 10, 32)
 		if err != nil || tokens < 1 {
 			return p, fmt.Errorf("--policy %s: a number of tokens follows evict:", text)
 		}
-		p.evictTo, p.most = tokens, ofRoom
+		p.evictTo, p.most = int(tokens), ofRoom
 	default:
 		p.library = text
 	}

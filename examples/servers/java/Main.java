@@ -1,4 +1,5 @@
 import java.io.IOException;
+import java.util.function.IntSupplier;
 import kvc.Cache;
 import kvc.CacheOptions;
 import kvc.CacheStats;
@@ -9,15 +10,22 @@ final class Main {
   private static final long GRACE_MILLIS = 2000; // of running streams at the end
   private static final long LAST_ANSWERS_MILLIS = 1000;
 
+  private static volatile IntSupplier ending = () -> 0; // what is done at a signal, and the exit status; there is nothing to do yet
+
   private Main() {}
 
   public static void main(String[] words) {
+    // A signal runs the hook; the status that the JVM would end with is not 0, so the hook ends the process itself.
+    Runtime.getRuntime().addShutdownHook(new Thread(() -> Runtime.getRuntime().halt(ending.getAsInt()), "end"));
     try {
       serve(Settings.parse(words));
+      return;
     } catch (IllegalArgumentException | IOException | KvcException | LinkageError e) {
       System.err.println("server: " + e.getMessage());
-      System.exit(1);
+    } catch (RuntimeException | Error e) {
+      e.printStackTrace();
     }
+    Runtime.getRuntime().halt(1);
   }
 
   private static CacheOptions options(Settings set, Model model, Policy policy) {
@@ -41,8 +49,7 @@ final class Main {
     });
     thread.start();
     server.start();
-    // A signal runs the hook; the status that the JVM would end with is not 0, so the hook ends the process itself.
-    Runtime.getRuntime().addShutdownHook(new Thread(() -> Runtime.getRuntime().halt(end(engine, server)), "end"));
+    ending = () -> end(engine, server);
     System.out.println("listening on 127.0.0.1:" + server.port());
   }
 

@@ -8,10 +8,12 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Executors;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.regex.Pattern;
 import kvc.KvcException;
 
 /** Routes requests to their answers. Each connection that asks something has a thread of its own meanwhile. */
 final class Server {
+  private static final Pattern DIGITS = Pattern.compile("[0-9]+");
   private final Engine engine;
   private final Completions completions;
   private final HttpServer http;
@@ -60,6 +62,8 @@ final class Server {
 
   private void route(HttpExchange exchange) throws IOException, Refusal, InterruptedException {
     String path = exchange.getRequestURI().getPath();
+    String length = exchange.getRequestHeaders().getFirst("Content-Length");
+    if (length != null && !DIGITS.matcher(length).matches()) throw Refusal.invalid("Content-Length is no number"); // the library takes +1
     switch (path) {
       case "/v1/completions":
         allow(exchange, "POST");

@@ -25,11 +25,12 @@ use queue::Queue;
 use service::Service;
 use settings::Settings;
 use std::error::Error;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{signal, SignalKind};
+use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::sync::oneshot;
 
 /// How long running streams may go on at the end, and how long their last answers may take.
@@ -49,6 +50,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Outcome {
+    // One thread for all connections; it computes nothing. Signals are kept until there is something to end.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals =
+        runtime.block_on(async { Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) })?;
     let set = Settings::parse(std::env::args().skip(1))?;
     let model = Arc::new(Model::open(&set.model, set.threads)?);
     let policy = Policy::parse(&set.policy, &set.mode)?;
@@ -61,9 +66,7 @@ fn run() -> Outcome {
     let queue = Arc::new(Queue::new(policy.most, set.max_queue));
     let engine = Engine::new(model.clone(), cache.clone(), queue.clone(), policy);
     let service = Arc::new(Service::new(model, cache.clone(), queue, admission)?);
-    // One thread for all connections; it computes nothing.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(engine, service, set.port));
+    let served = runtime.block_on(serve(engine, service, set.port, signals));
     runtime.shutdown_background(); // a tokenizer that is still at work is not waited for
     served?;
     end(cache)
@@ -86,8 +89,7 @@ fn options(model: &Model, set: &Settings, policy: &Policy) -> Options {
 }
 
 /// Serves until a signal says to end, and the engine has ended.
-async fn serve(engine: Engine, service: Arc<Service>, port: u16) -> Outcome {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+async fn serve(engine: Engine, service: Arc<Service>, port: u16, (mut terminate, mut interrupt): (Signal, Signal)) -> Outcome {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on {}", listener.local_addr()?);
     let (says_ended, mut ended) = oneshot::channel();

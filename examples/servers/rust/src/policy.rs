@@ -43,7 +43,7 @@ impl Policy {
             return Ok(Policy { library: text.into(), ..all });
         };
         match budget.parse() {
-            Ok(tokens) if tokens > 0 => Ok(Policy { pressure: Pressure::Evict(tokens), most: OF_ROOM, ..all }),
+            Ok(tokens) if i32::is_positive(tokens) => Ok(Policy { pressure: Pressure::Evict(tokens.into()), most: OF_ROOM, ..all }),
             _ => Err(format!("--policy {text}: a number of tokens follows evict:")),
         }
     }
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn policies_that_are_none() {
-        for text in ["evict:", "evict:0", "evict:-1", "evict:many", "step-down"] {
+        for text in ["evict:", "evict:0", "evict:-1", "evict:many", "evict:2147483648", "step-down"] {
             assert!(Policy::parse(text, "int4").is_err(), "{text}");
         }
         assert_eq!(Policy::parse("evict:128", "int4").unwrap().pressure, Pressure::Evict(128));

@@ -17,7 +17,7 @@ public class kvc implements kvcConstants {
   public static <B extends java.nio.Buffer> B direct(B buffer, java.nio.ByteOrder order, boolean written) {
     if (buffer == null) return null;
     if (!buffer.isDirect()) throw new IllegalArgumentException("kvc: a direct buffer is needed");
-    if (order != java.nio.ByteOrder.nativeOrder()) throw new IllegalArgumentException("kvc: a buffer in native order is needed");
+    if (order != java.nio.ByteOrder.nativeOrder()) throw new IllegalArgumentException("kvc: a buffer in native byte order is needed: say .order(ByteOrder.nativeOrder()), after slice() and duplicate(), too");
     if (written && buffer.isReadOnly()) throw new java.nio.ReadOnlyBufferException();
     return buffer;
   }
@@ -37,6 +37,8 @@ public class kvc implements kvcConstants {
   /** The way back, from an array of bytes. */
   static String text(Object utf8) { return utf8 == null ? null : new String((byte[]) utf8, java.nio.charset.StandardCharsets.UTF_8); }
 
+  /* A ByteBuffer's order counts where its bytes are numbers. */
+  private static java.nio.ByteBuffer numbers(java.nio.ByteBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
   private static java.nio.ByteBuffer bytes(java.nio.ByteBuffer b, boolean written) { return direct(b, java.nio.ByteOrder.nativeOrder(), written); }
   private static java.nio.FloatBuffer floats(java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
   private static java.nio.DoubleBuffer doubles(java.nio.DoubleBuffer b) { return b == null ? null : direct(b, b.order(), false); }
@@ -146,7 +148,7 @@ public class kvc implements kvcConstants {
 
   public static long kvc_step_begin(long cache, java.nio.LongBuffer seqs, java.nio.LongBuffer token_counts, java.nio.LongBuffer positions, kvc_step_options options) { return kvcJNI.kvc_step_begin(cache, longs(seqs, false), counts(seqs, token_counts), longs(positions, false), kvc_step_options.getCPtr(options), options); }
 
-  public static void kvc_append(long step, long layer, java.nio.ByteBuffer k, java.nio.ByteBuffer v) { kvcJNI.kvc_append(step, layer, bytes(k, false), bytes(v, false)); }
+  public static void kvc_append(long step, long layer, java.nio.ByteBuffer k, java.nio.ByteBuffer v) { kvcJNI.kvc_append(step, layer, numbers(k, false), numbers(v, false)); }
 
   public static void kvc_step_commit(long step, java.nio.LongBuffer accepted) { kvcJNI.kvc_step_commit(step, longs(accepted, false)); }
 
@@ -164,7 +166,7 @@ public class kvc implements kvcConstants {
 
   public static void kvc_buffer_copy(long cache, long to, int to_device, long from, int from_device, long bytes) { kvcJNI.kvc_buffer_copy(cache, to, to_device, from, from_device, bytes); }
 
-  public static void kvc_attend(long step, long layer, java.nio.ByteBuffer q, java.nio.ByteBuffer out, java.nio.FloatBuffer out_lse, kvc_attend_options options) { kvcJNI.kvc_attend(step, layer, bytes(q, false), bytes(out, true), floats(out_lse, true), kvc_attend_options.getCPtr(options), options); }
+  public static void kvc_attend(long step, long layer, java.nio.ByteBuffer q, java.nio.ByteBuffer out, java.nio.FloatBuffer out_lse, kvc_attend_options options) { kvcJNI.kvc_attend(step, layer, numbers(q, false), numbers(out, true), floats(out_lse, true), kvc_attend_options.getCPtr(options), options); }
 
   public static void kvc_evict(long cache, long seq, java.nio.FloatBuffer scores, kvc_evict_options options, kvc_evict_report out) { kvcJNI.kvc_evict(cache, seq, floats(scores, false), kvc_evict_options.getCPtr(options), options, kvc_evict_report.getCPtr(out), out); }
 
@@ -202,7 +204,7 @@ public class kvc implements kvcConstants {
 
   public static void kvc_seq_stats_get(long cache, long seq, kvc_seq_stats out) { kvcJNI.kvc_seq_stats_get(cache, seq, kvc_seq_stats.getCPtr(out), out); }
 
-  public static void kvc_snapshot_export(long cache, java.nio.LongBuffer seqs, java.nio.ByteBuffer out, long[] out_written) { kvcJNI.kvc_snapshot_export(cache, longs(seqs, false), bytes(out, true), out_written); }
+  public static void kvc_snapshot_export(long cache, java.nio.LongBuffer seqs, java.nio.ByteBuffer out, long[] out_written) { kvcJNI.kvc_snapshot_export(cache, longs(seqs, false), numbers(out, true), out_written); }
 
   public static void kvc_snapshot_import(long cache, java.nio.ByteBuffer data, java.nio.LongBuffer out, long[] out_n) { kvcJNI.kvc_snapshot_import(cache, bytes(data, false), longs(out, true), out_n); }
 

@@ -1,6 +1,6 @@
 /* Compiled into the bridge of the tests, before libkvc.so in the order in which JNI and FFM look for functions. It remembers which addresses
- * kvc was given, so that a test can tell that they are those of the caller's buffers and not of copies, and makes calls over sequences wait
- * before they begin, so that the collector has time to take what nobody holds. */
+ * kvc was given, so that a test can tell that they are those of the caller's buffers and not of copies, and makes calls over sequences and
+ * steps wait before they begin, so that the collector has time to take what nobody holds. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <jni.h>
@@ -38,12 +38,14 @@ static void wait_a_little(void) {
 KVC_API kvc_status kvc_append(kvc_step* step, int64_t layer, const void* k, int64_t k_bytes, const void* v, int64_t v_bytes,
                               kvc_error* err) {
     seen[K] = k, seen[V] = v;
+    wait_a_little();
     return REAL(kvc_append)(step, layer, k, k_bytes, v, v_bytes, err);
 }
 
 KVC_API kvc_status kvc_attend(kvc_step* step, int64_t layer, const void* q, int64_t q_bytes, void* out, int64_t out_bytes,
                               float* out_lse, int64_t lse_bytes, const kvc_attend_options* options, kvc_error* err) {
     seen[Q] = q, seen[OUT] = out, seen[LSE] = out_lse;
+    wait_a_little();
     return REAL(kvc_attend)(step, layer, q, q_bytes, out, out_bytes, out_lse, lse_bytes, options, err);
 }
 
@@ -51,6 +53,11 @@ KVC_API kvc_step* kvc_step_begin(kvc_cache* cache, const kvc_seq* seqs, const in
                                  const int64_t* positions, int64_t n_positions, const kvc_step_options* options, kvc_error* err) {
     wait_a_little();
     return REAL(kvc_step_begin)(cache, seqs, token_counts, n, positions, n_positions, options, err);
+}
+
+KVC_API kvc_status kvc_step_commit(kvc_step* step, const int64_t* accepted, int64_t n, kvc_error* err) {
+    wait_a_little();
+    return REAL(kvc_step_commit)(step, accepted, n, err);
 }
 
 KVC_API kvc_status kvc_evict(kvc_cache* cache, kvc_seq seq, const float* scores, int64_t n_scores, const kvc_evict_options* options,

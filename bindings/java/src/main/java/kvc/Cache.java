@@ -4,6 +4,7 @@ import static kvc.raw.kvc.*;
 
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.DoubleBuffer;
 import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
@@ -137,10 +138,11 @@ public final class Cache extends Handle {
 
   private long export(Sequence[] members, ByteBuffer out) {
     LongBuffer seqs = handlesOf(members);
+    ByteBuffer bytes = out == null ? null : out.duplicate().order(ByteOrder.nativeOrder()); // a snapshot has no order
     try {
       return number(() -> {
         long[] written = new long[1];
-        kvc_snapshot_export(handle, seqs, out, written);
+        kvc_snapshot_export(handle, seqs, bytes, written);
         return written[0];
       });
     } finally {

@@ -35,7 +35,10 @@ public final class DeviceBuffer extends Handle {
     cache.state.buffers.add(state);
   }
 
-  /** What steps take as k, v, q, out and lse. It is nobody's any more once this buffer is closed. */
+  /**
+   * What steps take as k, v, q, out and lse. It does not hold this buffer: the memory is nobody's once it is closed, or collected, so close it
+   * yourself after what was given the address, or say Reference.reachabilityFence(buffer) there.
+   */
   public long address() { return live(); }
 
   public long bytes() { return bytes; }
@@ -61,7 +64,7 @@ public final class DeviceBuffer extends Handle {
 
   private ByteBuffer fitting(ByteBuffer host) {
     if (host.remaining() > bytes) throw new IllegalArgumentException("kvc: " + host.remaining() + " bytes, the device buffer has " + bytes);
-    return host;
+    return direct(host, host.order(), false); // what lies there is numbers, mostly
   }
 
   /** An address is no handle that C could check. */

@@ -60,7 +60,7 @@ final class FfmCalls extends HotCalls {
   @Override
   void append(long step, long layer, ByteBuffer k, ByteBuffer v) {
     try {
-      append(step, layer, address(k, ByteOrder.nativeOrder(), false), bytes(k), address(v, ByteOrder.nativeOrder(), false), bytes(v));
+      append(step, layer, address(k, false), bytes(k), address(v, false), bytes(v));
     } finally {
       Reference.reachabilityFence(k);
       Reference.reachabilityFence(v);
@@ -93,7 +93,7 @@ final class FfmCalls extends HotCalls {
   @Override
   void attend(long step, long layer, ByteBuffer q, ByteBuffer out, FloatBuffer lse, kvc_attend_options options) {
     try {
-      attend(step, layer, address(q, ByteOrder.nativeOrder(), false), bytes(q), address(out, ByteOrder.nativeOrder(), true), bytes(out),
+      attend(step, layer, address(q, false), bytes(q), address(out, true), bytes(out),
           lse == null ? 0 : address(lse, lse.order(), true), lse == null ? 0 : 4L * lse.remaining(), options);
     } finally {
       Reference.reachabilityFence(q);
@@ -150,6 +150,10 @@ final class FfmCalls extends HotCalls {
   /** Only the number leaves this method, so that the compiler makes no object of the segment. */
   private static long address(Buffer buffer, ByteOrder order, boolean written) {
     return buffer == null ? 0 : MemorySegment.ofBuffer(direct(buffer, order, written)).address();
+  }
+
+  private static long address(ByteBuffer numbers, boolean written) {
+    return numbers == null ? 0 : address(numbers, numbers.order(), written);
   }
 
   private static long bytes(ByteBuffer buffer) { return buffer == null ? 0 : buffer.remaining(); }

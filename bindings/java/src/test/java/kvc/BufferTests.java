@@ -74,12 +74,12 @@ final class BufferTests {
       Expect.thrown(IllegalArgumentException.class, () -> step.append(0, heap, k));
       Expect.thrown(IllegalArgumentException.class, () -> step.append(0, k, heap));
       Expect.thrown(KvcException.Argument.class, () -> step.append(0, null, k));
-      Expect.thrown(KvcException.Argument.class, () -> step.append(0, k.duplicate().limit(8), k));
-      step.append(0, k.asReadOnlyBuffer(), k);
-      Expect.thrown(ReadOnlyBufferException.class, () -> step.attend(0, q, out.asReadOnlyBuffer()));
+      Expect.thrown(KvcException.Argument.class, () -> step.append(0, ordered(k.duplicate()).limit(8), k));
+      step.append(0, ordered(k.asReadOnlyBuffer()), k);
+      Expect.thrown(ReadOnlyBufferException.class, () -> step.attend(0, q, ordered(out.asReadOnlyBuffer())));
       Expect.thrown(IllegalArgumentException.class, () -> step.attend(0, q, out, foreign, null));
       Expect.thrown(IllegalArgumentException.class, () -> step.attend(0, q, out, FloatBuffer.allocate(4), null));
-      Expect.thrown(KvcException.Argument.class, () -> step.attend(0, q, out.duplicate().limit(4)));
+      Expect.thrown(KvcException.Argument.class, () -> step.attend(0, q, ordered(out.duplicate()).limit(4)));
       step.attend(0, q, out, Direct.floats(Fixture.Q_HEADS), new AttendOptions().scale(1));
     }
     Expect.thrown(IllegalArgumentException.class, () -> Direct.bytes(1L << 31));
@@ -87,7 +87,50 @@ final class BufferTests {
       Expect.thrown(IllegalArgumentException.class, () -> Direct.longs(n));
       Expect.thrown(IllegalArgumentException.class, () -> Direct.floats(n));
     }
-    Expect.thrown(IllegalArgumentException.class, () -> new CacheOptions().codec("x".repeat(128)));
+  }
+
+  static void aTextThatDoesNotFitIsNamed() {
+    for (String text : List.of("x".repeat(128), "é".repeat(64))) {
+      KvcException.Argument e = Expect.thrown(KvcException.Argument.class, () -> new CacheOptions().codec(text));
+      Expect.equal("kvc_options", e.operation());
+      Expect.equal("codec: a text of 128 bytes (at most 127)", e.getMessage());
+    }
+    Expect.equal("target: a text of 16 bytes (at most 15)",
+        Expect.thrown(KvcException.Argument.class, () -> new CacheOptions().target("x".repeat(16))).getMessage());
+    Expect.equal("kvc_layer", Expect.thrown(KvcException.Argument.class, () -> new LayerOptions().codec("x".repeat(128))).operation());
+  }
+
+  private static ByteBuffer ordered(ByteBuffer buffer) { return buffer.order(ByteOrder.nativeOrder()); }
+
+  /** Every ByteBuffer begins so, and slices and duplicates do again: numbers that were put there would be others in C. */
+  static void numbersInForeignOrderAreRefused() {
+    ByteOrder order = ByteOrder.nativeOrder() == ByteOrder.BIG_ENDIAN ? ByteOrder.LITTLE_ENDIAN : ByteOrder.BIG_ENDIAN;
+    try (Cache cache = new Cache(Fixture.options()); Sequence sequence = cache.newSequence(); Step step = cache.begin(sequence, 1)) {
+      ByteBuffer k = Fixture.keys(0, 0, 1), q = Fixture.queries(0, 0, 1), out = Fixture.output(1);
+      for (ByteBuffer foreign : List.of(k.duplicate().order(order), k.asReadOnlyBuffer().order(order), k.slice().order(order))) {
+        Expect.thrown(IllegalArgumentException.class, () -> step.append(0, foreign, k));
+        Expect.thrown(IllegalArgumentException.class, () -> step.append(0, k, foreign));
+      }
+      step.append(0, k, k);
+      Expect.thrown(IllegalArgumentException.class, () -> step.attend(0, q.duplicate().order(order), out));
+      Expect.thrown(IllegalArgumentException.class, () -> step.attend(0, q, out.duplicate().order(order)));
+      Expect.equal(out, Fixture.output(1));
+      step.attend(0, q, out);
+    }
+  }
+
+  static void bytesHaveNoOrder() {
+    try (Cache cache = new Cache(Fixture.options()); Sequence sequence = cache.newSequence(); Sequence salted = cache.newSequence()) {
+      Fixture.grow(cache, sequence, 3);
+      ByteBuffer expected = cache.exportSnapshot(), out = ByteBuffer.allocateDirect(expected.remaining() + 16).position(16);
+      Expect.equal((long) expected.remaining(), cache.exportSnapshot(null, out));
+      Expect.equal(expected, out);
+      Expect.equal(2, cache.importSnapshot(out).size());
+      Expect.thrown(ReadOnlyBufferException.class, () -> cache.exportSnapshot(null, out.asReadOnlyBuffer()));
+      Expect.thrown(IllegalArgumentException.class, () -> cache.exportSnapshot(null, ByteBuffer.allocate(1 << 20)));
+      salted.codes(0, 0, Sequence.Part.KEYS, ByteBuffer.allocateDirect(1 << 16));
+      sequence.publish(Direct.of(1L, 2L, 3L), ByteBuffer.allocateDirect(4), null);
+    }
   }
 
   static void anArenaOfTheCallersIsUsed() {

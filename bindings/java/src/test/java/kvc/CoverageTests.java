@@ -146,6 +146,25 @@ final class CoverageTests {
     Expect.thrown(IllegalArgumentException.class, unknown::status);
   }
 
+  /** What WitnessTests see where the collector comes in time, and commit's, which needs the step once more after its call. */
+  static void everyHotCallHoldsItsStep() throws IOException {
+    for (String[] place : new String[][] {{"java/kvc/Step.java", "HotCalls.CALLS", "this"}, {"java22/kvc/Segments.java", "FfmCalls", "step"}}) {
+      String source = Files.readString(Path.of(System.getProperty("kvc.root"), "bindings/java/src/main", place[0]));
+      String call = "\\b" + Pattern.quote(place[1]) + "\\.\\w+\\(";
+      String held = call + "[^;]*;\\s*} finally \\{\\s*Reference\\.reachabilityFence\\(" + place[2] + "\\);";
+      long calls = Pattern.compile(call).matcher(source).results().count();
+      Expect.that(calls >= 2, place[0] + " makes no calls");
+      Expect.equal(calls, Pattern.compile(held).matcher(source).results().count());
+    }
+  }
+
+  static void theReadmeNamesEveryException() throws IOException {
+    String readme = Files.readString(Path.of(System.getProperty("kvc.root"), "bindings/java/README.md"));
+    String errors = readme.substring(readme.indexOf("## Errors"), readme.indexOf("## Device memory"));
+    for (Class<?> type : KvcException.class.getDeclaredClasses())
+      Expect.that(errors.contains("`" + type.getSimpleName() + "`"), "README.md does not name " + type.getSimpleName());
+  }
+
   static void mavenGivesTheSameVersion() throws IOException {
     Matcher version = Pattern.compile("<version>(.*?)</version>").matcher(Files.readString(Path.of(System.getProperty("kvc.root"), "bindings/java/pom.xml")));
     Expect.that(version.find(), "pom.xml has no version");

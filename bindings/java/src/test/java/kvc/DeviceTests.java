@@ -1,6 +1,7 @@
 package kvc;
 
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.util.List;
 
 /** The same on a device, where there is one; where there is none, the error says why. */
@@ -35,6 +36,7 @@ final class DeviceTests {
         step.commit();
         outThere.copyTo(out);
         Expect.thrown(IllegalArgumentException.class, () -> kThere.copyFrom(Direct.bytes(kThere.bytes() + 1)));
+        Expect.thrown(IllegalArgumentException.class, () -> kThere.copyFrom(k.duplicate().order(ByteOrder.BIG_ENDIAN)));
       }
       Expect.equal(expected, out);
       DeviceBuffer left = cache.newBuffer(DeviceBuffer.Kind.PINNED, 64);

@@ -19,7 +19,7 @@ final class WitnessTests {
   /** Where a direct buffer's memory begins, as the JVM says. */
   private static native long memory(Object buffer);
 
-  /** Calls over sequences wait so long before they begin. */
+  /** Calls over sequences and steps wait so long before they begin. */
   private static native void pause(int milliseconds);
 
   private static long address(ByteBuffer buffer) { return memory(buffer) + buffer.position(); }
@@ -60,7 +60,7 @@ final class WitnessTests {
     }
   }
 
-  private interface Call {
+  interface Call {
     void run() throws IOException;
   }
 
@@ -68,7 +68,7 @@ final class WitnessTests {
    * With the collector at work, and time for it after the last line of Java and before the first of C. Before that the call is made until it
    * is compiled for good: the interpreter holds what it does not use any more.
    */
-  private static void underCollections(Call call) throws IOException, InterruptedException {
+  static void underCollections(Call call) throws IOException, InterruptedException {
     for (int i = 0; i < 300; i++) call.run();
     AtomicBoolean ended = new AtomicBoolean();
     Thread collector = new Thread(() -> {
@@ -100,4 +100,26 @@ final class WitnessTests {
     }
   }
 
+  /** The step is held by its last call alone, and would be aborted under it. */
+  static void stepsOutliveTheirCalls() throws IOException, InterruptedException {
+    ByteBuffer k = Fixture.keys(0, 0, 1), v = Fixture.values(0, 0, 1), q = Fixture.queries(0, 0, 1), out = Fixture.output(1);
+    long at = kvc.raw.kvc.kvc_address_of(k), from = kvc.raw.kvc.kvc_address_of(q), to = kvc.raw.kvc.kvc_address_of(out);
+    int bytes = k.remaining(), rows = q.remaining();
+    try (Cache cache = new Cache(Fixture.options().layers(1).arenaGrowth(true))) {
+      underCollections(() -> begun(cache).append(0, k, v));
+      underCollections(() -> begun(cache).append(0, at, bytes, at, bytes));
+      underCollections(() -> appended(cache, k).attend(0, q, out));
+      underCollections(() -> appended(cache, k).attend(0, from, rows, to, rows, 0, 0, null));
+      underCollections(() -> appended(cache, k).commit());
+    }
+    java.lang.ref.Reference.reachabilityFence(List.of(k, q, out));
+  }
+
+  static Step begun(Cache cache) { return cache.begin(cache.newSequence(), 1); }
+
+  static Step appended(Cache cache, ByteBuffer rows) {
+    Step step = begun(cache);
+    step.append(0, rows, rows);
+    return step;
+  }
 }
