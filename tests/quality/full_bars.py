@@ -23,7 +23,7 @@ BARS = {
     "h2o:20%": (0.035, 16.0, None),
     "h2o:50%": (0.0078, 16.0, None),
     "h2o:20%,mass=observed": (0.037, 16.0, None),
-    "h2o:20%,mass=page": (0.09, 16.0, None),
+    "h2o:20%,mass=page": (0.07, 16.0, None),
     "h2o:20%,merge=keys+values,merge_layers=10..19": (0.032, 16.0, None),
     "mean_attention:20%": (0.028, 16.0, None),
     "best:20%": (0.027, 16.0, None),
