@@ -351,12 +351,13 @@ KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
  * Streams    With buffers on the device, append, attend and commit put their work on the step's stream and return; k, v, q and out are
  *            ordinary buffers of that stream. Steps that begin after others ended come after them, whatever their streams. With
  *            buffers on the host the calls return when out is written: each attend waits, and kvc_stats.synchronizations counts it.
- * Waits      Nothing else waits but kvc_synchronize, commits of steps that accumulate mass, and what reads records or depends on the
- *            values of new tokens: fork, truncate, evict, merge, step-down, publish, snapshot and read-back, and a begin 1,024 steps
- *            after the last wait. All are counted.
+ * Waits      Nothing else waits but kvc_synchronize, commits of steps that accumulate mass or after which a policy acts, and what reads
+ *            records or depends on the values of new tokens: fork, truncate, evict, merge, step-down, publish, snapshot and
+ *            read-back, and a begin 1,024 steps after the last wait. All are counted.
  * Numbers    A token that 16 bits cannot hold (KVC_E_NONFINITE on the CPU) is found later: append and commit succeed, and once one of
- *            the calls above has waited, the sequence answers KVC_E_NONFINITE to all but kvc_seq_truncate to that position or below and
- *            kvc_seq_destroy. Other sequences are as they were.
+ *            the calls above has waited, the sequence answers KVC_E_NONFINITE to all but kvc_seq_destroy and kvc_seq_truncate to
+ *            that position or below (inexact where the exact floor is above it, as under a policy that scores attention). No policy
+ *            acts on it before. Other sequences are as they were.
  * Memory     Records, buffers and what steps work in come from cudaMalloc. A target that ends in ",pool" (such as ",pool" or "cuda,pool")
  *            takes them from the device's default memory pool, which the program shares and whose release threshold is the program's
  *            to set; ",pool=own" from a pool of the cache's own, which keeps what comes back until kvc_destroy. Pools give and take

@@ -184,9 +184,15 @@ Result<int64_t> Cache::step_limit(int64_t id) const {
     return step_limit_of(**sequence);
 }
 
-Status Cache::settle_overdue(Sequence& sequence) {
-    if (!sequence.overdue) return {};
+// What a device finds out late is asked first: a number that could not be stored must not decide what leaves.
+Status Cache::settle_sound(int64_t id, const Sequence& sequence) const {
     KVC_TRY(settle());
+    return sequence.bad_from < sequence.length ? bad_token(id, sequence) : Status{};
+}
+
+Status Cache::settle_overdue(int64_t id, Sequence& sequence) {
+    if (!sequence.overdue) return {};
+    KVC_TRY(settle_sound(id, sequence));
     EvictRequest request;
     request.by_policy = true;
     const Result<EvictReport> report = run_eviction(sequence, request);
@@ -195,13 +201,13 @@ Status Cache::settle_overdue(Sequence& sequence) {
     return {};
 }
 
-void Cache::act_after_commit(Sequence& sequence) {
+void Cache::act_after_commit(int64_t id, Sequence& sequence) {
     const bool at_boundary = policy_.has_boundaries() && sequence.length % policy_.every == 0;
     const bool at_commit = policy_ && policy_.acting == Acting::commit;
     const auto over = [&](const LayerPages& pages) { return pages.budget > 0 && sequence.length > pages.budget; };
     if ((at_boundary || at_commit) && std::any_of(sequence.layers.begin(), sequence.layers.end(), over)) sequence.overdue = true;
     try {
-        if (settle_overdue(sequence).ok()) (void)settle_ages(sequence);
+        if (settle_overdue(id, sequence).ok()) (void)settle_ages(id, sequence);
     } catch (const std::bad_alloc&) {
         // The sequence stays overdue, or at its boundary: the next begin tries again and says so if it cannot.
     }

@@ -243,13 +243,14 @@ private:
     void drop_pages_below(int64_t first, Sequence& sequence, size_t layer);
     int64_t step_limit_of(const Sequence& sequence) const;
     Result<EvictReport> run_eviction(Sequence& sequence, const EvictRequest& request);
-    Status settle_overdue(Sequence& sequence);
+    Status settle_sound(int64_t id, const Sequence& sequence) const;
+    Status settle_overdue(int64_t id, Sequence& sequence);
     Result<StepDownReport> run_step_down(Sequence& sequence, const std::function<Status(StepDown&)>& plan);
     // At a boundary: pages that have grown old take their rung. Does nothing where it has been done.
-    Status settle_ages(Sequence& sequence);
+    Status settle_ages(int64_t id, Sequence& sequence);
     int64_t record_bytes(const Sequence& sequence) const;
     // After a commit; what cannot be done now is done, or refused, by the next begin.
-    void act_after_commit(Sequence& sequence);
+    void act_after_commit(int64_t id, Sequence& sequence);
 
     // Cuts, under the exclusive lock (cut.cpp).
     int64_t floor_of(const Sequence& sequence) const;

@@ -196,7 +196,7 @@ Status Step::commit(std::span<const int64_t> accepted) {
     close();
     for (size_t b = 0; b < sequences_.size(); b++) {
         const int64_t count = accepted.empty() ? sequences_[b].count : accepted[b];
-        if (count > 0) cache_.act_after_commit(*sequences_[b].sequence);
+        if (count > 0) cache_.act_after_commit(sequences_[b].id, *sequences_[b].sequence);
     }
     return {};
 }

@@ -63,8 +63,8 @@ Result<std::unique_ptr<Step>> Cache::open_step(std::span<const int64_t> ids, std
         Result<Sequence*> sequence = require_idle(ids[i]);
         if (!sequence.ok()) return sequence.status();
         KVC_TRY(check_guard(ids[i], **sequence, positions.empty() ? nullptr : &positions[i]));
-        KVC_TRY(settle_overdue(**sequence));
-        KVC_TRY(settle_ages(**sequence));
+        KVC_TRY(settle_overdue(ids[i], **sequence));
+        KVC_TRY(settle_ages(ids[i], **sequence));
         const StepSequence part = {ids[i],
                                    *sequence,
                                    counts[i],

@@ -329,9 +329,9 @@ Result<StepDownReport> Cache::step_down(int64_t id, const StepDownRequest& reque
     return run_step_down(**sequence, [&](StepDown& work) { return work.plan(request); });
 }
 
-Status Cache::settle_ages(Sequence& sequence) {
+Status Cache::settle_ages(int64_t id, Sequence& sequence) {
     if (!has_ages_ || sequence.length == 0 || sequence.length % age_period != 0) return {};
-    KVC_TRY(settle());
+    KVC_TRY(settle_sound(id, sequence));
     const auto by_age = [&](StepDown& work) -> Status {
         work.plan_ages(sequence.length);
         return {};

@@ -23,14 +23,14 @@ PAGE = 64
 
 # docs/design/cuda.md says where these come from.
 INSTRUCTIONS_MAX = {"int4": 1.80, "int2": 1.65}  # an element, at head dim 128
-# Prompt kernels with two tiles of rows a warp, or 256 channels of values, may spill what is used once for 32 pages; in the loop over pages
-# only those with 256 channels, four words of outputs, read and written once a page.
-PROMPT_SPILLS_MAX = 50
-PROMPT_LOOP_SPILLS_MAX = 8
 PROMPT_INSTRUCTIONS_MAX = 4.10  # a product, of a page at head dim 128 with two tiles
-# At head dim 128 with two tiles: one word and two of the search for the next 32 pages, with its
-# store and its load (docs/design/cuda.md, 4).
-PROMPT_SPILLS_MAX_OF = {"sm_80": 10, "sm_86": 10, "sm_89": 10, "sm_90a": 12}
+# Prompt kernels with two tiles of rows a warp may spill what is used once for 32 pages, outside the loop over pages, by key and value
+# dims and architecture: words of the search for the next pages, with their stores and loads (docs/design/cuda.md, 4). All others nothing.
+PROMPT_SPILLS_MAX = {
+    (128, 128): {"sm_80": 10, "sm_86": 10, "sm_89": 10, "sm_90a": 12},
+    (192, 128): {"sm_80": 10, "sm_90a": 12},
+    (112, 112): {"sm_80": 28, "sm_90a": 30},
+}
 # Kilobytes of shared memory that a block may have, static and dynamic together (CUDA C++ Programming Guide, compute capabilities).
 SHARED_MAX = {"sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
 SHARED_OF_RUNTIME = 1024  # that cuobjdump counts in from sm_90 on, and the limits do not
@@ -250,11 +250,11 @@ def describe_prompt(match, instructions, arch):
     measured = (kernel, k_dim, v_dim, tiles) == ("attend_prompt", 128, 128, 2)
     if measured and per_product > limit:
         problems.append(f"over {limit:.2f} instructions a product")
-    full = tiles == 2 or v_dim > 128
     in_loop = spills_of_loop(instructions)
-    if in_loop > (PROMPT_LOOP_SPILLS_MAX if v_dim > 128 else 0):
+    if in_loop > 0:
         problems.append(f"{in_loop} spills in the loop over pages")
-    spills_max = PROMPT_SPILLS_MAX_OF.get(arch, 0) if measured else PROMPT_SPILLS_MAX if full else 0
+    allowed = kernel == "attend_prompt" and tiles == 2 and not general
+    spills_max = PROMPT_SPILLS_MAX.get((k_dim, v_dim), {}).get(arch, 0) if allowed else 0
     return (f"kernel={kernel}{'_general' if general else ''} {{arch}} k_dim={k_dim} v_dim={v_dim} rows={64 * tiles} "
             f"instr_per_product={per_product:.2f}"), problems, spills_max
 

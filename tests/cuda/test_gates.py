@@ -48,9 +48,12 @@ class Gates(unittest.TestCase):
         line, problems = gates.check_kernel(name, instructions, "sm_80", 255, 10)
         self.assertEqual([], problems)
         self.assertIn("kernel=attend_prompt arch=sm_80 k_dim=128 v_dim=128 rows=128 instr_per_product=3.73 regs=255 spills=10", line)
-        other = name.replace("Li128ELi128E", "Li192ELi64E")
-        self.assertEqual([], gates.check_kernel(other, instructions, "sm_80", 255, 50)[1])
-        self.assertEqual(["51 spills"], gates.check_kernel(other, instructions, "sm_80", 255, 51)[1])
+        for dims in ["Li192ELi64E", "Li96ELi160E"]:  # none is promised any but those that are listed
+            other = name.replace("Li128ELi128E", dims)
+            self.assertEqual([], gates.check_kernel(other, instructions, "sm_80", 255, 0)[1])
+            self.assertEqual(["1 spills"], gates.check_kernel(other, instructions, "sm_80", 255, 1)[1])
+        for listed in [name.replace("attend_prompt", "mass_prompt"), name.replace("Lb0E", "Lb1E")]:
+            self.assertIn("10 spills", gates.check_kernel(listed, instructions, "sm_80", 255, 10)[1])
         _, problems = gates.check_kernel(name.replace("Li2E", "Li1E"), instructions, "sm_80", 255, 1)
         self.assertEqual(["256 products for a page instead of 128", "1 spills"], problems)
 
@@ -70,9 +73,8 @@ class Gates(unittest.TestCase):
         inside = ["STL [R1], R2", "NOP", "LDL R3, [R1]", *products, "@P0 BRA 0x20", "@P1 BRA 0x0", "EXIT"]
         self.assertEqual(["1 spills in the loop over pages"], gates.check_kernel(name, code(*inside)[1], "sm_80", 255, 4)[1])
         wide = name.replace("Li128ELi128ELi2E", "Li256ELi256ELi1E")
-        self.assertEqual([], gates.check_kernel(wide, code(*["LDL R3, [R1]"] * 8, *products, "@P1 BRA 0x0", "EXIT")[1], "sm_80", 255, 0)[1])
-        self.assertEqual(["9 spills in the loop over pages"],
-                         gates.check_kernel(wide, code(*["LDL R3, [R1]"] * 9, *products, "@P1 BRA 0x0", "EXIT")[1], "sm_80", 255, 0)[1])
+        self.assertIn("1 spills in the loop over pages",
+                      gates.check_kernel(wide, code("LDL R3, [R1]", *products, "@P1 BRA 0x0", "EXIT")[1], "sm_80", 255, 0)[1])
         outside = ["STL [R1], R2", "LDL R3, [R1]", "NOP", *products, "@P0 BRA 0x20", "@P1 BRA 0x0", "EXIT"]
         self.assertEqual([], gates.check_kernel(name, code(*outside)[1], "sm_80", 255, 4)[1])
 

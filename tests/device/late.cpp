@@ -113,3 +113,32 @@ TEST_CASE("late: a sequence that nobody waits for is settled after a while, and 
     session.ok("read a part=keys");
     CHECK(waited() == 2);  // nothing was left to wait for
 }
+
+TEST_CASE("late: what acts at a boundary acts on no sequence with a bad token, which is cut and goes on as if it had never come") {
+    const std::string codec = " k_dim=32 codec=k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=5,sinks=4";
+    for (const std::string acting : {"policy=key_norm:96", "policy=key_diversity:96", "policy=key_norm:96,merge=keys+values", "policy=h2o:96",
+                                     "policy=h2o:96,every=commit", "ages"}) {
+        CAPTURE(acting);
+        const int64_t boundary = acting == "ages" ? 1024 : 192, good = boundary - 10;
+        const bool by_mass = acting.find("h2o") != std::string::npos;
+        const std::string create = acting == "ages" ? codec + "/int4@512" : " " + acting + codec;
+        Session session(create), without(create);
+        for (Session* each : {&session, &without}) {
+            each->ok("seq a data=1");
+            for (int64_t n = 0; n < good; n += 64)
+                step_with(*each, "a:" + std::to_string(std::min<int64_t>(64, good - n)), "normal");
+        }
+        const std::string cut = "truncate a length=" + std::to_string(good);
+        step_with(session, "a:10", "nan");  // up to the boundary
+        CHECK(session.status("begin t a:1") == "nonfinite");
+        CHECK(session.status("positions a") == "nonfinite");
+        // A policy that scores attention can be cut exactly nowhere below the last commit.
+        CHECK(session.status(cut) == (by_mass ? "range" : "ok"));
+        if (by_mass) session.ok(cut + " cut=inexact");
+        CHECK(session.ok("positions a").numbers == without.ok("positions a").numbers);
+        CHECK(session.ok("rungs a").numbers == without.ok("rungs a").numbers);
+        CHECK(session.run("read a part=keys").values == without.run("read a part=keys").values);
+        session.step("a:10");
+        session.ok("read a part=keys");
+    }
+}
