@@ -12,16 +12,16 @@ Status Evictor::check() {
     const int64_t layers = int64_t(cache_.layers_.size());
     if (request_.layer_begin == 0 && request_.layer_end == 0) request_.layer_end = layers;
     if (request_.layer_begin < 0 || request_.layer_begin >= request_.layer_end || request_.layer_end > layers) {
-        return fail(Code::argument, "evict: layers ", request_.layer_begin, " .. ", request_.layer_end,
-                    " are out of range (layers = ", layers, ")");
+        return fail(Code::argument, "evict: layer_begin ", request_.layer_begin, " and layer_end ", request_.layer_end,
+                    " are no range of layers (layers = ", layers, ")");
     }
     int64_t scores = 0;
     for (int64_t i = request_.layer_begin; i < request_.layer_end; i++) {
         const int64_t heads = cache_.layers_[size_t(i)].kv_heads;
         const auto [begin, end] = head_range(size_t(i));
         if (begin < 0 || begin >= end || end > heads) {
-            return fail(Code::argument, "evict: heads ", begin, " .. ", end, " are out of range (kv_heads = ", heads, " in layer ", i,
-                        ")");
+            return fail(Code::argument, "evict: head_begin ", begin, " and head_end ", end,
+                        " are no range of heads (kv_heads = ", heads, " in layer ", i, ")");
         }
         scores += (end - begin) * sequence_.length;
     }

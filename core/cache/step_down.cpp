@@ -19,14 +19,14 @@ Status StepDown::check(StepDownRequest* request) const {
     const int64_t layers = int64_t(cache_.layers_.size());
     if (request->layer_begin == 0 && request->layer_end == 0) request->layer_end = layers;
     if (request->layer_begin < 0 || request->layer_begin >= request->layer_end || request->layer_end > layers) {
-        return fail(Code::argument, "step_down: layers ", request->layer_begin, " .. ", request->layer_end,
-                    " are out of range (layers = ", layers, ")");
+        return fail(Code::argument, "step_down: layer_begin ", request->layer_begin, " and layer_end ", request->layer_end,
+                    " are no range of layers (layers = ", layers, ")");
     }
     int64_t lowest = 0;
     for (int64_t i = request->layer_begin; i < request->layer_end; i++)
         lowest = std::max(lowest, cache_.layers_[size_t(i)].rungs() - 1);
     if (lowest == 0) {
-        return fail(Code::unsupported, "step_down: the codecs of layers ", request->layer_begin, " .. ", request->layer_end,
+        return fail(Code::unsupported, "step_down: the codecs of layers ", request->layer_begin, " .. ", request->layer_end - 1,
                     " name no lower rungs (such as int8/int4)");
     }
     if (request->rung < 0 || request->rung > lowest)

@@ -230,7 +230,7 @@ bool merges(const PolicySpec& spec) { return spec.merges(); }
 constexpr Key keys[] = {
     {"budget", set_budget, "tokens, a percentage or bytes such as 64MiB", always},
     {"sinks", set_sinks, "0 .. 64", always},
-    {"recent", set_recent, "tokens or a percentage of the budget", by_score},
+    {"recent", set_recent, "tokens or a percentage of the budget (at most 100%)", by_score},
     {"every", set_every, "1 .. 65536, commit or never", always},
     {"mass", set_mass, "exact, observed or page", uses_mass},
     {"observe", set_observe, "1 .. every", observes},
@@ -281,12 +281,20 @@ bool set_sum(PolicySpec& spec, std::string_view value) {
     return true;
 }
 
+std::string key_list() {
+    std::string list;
+    for (const Key& key : keys)
+        list += (list.empty() ? "" : " ") + std::string(key.name);
+    return list;
+}
+
 Status set_item(PolicySpec& spec, std::string_view item, bool first, std::span<bool> given) {
     const std::string name = spec.name();
     if (item.find('=') == std::string_view::npos) {
         const bool sum = item.find('+') != std::string_view::npos;
         if (first) given[0] = true, given[1] = sum;
         if (first && (sum ? set_sum(spec, item) : set_budget(spec, item))) return {};
+        if (!first) return fail(Code::argument, "policy ", name, ": \"", std::string(item), "\" is no key=value such as ", key_list());
         return fail(Code::argument, "policy ", name, ": \"", std::string(item), "\" is no budget such as 409, 20%, 4+512 or 64MiB");
     }
     std::string_view value = item;
@@ -298,7 +306,7 @@ Status set_item(PolicySpec& spec, std::string_view item, bool first, std::span<b
         if (keys[i].set(spec, value)) return {};
         return fail(Code::argument, "policy ", name, ": ", keys[i].name, " is \"", std::string(value), "\", not ", keys[i].allowed);
     }
-    return fail(Code::argument, "policy ", name, ": it has no key \"", std::string(key), "\"");
+    return fail(Code::argument, "policy ", name, ": it has no key \"", std::string(key), "\" (", key_list(), ")");
 }
 
 std::string policy_list() {

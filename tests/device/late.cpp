@@ -116,8 +116,8 @@ TEST_CASE("late: a sequence that nobody waits for is settled after a while, and 
 
 TEST_CASE("late: what acts at a boundary acts on no sequence with a bad token, which is cut and goes on as if it had never come") {
     const std::string codec = " k_dim=32 codec=k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=5,sinks=4";
-    for (const std::string acting : {"policy=key_norm:96", "policy=key_diversity:96", "policy=key_norm:96,merge=keys+values", "policy=h2o:96",
-                                     "policy=h2o:96,every=commit", "ages"}) {
+    for (const std::string acting : {"policy=key_norm:96", "policy=key_diversity:96", "policy=key_norm:96,merge=keys+values",
+                                     "policy=h2o:96", "policy=h2o:96,every=commit", "ages"}) {
         CAPTURE(acting);
         const int64_t boundary = acting == "ages" ? 1024 : 192, good = boundary - 10;
         const bool by_mass = acting.find("h2o") != std::string::npos;

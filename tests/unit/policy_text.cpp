@@ -79,7 +79,9 @@ TEST_CASE("policy text: a preset is its policy with its settings, which the text
     CHECK(canonical("best:20%,merge_layers=all") == canonical("mean_attention:20%,merge=keys+values"));
     // What is said of it names what was written.
     check_refused("best", {"policy best (mean_attention)", "needs a budget, as in best:20%"});
-    check_refused("best:20%,colour=red", {"policy best (mean_attention): it has no key"});
+    check_refused("best:20%,colour=red", {"policy best (mean_attention): it has no key", "budget sinks recent every"});
+    check_refused("best:20%,bogus", {"\"bogus\" is no key=value such as budget sinks recent"});
+    check_refused("h2o:20%,recent=120%", {"recent is \"120%\", not tokens or a percentage of the budget (at most 100%)"});
     check_refused("best:20%,observe=9", {"policy best (mean_attention): observe does not go with it"});
     check_refused("best:20%,merge=values,merge=none", {"merge is given twice"});
     check_refused("bast:20%", {"none streaming h2o", "best"});
