@@ -10,7 +10,7 @@ import numpy as np
 
 from .arguments import listed, refuse_type, whole
 from .buffer import Buffer, Native
-from .errors import ArgumentError, BusyError, KvcError
+from .errors import ArgumentError, BusyError, KvcError, of_status
 from .graph import Graph
 from .library import raw
 from .owner import Owner
@@ -256,9 +256,10 @@ class Cache(Owner):
         """Live tokens as fp32 [count, dim]; part is "keys" or "values", or a kvc.Part."""
         part = _part("seq_read", part)
         self._check_dim("seq_read", layer, part, dim)
-        live = self._room(sequence, layer, head)
+        live = self._room("seq_read", sequence, layer, head)
         count = live - whole("first", first) if count is None else whole("count", count)
-        out = np.empty((min(max(0, count), live), dim), np.float32)
+        # Room for more tokens than live is the library's to refuse, which looks at other things first; but not for any number.
+        out = np.empty((min(max(0, count), max(live, 1 << 16)), dim), np.float32)
         raw.seq_read(self._handle, sequence, layer, head, part, first, count, out)
         return out
 
@@ -316,16 +317,16 @@ class Cache(Owner):
         return SeqStats(**raw.seq_stats_get(self._handle, sequence))
 
     def _of_live(self, function: Any, sequence: SupportsIndex, layer: int, head: int) -> np.ndarray:
-        out = np.empty(self._room(sequence, layer, head), np.int64)
+        out = np.empty(self._room(function.__name__, sequence, layer, head), np.int64)
         function(self._handle, sequence, layer, head, out)
         return out
 
-    def _room(self, sequence: SupportsIndex, layer: int, head: int) -> int:
-        """Of an answer with something for each live token. What is wrong is said by the call that wants the room."""
+    def _room(self, operation: str, sequence: SupportsIndex, layer: int, head: int) -> int:
+        """Of an answer of that function with something for each live token; what is wrong is wrong with its call."""
         try:
             return raw.seq_live(self._handle, sequence, layer, head)
-        except KvcError:
-            return 0
+        except KvcError as error:
+            raise of_status(error.status, operation, error.message.replace("seq_live", operation)) from None
 
     def _end_dropped(self) -> None:
         busy = []
