@@ -1,5 +1,6 @@
 // A CUDA device: memory, its order with steps on other streams, and the workspaces of steps.
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -94,7 +95,8 @@ private:
     void free_released();
     // Calls that wait for what they compute: their memory, and the end of them.
     Status reserve_call(const CallSizes& sizes);
-    Status finish_call(const Status& queued, const CallSizes& sizes);
+    // Queues work behind all that steps have queued, waits for it and lets its results be taken.
+    Status run_call(const CallSizes& sizes, const std::function<Status()>& queue, const std::function<void(CallMemory)>& take);
     void release_call(int64_t kept);  // what is larger
     Status queue_measure(std::span<const StatisticJob> jobs, const CallSizes& sizes);
     Status queue_route(std::span<const RouteJob> jobs, const CallSizes& sizes);

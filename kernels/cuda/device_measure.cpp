@@ -93,14 +93,26 @@ void CudaDevice::release_call(int64_t kept) {
     }
 }
 
-Status CudaDevice::finish_call(const Status& queued, const CallSizes& sizes) {
-    Status status = queued;
-    if (status.ok() && sizes.results > 0) {
-        status = runtime::copy_out(room_.results_here(sizes), room_.results_there(sizes), sizes.results, stream_);
+Status CudaDevice::run_call(const CallSizes& sizes, const std::function<Status()>& queue, const std::function<void(CallMemory)>& take) {
+    std::lock_guard lock(mutex_);
+    const Selection selection(ordinal_);
+    KVC_TRY(selection.status());
+    KVC_TRY(gather());
+    Status status = reserve_call(sizes);
+    if (status.ok()) {
+        status = queue();
+        if (status.ok() && sizes.results > 0) {
+            status = runtime::copy_out(room_.results_here(sizes), room_.results_there(sizes), sizes.results, stream_);
+        }
+        // Also after a failure: what was queued reads the room.
+        const Status waited = runtime::synchronize(stream_);
+        status = status.ok() ? waited : status;
     }
-    // Also after a failure: what was queued reads the room.
-    const Status waited = runtime::synchronize(stream_);
-    return status.ok() ? waited : status;
+    if (status.ok()) {
+        take(CallMemory(room_.results_here(sizes)));
+    }
+    release_call(CallRoom::kept);
+    return status;
 }
 
 Status CudaDevice::queue_measure(std::span<const StatisticJob> jobs, const CallSizes& sizes) {
@@ -129,16 +141,8 @@ Status CudaDevice::measure(std::span<const StatisticJob> jobs) {
     if (jobs.empty()) {
         return {};
     }
-    std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
-    KVC_TRY(gather());
     const CallSizes sizes = sizes_of(jobs);
-    KVC_TRY(reserve_call(sizes));
-    KVC_TRY(finish_call(queue_measure(jobs, sizes), sizes));
-    hand_out(jobs, CallMemory(room_.results_here(sizes)));
-    release_call(CallRoom::kept);
-    return {};
+    return run_call(sizes, [&] { return queue_measure(jobs, sizes); }, [&](CallMemory results) { hand_out(jobs, results); });
 }
 
 }  // namespace kvc::cuda

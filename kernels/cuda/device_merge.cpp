@@ -76,19 +76,13 @@ Status CudaDevice::route(std::span<const RouteJob> jobs) {
     if (jobs.empty()) {
         return {};
     }
-    std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
-    KVC_TRY(gather());
     const CallSizes sizes = sizes_of(jobs);
-    KVC_TRY(reserve_call(sizes));
-    KVC_TRY(finish_call(queue_route(jobs, sizes), sizes));
-    CallMemory results(room_.results_here(sizes));
-    for (const RouteJob& job : jobs) {
-        std::copy_n(results.take<int64_t>(job.leaving.n), job.leaving.n, job.out);
-    }
-    release_call(CallRoom::kept);
-    return {};
+    const auto hand_out = [&](CallMemory results) {
+        for (const RouteJob& job : jobs) {
+            std::copy_n(results.take<int64_t>(job.leaving.n), job.leaving.n, job.out);
+        }
+    };
+    return run_call(sizes, [&] { return queue_route(jobs, sizes); }, hand_out);
 }
 
 // Waits, so that tables may be written anew by the next call.
@@ -116,15 +110,8 @@ Status CudaDevice::fold(std::span<const FoldJob> jobs) {
     if (jobs.empty()) {
         return {};
     }
-    std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
-    KVC_TRY(gather());
     const CallSizes sizes = sizes_of(jobs);
-    KVC_TRY(reserve_call(sizes));
-    KVC_TRY(finish_call(queue_fold(jobs, sizes), sizes));
-    release_call(CallRoom::kept);
-    return {};
+    return run_call(sizes, [&] { return queue_fold(jobs, sizes); }, [](CallMemory) {});
 }
 
 // Means that are stored saturated are always stored, so that what stands behind the jobs takes no token's number.
