@@ -108,6 +108,7 @@ check-tidy: ## the form of the tree: layers, lengths, names, symbols
 test-release: ## the C++ and C tests
 	@$(MAKE) --no-print-directory build
 	@$(CTEST) --test-dir build/release
+	@python3 tests/cuda/library.py build/release
 
 test-debug: debug ## the same tests with assertions and without optimization
 	@$(CTEST) --test-dir build/debug

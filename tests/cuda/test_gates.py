@@ -4,8 +4,9 @@ import sys
 import unittest
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels" / "cuda"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "kernels" / "cuda"), str(Path(__file__).resolve().parent)]
 import gates
+import library
 
 def attend(kind, dim=128):
     return f"_ZN3kvc4cuda13attend_decodeILi{dim}ELi{dim}ELNS0_8PageKindE{[k.name for k in gates.KINDS].index(kind)}EEEvNS0_10AttendArgsEl"
@@ -113,6 +114,13 @@ class Gates(unittest.TestCase):
         self.assertEqual([], gates.stale_zeros(code(zero, move, *["FADD R0, R0, R1"] * 4, test)[1]))
         _, problems = gates.check_kernel("_ZN3kvc4cuda12store_tokensE", code(zero, move, test)[1], "sm_90a", 10, 0)
         self.assertEqual(["tests a register pair that was zeroed just before, at 0x0"], problems)
+
+    def test_time_of_compilation_is_that_of_each_kernels_last(self):
+        ours = "kernels/cuda/CMakeFiles/kvc_cuda.dir/"
+        log = (f"# ninja log v5\n0\t60000\t1\t{ours}attend_int4.cu.o\t1\n5\t30005\t1\t{ours}turn.cu.o\t1\n"
+               f"9\t90009\t2\t{ours}attend_int4.cu.o\t2\n9\t90009\t2\t{ours}open.cpp.o\t2\n9\t90009\t2\tother.dir/turn.cu.o\t2\n")
+        self.assertEqual(2.0, library.compile_minutes(log))
+        self.assertEqual(3, library.codes_for(["80-real", "120"]))
 
     def test_local_memory(self):
         _, problems = gates.check_kernel(*loop(76, 700), "sm_80", 255, 8)
