@@ -23,7 +23,7 @@ void launch_store(const StoreParams& p, const StoreJob* jobs, int n_jobs, int64_
 }
 
 void launch_quantize(const LayerFormat& f, const QuantizeJob* jobs, int n_jobs, simt::Stream stream) {
-    const QuantizeArgs args{jobs, grid_of(f.codec.k, f.k_dim), grid_of(f.codec.v, f.v_dim), f.k, f.v, !f.codec.k.m8};
+    const QuantizeArgs args{jobs, grid_of(f.codec.k, f.k_dim), grid_of(f.codec.v, f.v_dim), f.k, f.v, metadata_of(f)};
     simt::launch(quantize_page, n_jobs, 1, threads, stream, args);
 }
 

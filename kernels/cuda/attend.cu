@@ -22,7 +22,7 @@ void launch_attend(const AttendParams& p, const AttendItem* items, int n_items, 
     }
     const AttendLaunch launch{f, attend_args(p, items), int(ceil_div(rows, tile_rows)), n_items, stream};
     const PageKind kind = *kind_of(f);
-#define KVC_CUDA_LAUNCH_KIND(name, k_bits, v_bits, grouped) launch_if<PageKind::name>(kind, launch);
+#define KVC_CUDA_LAUNCH_KIND(name, ...) launch_if<PageKind::name>(kind, launch);
     KVC_CUDA_CODED_KINDS(KVC_CUDA_LAUNCH_KIND)
 #undef KVC_CUDA_LAUNCH_KIND
     launch_if<PageKind::rows>(kind, launch);

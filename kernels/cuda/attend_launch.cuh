@@ -30,12 +30,12 @@ void launch_dims(const AttendLaunch& launch) {
 // Every kind's is in its own unit.
 template <PageKind kind>
 void launch_kind(const AttendLaunch& launch);
-#define KVC_CUDA_DECLARE_LAUNCH(name, k_bits, v_bits, grouped) \
-    template <>                                                \
+#define KVC_CUDA_DECLARE_LAUNCH(name, ...) \
+    template <>                            \
     void launch_kind<PageKind::name>(const AttendLaunch& launch);
 KVC_CUDA_CODED_KINDS(KVC_CUDA_DECLARE_LAUNCH)
-KVC_CUDA_DECLARE_LAUNCH(rows, 16, 16, false)
-KVC_CUDA_DECLARE_LAUNCH(bf16_rows, 16, 16, false)
+KVC_CUDA_DECLARE_LAUNCH(rows)
+KVC_CUDA_DECLARE_LAUNCH(bf16_rows)
 #undef KVC_CUDA_DECLARE_LAUNCH
 
 #define KVC_CUDA_LAUNCH_DIMS(KD, VD) launch_dims<kind, KD, VD>(launch);

@@ -10,11 +10,12 @@
 
 namespace kvc::cuda {
 
-// Four bytes as two words of two fp16 subnormals each.
-struct WideBytes {
+// Four fp16 numbers in two words.
+struct FourHalves {
     uint32_t low, high;
 };
-KVC_DEVICE WideBytes widen(uint32_t bytes) { return {simt::permute_bytes(bytes, 0, 0x4140), simt::permute_bytes(bytes, 0, 0x4342)}; }
+// Four bytes as subnormals.
+KVC_DEVICE FourHalves widen(uint32_t bytes) { return {simt::permute_bytes(bytes, 0, 0x4140), simt::permute_bytes(bytes, 0, 0x4342)}; }
 
 // ---- codes ----
 
@@ -111,12 +112,12 @@ KVC_DEVICE uint32_t class_unit_halves(int bits, int token_class) {
 
 // ---- keys ----
 
-// Logits of the tokens of half `tile` of the page: scores times the slope, less what the token's place adds, and the zero points' part.
+// Logits of one half of the page's tokens: scores times the slope, less what the token's place adds, and the zero points' part.
 template <int bits>
-KVC_DEVICE void finish_tile(int tile, int column, float slope, float offset, float (&x)[4][4]) {
+KVC_DEVICE void finish_half(int half_page, int column, float slope, float offset, float (&x)[4][4]) {
     KVC_UNROLL
     for (int i = 0; i < 4; i++) {
-        const int t = 2 * tile + i / 2, half = i % 2;
+        const int t = 2 * half_page + i / 2, half = i % 2;
         float& score = x[t][2 * half + column];
         score = simt::fma(score, slope * class_unit(bits, 2 * t + half), offset);
     }
@@ -129,85 +130,90 @@ KVC_DEVICE void clear(float (&x)[4][4]) {
     }
 }
 
-// Adds the products of a fragment with the queries times the scales of its channels, those of the page's two halves.
-template <int bits>
-KVC_DEVICE void add_key_fragment(const uint32_t (&words)[bits], const uint32_t (&q)[2], const WideBytes (&scales)[2],
+// Of a fragment's channels, four numbers in fp16 for each group of the page's tokens.
+template <int groups>
+struct KeyScales {
+    FourHalves scale[groups], zero[groups];
+};
+
+// Numbers of 8 bits as fp16 subnormals, zero points with their bias.
+template <PageKind kind, class Bytes>
+KVC_DEVICE KeyScales<coding<kind>.meta.k_groups> load_key_scales(const Bytes& at_quad, int offset) {
+    constexpr Metadata meta = coding<kind>.meta;
+    if constexpr (meta.k_halves && meta.k_groups == 2) {
+        const simt::Words4 scale = at_quad.load_128(offset), zero = at_quad.load_128(offset + 16);
+        return {{{scale.w[0], scale.w[1]}, {scale.w[2], scale.w[3]}}, {{zero.w[0], zero.w[1]}, {zero.w[2], zero.w[3]}}};
+    } else if constexpr (meta.k_halves) {
+        const simt::Words4 both = at_quad.load_128(offset);
+        return {{{both.w[0], both.w[1]}}, {{both.w[2], both.w[3]}}};
+    } else if constexpr (meta.k_groups == 2) {
+        const simt::Words4 all = at_quad.load_128(offset);
+        return {{widen(all.w[0]), widen(all.w[1])}, {widen(all.w[2]), widen(all.w[3])}};
+    } else {
+        const simt::Words2 both = at_quad.load_64(offset);
+        return {{widen(both.w[0])}, {widen(both.w[1])}};
+    }
+}
+
+// Adds the products of a fragment with the queries times the scales of its channels, those of each group of tokens.
+template <int bits, int groups>
+KVC_DEVICE void add_key_fragment(const uint32_t (&words)[bits], const uint32_t (&q)[2], const FourHalves (&scale)[groups],
                                  float (&x)[4][4]) {
+    constexpr int tiles = 4 / groups;
     KVC_UNROLL
-    for (int tile = 0; tile < 2; tile++) {
-        const uint32_t b0 = simt::multiply_halves(q[0], scales[tile].low), b1 = simt::multiply_halves(q[1], scales[tile].high);
-        multiply_keys(x[2 * tile], tile_codes<bits>(words, 2 * tile), b0, b1);
-        multiply_keys(x[2 * tile + 1], tile_codes<bits>(words, 2 * tile + 1), b0, b1);
-    }
-}
-
-// Keys with scales and zero points of 8 bits.
-template <PageKind kind, int KD, int VD, class Bytes>
-KVC_DEVICE void scores_of_pairs(const Bytes& record, const QueryTile<KD, kind>& query, float (&x)[4][4]) {
-    using Record = CodeRecord<kind, KD, VD>;
-    constexpr int bits = Record::k_bits;
-    FragmentReader<bits, KD, Bytes> reader(record, Record::k_codes);
-    const Bytes at_quad = record.plus(key_meta_offset(0, simt::lane() % 4, 0, false, 0));
-    // Rows 0..7 of this product are token tile 0, rows 8..15 tile 1.
-    float zero[4] = {query.zero_base[0], query.zero_base[1], query.zero_base[0], query.zero_base[1]};
-    clear(x);
-    KVC_UNROLL
-    for (int k = 0; k < KD / 16; k++) {
-        const simt::Words4 meta = at_quad.load_128(Record::k_meta + key_meta_offset(k, 0, 0, false, 0));
-        uint32_t words[bits];
-        reader.read(k, words);
-        const WideBytes zero0 = widen(meta.w[2]), zero1 = widen(meta.w[3]);
-        simt::mma(zero, zero0.low, zero1.low, zero0.high, zero1.high, query.q[k][0], query.q[k][1]);
-        const WideBytes scales[2] = {widen(meta.w[0]), widen(meta.w[1])};
-        add_key_fragment<bits>(words, query.q[k], scales, x);
-    }
-    const simt::Words2 super = record.load_64(Record::k_super);
-    KVC_UNROLL
-    for (int tile = 0; tile < 2; tile++) {
-        const float scale = simt::half_to_float(super.w[tile] & 0xffff), zero_scale = simt::half_to_float(super.w[tile] >> 16);
+    for (int g = 0; g < groups; g++) {
+        const uint32_t b0 = simt::multiply_halves(q[0], scale[g].low), b1 = simt::multiply_halves(q[1], scale[g].high);
         KVC_UNROLL
-        for (int column = 0; column < 2; column++) {
-            const float offset = query.to_log2[column] * code_unit * zero_scale * zero[2 * tile + column];
-            finish_tile<bits>(tile, column, query.to_log2[column] * scale, offset, x);
+        for (int t = g * tiles; t < (g + 1) * tiles; t++) {
+            multiply_keys(x[t], tile_codes<bits>(words, t), b0, b1);
         }
     }
 }
 
-// Keys with scales and zero points in fp16.
-template <PageKind kind, int KD, int VD, class Bytes>
-KVC_DEVICE void scores_of_groups(const Bytes& record, const QueryTile<KD, kind>& query, float (&x)[4][4]) {
-    using Record = CodeRecord<kind, KD, VD>;
-    constexpr int bits = Record::k_bits;
-    FragmentReader<bits, KD, Bytes> reader(record, Record::k_codes);
-    const Bytes at_quad = record.plus(key_half_offset(0, simt::lane() % 4, 0, false, 0));
-    float zero[4] = {};
-    clear(x);
-    KVC_UNROLL
-    for (int k = 0; k < KD / 16; k++) {
-        const simt::Words4 scale = at_quad.load_128(Record::k_meta + key_half_offset(k, 0, 0, false, 0));
-        const simt::Words4 point = at_quad.load_128(Record::k_meta + key_half_offset(k, 0, 0, true, 0));
-        uint32_t words[bits];
-        reader.read(k, words);
-        simt::mma(zero, point.w[0], point.w[2], point.w[1], point.w[3], query.q[k][0], query.q[k][1]);
-        const WideBytes scales[2] = {{scale.w[0], scale.w[1]}, {scale.w[2], scale.w[3]}};
-        add_key_fragment<bits>(words, query.q[k], scales, x);
-    }
-    KVC_UNROLL
-    for (int tile = 0; tile < 2; tile++) {
-        KVC_UNROLL
-        for (int column = 0; column < 2; column++) {
-            const float offset = query.to_log2[column] * code_unit * zero[2 * tile + column];
-            finish_tile<bits>(tile, column, query.to_log2[column], offset, x);
-        }
+// What scales and zero points of 8 bits are multiples of.
+struct SuperPair {
+    float scale, zero;
+};
+template <PageKind kind, class Bytes>
+KVC_DEVICE SuperPair super_pair(const Bytes& record, int offset, int group) {
+    if constexpr (coding<kind>.meta.k_halves) {
+        return {1.0f, 1.0f};
+    } else {
+        const uint32_t pair = coding<kind>.meta.k_groups == 2 ? record.load_64(offset).w[group] : record.load_32(offset);
+        return {simt::half_to_float(pair & 0xffff), simt::half_to_float(pair >> 16)};
     }
 }
 
 template <PageKind kind, int KD, int VD, class Bytes>
 KVC_DEVICE void coded_scores(const Bytes& record, const QueryTile<KD, kind>& query, float (&x)[4][4]) {
-    if constexpr (coding<kind>.grouped) {
-        scores_of_groups<kind, KD, VD>(record, query, x);
-    } else {
-        scores_of_pairs<kind, KD, VD>(record, query, x);
+    using Record = CodeRecord<kind, KD, VD>;
+    constexpr Metadata meta = Record::meta;
+    constexpr int bits = Record::k_bits, groups = meta.k_groups;
+    FragmentReader<bits, KD, Bytes> reader(record, Record::k_codes);
+    const Bytes at_quad = record.plus(key_meta_offset(meta, 0, simt::lane() % 4, 0, false, 0));
+    // Rows 0..7 of this product are the first half of the tokens, rows 8..15 the second.
+    float zero[4] = {};
+    if constexpr (!meta.k_halves) {
+        zero[0] = zero[2] = query.zero_base[0], zero[1] = zero[3] = query.zero_base[1];
+    }
+    clear(x);
+    KVC_UNROLL
+    for (int k = 0; k < KD / 16; k++) {
+        const KeyScales<groups> scales = load_key_scales<kind>(at_quad, Record::k_meta + key_meta_offset(meta, k, 0, 0, false, 0));
+        uint32_t words[bits];
+        reader.read(k, words);
+        const FourHalves &lower = scales.zero[0], &upper = scales.zero[groups - 1];
+        simt::mma(zero, lower.low, upper.low, lower.high, upper.high, query.q[k][0], query.q[k][1]);
+        add_key_fragment<bits>(words, query.q[k], scales.scale, x);
+    }
+    KVC_UNROLL
+    for (int half = 0; half < 2; half++) {
+        const SuperPair super = super_pair<kind>(record, Record::k_super, half * groups / 2);
+        KVC_UNROLL
+        for (int column = 0; column < 2; column++) {
+            const float offset = query.to_log2[column] * code_unit * super.zero * zero[2 * half + column];
+            finish_half<bits>(half, column, query.to_log2[column] * super.scale, offset, x);
+        }
     }
 }
 
@@ -241,7 +247,7 @@ KVC_DEVICE int value_meta_of_lane() {
 // The scales that tell how large weights may be: of tokens, all of them; of groups, those of one group, and each row of lanes has another.
 template <PageKind kind, int KD, int VD, class Bytes>
 KVC_DEVICE TokenHalves load_value_scales(const Bytes& record) {
-    const int group = coding<kind>.grouped ? simt::lane() / 4 % (VD / group_size) : 0;
+    const int group = coding<kind>.meta.v_groups ? simt::lane() / 4 % (VD / value_group) : 0;
     return load_token_halves(record.plus(value_meta_of_lane<kind, KD, VD>() + group * value_group_bytes), 0);
 }
 
@@ -331,7 +337,7 @@ KVC_DEVICE void add_values_of_groups(const Bytes& record, const RunWeights<4>& w
     FragmentReader<bits, VD, Bytes> reader(record, Record::v_codes);
     const Bytes at_quad = record.plus(value_meta_of_lane<kind, KD, VD>());
     KVC_UNROLL
-    for (int g = 0; g < VD / group_size; g++) {
+    for (int g = 0; g < VD / value_group; g++) {
         uint32_t b[4][2];
         scale_weights<bits>(weights, load_token_halves(at_quad, g * value_group_bytes), b);
         const TokenHalves zeros = load_token_halves(at_quad, Record::v_zeros - Record::v_meta + g * value_group_bytes);
@@ -348,7 +354,7 @@ KVC_DEVICE void add_values_of_groups(const Bytes& record, const RunWeights<4>& w
 template <PageKind kind, int KD, int VD, class Bytes>
 KVC_DEVICE void add_coded_values(const Bytes& record, int twice_middle, const TokenHalves& scales, const RunWeights<4>& weights,
                                  WarpState<VD>* state) {
-    if constexpr (coding<kind>.grouped) {
+    if constexpr (coding<kind>.meta.v_groups) {
         add_values_of_groups<kind, KD, VD>(record, weights, state);
     } else {
         add_values_of_tokens<kind, KD, VD>(record, twice_middle, scales, weights, state);

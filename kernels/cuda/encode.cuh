@@ -8,12 +8,12 @@
 namespace kvc::cuda {
 
 constexpr int value_lanes = 8;  // threads that share a token's values, and lanes of a sum
-constexpr int value_groups_max = dim_limit / group_size;
+constexpr int value_groups_max = dim_limit / value_group;
 
 struct PageShared {
     uint8_t codes[page_tokens][dim_limit];
     uint16_t scale[2][dim_limit], zero[2][dim_limit];  // as stored, of keys
-    float step[dim_limit], point[dim_limit];
+    float step[dim_limit], point[dim_limit];           // of keys: of one group, until all of it is seen its lowest and highest numbers
     uint16_t super[2][2];
     uint16_t value_scale[value_groups_max][page_tokens], value_zero[value_groups_max][page_tokens];
     float most[2][warps];
@@ -71,17 +71,29 @@ KVC_DEVICE float largest_of_block(float x, float (&shared)[warps]) {
     return most;
 }
 
-// Leaves each channel's wanted step and zero point in shared memory; returns the largest of both.
-KVC_DEVICE void find_ranges(const PartGrid& grid, const std::byte* rows, float* step_most, float* point_most, PageShared* s) {
-    *step_most = *point_most = 0.0f;
+// The extremes of each channel of a group, as far as it has been seen: of n more tokens.
+KVC_DEVICE void widen_ranges(const PartGrid& grid, const std::byte* rows, int n, bool first, PageShared* s) {
     for (int c = simt::thread(); c < grid.dim; c += threads) {
         float low = number_at(rows, grid.dim, 0, c), high = low;
-        for (int t = 1; t < group_size; t++) {
+        if (!first) {
+            low = s->step[c] < low ? s->step[c] : low;
+            high = s->point[c] > high ? s->point[c] : high;
+        }
+        for (int t = 1; t < n; t++) {
             const float v = number_at(rows, grid.dim, t, c);
             low = v < low ? v : low;
             high = v > high ? v : high;
         }
-        const Range range = wanted_range(grid, low, high);
+        s->step[c] = low;
+        s->point[c] = high;
+    }
+}
+
+// Each channel's wanted step and zero point from its extremes; returns the largest of both.
+KVC_DEVICE void want_ranges(const PartGrid& grid, float* step_most, float* point_most, PageShared* s) {
+    *step_most = *point_most = 0.0f;
+    for (int c = simt::thread(); c < grid.dim; c += threads) {
+        const Range range = wanted_range(grid, s->step[c], s->point[c]);
         s->step[c] = range.step;
         s->point[c] = range.point;
         *step_most = simt::maximum(*step_most, range.step);
@@ -89,8 +101,8 @@ KVC_DEVICE void find_ranges(const PartGrid& grid, const std::byte* rows, float* 
     }
 }
 
-// Rounds each channel's step and zero point to multiples of the tile's pair, and keeps what they then are.
-KVC_DEVICE void round_to_pair(int dim, int tile, float scale_unit, float zero_unit, PageShared* s) {
+// Rounds each channel's step and zero point to multiples of the group's pair, and keeps what they then are.
+KVC_DEVICE void round_to_pair(int dim, int group, float scale_unit, float zero_unit, PageShared* s) {
     for (int c = simt::thread(); c < dim; c += threads) {
         const float wanted = s->step[c] / scale_unit - 0.25f;
         const int whole = int(wanted);
@@ -98,51 +110,57 @@ KVC_DEVICE void round_to_pair(int dim, int tile, float scale_unit, float zero_un
         multiple = multiple < 1 ? 1 : multiple > 255 ? 255 : multiple;
         float point = round_signed(s->point[c] / zero_unit);
         point = point < -127.0f ? -127.0f : point > 127.0f ? 127.0f : point;
-        s->scale[tile][c] = uint16_t(multiple);
-        s->zero[tile][c] = uint16_t(int(point) + zero_point_bias);
+        s->scale[group][c] = uint16_t(multiple);
+        s->zero[group][c] = uint16_t(int(point) + zero_point_bias);
         s->step[c] = float(multiple) * scale_unit;
         s->point[c] = point * zero_unit;
     }
 }
 
-KVC_DEVICE void round_to_halves(int dim, int tile, PageShared* s) {
+KVC_DEVICE void round_to_halves(int dim, int group, PageShared* s) {
     for (int c = simt::thread(); c < dim; c += threads) {
-        s->scale[tile][c] = stored_scale(s->step[c]);
-        s->zero[tile][c] = simt::float_to_half(s->point[c]);
-        s->step[c] = simt::half_to_float(s->scale[tile][c]);
-        s->point[c] = simt::half_to_float(s->zero[tile][c]);
+        s->scale[group][c] = stored_scale(s->step[c]);
+        s->zero[group][c] = simt::float_to_half(s->point[c]);
+        s->step[c] = simt::half_to_float(s->scale[group][c]);
+        s->point[c] = simt::half_to_float(s->zero[group][c]);
     }
 }
 
-// The keys of one tile of tokens, [group_size][dim] in fp16.
-KVC_DEVICE void encode_key_tile(const PartGrid& grid, bool grouped, int tile, const std::byte* rows, PageShared* s) {
+// The stored scales and zero points of a group whose extremes are known; each thread then knows the steps of its own channels.
+KVC_DEVICE void settle_ranges(const PartGrid& grid, bool halves, int group, PageShared* s) {
     float step_most, point_most;
-    find_ranges(grid, rows, &step_most, &point_most, s);
-    if (grouped) {
-        round_to_halves(grid.dim, tile, s);
+    want_ranges(grid, &step_most, &point_most, s);
+    if (halves) {
+        round_to_halves(grid.dim, group, s);
     } else {
         step_most = largest_of_block(step_most, s->most[0]);
         point_most = largest_of_block(point_most, s->most[1]);
         const uint16_t super_scale = stored_scale(step_most / 255.0f), super_zero = stored_scale(point_most / 127.0f);
         if (simt::thread() == 0) {
-            s->super[tile][0] = super_scale;
-            s->super[tile][1] = super_zero;
+            s->super[group][0] = super_scale;
+            s->super[group][1] = super_zero;
         }
-        round_to_pair(grid.dim, tile, simt::half_to_float(super_scale), simt::half_to_float(super_zero), s);
+        round_to_pair(grid.dim, group, simt::half_to_float(super_scale), simt::half_to_float(super_zero), s);
     }
-    // Each thread reads the steps of its own channels only.
-    for (int c = simt::thread(); c < grid.dim; c += threads) {
-        for (int t = 0; t < group_size; t++) {
-            s->codes[tile * group_size + t][c] =
-                round_code((number_at(rows, grid.dim, t, c) - s->point[c]) / s->step[c] + grid.middle, grid.last);
-        }
-    }
-    simt::sync_block();  // before the largest numbers of the next tile overwrite those of this one
 }
 
-KVC_DEVICE void encode_keys(const PartGrid& grid, bool grouped, const std::byte* keys, PageShared* s) {
-    for (int tile = 0; tile < 2; tile++) {
-        encode_key_tile(grid, grouped, tile, keys + tile * group_size * grid.dim * 2, s);
+// The tokens first .. first + n - 1 of the page, all of the group whose ranges are settled; rows [n][dim] in fp16.
+KVC_DEVICE void code_keys(const PartGrid& grid, const std::byte* rows, int first, int n, PageShared* s) {
+    for (int c = simt::thread(); c < grid.dim; c += threads) {
+        for (int t = 0; t < n; t++) {
+            s->codes[first + t][c] = round_code((number_at(rows, grid.dim, t, c) - s->point[c]) / s->step[c] + grid.middle, grid.last);
+        }
+    }
+}
+
+KVC_DEVICE void encode_keys(const PartGrid& grid, const Metadata& meta, const std::byte* keys, PageShared* s) {
+    const int n = page_tokens / meta.k_groups;
+    for (int group = 0; group < meta.k_groups; group++) {
+        const std::byte* const rows = keys + group * n * grid.dim * 2;
+        widen_ranges(grid, rows, n, true, s);
+        settle_ranges(grid, meta.k_halves, group, s);
+        code_keys(grid, rows, group * n, n, s);
+        simt::sync_block();  // before the largest numbers of the next group overwrite those of this one
     }
 }
 
@@ -275,30 +293,32 @@ KVC_DEVICE void write_codes_of(const PartGrid& grid, const PageShared& s, int wi
     }
 }
 
-KVC_DEVICE void write_key_metadata(const PageShared& s, int dim, bool grouped, std::byte* meta, std::byte* super) {
-    for (int i = simt::thread(); i < 2 * dim; i += threads) {
-        const int tile = i / dim, k = i % dim / 16, quad = i / 4 % 4, e = i % 4, channel = key_channel(dim, k, quad, e);
-        if (grouped) {
-            *reinterpret_cast<uint16_t*>(meta + key_half_offset(k, quad, tile, false, e)) = s.scale[tile][channel];
-            *reinterpret_cast<uint16_t*>(meta + key_half_offset(k, quad, tile, true, e)) = s.zero[tile][channel];
+KVC_DEVICE void write_key_metadata(const PageShared& s, int dim, const Metadata& meta, std::byte* out, std::byte* super) {
+    for (int i = simt::thread(); i < meta.k_groups * dim; i += threads) {
+        const int group = i / dim, k = i % dim / 16, quad = i / 4 % 4, e = i % 4, channel = key_channel(dim, k, quad, e);
+        std::byte* const scale = out + key_meta_offset(meta, k, quad, group, false, e);
+        std::byte* const zero = out + key_meta_offset(meta, k, quad, group, true, e);
+        if (meta.k_halves) {
+            *reinterpret_cast<uint16_t*>(scale) = s.scale[group][channel];
+            *reinterpret_cast<uint16_t*>(zero) = s.zero[group][channel];
         } else {
-            meta[key_meta_offset(k, quad, tile, false, e)] = std::byte(s.scale[tile][channel]);
-            meta[key_meta_offset(k, quad, tile, true, e)] = std::byte(s.zero[tile][channel]);
+            *scale = std::byte(s.scale[group][channel]);
+            *zero = std::byte(s.zero[group][channel]);
         }
     }
-    if (simt::thread() < 2 && !grouped) {
-        const int tile = simt::thread();
-        *reinterpret_cast<uint16_t*>(super + super_offset(tile, false)) = s.super[tile][0];
-        *reinterpret_cast<uint16_t*>(super + super_offset(tile, true)) = s.super[tile][1];
+    if (simt::thread() < meta.k_groups && !meta.k_halves) {
+        const int group = simt::thread();
+        *reinterpret_cast<uint16_t*>(super + super_offset(group, false)) = s.super[group][0];
+        *reinterpret_cast<uint16_t*>(super + super_offset(group, true)) = s.super[group][1];
     }
 }
 
-KVC_DEVICE void write_value_metadata(const PageShared& s, int groups, bool grouped, std::byte* meta) {
+KVC_DEVICE void write_value_metadata(const PageShared& s, int groups, bool with_zeros, std::byte* meta) {
     for (int i = simt::thread(); i < groups * page_tokens; i += threads) {
         const int g = i / page_tokens, token = i % page_tokens;
         std::byte* const scale = meta + g * value_group_bytes + value_scale_offset(token);
         *reinterpret_cast<uint16_t*>(scale) = s.value_scale[g][token];
-        if (grouped) {
+        if (with_zeros) {
             *reinterpret_cast<uint16_t*>(scale + groups * value_group_bytes) = s.value_zero[g][token];
         }
     }

@@ -22,7 +22,8 @@ LANES = 32
 PAGE = 64
 
 # docs/design/cuda.md says where these come from.
-INSTRUCTIONS_MAX = {"int4": 1.80, "int2": 1.65}  # an element, at head dim 128
+INSTRUCTIONS_MAX = {"int4": 1.80, "int2": 1.65, "int4_g64": 1.55, "int2_g64": 1.40,
+                    "int4_g64m8": 1.55, "int2_g64m8": 1.45}  # an element, at head dim 128
 PROMPT_INSTRUCTIONS_MAX = 4.10  # a product, of a page at head dim 128 with two tiles
 # Prompt kernels with two tiles of rows a warp may spill what is used once for 32 pages, outside the loop over pages, by key and value
 # dims and architecture: words of the search for the next pages, with their stores and loads (docs/design/cuda.md, 4). All others nothing.
@@ -31,6 +32,14 @@ PROMPT_SPILLS_MAX = {
     (192, 128): {"sm_80": 10, "sm_90a": 12},
     (112, 112): {"sm_80": 28, "sm_90a": 30},
 }
+# Registers of a thread. Of 65,536, blocks of 128 threads share a multiprocessor: 255 leave room for two, 168 for three, 128 for four, 96
+# for five, 64 for eight, 48 for ten. Every kernel has its cap; decode kernels tighter ones at the head dims that most models have.
+REGISTERS_MAX = {
+    "attend_decode": 255, "attend_prompt": 255, "mass_decode": 240, "mass_prompt": 168, "quantize_page": 168, "recode_pages": 168,
+    "match_followers": 128, "match_kept": 128, "mean_rows": 96, "measure_keys": 96, "align_keys": 96, "measure_values": 96,
+    "finish_rows": 64, "sum_runs": 64, "store_tokens": 48, "count_pages": 48, "turn_rows": 48,
+}
+DECODE_REGISTERS_MAX = {(64, 64): 200, (128, 128): 248}
 # Kilobytes of shared memory that a block may have, static and dynamic together (CUDA C++ Programming Guide, compute capabilities).
 SHARED_MAX = {"sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
 SHARED_OF_RUNTIME = 1024  # that cuobjdump counts in from sm_90 on, and the limits do not
@@ -44,7 +53,9 @@ class Kind:
     name: str
     k_bits: int
     v_bits: int
-    grouped: bool
+    k_group: int   # tokens
+    k_meta_bits: int
+    v_group: int   # channels; 0: scales of tokens
 
     @property
     def coded(self):
@@ -61,15 +72,15 @@ class Kind:
             return (k_dim + v_dim) // 16 * (2 if self.name == "bf16_rows" else 1)
         # Of a fragment of keys four for the codes and one for the zero points; of values four, and four for the middle of the codes, or
         # for the zero points of each group of 32 channels.
-        return k_dim // 16 * (4 + 1) + v_dim // 16 * 4 + 4 * (v_dim // 32 if self.grouped else 1)
+        return k_dim // 16 * (4 + 1) + v_dim // 16 * 4 + 4 * (v_dim // self.v_group if self.v_group else 1)
 
 
 def read_kinds():
     """The kinds in the order of their numbers."""
     header = (Path(__file__).parent / "page_kind.h").read_text(encoding="utf-8")
-    found = re.findall(r"X\((\w+), (\d), (\d), (true|false)\)", header)
-    kinds = [Kind(name, int(k), int(v), grouped == "true") for name, k, v, grouped in found]
-    return kinds + [Kind("rows", 16, 16, False), Kind("bf16_rows", 16, 16, False)]
+    found = re.findall(r"X\((\w+), (\d), (\d), (\d+), (\d+), (\d+)\)", header)
+    kinds = [Kind(name, *(int(number) for number in numbers)) for name, *numbers in found]
+    return kinds + [Kind("rows", 16, 16, 0, 0, 0), Kind("bf16_rows", 16, 16, 0, 0, 0)]
 
 
 KINDS = read_kinds()
@@ -232,7 +243,8 @@ def describe_attend(kind, k_dim, v_dim, instructions):
     limit = INSTRUCTIONS_MAX.get(kind.name)
     if limit and (k_dim, v_dim) == (128, 128) and per_element > limit:
         problems.append(f"over {limit:.2f} instructions an element")
-    return (f"kernel=attend_decode {{arch}} kind={kind.name} bits={kind.k_bits}/{kind.v_bits} page={PAGE} "
+    return (f"kernel=attend_decode {{arch}} kind={kind.name} bits={kind.k_bits}/{kind.v_bits} page={PAGE} group={kind.k_group} "
+            f"scale_bits={kind.k_meta_bits} "
             f"k_dim={k_dim} v_dim={v_dim} instr_per_elem={per_element:.2f}"), problems
 
 
@@ -263,19 +275,22 @@ def check_kernel(name, instructions, arch, registers, local):
     """(line, problems) of one kernel."""
     spilled = spills(instructions) + local
     problems = [f"tests a register pair that was zeroed just before, at {address:#x}" for address in stale_zeros(instructions)]
-    spills_max = 0
+    spills_max, registers_max = 0, REGISTERS_MAX.get(plain_name(name), 0)
     attend = re.search(r"attend_decodeILi(\d+)ELi(\d+)ELNS0_8PageKindE(\d+)EE", name)
     text = f"kernel={plain_name(name)} {{arch}}"
     if attend:
         k_dim, v_dim, kind = int(attend[1]), int(attend[2]), KINDS[int(attend[3])]
         text, more = describe_attend(kind, k_dim, v_dim, instructions)
         problems += more
+        registers_max = DECODE_REGISTERS_MAX.get((k_dim, v_dim), registers_max)
     prompt = re.search(r"(attend_prompt|mass_prompt)I((?:Li\d+E)+)Lb([01])EE", name)
     if prompt:
         text, more, spills_max = describe_prompt(prompt, instructions, arch)
         problems += more
     if spilled > spills_max:
         problems.append(f"{spilled} spills")
+    if registers > registers_max:
+        problems.append(f"{registers} registers, where it may have {registers_max}")
     return f"{text.format(arch=f'arch={arch}')} regs={registers} spills={spilled}", problems
 
 

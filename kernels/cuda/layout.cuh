@@ -37,7 +37,7 @@ KVC_HOST_DEVICE constexpr int value_channel(int dim, int c, int row, int upper, 
     const int start = value_run_start(dim, c, widest), run = value_run(dim, c, widest);
     return 16 * start + 2 * run * row + 2 * (c - start) + upper;
 }
-KVC_HOST_DEVICE constexpr int widest_run(bool grouped) { return grouped ? 2 : 4; }
+KVC_HOST_DEVICE constexpr int widest_run(bool v_groups) { return v_groups ? 2 : 4; }
 
 // The other way: which fragment and lane a channel belongs to.
 struct KeyPlace {
@@ -121,17 +121,13 @@ KVC_HOST_DEVICE constexpr int code_offset(int bits, int dim, int fragment, int l
 
 // ---- metadata ----
 
-// Keys, 8 bits: 16 bytes of (fragment k, quad): scales of token tile 0, of tile 1, zero points of tile 0, of tile 1, a byte for each
-// element e. Zero points are stored plus 128.
-KVC_HOST_DEVICE constexpr int key_meta_offset(int k, int quad, int tile, bool zero, int e) {
-    return (k * 4 + quad) * 16 + (zero ? 8 : 0) + tile * 4 + e;
+// Keys: of (fragment k, quad) the scales of the page's first group of tokens, of its second, the zero points of the first, of the second,
+// a number for each element e. Zero points of 8 bits are stored plus 128.
+KVC_HOST_DEVICE constexpr int key_meta_offset(const Metadata& meta, int k, int quad, int group, bool zero, int e) {
+    const int numbers = (k * 4 + quad) * 8 * meta.k_groups + (zero ? 4 * meta.k_groups : 0) + group * 4 + e;
+    return meta.k_halves ? 2 * numbers : numbers;
 }
 constexpr int zero_point_bias = 128;
-
-// Keys, fp16: 32 bytes of (fragment k, quad) in the same order.
-KVC_HOST_DEVICE constexpr int key_half_offset(int k, int quad, int tile, bool zero, int e) {
-    return 2 * key_meta_offset(k, quad, tile, zero, e);
-}
 
 // Scales of values, fp16: 32 bytes of a quad; tokens 16 t + 2 quad + {0, 1, 8, 9}. Groups of channels follow each other, 128 bytes each,
 // all scales before all zero points.
@@ -140,7 +136,7 @@ KVC_HOST_DEVICE constexpr int value_scale_offset(int token) {
     return quad * 32 + t * 8 + upper * 4 + (token & 1) * 2;
 }
 constexpr int value_group_bytes = page_tokens * 2;
-// Super pairs of keys: fp16 scale and zero of each token tile.
-KVC_HOST_DEVICE constexpr int super_offset(int tile, bool zero) { return tile * 4 + (zero ? 2 : 0); }
+// Super pairs of keys: fp16 scale and zero of each group of tokens.
+KVC_HOST_DEVICE constexpr int super_offset(int group, bool zero) { return group * 4 + (zero ? 2 : 0); }
 
 }  // namespace kvc::cuda

@@ -33,7 +33,7 @@ KVC_DEVICE void leave_state(const WarpState<VD>& state, Merge<VD>* merge) {
         KVC_UNROLL
         for (int c = 0; c < VD / 16; c++) {
             float* const o = merge->o[warp][2 * quad + column];
-            constexpr int widest = widest_run(coding<kind>.grouped);
+            constexpr int widest = widest_run(coding<kind>.meta.v_groups);
             o[value_channel(VD, c, row, 0, widest)] = state.o[c][column] * factor * (1 / output_unit);
             o[value_channel(VD, c, row, 1, widest)] = state.o[c][2 + column] * factor * (1 / output_unit);
         }

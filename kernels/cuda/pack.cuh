@@ -10,7 +10,7 @@ namespace kvc::cuda {
 // One part's codes, as for_each_code needs to know them.
 struct CodeShape {
     int bits, dim;
-    bool keys, grouped;
+    bool keys, v_groups;
 };
 
 // A bit of a code: byte offset from the part's codes, and which bit of that byte.
@@ -31,7 +31,7 @@ void for_each_code(const CodeShape& shape, const Visit& visit) {
             const int first = 16 * (token_class / 2) + 8 * (token_class % 2), row = lane / 4, quad = lane % 4;
             const int token = first + (shape.keys ? row : 2 * quad + element);
             const int channel = shape.keys ? key_channel(shape.dim, fragment, quad, 2 * member + element)
-                                           : value_channel(shape.dim, fragment, row, member, widest_run(shape.grouped));
+                                           : value_channel(shape.dim, fragment, row, member, widest_run(shape.v_groups));
             const CodePlace place = code_place(shape.bits, token_class, member, element);
             visit(token, channel, [&](int n) { return bit_place(shape, fragment, lane, place, n); });
         }
@@ -62,11 +62,11 @@ inline void unpack_codes(const CodeShape& shape, const std::byte* codes, Canonic
 
 // Calls visit(byte offset from the keys' metadata, of the scale; of the zero point, index in the canonical order).
 template <class Visit>
-void for_each_key_scale(int dim, bool grouped, const Visit& visit) {
-    const auto offset = grouped ? key_half_offset : key_meta_offset;
-    for (int i = 0; i < 2 * dim; i++) {
-        const int tile = i / dim, k = i % dim / 16, quad = i / 4 % 4, e = i % 4;
-        visit(offset(k, quad, tile, false, e), offset(k, quad, tile, true, e), tile * dim + key_channel(dim, k, quad, e));
+void for_each_key_scale(int dim, const Metadata& meta, const Visit& visit) {
+    for (int i = 0; i < meta.k_groups * dim; i++) {
+        const int group = i / dim, k = i % dim / 16, quad = i / 4 % 4, e = i % 4;
+        visit(key_meta_offset(meta, k, quad, group, false, e), key_meta_offset(meta, k, quad, group, true, e),
+              group * dim + key_channel(dim, k, quad, e));
     }
 }
 
@@ -83,16 +83,16 @@ void for_each_value_scale(int groups, const Visit& visit) {
 // The groups of a token's channels.
 inline int value_groups(const LayerFormat& f) { return f.codec.v.group ? f.v_dim / f.codec.v.group : 1; }
 
-inline CodeShape key_shape(const LayerFormat& f) { return {bits_of(f.codec.k.type), f.k_dim, true, !f.codec.k.m8}; }
-inline CodeShape value_shape(const LayerFormat& f) { return {bits_of(f.codec.v.type), f.v_dim, false, !f.codec.k.m8}; }
+inline CodeShape key_shape(const LayerFormat& f) { return {bits_of(f.codec.k.type), f.k_dim, true, false}; }
+inline CodeShape value_shape(const LayerFormat& f) { return {bits_of(f.codec.v.type), f.v_dim, false, metadata_of(f).v_groups}; }
 
 inline void pack_record(const LayerFormat& f, const CanonicalPart& k, const CanonicalPart& v, std::byte* record) {
-    const bool grouped = !f.codec.k.m8;
+    const Metadata meta = metadata_of(f);
     pack_codes(key_shape(f), k, record + f.k.codes);
     pack_codes(value_shape(f), v, record + f.v.codes);
     std::byte* const keys = record + f.k.meta;
-    for_each_key_scale(f.k_dim, grouped, [&](int scale, int zero, int index) {
-        if (grouped) {
+    for_each_key_scale(f.k_dim, meta, [&](int scale, int zero, int index) {
+        if (meta.k_halves) {
             copy_16(&k.scales[index], keys + scale);
             copy_16(&k.zeros[index], keys + zero);
         } else {
@@ -100,26 +100,26 @@ inline void pack_record(const LayerFormat& f, const CanonicalPart& k, const Cano
             keys[zero] = std::byte(uint8_t(k.zeros[index] + zero_point_bias));
         }
     });
-    for (int tile = 0; tile < 2 && !grouped; tile++) {
-        copy_16(&k.super_scale[tile], record + f.k.super + super_offset(tile, false));
-        copy_16(&k.super_zero[tile], record + f.k.super + super_offset(tile, true));
+    for (int group = 0; group < meta.k_groups && !meta.k_halves; group++) {
+        copy_16(&k.super_scale[group], record + f.k.super + super_offset(group, false));
+        copy_16(&k.super_zero[group], record + f.k.super + super_offset(group, true));
     }
     const int groups = value_groups(f);
     for_each_value_scale(groups, [&](int at, int index) {
         copy_16(&v.scales[index], record + f.v.meta + at);
-        if (grouped) {
+        if (meta.v_groups) {
             copy_16(&v.zeros[index], record + f.v.meta + groups * value_group_bytes + at);
         }
     });
 }
 
 inline void unpack_record(const LayerFormat& f, const std::byte* record, CanonicalPart* k, CanonicalPart* v) {
-    const bool grouped = !f.codec.k.m8;
+    const Metadata meta = metadata_of(f);
     unpack_codes(key_shape(f), record + f.k.codes, k);
     unpack_codes(value_shape(f), record + f.v.codes, v);
     const std::byte* const keys = record + f.k.meta;
-    for_each_key_scale(f.k_dim, grouped, [&](int scale, int zero, int index) {
-        if (grouped) {
+    for_each_key_scale(f.k_dim, meta, [&](int scale, int zero, int index) {
+        if (meta.k_halves) {
             copy_16(keys + scale, &k->scales[index]);
             copy_16(keys + zero, &k->zeros[index]);
         } else {
@@ -127,15 +127,15 @@ inline void unpack_record(const LayerFormat& f, const std::byte* record, Canonic
             k->zeros[index] = uint8_t(int(keys[zero]) - zero_point_bias);
         }
     });
-    for (int tile = 0; tile < 2 && !grouped; tile++) {
-        copy_16(record + f.k.super + super_offset(tile, false), &k->super_scale[tile]);
-        copy_16(record + f.k.super + super_offset(tile, true), &k->super_zero[tile]);
+    for (int group = 0; group < meta.k_groups && !meta.k_halves; group++) {
+        copy_16(record + f.k.super + super_offset(group, false), &k->super_scale[group]);
+        copy_16(record + f.k.super + super_offset(group, true), &k->super_zero[group]);
     }
     const int groups = value_groups(f);
     for_each_value_scale(groups, [&](int at, int index) {
         copy_16(record + f.v.meta + at, &v->scales[index]);
         v->zeros[index] = 0;
-        if (grouped) {
+        if (meta.v_groups) {
             copy_16(record + f.v.meta + groups * value_group_bytes + at, &v->zeros[index]);
         }
     });

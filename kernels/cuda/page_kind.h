@@ -1,16 +1,25 @@
 // The kinds of pages that attention has kernels for. Kernels are instantiated, chosen and counted (gates.py) by this list.
 #pragma once
 
-// Coded pages: X(name, bits of keys, bits of values, grouped). Not grouped: keys with 8-bit scales and zero points of 32 tokens a channel
-// under a super pair, values with one scale a token. Grouped: fp16 scales and zero points of 32 tokens or 32 channels, on both sides.
-#define KVC_CUDA_CODED_KINDS(X) \
-    X(int8, 8, 8, false)        \
-    X(int4, 4, 4, false)        \
-    X(int3, 3, 3, false)        \
-    X(k3v2, 3, 2, false)        \
-    X(int2, 2, 2, false) X(k8v4, 8, 4, false) X(k4v2, 4, 2, false) X(kivi4, 4, 4, true) X(kivi2, 2, 2, true)
+// Coded pages: X(name, bits of keys, of values, tokens of a group of keys, bits of its scale and zero point, channels of a group of
+// values). 8-bit scales and zero points lie under a super pair of each group; those of 16 bits are fp16. Values in groups have fp16 scales
+// and zero points, others (0) one scale a token.
+#define KVC_CUDA_CODED_KINDS(X)   \
+    X(int8, 8, 8, 32, 8, 0)       \
+    X(int4, 4, 4, 32, 8, 0)       \
+    X(int3, 3, 3, 32, 8, 0)       \
+    X(k3v2, 3, 2, 32, 8, 0)       \
+    X(int2, 2, 2, 32, 8, 0)       \
+    X(k8v4, 8, 4, 32, 8, 0)       \
+    X(k4v2, 4, 2, 32, 8, 0)       \
+    X(kivi4, 4, 4, 32, 16, 32)    \
+    X(kivi2, 2, 2, 32, 16, 32)    \
+    X(int4_g64m8, 4, 4, 64, 8, 0) \
+    X(int2_g64m8, 2, 2, 64, 8, 0) \
+    X(int4_g64, 4, 4, 64, 16, 0)  \
+    X(int2_g64, 2, 2, 64, 16, 0)
 
-// Instantiations of the attend kernel: X(k_dim, v_dim). Mixed widths that no preset has are there at 64 and 128 alone.
+// Instantiations of the attend kernel: X(k_dim, v_dim). What no preset has is there at 64 and 128 alone.
 #if defined(KVC_CUDA_ONE_HEAD_DIM)  // a build that only tries whether the kernels compile (CMakeLists.txt)
 #define KVC_CUDA_HEAD_DIMS(X) X(128, 128)
 #else
@@ -20,7 +29,7 @@
 namespace kvc::cuda {
 
 enum class PageKind {
-#define KVC_CUDA_KIND(name, k_bits, v_bits, grouped) name,
+#define KVC_CUDA_KIND(name, ...) name,
     KVC_CUDA_CODED_KINDS(KVC_CUDA_KIND)
 #undef KVC_CUDA_KIND
         rows,   // fp16
@@ -29,20 +38,27 @@ enum class PageKind {
 
 constexpr bool is_rows(PageKind kind) { return kind == PageKind::rows || kind == PageKind::bf16_rows; }
 
+// How scales and zero points of a page are stored.
+struct Metadata {
+    int k_groups;   // of the page's tokens: 1 or 2
+    bool k_halves;  // fp16; otherwise 8 bits under super pairs
+    bool v_groups;  // scales and zero points of 32 channels; otherwise one scale a token
+};
+
 struct PageCoding {
     int k_bits, v_bits;
-    bool grouped;
+    Metadata meta;
 };
 
 constexpr PageCoding coding_of(PageKind kind) {
     switch (kind) {
-#define KVC_CUDA_KIND(name, k_bits, v_bits, grouped) \
-    case PageKind::name:                             \
-        return {k_bits, v_bits, grouped};
+#define KVC_CUDA_KIND(name, k_bits, v_bits, k_group, k_meta_bits, v_group) \
+    case PageKind::name:                                                   \
+        return {k_bits, v_bits, {64 / k_group, k_meta_bits == 16, v_group > 0}};
         KVC_CUDA_CODED_KINDS(KVC_CUDA_KIND)
 #undef KVC_CUDA_KIND
     default:
-        return {16, 16, false};
+        return {16, 16, {}};
     }
 }
 
@@ -54,10 +70,11 @@ constexpr PageCoding coding = coding_of(kind);
 
 // Whether a kernel of this kind is instantiated for a pair of KVC_CUDA_HEAD_DIMS.
 constexpr bool is_instantiated(PageKind kind, int k_dim, int v_dim) {
-    if (kind == PageKind::k8v4 || kind == PageKind::k4v2) {
+    const bool of_preset = coding_of(kind).meta.k_groups != 1 && kind != PageKind::k8v4 && kind != PageKind::k4v2;
+    if (!of_preset) {
         return k_dim == v_dim && (k_dim == 64 || k_dim == 128);
     }
-    return !coding_of(kind).grouped || v_dim % 32 == 0;
+    return !coding_of(kind).meta.v_groups || v_dim % 32 == 0;
 }
 
 }  // namespace kvc::cuda

@@ -45,7 +45,7 @@ constexpr float coded_unit = 2.0f;
 // How a code record is coded, and where its parts lie.
 struct CodedForm {
     int k_bits, v_bits;  // 16: records are rows
-    bool grouped;        // page_kind.h
+    Metadata meta;
     int v_twice_middle;
     int k_codes, k_meta, k_super, v_codes, v_meta, v_zeros;
 };
@@ -93,15 +93,15 @@ KVC_DEVICE TileWords dequantize_values(const uint32_t (&words)[bits], int t, con
 KVC_DEVICE float byte_of(uint32_t word, int i) { return float(word >> (8 * i) & 0xff); }
 KVC_DEVICE float half_of(const uint32_t* words, int i) { return simt::half_to_float(words[i / 2] >> (16 * (i % 2)) & 0xffff); }
 
-// Scales of a fragment's channels in half `tile` of the page: 8 bits under a super pair.
-KVC_DEVICE ElementScales pair_scales(const simt::Words4& meta, uint32_t super, int tile) {
+// Scales of a fragment's channels in one group of tokens: 8 bits under a super pair.
+KVC_DEVICE ElementScales pair_scales(uint32_t scales, uint32_t zeros, uint32_t super) {
     const float scale = simt::half_to_float(super & 0xffff) * (1 / coded_unit);
     const float zero = simt::half_to_float(super >> 16) * (1 / coded_unit);
     ElementScales s;
     KVC_UNROLL
     for (int e = 0; e < 4; e++) {
-        s.scale[e] = byte_of(meta.w[tile], e) * scale;
-        s.zero[e] = (byte_of(meta.w[2 + tile], e) - float(zero_point_bias)) * zero;
+        s.scale[e] = byte_of(scales, e) * scale;
+        s.zero[e] = (byte_of(zeros, e) - float(zero_point_bias)) * zero;
     }
     return s;
 }
@@ -117,21 +117,37 @@ KVC_DEVICE ElementScales half_scales(const uint32_t* scales, const uint32_t* zer
     return s;
 }
 
-template <int bits, bool grouped>
+// Of a fragment's channels in both halves of the page's tokens.
+template <bool halves>
+KVC_DEVICE void load_key_scales(const Filler& self, const std::byte* record, const CodedForm& form, int k, ElementScales (&s)[2]) {
+    const bool one_group = form.meta.k_groups == 1;
+    const std::byte* const at =
+        record + form.k_meta + key_meta_offset({form.meta.k_groups, halves, false}, k, self.quad(), 0, false, 0);
+    if constexpr (halves) {
+        const simt::Words4 first = simt::load_128(at);
+        if (one_group) {
+            s[0] = s[1] = half_scales(first.w, first.w + 2);
+        } else {
+            const simt::Words4 zeros = simt::load_128(at + 16);
+            s[0] = half_scales(first.w, zeros.w);
+            s[1] = half_scales(first.w + 2, zeros.w + 2);
+        }
+    } else if (one_group) {
+        const simt::Words2 both = simt::load_64(at);
+        s[0] = s[1] = pair_scales(both.w[0], both.w[1], simt::load_32(record + form.k_super));
+    } else {
+        const simt::Words4 all = simt::load_128(at);
+        const simt::Words2 super = simt::load_64(record + form.k_super);
+        s[0] = pair_scales(all.w[0], all.w[2], super.w[0]);
+        s[1] = pair_scales(all.w[1], all.w[3], super.w[1]);
+    }
+}
+
+template <int bits, bool halves>
 KVC_DEVICE void fill_key_fragment(const Filler& self, const std::byte* record, const CodedForm& form, int k,
                                   const uint32_t (&words)[bits], std::byte* tile) {
     ElementScales s[2];
-    if constexpr (grouped) {
-        const std::byte* const at = record + form.k_meta + key_half_offset(k, self.quad(), 0, false, 0);
-        const simt::Words4 scales = simt::load_128(at), zeros = simt::load_128(at + key_half_offset(0, 0, 0, true, 0));
-        s[0] = half_scales(scales.w, zeros.w);
-        s[1] = half_scales(scales.w + 2, zeros.w + 2);
-    } else {
-        const simt::Words4 meta = simt::load_128(record + form.k_meta + key_meta_offset(k, self.quad(), 0, false, 0));
-        const simt::Words2 super = simt::load_64(record + form.k_super);
-        s[0] = pair_scales(meta, super.w[0], 0);
-        s[1] = pair_scales(meta, super.w[1], 1);
-    }
+    load_key_scales<halves>(self, record, form, k, s);
     KVC_UNROLL
     for (int t = 0; t < 4; t++) {
         self.store(tile, k, t, dequantize_keys<bits>(words, t, s[t / 2]));
@@ -139,7 +155,7 @@ KVC_DEVICE void fill_key_fragment(const Filler& self, const std::byte* record, c
 }
 
 // All warps of the block; each takes two fragments in a row, as two-bit codes are read.
-template <int KD, int bits, bool grouped>
+template <int KD, int bits, bool halves>
 KVC_DEVICE void fill_keys_of(const std::byte* record, const CodedForm& form, std::byte* tile) {
     const Filler self = Filler::self();
     FragmentReader<bits, KD, simt::GlobalBytes> reader({record}, form.k_codes);
@@ -147,17 +163,17 @@ KVC_DEVICE void fill_keys_of(const std::byte* record, const CodedForm& form, std
     for (int k = 2 * self.warp; k < KD / 16; k += 2 * warps) {
         uint32_t words[bits];
         reader.read(k, words);
-        fill_key_fragment<bits, grouped>(self, record, form, k, words, tile);
+        fill_key_fragment<bits, halves>(self, record, form, k, words, tile);
         if (KD / 16 % 2 == 0 || k + 1 < KD / 16) {
             reader.read(k + 1, words);
-            fill_key_fragment<bits, grouped>(self, record, form, k + 1, words, tile);
+            fill_key_fragment<bits, halves>(self, record, form, k + 1, words, tile);
         }
     }
 }
 
 template <int KD>
 KVC_DEVICE void fill_coded_keys(const std::byte* record, const CodedForm& form, std::byte* tile) {
-    if (form.grouped) {
+    if (form.meta.k_halves) {
         form.k_bits == 4 ? fill_keys_of<KD, 4, true>(record, form, tile) : fill_keys_of<KD, 2, true>(record, form, tile);
     } else if (form.k_bits == 4) {
         fill_keys_of<KD, 4, false>(record, form, tile);
@@ -236,8 +252,8 @@ KVC_DEVICE void fill_values_of(const std::byte* record, const CodedForm& form, s
 
 template <int VD>
 KVC_DEVICE void fill_coded_values(const std::byte* record, const CodedForm& form, std::byte* tile) {
-    if (form.grouped) {
-        if constexpr (VD % group_size == 0) {
+    if (form.meta.v_groups) {
+        if constexpr (VD % value_group == 0) {
             form.v_bits == 4 ? fill_values_of<VD, 4, true>(record, form, tile) : fill_values_of<VD, 2, true>(record, form, tile);
         }
     } else if (form.v_bits == 4) {

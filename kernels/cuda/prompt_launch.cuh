@@ -16,9 +16,9 @@ namespace kvc::cuda {
 inline PromptArgs prompt_args(const AttendParams& p, const AttendItem* items) {
     const LayerFormat& f = *p.format;
     const PageCoding coding = coding_of(*kind_of(f));
-    const int v_zeros = int(f.v.meta) + f.v_dim / group_size * value_group_bytes;
+    const int v_zeros = int(f.v.meta) + f.v_dim / value_group * value_group_bytes;
     return {attend_args(p, items),
-            {coding.k_bits, coding.v_bits, coding.grouped, int(2 * middle_of(f.codec.v)), int(f.k.codes), int(f.k.meta), int(f.k.super),
+            {coding.k_bits, coding.v_bits, coding.meta, int(2 * middle_of(f.codec.v)), int(f.k.codes), int(f.k.meta), int(f.k.super),
              int(f.v.codes), int(f.v.meta), v_zeros},
             int(f.codec.sinks),
             f.bf16_window,

@@ -49,18 +49,18 @@ constexpr float code_unit = 0x1p-24f;
 
 // Scores leave the tensor cores in units of this power of two. 8-bit scales are subnormals, too; those in fp16 are numbers as they are.
 template <PageKind kind>
-constexpr int score_unit_log2 = holds_rows<kind>       ? 0
-                                : coding<kind>.grouped ? -24
-                                                       : -48;
+constexpr int score_unit_log2 = holds_rows<kind>             ? 0
+                                : coding<kind>.meta.k_halves ? -24
+                                                             : -48;
 template <PageKind kind>
-constexpr float score_unit = holds_rows<kind>       ? 1.0f
-                             : coding<kind>.grouped ? code_unit
-                                                    : code_unit * code_unit;
+constexpr float score_unit = holds_rows<kind>             ? 1.0f
+                             : coding<kind>.meta.k_halves ? code_unit
+                                                          : code_unit * code_unit;
 
 // Queries are lifted by a power of two, so that the largest number of a row is at least 2^this and below its double. Times an 8-bit scale
 // it stays a normal fp16 number; times one in fp16 it may not exceed 65504. bf16 has room anyway.
 template <PageKind kind>
-constexpr int query_lift_log2 = kind == PageKind::bf16_rows || coding<kind>.grouped ? -1 : 14;
+constexpr int query_lift_log2 = kind == PageKind::bf16_rows || coding<kind>.meta.k_halves ? -1 : 14;
 
 // What bf16 leaves over of eight query rows, in shared memory: registers hold one of the two already.
 template <int KD>
@@ -175,7 +175,7 @@ KVC_DEVICE void load_queries(const AttendArgs& args, const AttendItem& item, int
     const float to_log2 = args.scale * log2_e * power_of_two(-score_unit_log2<kind> - lift);
     tile->to_log2[0] = simt::shuffle(to_log2, 4 * (2 * (simt::lane() % 4)));
     tile->to_log2[1] = simt::shuffle(to_log2, 4 * (2 * (simt::lane() % 4) + 1));
-    if constexpr (!holds_rows<kind> && !coding<kind>.grouped) {
+    if constexpr (!holds_rows<kind> && !coding<kind>.meta.k_halves) {
         sum_zero_base(tile);
     }
 }

@@ -22,7 +22,7 @@ SourcePage source_page(const RecodeSource& source) {
             source.first_position,
             f.lossless,
             f.bf16_window,
-            !f.codec.k.m8,
+            metadata_of(f),
             part_form(f.codec.k, f.k_dim, f.k),
             part_form(f.codec.v, f.v_dim, f.v)};
 }
@@ -60,7 +60,7 @@ void launch_recode(const RecodeParams& p, const RecodeJob* jobs, int n_jobs, sim
                           f.v,
                           f.lossless,
                           f.bf16_window,
-                          !f.codec.k.m8,
+                          metadata_of(f),
                           p.through_append && f.codec.k.rotate,
                           p.through_append && f.codec.v.rotate,
                           f.codec.k.rotate,

@@ -14,18 +14,21 @@ struct RecodeArgs {
     const RecodeJob* jobs;
     PartGrid k, v;
     PartLayout k_layout, v_layout;
-    bool rows, bf16, grouped;   // of the new pages
+    bool rows, bf16;            // of the new pages
+    Metadata meta;              // of theirs
     bool rotate_k, rotate_v;    // out of the stored basis and back
     bool rotated_k, rotated_v;  // that basis is another one than that of append
     int end, bytes;             // of what is coded; of the record
 };
 
+constexpr int gathered = 32;  // tokens that a block has the numbers of at once
+
 struct RecodeShared {
     union {
         PageShared page;
-        uint16_t upper[group_size * dim_limit];  // rows of tokens 32 .. 63, of a page that stays 16 bits
+        uint16_t upper[gathered * dim_limit];  // rows of tokens 32 .. 63, of a page that stays 16 bits
     };
-    uint16_t rows[group_size * dim_limit];
+    uint16_t rows[gathered * dim_limit];
     SharedRow row[warps];
 };
 
@@ -49,7 +52,7 @@ KVC_DEVICE void gather_rows(const RecodeArgs& args, const RecodeJob& job, bool k
     const int dim = keys ? args.k.dim : args.v.dim;
     const bool rotate = keys ? args.rotate_k : args.rotate_v, rotated = keys ? args.rotated_k : args.rotated_v;
     SharedRow* const row = &s->row[simt::warp()];
-    for (int t = simt::warp(); t < group_size; t += warps) {
+    for (int t = simt::warp(); t < gathered; t += warps) {
         const SourcePage& from = job.from[job.page[first + t]];
         const int slot = job.slots[first + t];
         const float* const folded = folded_row(job, keys, first + t);
@@ -87,7 +90,7 @@ KVC_DEVICE void move_values(const RecodeArgs& args, const RecodeJob& job, PageSh
             const std::byte* const scale = value_scale(from, slot, g);
             s->value_scale[g][t] = *reinterpret_cast<const uint16_t*>(scale);
             s->value_zero[g][t] =
-                args.grouped ? *reinterpret_cast<const uint16_t*>(scale + args.v.groups * value_group_bytes) : uint16_t(0);
+                args.meta.v_groups ? *reinterpret_cast<const uint16_t*>(scale + args.v.groups * value_group_bytes) : uint16_t(0);
         }
     }
 }
@@ -100,9 +103,9 @@ KVC_DEVICE void move_values(const RecodeArgs& args, const RecodeJob& job, PageSh
 KVC_DEVICE void recode_rows(const RecodeArgs& args, const RecodeJob& job, RecodeShared* s) {
     for (int part = 0; part < 2; part++) {
         const bool keys = part == 0;
-        const int dim = keys ? args.k.dim : args.v.dim, words = group_size * dim / 2;
+        const int dim = keys ? args.k.dim : args.v.dim, words = gathered * dim / 2;
         gather_rows(args, job, keys, 0, s->rows, s);
-        gather_rows(args, job, keys, group_size, s->upper, s);
+        gather_rows(args, job, keys, gathered, s->upper, s);
         simt::sync_block();
         auto* const out = reinterpret_cast<uint32_t*>(job.record + (keys ? 0 : page_tokens * args.k.dim * 2));
         for (int i = simt::thread(); i < words; i += threads) {
@@ -136,27 +139,42 @@ KVC_DEVICE void recode_keys(const RecodeArgs& args, const RecodeJob& job, Recode
         keep_keys(args, job);
         return;
     }
-    for (int tile = 0; tile < 2; tile++) {
-        gather_rows(args, job, true, tile * group_size, s->rows, s);
+    const int n = page_tokens / args.meta.k_groups;
+    const auto* const rows = reinterpret_cast<const std::byte*>(s->rows);
+    for (int group = 0; group < args.meta.k_groups; group++) {
+        const int begin = group * n, last = begin + n - gathered;
+        for (int first = begin; first <= last; first += gathered) {
+            gather_rows(args, job, true, first, s->rows, s);
+            simt::sync_block();
+            widen_ranges(args.k, rows, gathered, first == begin, &s->page);
+            simt::sync_block();
+        }
+        settle_ranges(args.k, args.meta.k_halves, group, &s->page);
+        code_keys(args.k, rows, last, gathered, &s->page);  // still there
         simt::sync_block();
-        encode_key_tile(args.k, args.grouped, tile, reinterpret_cast<const std::byte*>(s->rows), &s->page);
+        for (int first = begin; first < last; first += gathered) {
+            gather_rows(args, job, true, first, s->rows, s);
+            simt::sync_block();
+            code_keys(args.k, rows, first, gathered, &s->page);
+            simt::sync_block();
+        }
     }
     write_codes_of<true>(args.k, s->page, 4, job.record + args.k_layout.codes);
-    write_key_metadata(s->page, args.k.dim, args.grouped, job.record + args.k_layout.meta, job.record + args.k_layout.super);
+    write_key_metadata(s->page, args.k.dim, args.meta, job.record + args.k_layout.meta, job.record + args.k_layout.super);
     simt::sync_block();
 }
 
 KVC_DEVICE void recode_values(const RecodeArgs& args, const RecodeJob& job, RecodeShared* s) {
     for (int tile = 0; tile < 2 && job.moved != all_live; tile++) {
-        gather_rows(args, job, false, tile * group_size, s->rows, s);
+        gather_rows(args, job, false, tile * gathered, s->rows, s);
         simt::sync_block();
-        encode_values(args.v, reinterpret_cast<const std::byte*>(s->rows), tile * group_size, group_size, &s->page);
+        encode_values(args.v, reinterpret_cast<const std::byte*>(s->rows), tile * gathered, gathered, &s->page);
         simt::sync_block();
     }
     move_values(args, job, &s->page);
     simt::sync_block();
-    write_codes_of<false>(args.v, s->page, widest_run(args.grouped), job.record + args.v_layout.codes);
-    write_value_metadata(s->page, args.v.groups, args.grouped, job.record + args.v_layout.meta);
+    write_codes_of<false>(args.v, s->page, widest_run(args.meta.v_groups), job.record + args.v_layout.codes);
+    write_value_metadata(s->page, args.v.groups, args.meta.v_groups, job.record + args.v_layout.meta);
 }
 
 // The whole block: all positions are read before any is written.

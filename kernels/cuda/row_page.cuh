@@ -124,7 +124,7 @@ KVC_DEVICE void add_row_values_of(const RowRun<Bytes, partial>& run, const RunWe
 
 template <PageKind kind, int VD, bool in_two, class Bytes, bool partial>
 KVC_DEVICE void add_row_values(const RowRun<Bytes, partial>& run, const RunWeights<1, in_two>& weights, WarpState<VD>* state) {
-    constexpr int widest = widest_run(coding<kind>.grouped), fours = value_fours(VD, widest), twos = value_twos(VD, widest);
+    constexpr int widest = widest_run(coding<kind>.meta.v_groups), fours = value_fours(VD, widest), twos = value_twos(VD, widest);
     KVC_UNROLL
     for (int c = 0; c < fours; c += 4) {
         add_row_values_of<VD, 4, widest>(run, weights, c, state);

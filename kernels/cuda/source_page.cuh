@@ -26,24 +26,25 @@ KVC_DEVICE float half_at(const std::byte* p) { return simt::half_to_float(*reint
 KVC_DEVICE float coded_key(const SourcePage& from, int slot, int channel) {
     const PartForm& part = from.k;
     const KeyPlace at = key_place(part.dim, channel);
-    const int tile = slot / group_size, lane = 4 * (slot % 8) + at.quad;
+    const int group = slot * from.meta.k_groups / page_tokens, lane = 4 * (slot % 8) + at.quad;
     const uint32_t code = code_at(part, from.record, at.fragment, lane, code_place(part.bits, slot / 8, at.e / 2, at.e % 2));
     const std::byte* const meta = from.record + part.meta;
+    const std::byte* const stored_step = meta + key_meta_offset(from.meta, at.fragment, at.quad, group, false, at.e);
+    const std::byte* const stored_zero = meta + key_meta_offset(from.meta, at.fragment, at.quad, group, true, at.e);
     float step, zero;
-    if (from.grouped) {
-        step = half_at(meta + key_half_offset(at.fragment, at.quad, tile, false, at.e));
-        zero = half_at(meta + key_half_offset(at.fragment, at.quad, tile, true, at.e));
+    if (from.meta.k_halves) {
+        step = half_at(stored_step);
+        zero = half_at(stored_zero);
     } else {
-        const int multiple = int(meta[key_meta_offset(at.fragment, at.quad, tile, false, at.e)]);
-        const int point = int(meta[key_meta_offset(at.fragment, at.quad, tile, true, at.e)]) - zero_point_bias;
-        step = float(multiple) * half_at(from.record + part.super + super_offset(tile, false));
-        zero = float(point) * half_at(from.record + part.super + super_offset(tile, true));
+        const int multiple = int(*stored_step), point = int(*stored_zero) - zero_point_bias;
+        step = float(multiple) * half_at(from.record + part.super + super_offset(group, false));
+        zero = float(point) * half_at(from.record + part.super + super_offset(group, true));
     }
     return (float(code) - part.middle) * step + zero;
 }
 
 KVC_DEVICE uint32_t value_code(const SourcePage& from, int slot, int channel) {
-    const ValuePlace at = value_place(from.v.dim, channel, widest_run(from.grouped));
+    const ValuePlace at = value_place(from.v.dim, channel, widest_run(from.meta.v_groups));
     const CodePlace place = code_place(from.v.bits, slot / 8, at.upper, slot % 2);
     return code_at(from.v, from.record, at.fragment, 4 * at.row + slot % 8 / 2, place);
 }
@@ -53,7 +54,7 @@ KVC_DEVICE const std::byte* value_scale(const SourcePage& from, int slot, int gr
 
 KVC_DEVICE float coded_value(const SourcePage& from, int slot, int channel) {
     const std::byte* const scale = value_scale(from, slot, channel / (from.v.dim / from.v.groups));
-    const float zero = from.grouped ? half_at(scale + from.v.groups * value_group_bytes) : 0.0f;
+    const float zero = from.meta.v_groups ? half_at(scale + from.v.groups * value_group_bytes) : 0.0f;
     return (float(value_code(from, slot, channel)) - from.v.middle) * half_at(scale) + zero;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include "core/backend/key_statistics.h"
 #include "core/backend/recode.h"
+#include "kernels/cuda/page_kind.h"
 #include "kernels/cuda/simt.cuh"
 
 namespace kvc::cuda {
@@ -18,7 +19,8 @@ struct SourcePage {
     const std::byte* record;
     const std::byte* side;
     int64_t first_position;
-    bool rows, bf16, grouped;
+    bool rows, bf16;
+    Metadata meta;
     PartForm k, v;
 };
 SourcePage source_page(const RecodeSource& source);

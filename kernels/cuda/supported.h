@@ -7,20 +7,21 @@
 
 namespace kvc::cuda {
 
-constexpr int group_size = 32;  // tokens of a scale of keys; of grouped values, channels
+constexpr int value_group = 32;  // channels of a scale, of grouped values
 
 // Offsets in a code record, which kernels know at compile time.
 template <PageKind kind, int KD, int VD>
 struct CodeRecord {
     static constexpr int k_bits = coding<kind>.k_bits, v_bits = coding<kind>.v_bits;
-    static constexpr bool grouped = coding<kind>.grouped;
+    static constexpr Metadata meta = coding<kind>.meta;
     static constexpr int k_codes = 0;
     static constexpr int v_codes = KD * page_tokens / 8 * k_bits;
     static constexpr int k_meta = v_codes + VD * page_tokens / 8 * v_bits;
-    static constexpr int v_meta = k_meta + KD * (grouped ? 8 : 4);
-    static constexpr int v_zeros = v_meta + VD / group_size * page_tokens * 2;  // of grouped values
-    static constexpr int k_super = v_meta + page_tokens * 2;                    // of all others' keys
-    static constexpr int end = grouped ? v_zeros + VD / group_size * page_tokens * 2 : k_super + 8;
+    static constexpr int v_meta = k_meta + KD * meta.k_groups * (meta.k_halves ? 4 : 2);
+    static constexpr int v_zeros = v_meta + VD / value_group * page_tokens * 2;  // of grouped values
+    static constexpr int k_super = v_meta + page_tokens * 2;                     // of keys with 8-bit scales
+    static constexpr int end =
+        meta.v_groups ? v_zeros + VD / value_group * page_tokens * 2 : k_super + (meta.k_halves ? 0 : 4 * meta.k_groups);
     static constexpr int bytes = (end + 127) / 128 * 128;
 };
 
@@ -28,14 +29,14 @@ template <PageKind kind, int KD, int VD>
 bool has_offsets_of(const LayerFormat& f) {
     using Record = CodeRecord<kind, KD, VD>;
     return f.k_dim == KD && f.v_dim == VD && f.k.codes == Record::k_codes && f.v.codes == Record::v_codes &&
-           f.k.meta == Record::k_meta && f.v.meta == Record::v_meta && (Record::grouped || f.k.super == Record::k_super) &&
+           f.k.meta == Record::k_meta && f.v.meta == Record::v_meta && (Record::meta.k_halves || f.k.super == Record::k_super) &&
            f.code_bytes == Record::bytes;
 }
 
 // The format is what everybody else goes by: a kernel that would read other places must not run.
 inline bool has_known_offsets(PageKind kind, const LayerFormat& f) {
 #define KVC_CUDA_HAS_OFFSETS(KD, VD) || has_offsets_of<known, KD, VD>(f)
-#define KVC_CUDA_KIND(name, k_bits, v_bits, grouped)           \
+#define KVC_CUDA_KIND(name, ...)                               \
     if (kind == PageKind::name) {                              \
         constexpr PageKind known = PageKind::name;             \
         return false KVC_CUDA_HEAD_DIMS(KVC_CUDA_HAS_OFFSETS); \
@@ -52,6 +53,12 @@ inline bool has_head_dims(PageKind kind, const LayerFormat& f) {
 #undef KVC_CUDA_IS_PAIR
 }
 
+// Of a format that has codes; nothing to others.
+inline Metadata metadata_of(const LayerFormat& f) {
+    const int group = int(f.codec.k.group);
+    return {group > 0 ? int(page_tokens) / group : 0, !f.codec.k.m8, f.codec.v.axis == Axis::token && f.codec.v.group > 0};
+}
+
 // The kind of a format's code records, whatever the head dims; none if no kernel reads such codes. Rotated values and clipped ranges are
 // nothing to a kernel that reads codes, nor is how a scale without a zero point was found.
 inline std::optional<PageKind> kind_of(const LayerFormat& f) {
@@ -63,16 +70,15 @@ inline std::optional<PageKind> kind_of(const LayerFormat& f) {
     }
     const Codec& k = f.codec.k;
     const Codec& v = f.codec.v;
-    const bool keys = !is_16_bit(k.type) && k.axis == Axis::channel && k.group == group_size && !k.symmetric;
-    const bool values = !is_16_bit(v.type) && v.axis == Axis::token;
-    const bool of_tokens = v.group == 0 && v.symmetric, of_groups = v.group == group_size && !v.symmetric;
-    const bool grouped = !k.m8 && of_groups;
-    if (!keys || !values || !(grouped || (k.m8 && of_tokens))) {
+    const bool keys = !is_16_bit(k.type) && k.axis == Axis::channel && !k.symmetric;
+    const bool values = !is_16_bit(v.type) && v.axis == Axis::token && v.symmetric == (v.group == 0);
+    if (!keys || !values) {
         return std::nullopt;
     }
-#define KVC_CUDA_KIND(name, k_bits, v_bits, is_grouped)                                    \
-    if (bits_of(k.type) == k_bits && bits_of(v.type) == v_bits && grouped == is_grouped) { \
-        return PageKind::name;                                                             \
+#define KVC_CUDA_KIND(name, k_bits, v_bits, k_group, k_meta_bits, v_group)                                            \
+    if (bits_of(k.type) == k_bits && bits_of(v.type) == v_bits && k.group == k_group && k.m8 == (k_meta_bits == 8) && \
+        v.group == v_group) {                                                                                         \
+        return PageKind::name;                                                                                        \
     }
     KVC_CUDA_CODED_KINDS(KVC_CUDA_KIND)
 #undef KVC_CUDA_KIND
@@ -84,12 +90,12 @@ inline const char* unsupported(const LayerFormat& f) {
     const std::optional<PageKind> kind = kind_of(f);
     if (!kind) {
         return "cuda: codecs other than the presets, k=intB.ch.g32.m8 with v=intC.tok and sym or ls (bits B and C of a preset, 8 and "
-               "4, "
-               "or 4 and 2), and k=intB.ch.g32 with v=intB.tok.g32 (B 4 or 2)";
+               "4, or 4 and 2), k=intB.ch.g64 or k=intB.ch.g64.m8 with v=intB.tok and sym or ls, and k=intB.ch.g32 with "
+               "v=intB.tok.g32 (B 4 or 2)";
     }
     if (!has_head_dims(*kind, f)) {
         return "cuda: head dims other than 64, 80, 96, 112, 128, 256, and k 96 with v 64, k 192 with v 128; for 8-bit keys with 4-bit "
-               "values and 4-bit keys with 2-bit values other than 64 and 128";
+               "values, 4-bit keys with 2-bit values and keys in groups of 64 other than 64 and 128";
     }
     if (!has_known_offsets(*kind, f)) {
         return "cuda: a record layout that the kernels were not compiled for";

@@ -25,7 +25,11 @@ const char* const codecs[] = {"int8",
                               "k=int4.ch.g32.m8,v=int2.tok.ls",
                               "k=int8.ch.g32.m8,v=int8.tok.ls",
                               "k=int3.ch.g32.m8,v=int3.tok.sym",
-                              "k=int4.ch.g32,v=int4.tok.g32.rot.clip0.9"};
+                              "k=int4.ch.g32,v=int4.tok.g32.rot.clip0.9",
+                              "k=int4.ch.g64.m8,v=int4.tok.rot.sym",
+                              "k=int2.ch.g64.m8.clip0.9,v=int2.tok.ls",
+                              "k=int4.ch.g64,v=int4.tok.ls",
+                              "k=int2.ch.g64,v=int2.tok.rot.sym"};
 
 // The last tokens of a stream over coded pages, window and sinks, against exact attention.
 double error_over(Head& head, int64_t group, float scale) {
@@ -53,8 +57,8 @@ TEST_CASE("kinds: every codec at every pair of head dims that there are kernels 
         KVC_CUDA_HEAD_DIMS(KVC_TEST_PAIR)
 #undef KVC_TEST_PAIR
     }
-    // All eight pairs, six whose values have whole groups of 32 channels, two of mixed widths: a refusal must not pass for a test.
-    CHECK(served == 9 * 8 + 3 * 6 + 2 * 2);
+    // All eight pairs, six whose values have whole groups of 32 channels, two of mixed widths or keys in groups of 64: a refusal must not pass for a test.
+    CHECK(served == 9 * 8 + 3 * 6 + 6 * 2);
 }
 
 TEST_CASE("kinds: large and small keys and values stay within the bound, whatever room their scales leave to weights") {

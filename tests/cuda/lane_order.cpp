@@ -44,9 +44,10 @@ std::vector<std::byte> bytes_of(const std::string& codec, int dim, bool prompt_c
 }  // namespace
 
 TEST_CASE("lane order: forward, reverse and random orders write the same bytes") {
-    for (const char* codec : {"int8", "int4", "k3v2", "int2", "kivi4", "fp16", "bf16"}) {
+    for (const char* codec : {"int8", "int4", "k3v2", "int2", "kivi4", "fp16", "bf16", "k=int4.ch.g64.m8,v=int4.tok.rot.sym",
+                              "k=int2.ch.g64,v=int2.tok.ls"}) {
         for (const auto& [dim, prompt_class] : {std::pair{64, false}, {112, false}, {64, true}, {112, true}}) {
-            if (!fits(codec, dim, dim)) {
+            if (!fits(codec, dim, dim) || !offers(*kvc::simt::cuda_table(), codec, dim, dim)) {
                 continue;
             }
             INFO(std::string(codec), " ", dim, " prompt ", prompt_class);

@@ -13,7 +13,17 @@ namespace {
 
 // Around runs of 32 tokens, pages, and what one key of many is compared with.
 const std::vector<int64_t> boundaries = {0, 1, 7, 8, 9, 31, 32, 33, 63, 64, 65};
-const char* const codecs[] = {"int8", "int4", "int3", "k3v2", "int2", "kivi4", "kivi2", "fp16", "bf16"};
+const char* const codecs[] = {"int8",
+                              "int4",
+                              "int3",
+                              "k3v2",
+                              "int2",
+                              "kivi4",
+                              "kivi2",
+                              "fp16",
+                              "bf16",
+                              "k=int4.ch.g64.m8,v=int4.tok.rot.sym",
+                              "k=int2.ch.g64,v=int2.tok.ls"};
 
 }  // namespace
 

@@ -14,7 +14,17 @@ namespace cuda = kvc::cuda;
 
 namespace {
 
-const char* const codecs[] = {"int8", "int4", "int3", "k3v2", "int2", "kivi4", "kivi2", "fp16", "bf16"};
+const char* const codecs[] = {"int8",
+                              "int4",
+                              "int3",
+                              "k3v2",
+                              "int2",
+                              "kivi4",
+                              "kivi2",
+                              "fp16",
+                              "bf16",
+                              "k=int4.ch.g64.m8,v=int4.tok.rot.sym",
+                              "k=int2.ch.g64,v=int2.tok.ls"};
 constexpr double any_cosine = -2;
 
 // Rows of new numbers in the blocks' memory.

@@ -25,7 +25,11 @@ const char* const codecs[] = {"int8",
                               "k=int8.ch.g32.m8.clip0.95,v=int4.tok.rot.ls",
                               "k=int4.ch.g32.m8,v=int2.tok.ls",
                               "k=int3.ch.g32.m8,v=int3.tok.sym",
-                              "k=int4.ch.g32,v=int4.tok.g32.rot.clip0.9"};
+                              "k=int4.ch.g32,v=int4.tok.g32.rot.clip0.9",
+                              "k=int4.ch.g64.m8,v=int4.tok.rot.sym",
+                              "k=int2.ch.g64.m8.clip0.9,v=int2.tok.ls",
+                              "k=int4.ch.g64,v=int4.tok.ls",
+                              "k=int2.ch.g64,v=int2.tok.rot.sym"};
 
 // What can be a page's form at these head dims; 16-bit rows also in the rotated basis, where a ladder keeps them.
 std::vector<std::unique_ptr<LayerFormat>> formats_of(const KernelTable& table, int k_dim, int v_dim) {

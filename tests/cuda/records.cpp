@@ -106,16 +106,20 @@ TEST_CASE("records: stated places of codes and metadata") {
     check_stated({2, 80, true, false}, {63, 0, 7 * 64 + 4, 6});
     check_stated({2, 80, true, false}, {0, 4, 8, 0});
     check_stated({2, 80, true, false}, {0, 64 + 4, 4 * 256 + 8, 0});
-    CHECK(cuda::key_meta_offset(1, 2, 1, true, 3) == 111);
-    CHECK(cuda::key_half_offset(1, 2, 1, true, 3) == 222);
+    CHECK(cuda::key_meta_offset({2, false, false}, 1, 2, 1, true, 3) == 111);
+    CHECK(cuda::key_meta_offset({2, true, true}, 1, 2, 1, true, 3) == 222);
+    CHECK(cuda::key_meta_offset({1, false, false}, 1, 2, 0, true, 3) == 55);
+    CHECK(cuda::key_meta_offset({1, true, false}, 1, 2, 0, true, 3) == 110);
     CHECK(cuda::value_scale_offset(0) == 0);
     CHECK(cuda::value_scale_offset(9) == 6);
     CHECK(cuda::value_scale_offset(63) == 3 * 32 + 30);
 }
 
 TEST_CASE("records: pack and unpack are inverse, bytes behind the parts untouched") {
-    for (const char* codec : {"int8", "int4", "int3", "k3v2", "int2", "kivi4", "kivi2", "k=int8.ch.g32.m8,v=int4.tok.ls",
-                              "k=int4.ch.g32.m8.clip0.95,v=int2.tok.rot.sym"}) {
+    for (const char* codec :
+         {"int8", "int4", "int3", "k3v2", "int2", "kivi4", "kivi2", "k=int8.ch.g32.m8,v=int4.tok.ls",
+          "k=int4.ch.g32.m8.clip0.95,v=int2.tok.rot.sym", "k=int4.ch.g64.m8,v=int4.tok.rot.sym",
+          "k=int2.ch.g64.m8.clip0.9,v=int2.tok.ls", "k=int4.ch.g64,v=int4.tok.ls", "k=int2.ch.g64,v=int2.tok.rot.sym"}) {
         INFO(std::string(codec));
         const LayerFormat f = format_of(codec, 64, 64);
         const auto parts = std::make_unique<kvc::CanonicalPart[]>(4);
@@ -158,18 +162,19 @@ TEST_CASE("records: what the backend has no kernels for is refused with its reas
         const char* const reason = table.unsupported(f);
         return std::string(reason ? reason : "");
     };
-    for (const char* codec :
-         {"k=int4.ch.g64.m8,v=int4.tok.rot.sym", "k=int2.ch.g32.m8,v=int8.tok.sym", "k=int4.ch.g32.m8,v=int4.tok",
-          "k=f16,v=int4.tok.sym", "k=int4.tok.rot,v=int4.ch.g32", "k=int4.ch.g32.m8.rot,v=int4.tok.sym", "k=int4.ch.g32,v=int4.tok.sym",
-          "k=int4.ch.g32.m8,v=int4.tok.g32", "k=int3.ch.g32,v=int3.tok.g32", "k=int4.ch.g32,v=int4.tok.g64"}) {
+    for (const char* codec : {"k=int8.ch.g64.m8,v=int8.tok.rot.sym", "k=int4.ch.g64.m8,v=int2.tok.sym", "k=int4.ch.g64,v=int4.tok.g32",
+                              "k=int2.ch.g32.m8,v=int8.tok.sym", "k=int4.ch.g32.m8,v=int4.tok", "k=f16,v=int4.tok.sym",
+                              "k=int4.tok.rot,v=int4.ch.g32", "k=int4.ch.g32.m8.rot,v=int4.tok.sym", "k=int4.ch.g32,v=int4.tok.sym",
+                              "k=int4.ch.g32.m8,v=int4.tok.g32", "k=int3.ch.g32,v=int3.tok.g32", "k=int4.ch.g32,v=int4.tok.g64"}) {
         INFO(std::string(codec));
         CHECK(refusal(format_of(codec, 128, 128)).find("codecs other than") != std::string::npos);
     }
     CHECK(refusal(format_of("int4", 128, 64)).find("head dims other than") != std::string::npos);
     CHECK(refusal(format_of("k=int8.ch.g32.m8,v=int4.tok.sym", 96, 96)).find("head dims other than") != std::string::npos);
-    const LayerFormat f = format_of("k=int4.ch.g64.m8,v=int4.tok.rot.sym", 64, 64);
+    CHECK(refusal(format_of("k=int4.ch.g64.m8,v=int4.tok.sym", 96, 96)).find("head dims other than") != std::string::npos);
+    const LayerFormat f = format_of("k=int8.ch.g64.m8,v=int8.tok.rot.sym", 64, 64);
     CHECK_THROWS_AS(table.quantize({&f, nullptr, nullptr}), kvc::simt::Fault);
-    for (const char* codec : {"int4", "kivi2"}) {
+    for (const char* codec : {"int4", "kivi2", "k=int4.ch.g64.m8,v=int4.tok.sym", "k=int2.ch.g64,v=int2.tok.ls"}) {
         kvc::LayerFormat moved = format_of(codec, 64, 64);
         moved.v.meta += 128;
         CHECK(refusal(moved).find("record layout") != std::string::npos);

@@ -40,7 +40,8 @@ class Gates(unittest.TestCase):
     def test_within_budget_has_no_problem(self):
         line, problems = gates.check_kernel(*loop(76, 700), "sm_90a", 160, 0)
         self.assertEqual([], problems)
-        self.assertIn("kernel=attend_decode arch=sm_90a kind=int4 bits=4/4 page=64 k_dim=128 v_dim=128 instr_per_elem=1.52 regs=160 spills=0",
+        self.assertIn("kernel=attend_decode arch=sm_90a kind=int4 bits=4/4 page=64 group=32 scale_bits=8 k_dim=128 v_dim=128 "
+                      "instr_per_elem=1.52 regs=160 spills=0",
                       line)
 
     def test_prompt_kernels_are_counted_by_the_page(self):
@@ -86,7 +87,12 @@ class Gates(unittest.TestCase):
     def test_each_kind_has_its_own_budget(self):
         _, problems = gates.check_kernel(*loop(76, 800, kind="int2"), "sm_90a", 160, 0)
         self.assertEqual(["over 1.65 instructions an element"], problems)
-        _, problems = gates.check_kernel(*loop(76, 1800, kind="int8"), "sm_90a", 255, 0)
+        for kind, limit in (("int4_g64", "1.55"), ("int4_g64m8", "1.55"), ("int2_g64", "1.40"), ("int2_g64m8", "1.45")):
+            most = int(float(limit) * 512) - 76
+            self.assertEqual([], gates.check_kernel(*loop(76, most, kind=kind), "sm_90a", 160, 0)[1])
+            _, problems = gates.check_kernel(*loop(76, most + 8, kind=kind), "sm_90a", 160, 0)
+            self.assertEqual([f"over {limit} instructions an element"], problems)
+        _, problems = gates.check_kernel(*loop(76, 1800, kind="int8"), "sm_90a", 240, 0)
         self.assertEqual([], problems)
 
     def test_products_of_groups_and_of_rows(self):
@@ -98,7 +104,8 @@ class Gates(unittest.TestCase):
             self.assertEqual([f"{products - 1} products in the main loop instead of {products}"], problems)
 
     def test_kinds_are_those_of_the_kernels(self):
-        self.assertEqual(["int8", "int4", "int3", "k3v2", "int2", "k8v4", "k4v2", "kivi4", "kivi2", "rows", "bf16_rows"],
+        self.assertEqual(["int8", "int4", "int3", "k3v2", "int2", "k8v4", "k4v2", "kivi4", "kivi2", "int4_g64m8", "int2_g64m8",
+                          "int4_g64", "int2_g64", "rows", "bf16_rows"],
                          [kind.name for kind in gates.KINDS])
 
     def test_too_few_products_are_a_loop_that_does_not_do_its_work(self):
@@ -123,8 +130,18 @@ class Gates(unittest.TestCase):
         self.assertEqual(3, library.codes_for(["80-real", "120"]))
 
     def test_local_memory(self):
-        _, problems = gates.check_kernel(*loop(76, 700), "sm_80", 255, 8)
+        _, problems = gates.check_kernel(*loop(76, 700), "sm_80", 240, 8)
         self.assertEqual(["8 spills"], problems)
+
+    def test_every_kernel_has_a_cap_of_registers(self):
+        def problems_of(name, registers):
+            return gates.check_kernel(name, loop(76, 700)[1], "sm_90a", registers, 0)[1]
+        for name, most in ((attend("int4"), 248), ("_ZN3kvc4cuda12store_tokensE", 48), ("_ZN3kvc4cuda13quantize_pageE", 168)):
+            self.assertEqual([], problems_of(name, most))
+            self.assertEqual([f"{most + 1} registers, where it may have {most}"], problems_of(name, most + 1))
+        self.assertEqual(["20 registers, where it may have 0"], problems_of("_ZN3kvc4cuda10new_kernelE", 20))
+        self.assertIn("201 registers, where it may have 200", problems_of(attend("int4", 64), 201))
+        self.assertNotIn("registers", " ".join(problems_of(attend("int4", 96), 255)))
 
     def test_decode_kernels_may_not_spill(self):
         _, instructions = loop(176, 1000)
@@ -158,8 +175,8 @@ class Gates(unittest.TestCase):
         self.assertEqual({"kernel": 5120}, gates.static_shared(listing, "sm_89"))
 
     def test_spill_instructions_count(self):
-        name, instructions = code("STL [R1], R0", "LDL R0, [R1]", "EXIT")
-        _, problems = gates.check_kernel(name.replace("attend_decodeILi", "x"), instructions, "sm_80", 10, 0)
+        _, instructions = code("STL [R1], R0", "LDL R0, [R1]", "EXIT")
+        _, problems = gates.check_kernel("_ZN3kvc4cuda12store_tokensE", instructions, "sm_80", 10, 0)
         self.assertEqual(["2 spills"], problems)
 
 

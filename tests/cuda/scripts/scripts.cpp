@@ -38,7 +38,9 @@ const char* const pairs[] = {"k=int4.ch.g32.m8,v=int4.tok.rot.sym",
                              "k=f16,v=f16",
                              "k=int2.ch.g32.m8,v=int2.tok.rot.ls",
                              "k=bf16,v=bf16",
-                             "k=int4.ch.g32,v=int4.tok.g32"};
+                             "k=int4.ch.g32,v=int4.tok.g32",
+                             "k=int4.ch.g64.m8,v=int4.tok.rot.sym",
+                             "k=int2.ch.g64,v=int2.tok.ls"};
 
 // The windows and sinks that a script asked for, with a pair that there are kernels for.
 std::string codec_for_device(const std::string& codec, uint64_t seed) {
@@ -47,10 +49,11 @@ std::string codec_for_device(const std::string& codec, uint64_t seed) {
 }
 
 Script for_device(Script script, uint64_t seed) {
+    const bool in_groups_of_64 = std::string(pairs[seed % std::size(pairs)]).find(".g64") != std::string::npos;
     for (Operation& operation : script) {
         auto& values = operation.arguments;
         if (const auto codec = values.find("codec"); codec != values.end()) codec->second = codec_for_device(codec->second, seed);
-        if (values.count("k_dim")) values["k_dim"] = seed % 3 == 0 ? "96" : "64", values["v_dim"] = "64";
+        if (values.count("k_dim")) values["k_dim"] = seed % 3 == 0 && !in_groups_of_64 ? "96" : "64", values["v_dim"] = "64";
         const auto kind = values.find("kind");
         if (operation.verb == "append" && kind != values.end() && kind->second != "sharp" && kind->second != "constant")
             values.erase(kind);

@@ -84,8 +84,11 @@ int main() {
             launch_all_of(kvc::preset_name(i));
         }
         kvc::cuda::launch_page_mass(1, nullptr, 1, 1, nullptr);
-        launch_all_of("k=int8.ch.g32.m8,v=int4.tok.rot.sym");
-        launch_all_of("k=int4.ch.g32.m8,v=int2.tok.rot.ls");
+        for (const char* codec :
+             {"k=int8.ch.g32.m8,v=int4.tok.sym", "k=int4.ch.g32.m8,v=int2.tok.ls", "k=int4.ch.g64.m8,v=int4.tok.sym",
+              "k=int2.ch.g64.m8,v=int2.tok.ls", "k=int4.ch.g64,v=int4.tok.sym", "k=int2.ch.g64,v=int2.tok.ls"}) {
+            launch_all_of(codec);
+        }
         for (const auto& [name, bytes] : kvc_test::launched_kernels()) {
             std::printf("sm_%d %s %zu\n", architecture, name.c_str(), bytes);
         }
