@@ -191,7 +191,7 @@ typedef struct kvc_options {
     int32_t positions;       /* kvc_positions: KVC_POSITIONS_IN_CACHE needs evictions that leave no gaps but behind the sinks */
     double rope_theta;       /* pair i turns by theta^(-2 i / rope_dims) <= 1e9 a position; or see kvc_rope_frequencies_set */
     int64_t rope_dims;       /* leading channels that turn, even; 0 = k_dim */
-    /* For slabs; NULL = the host's. Returns NULL on failure, never throws. */
+    /* For slabs; on a device for all memory there (see Device). NULL = the host's or the driver's. Gives NULL on failure, never throws. */
     void* (*allocate)(void* context, int64_t bytes, int64_t alignment);
     void (*release)(void* context, void* block, int64_t bytes);
     void* allocator_context;
@@ -362,6 +362,13 @@ KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
  *            takes them from the device's default memory pool, which the program shares and whose release threshold is the program's
  *            to set; ",pool=own" from a pool of the cache's own, which keeps what comes back until kvc_destroy. Pools give and take
  *            back in the order of streams, so nothing waits for it. KVC_E_UNSUPPORTED where the device has no pools.
+ *            options.allocate, if given, serves all of it instead, graphs and evictions included; with a pool it is KVC_E_ARGUMENT. It
+ *            is asked for some bytes and the alignment 256, and gives memory of that device that the work of any stream may use at
+ *            once. NULL is KVC_E_NO_MEMORY. A block that is not aligned is given back and refused: KVC_E_ARGUMENT where a cache, step
+ *            or graph is made, otherwise as NULL. options.release gets a block with its bytes when no work that was queued uses it any
+ *            more, during a call that waits or finds memory short, the last ones in kvc_destroy. Both run inside of calls of kvc, also
+ *            kvc_supports and kvc_plan_compute, on the caller's thread with the device selected, never two at a time for one cache,
+ *            and may not call kvc for it. Not theirs are pinned memory and what CUDA takes by itself (context, kernels, streams).
  * Faults     Asynchronous faults surface at the next call that waits as KVC_E_DEVICE, and in all calls that would change the cache
  *            after it. */
 

@@ -139,14 +139,17 @@ Result<CacheConfig> read_options(const kvc_options* given, const kvc_layer* laye
     config.arena_sequences = options.arena_sequences;
     config.arena_block = options.arena_block;
     config.arena_growth = options.arena_growth != 0;
-    config.slab_source = {options.allocate, options.release, options.allocator_context};
+    config.memory = {options.allocate, options.release, options.allocator_context};
     Result<DeviceHeap> heap = take_heap(&config.target);
     if (!heap.ok()) return heap.status();
     if (options.device != KVC_CUDA) {
         if (*heap == DeviceHeap::direct) return config;
         return fail(Code::argument, "target \"", *target, "\": memory pools belong to devices, and this cache is on the CPU");
     }
-    Result<std::shared_ptr<Device>> device = open_device(options.device_ordinal, *heap);
+    if (config.memory.allocate && *heap != DeviceHeap::direct)
+        return fail(Code::argument, "target \"", *target, "\" asks for a memory pool, and allocate is given; give one of them");
+    Result<std::shared_ptr<Device>> device =
+        open_device(options.device_ordinal, config.memory.allocate ? DeviceHeap::callers : *heap, config.memory);
     if (!device.ok()) return device.status();
     config.device = std::move(*device);
     return config;

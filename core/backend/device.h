@@ -7,6 +7,7 @@
 #include "core/backend/executor.h"
 #include "core/backend/fold.h"
 #include "core/backend/recode.h"
+#include "core/base/memory_source.h"
 
 namespace kvc {
 
@@ -136,6 +137,7 @@ enum class DeviceHeap {
     direct,
     shared_pool,  // the program's on that device, for all who use it
     own_pool,     // this device object's, which keeps what comes back
+    callers,      // the caller's own functions, which give memory of the device
 };
 
 // Devices of the kind that this build has; the error says why there are none. The backend that is linked in defines both, or a stand-in.
@@ -143,6 +145,8 @@ Result<int64_t> device_count();
 // For kvc_build_info: what this build has for them, such as a toolkit and architectures, or that it has nothing. Static.
 const char* device_build();
 // A new one at each call, with its own answers. Code::unsupported where the hardware has no such heap; nothing takes its place.
-Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap = DeviceHeap::direct);
+// source: for DeviceHeap::callers. It is called by one thread at a time, with the device selected, for all memory of the device, and gets a
+// block back when nothing that was queued uses it any more; the last ones when the device ends.
+Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap = DeviceHeap::direct, const MemorySource& source = {});
 
 }  // namespace kvc

@@ -43,7 +43,7 @@ struct CacheConfig {
     int64_t arena_tokens = 0, arena_sequences = 0;
     void* arena_block = nullptr;
     bool arena_growth = false;
-    SlabSource slab_source;
+    MemorySource memory;             // the caller's: of slabs, or of all that the device takes
     std::shared_ptr<Device> device;  // nullptr: the host
 };
 

@@ -21,8 +21,6 @@ Status check_arena_options(const CacheConfig& config) {
     if (config.arena_sequences != 0 && !by_tokens) {
         return fail(Code::argument, "arena_sequences ", config.arena_sequences, " goes with arena_tokens only, which is 0");
     }
-    if (config.device && config.slab_source.allocate)
-        return fail(Code::argument, "allocate gives memory of the host, and this cache lies in a device's (arena_block may lie there)");
     if (!config.arena_block) return {};
     if (!by_bytes) return fail(Code::argument, "arena_block needs its size in arena_bytes, which is 0");
     if (config.arena_growth) return fail(Code::argument, "arena_block with arena_growth 1: a block of the caller's cannot grow");
@@ -45,7 +43,7 @@ Result<ArenaOptions> make_arena(const CacheConfig& config, const CacheParts& par
     KVC_TRY(check_arena_options(config));
     ArenaOptions options;
     options.growth = config.arena_growth;
-    options.source = config.slab_source;
+    options.source = config.memory;
     options.device = config.device.get();
     options.block = config.arena_block;
     options.bytes = config.arena_bytes;

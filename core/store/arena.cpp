@@ -68,9 +68,10 @@ int64_t arena_bytes_max(int64_t slab_bytes) { return (slab_limit - 1) * slab_byt
 Result<std::unique_ptr<Arena>> Arena::create(const ArenaOptions& options, const std::vector<int64_t>& record_sizes) {
     std::unique_ptr<Arena> arena(new Arena);
     arena->options_ = options;
-    if (!options.source.allocate) {
-        arena->options_.source = options.device ? SlabSource{device_allocate, device_release, options.device}
-                                                : SlabSource{host_allocate, host_release, nullptr};
+    if (options.device) {
+        arena->options_.source = {device_allocate, device_release, options.device};
+    } else if (!options.source.allocate) {
+        arena->options_.source = {host_allocate, host_release, nullptr};
     }
     arena->slab_bytes_ = options.slab_bytes;
     for (int64_t bytes : record_sizes) {
@@ -94,9 +95,8 @@ Result<std::unique_ptr<Arena>> Arena::create(const ArenaOptions& options, const 
     arena->first_slabs_ = slabs;
     if (slabs > 0) {
         arena->block_ = options.block ? static_cast<std::byte*>(options.block) : arena->take(slabs * options.slab_bytes);
-        if (!arena->block_)
-            return fail(Code::no_memory, "arena: the ", options.device ? "device" : "host", " refused ", slabs * options.slab_bytes,
-                        " bytes");
+        const char* const source = options.source.allocate ? "allocate" : options.device ? "the device" : "the host";
+        if (!arena->block_) return fail(Code::no_memory, "arena: ", source, " refused ", slabs * options.slab_bytes, " bytes");
         if (!aligned(arena->block_)) {
             return fail(Code::argument, "allocate gave a block that is not ", record_alignment, "-byte aligned; it was asked for ",
                         options.slab_bytes);
@@ -108,7 +108,7 @@ Result<std::unique_ptr<Arena>> Arena::create(const ArenaOptions& options, const 
 }
 
 Arena::~Arena() {
-    const SlabSource& source = options_.source;
+    const MemorySource& source = options_.source;
     if (block_ && !options_.block) source.release(source.context, block_, first_slabs_ * slab_bytes_);
     for (int64_t i = first_slabs_ + 1; i <= slab_count_; i++)
         source.release(source.context, slab_data_[size_t(i)], slab_bytes_);

@@ -14,23 +14,18 @@
 #include <vector>
 
 #include "core/backend/device.h"
+#include "core/base/memory_source.h"
 #include "core/base/status.h"
 
 namespace kvc {
-
-struct SlabSource {  // where slabs come from
-    void* (*allocate)(void* context, int64_t bytes, int64_t alignment) = nullptr;
-    void (*release)(void* context, void* block, int64_t bytes) = nullptr;
-    void* context = nullptr;
-};
 
 struct ArenaOptions {
     int64_t bytes = 0;       // rounded down to whole slabs
     int64_t slab_bytes = 0;  // from slab_bytes_for
     void* block = nullptr;   // memory of the caller instead of the source
     bool growth = false;
-    SlabSource source;         // empty: the host's aligned allocation, or the device's
-    Device* device = nullptr;  // in whose memory slabs lie, block and source included; it outlives the arena
+    MemorySource source;       // empty: the host's aligned allocation; a device's slabs come from the device, which asks it
+    Device* device = nullptr;  // in whose memory slabs lie, the block included; it outlives the arena
 };
 
 constexpr int64_t slab_bytes_max = int64_t{2} << 20;

@@ -6,7 +6,7 @@
 
 namespace kvc::cuda {
 
-// Source: allocate(bytes) and release(block).
+// Source: allocate(bytes) and release(block, bytes).
 template <class Source>
 class Block {
 public:
@@ -21,7 +21,7 @@ public:
     }
     ~Block() {
         if (data_) {
-            source_.release(data_);
+            source_.release(data_, bytes_);
         }
     }
 
@@ -53,12 +53,12 @@ private:
 struct HeapSource {
     const Heap* heap = nullptr;
     Result<std::byte*> allocate(int64_t bytes) const { return heap ? heap->allocate(bytes) : runtime::allocate(bytes); }
-    void release(std::byte* block) const { heap ? heap->release(block) : runtime::release(block); }
+    void release(std::byte* block, int64_t bytes) const { heap ? heap->release(block, bytes) : runtime::release(block); }
 };
 
 struct PinnedSource {
     Result<std::byte*> allocate(int64_t bytes) const { return runtime::allocate_pinned(bytes); }
-    void release(std::byte* block) const { runtime::release_pinned(block); }
+    void release(std::byte* block, int64_t) const { runtime::release_pinned(block); }
 };
 
 using DeviceBlock = Block<HeapSource>;

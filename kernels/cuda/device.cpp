@@ -26,13 +26,13 @@ Selection::~Selection() {
     }
 }
 
-Result<std::shared_ptr<Device>> CudaDevice::open(int ordinal, DeviceHeap heap) {
+Result<std::shared_ptr<Device>> CudaDevice::open(int ordinal, DeviceHeap heap, const MemorySource& source) {
     std::shared_ptr<CudaDevice> device(new CudaDevice(ordinal));
-    KVC_TRY(device->create(heap));
+    KVC_TRY(device->create(heap, source));
     return std::shared_ptr<Device>(std::move(device));
 }
 
-Status CudaDevice::create(DeviceHeap heap) {
+Status CudaDevice::create(DeviceHeap heap, const MemorySource& source) {
     const Selection selection(ordinal_);
     KVC_TRY(selection.status());
     const Result<runtime::Properties> found = runtime::properties(ordinal_);
@@ -49,7 +49,7 @@ Status CudaDevice::create(DeviceHeap heap) {
         return stream.status();
     }
     stream_ = *stream;
-    KVC_TRY(heap_.open(ordinal_, heap, stream_));
+    KVC_TRY(heap_.open(ordinal_, heap, source, stream_));
     for (Event* const event : {&order_event_, &gather_event_}) {
         const Result<Event> created = runtime::create_event();
         if (!created.ok()) {
@@ -64,7 +64,7 @@ Status CudaDevice::create(DeviceHeap heap) {
 
 CudaDevice::~CudaDevice() {
     const Selection selection(ordinal_);
-    if (!lost_.ok() && heap_.ordered()) {
+    if (!lost_.ok() && !heap_.release_waits()) {
         (void)runtime::synchronize_device().ok();  // no event stands for what the streams of steps still hold
     }
     if (stream_) {
@@ -77,7 +77,7 @@ CudaDevice::~CudaDevice() {
         }
     }
     for (const auto& [block, bytes] : blocks_) {
-        heap_.release(block);
+        heap_.release(block, bytes);
     }
     free_released();
     // Members that hold what is the device's go while it is selected.
@@ -85,8 +85,6 @@ CudaDevice::~CudaDevice() {
     room_.host = PinnedBlock();
     recode_uploads_.reset();
     idle_.clear();
-    outgrown_.clear();
-    retired_.clear();
     idle_bad_.clear();
     ended_bad_.clear();
     heap_.close();
@@ -145,10 +143,8 @@ std::byte* CudaDevice::allocate_block(int64_t bytes, bool* used) {
     } else {
         *used = heap_.ordered();
         Result<std::byte*> fresh = heap_.allocate(bytes);
-        const bool may_free = heap_.ordered() || !released_.empty();
-        if (!fresh.ok() && may_free && gather().ok() && runtime::synchronize(stream_).ok()) {
-            free_released();
-            fresh = heap_.trim().ok() ? heap_.allocate(bytes) : fresh;
+        if (!fresh.ok() && reclaim()) {
+            fresh = heap_.allocate(bytes);
         }
         block = fresh.ok() ? *fresh : nullptr;
     }
@@ -195,7 +191,7 @@ void CudaDevice::release_block(std::byte* block) {
         return;
     }
     if (heap_.ordered() && runtime::selected() == ordinal_ && gather().ok()) {
-        heap_.release(block);
+        heap_.release(block, found->second);
     } else {
         released_.emplace(found->second, block);
     }
@@ -203,10 +199,21 @@ void CudaDevice::release_block(std::byte* block) {
 }
 
 void CudaDevice::free_released() {
+    outgrown_.clear();
+    retired_.clear();
     for (const auto& [bytes, block] : released_) {
-        heap_.release(block);
+        heap_.release(block, bytes);
     }
     released_.clear();
+}
+
+bool CudaDevice::reclaim() {
+    const bool kept = heap_.ordered() || !released_.empty() || !outgrown_.empty() || !retired_.empty();
+    if (!kept || !gather().ok() || !runtime::synchronize(stream_).ok()) {
+        return false;
+    }
+    free_released();
+    return heap_.trim().ok();
 }
 
 Status CudaDevice::write(std::byte* to, const std::byte* from, int64_t bytes) {

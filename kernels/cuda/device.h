@@ -30,7 +30,7 @@ private:
 
 class CudaDevice final : public Device, public std::enable_shared_from_this<CudaDevice> {
 public:
-    static Result<std::shared_ptr<Device>> open(int ordinal, DeviceHeap heap);
+    static Result<std::shared_ptr<Device>> open(int ordinal, DeviceHeap heap, const MemorySource& source);
     ~CudaDevice() override;
 
     const char* name() const override { return name_.c_str(); }
@@ -71,7 +71,7 @@ public:
 
 private:
     explicit CudaDevice(int ordinal) : ordinal_(ordinal) {}
-    Status create(DeviceHeap heap);
+    Status create(DeviceHeap heap, const MemorySource& source);
     // A step's own stream must be of this device.
     Status check_stream(Stream stream) const;
 
@@ -92,6 +92,9 @@ private:
     bool is_pinned(const void* p, int64_t bytes) const;
     Status create_recoder();
     Status queue_recodes(std::span<const RecodeParams> jobs, int64_t bytes);
+    // Waits for all that was queued and frees what was given back. False: there is nothing, or no way to wait.
+    bool reclaim();
+    // After a wait: memory that nobody asks for again.
     void free_released();
     // Calls that wait for what they compute: their memory, and the end of them.
     Status reserve_call(const CallSizes& sizes);

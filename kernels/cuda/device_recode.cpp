@@ -63,7 +63,7 @@ const RecodeJob* write_jobs(std::span<const RecodeParams> jobs, const UploadRing
 
 Status CudaDevice::create_recoder() {
     recode_uploads_ = std::make_unique<UploadRing>();
-    return recode_uploads_->create(ring_bytes, true);
+    return recode_uploads_->create(ring_bytes, true, {&heap_});
 }
 
 // The stream is the device's own, so that a piece's copy comes behind whatever still reads that place of the ring.

@@ -131,14 +131,19 @@ Result<std::unique_ptr<DeviceExecutor>> CudaDevice::begin(const DeviceStep& step
 Result<std::unique_ptr<DeviceGraph>> CudaDevice::create_graph(const GraphShape& shape) {
     const Selection selection(ordinal_);
     KVC_TRY(selection.status());
-    {
-        std::lock_guard lock(mutex_);
-        KVC_TRY(lost_);
-        retired_.reserve(retired_.size() + graphs_ + 1);
-        graphs_++;
-    }
     auto graph = std::make_unique<CudaGraph>(shared_from_this(), shape);
-    KVC_TRY(graph->create());
+    const Status created = [&]() -> Status {
+        std::lock_guard lock(mutex_);
+        graphs_++;  // until it retires, which a graph that could not be created does, too
+        KVC_TRY(lost_);
+        retired_.reserve(retired_.size() + graphs_);
+        // Replays read it on streams that a pool's memory would have to wait for.
+        return graph->create({heap_.ordered() ? nullptr : &heap_});
+    }();
+    // A graph that could not be created ends here, outside of the lock.
+    if (!created.ok()) {
+        return created;
+    }
     return std::unique_ptr<DeviceGraph>(std::move(graph));
 }
 
@@ -220,8 +225,6 @@ Status CudaDevice::synchronize(std::vector<BadStore>* bad) {
     }
     bad->insert(bad->end(), found_.begin(), found_.end());
     found_.clear();
-    outgrown_.clear();
-    retired_.clear();
     free_released();
     return {};
 }

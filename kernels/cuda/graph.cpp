@@ -51,7 +51,7 @@ GraphMemory::~GraphMemory() {
     }
 }
 
-Status GraphMemory::create(const GraphShape& shape) {
+Status GraphMemory::create(const GraphShape& shape, HeapSource heap) {
     const GraphSizes sizes = GraphSizes::of(shape);
     const Size states = Size(shape.state_floats) * int64_t(sizeof(float));
     const Size all = (sizes.jobs + sizes.entries) * shape.slots + states;
@@ -63,8 +63,8 @@ Status GraphMemory::create(const GraphShape& shape) {
     WorkspaceSizes work;
     work.states = states.value();
     work.slabs = shape.slabs * int64_t(sizeof(std::byte*));
-    KVC_TRY(workspace.create(work, {}));
-    KVC_TRY(tables.allocate("the tables of a graph", jobs_capacity + entries_capacity));
+    KVC_TRY(workspace.create(work, heap));
+    KVC_TRY(tables.allocate("the tables of a graph", jobs_capacity + entries_capacity, heap));
     KVC_TRY(slots.allocate("the tables of a graph (pinned memory of the host)", shape.slots * (jobs_capacity + entries_capacity)));
     fetched.resize(size_t(shape.slots));
     for (Event& event : fetched) {
@@ -79,10 +79,9 @@ Status GraphMemory::create(const GraphShape& shape) {
 
 CudaGraph::~CudaGraph() { device_->retire(std::move(memory_)); }
 
-// With the device selected.
-Status CudaGraph::create() {
+Status CudaGraph::create(HeapSource heap) {
     auto memory = std::make_unique<GraphMemory>();
-    KVC_TRY(memory->create(shape_));
+    KVC_TRY(memory->create(shape_, heap));
     memory_ = std::move(memory);
     used_.resize(size_t(shape_.slots));
     return {};

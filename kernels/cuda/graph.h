@@ -22,7 +22,7 @@ struct GraphSizes {
 // Outlives the graph until nobody can read it any more.
 struct GraphMemory {
     ~GraphMemory();
-    Status create(const GraphShape& shape);
+    Status create(const GraphShape& shape, HeapSource heap);
 
     Workspace workspace;  // partial results, the table of slabs
     DeviceBlock tables;
@@ -35,7 +35,8 @@ class CudaGraph final : public DeviceGraph {
 public:
     CudaGraph(std::shared_ptr<CudaDevice> device, const GraphShape& shape) : device_(std::move(device)), shape_(shape) {}
     ~CudaGraph() override;
-    Status create();
+    // With the device selected and locked.
+    Status create(HeapSource heap);
 
     Result<bool> is_capturing(void* stream) override;
     Result<bool> ready() override;

@@ -2,8 +2,17 @@
 
 namespace kvc::cuda {
 
-Status Heap::open(int ordinal, DeviceHeap kind, Stream stream) {
-    if (kind == DeviceHeap::direct) {
+namespace {
+
+constexpr int64_t block_alignment = 256;  // cudaMalloc's, which kernels and copies count on
+
+}  // namespace
+
+Status Heap::open(int ordinal, DeviceHeap kind, const MemorySource& source, Stream stream) {
+    if (kind == DeviceHeap::callers) {
+        source_ = source;
+    }
+    if (kind == DeviceHeap::direct || kind == DeviceHeap::callers) {
         return {};
     }
     const Result<bool> offered = runtime::has_pools(ordinal);
@@ -30,12 +39,29 @@ void Heap::close() {
     pool_ = nullptr;
 }
 
+Result<std::byte*> Heap::allocate_by_caller(int64_t bytes) const {
+    void* const block = source_.allocate(source_.context, bytes, block_alignment);
+    if (!block) {
+        return fail(Code::no_memory, "allocate gave NULL");
+    }
+    if (reinterpret_cast<uintptr_t>(block) % block_alignment != 0) {
+        source_.release(source_.context, block, bytes);
+        return fail(Code::argument, "allocate gave a block that is not ", block_alignment, "-byte aligned");
+    }
+    return static_cast<std::byte*>(block);
+}
+
 Result<std::byte*> Heap::allocate(int64_t bytes) const {
+    if (source_.allocate) {
+        return allocate_by_caller(bytes);
+    }
     return pool_ ? runtime::allocate_in(pool_, bytes, stream_) : runtime::allocate(bytes);
 }
 
-void Heap::release(std::byte* block) const {
-    if (stream_) {
+void Heap::release(std::byte* block, int64_t bytes) const {
+    if (source_.allocate) {
+        source_.release(source_.context, block, bytes);
+    } else if (stream_) {
         runtime::release_in(block, stream_);
     } else {
         runtime::release(block);

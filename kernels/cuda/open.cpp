@@ -37,7 +37,7 @@ const char* device_build() {
 #endif
 }
 
-Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap) {
+Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap, const MemorySource& source) {
     const Result<int64_t> count = device_count();
     if (!count.ok()) {
         return count.status();
@@ -45,7 +45,7 @@ Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap) {
     if (ordinal < 0 || ordinal >= *count) {
         return fail(Code::argument, "CUDA device ", ordinal, " is out of range (devices = ", *count, ")");
     }
-    return cuda::CudaDevice::open(int(ordinal), heap);
+    return cuda::CudaDevice::open(int(ordinal), heap, source);
 }
 
 }  // namespace kvc

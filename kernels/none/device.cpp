@@ -14,6 +14,6 @@ Result<int64_t> device_count() { return no_backend(); }
 
 const char* device_build() { return "no cuda"; }
 
-Result<std::shared_ptr<Device>> open_device(int64_t, DeviceHeap) { return no_backend(); }
+Result<std::shared_ptr<Device>> open_device(int64_t, DeviceHeap, const MemorySource&) { return no_backend(); }
 
 }  // namespace kvc

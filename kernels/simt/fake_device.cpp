@@ -152,6 +152,7 @@ FakeDevice::Counts FakeDevice::counts() {
     std::lock_guard lock(mutex_);
     Counts counts = counts_;
     counts.operations = schedule.operations();
+    counts.waiting = schedule.waiting();
     for (const DeviceMemory& memory : memory_) {
         counts.blocks += memory.block_count();
         counts.pinned_blocks += memory.pinned_count();

@@ -42,6 +42,7 @@ public:
     struct Counts {
         int64_t calls = 0;       // that may fail, so far
         int64_t operations = 0;  // that have run
+        int64_t waiting = 0;     // that have not
         int64_t blocks = 0, pinned_blocks = 0;
         int64_t pools = 0;                      // that were created and live
         int64_t allocations = 0, waits = 0;     // calls that allocate; that wait

@@ -62,6 +62,14 @@ bool Schedule::any_capturing() const {
     return std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) { return is_capturing(stream.get()); });
 }
 
+int64_t Schedule::waiting() const {
+    int64_t waiting = 0;
+    for (const auto& stream : streams_) {
+        waiting += int64_t(stream->queue_.size());
+    }
+    return waiting;
+}
+
 bool Schedule::may_run(const QueuedStream& stream) const {
     if (stream.queue_.empty()) {
         return false;

@@ -80,7 +80,8 @@ public:
     const std::optional<std::string>& fault() const { return fault_; }
     void set_fault(std::string text);
     void forget_fault() { fault_.reset(); }
-    int64_t operations() const { return operations_; }
+    int64_t operations() const { return operations_; }  // that have run
+    int64_t waiting() const;                            // that have not
     // The n-th operation from now on faults; 0: none.
     void fault_in(int64_t n) { fault_in_ = n; }
     // Where a stream's launches go, which then come back by queue().

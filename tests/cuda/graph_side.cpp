@@ -37,6 +37,7 @@ Side::Side(const Setup& given) : setup(given), seqs(given.counts.size()), data_(
     o.device = KVC_CUDA, o.device_ordinal = setup.ordinal, o.arena_growth = 1;
     o.layers = setup.layers, o.kv_heads = setup.kv_heads, o.q_heads = setup.q_heads, o.k_dim = setup.k_dim;
     o.sliding_window = setup.sliding_window, o.spare_pages = setup.spare_pages;
+    o.allocate = setup.memory.allocate, o.release = setup.memory.release, o.allocator_context = setup.memory.context;
     std::strncpy(o.codec, setup.codec.c_str(), sizeof o.codec - 1);
     std::strncpy(o.policy, setup.policy.c_str(), sizeof o.policy - 1);
     if (setup.keys_before_rope || setup.in_cache) {

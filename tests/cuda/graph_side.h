@@ -21,6 +21,7 @@ struct Setup {
     int32_t spare_pages = 0;
     int32_t dtype = KVC_F32;
     int64_t ordinal = 0;
+    kvc::MemorySource memory = {};
 };
 
 class Side {

@@ -11,8 +11,8 @@ Result<int64_t> device_count() { return int64_t{kernel_table_count()}; }
 
 const char* device_build() { return "plain devices"; }
 
-Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap) {
-    if (heap != DeviceHeap::direct) return fail(Code::unsupported, "device ", ordinal, " has no memory pools");
+Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap, const MemorySource&) {
+    if (heap != DeviceHeap::direct) return fail(Code::unsupported, "device ", ordinal, " has its own memory alone");
     if (ordinal >= kernel_table_count()) return fail(Code::unsupported, "no device ", ordinal);
     return std::shared_ptr<Device>(kvc_plain::open_plain_device(ordinal));
 }

@@ -81,8 +81,8 @@ impl Cache {
     /// A cache in the caller's memory: `set` fills in the fields `arena_block`, or `allocate`, `release` and `allocator_context`.
     ///
     /// # Safety
-    /// A block is 128-byte aligned, `arena_bytes` long, and used by nothing else until the cache is destroyed. The functions do what
-    /// `kvc.h` says of them, from any thread, until then.
+    /// A block is 128-byte aligned, `arena_bytes` long, in the cache's device, and used by nothing else until the cache is destroyed. The
+    /// functions do what `kvc.h` says of them, from any thread, until then: on a device they give memory of that device.
     pub unsafe fn with_memory(options: &Options, layers: &[Layer], set: impl FnOnce(&mut kvc_options)) -> Result<Cache> {
         abi::check()?;
         let operation = "kvc_create";
