@@ -216,6 +216,11 @@ bool CudaDevice::reclaim() {
     return heap_.trim().ok();
 }
 
+Status CudaDevice::with_memory(const std::function<Status()>& attempt) {
+    const Status first = attempt();
+    return first.code == Code::no_memory && reclaim() ? attempt() : first;
+}
+
 Status CudaDevice::write(std::byte* to, const std::byte* from, int64_t bytes) {
     std::lock_guard lock(mutex_);
     const Selection selection(ordinal_);

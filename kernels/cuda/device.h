@@ -92,6 +92,8 @@ private:
     bool is_pinned(const void* p, int64_t bytes) const;
     Status create_recoder();
     Status queue_recodes(std::span<const RecodeParams> jobs, int64_t bytes);
+    // What is asked for once more, with what others gave back, where memory was refused.
+    Status with_memory(const std::function<Status()>& attempt);
     // Waits for all that was queued and frees what was given back. False: there is nothing, or no way to wait.
     bool reclaim();
     // After a wait: memory that nobody asks for again.

@@ -20,8 +20,11 @@ Result<std::unique_ptr<Workspace>> CudaDevice::workspace_for(const DeviceStep& s
             return found;
         }
     }
-    auto workspace = std::make_unique<Workspace>();
-    KVC_TRY(workspace->create(sizes.rounded(), {&heap_}));
+    std::unique_ptr<Workspace> workspace;
+    KVC_TRY(with_memory([&] {
+        workspace = std::make_unique<Workspace>();
+        return workspace->create(sizes.rounded(), {&heap_});
+    }));
     // The new one takes the place of one that was too small; kernels may still be at work there.
     if (!idle_.empty()) {
         outgrown_.push_back(std::move(idle_.back()));
@@ -38,8 +41,11 @@ Result<std::unique_ptr<BadTokens>> CudaDevice::bad_tokens_for(const DeviceStep& 
             return found;
         }
     }
-    auto bad = std::make_unique<BadTokens>();
-    KVC_TRY(bad->create(round_up(step.store_jobs, 512), {&heap_}));
+    std::unique_ptr<BadTokens> bad;
+    KVC_TRY(with_memory([&] {
+        bad = std::make_unique<BadTokens>();
+        return bad->create(round_up(step.store_jobs, 512), {&heap_});
+    }));
     return bad;
 }
 
@@ -138,7 +144,7 @@ Result<std::unique_ptr<DeviceGraph>> CudaDevice::create_graph(const GraphShape& 
         KVC_TRY(lost_);
         retired_.reserve(retired_.size() + graphs_);
         // Replays read it on streams that a pool's memory would have to wait for.
-        return graph->create({heap_.ordered() ? nullptr : &heap_});
+        return with_memory([&] { return graph->create({heap_.ordered() ? nullptr : &heap_}); });
     }();
     // A graph that could not be created ends here, outside of the lock.
     if (!created.ok()) {

@@ -227,6 +227,70 @@ TEST_CASE("callers' memory: whichever block is refused or not aligned, the call 
     }
 }
 
+namespace {
+
+// A cache with a sequence, whose arena asks for no more memory; it holds some that was given back to it.
+struct Holding {
+    enum class What { nothing, buffer, graph };
+
+    Holding(CallersMemory& memory, What what) {
+        kvc_options options = options_with(memory);
+        options.arena_growth = 0, options.arena_bytes = 1 << 20;
+        cache = kvc_create(&options, nullptr, 0, &error);
+        REQUIRE(cache != nullptr);
+        seq = kvc_seq_create(cache, nullptr, &error);
+        if (what == What::buffer) {
+            void* const buffer = kvc_buffer_create(cache, KVC_BUFFER_DEVICE, 100000, &error);
+            require(kvc_buffer_destroy(cache, KVC_BUFFER_DEVICE, buffer, &error), error);
+        }
+        if (what == What::graph) {
+            require(kvc_graph_destroy(create_graph(), &error), error);
+        }
+    }
+    ~Holding() { CHECK(kvc_destroy(cache, nullptr) == KVC_OK); }
+    Holding(const Holding&) = delete;
+    Holding& operator=(const Holding&) = delete;
+
+    kvc_graph* create_graph() { return kvc_graph_create(cache, &count, 1, 200, 0, 0, &error); }
+    bool run_step() {
+        kvc_step* const step = kvc_step_begin(cache, &seq, &count, 1, nullptr, 0, nullptr, &error);
+        return step != nullptr && kvc_step_abort(step, nullptr) == KVC_OK;
+    }
+
+    const int64_t count = 1;
+    kvc_cache* cache = nullptr;
+    kvc_seq seq = 0;
+    kvc_error error = {sizeof error, 0, ""};
+};
+
+}  // namespace
+
+TEST_CASE("callers' memory: steps and graphs are refused memory only after all that was given back has been returned") {
+    using What = Holding::What;
+    for (const What what : {What::nothing, What::buffer, What::graph}) {
+        for (const bool graph : {false, true}) {
+            int64_t n = 1;
+            for (;; n++) {
+                INFO("held: ", int(what), ", for a ", std::string(graph ? "graph" : "step"), ", refused: block ", n);
+                CallersMemory memory(used_device);
+                Holding holding(memory, what);
+                memory.refuse_in(n);
+                const bool served = graph ? holding.create_graph() != nullptr : holding.run_step();
+                if (memory.refused() == 0) {
+                    CHECK(served);
+                    break;
+                }
+                CHECK(served == (what != What::nothing));
+                if (!served) {
+                    CHECK(holding.error.status == KVC_E_NO_MEMORY);
+                    CHECK(std::string(holding.error.message).find("allocate gave NULL: ") == 0);
+                }
+            }
+            CHECK(n > (graph ? 3 : 5));
+        }
+    }
+}
+
 TEST_CASE("callers' memory: what options can ask for beside it") {
     CallersMemory memory(used_device);
     kvc_error error = {sizeof error, 0, ""};
