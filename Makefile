@@ -17,7 +17,7 @@ GENERATED = ':!bindings/generated' ':!bindings/*/generated/*' ':!bindings/go/raw
 CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
-STAGES := check-tidy format-check test-release test-cuda test-package test-bindings conformance test-python test-servers test-neon test-asan test-tsan
+STAGES := check-tidy format-check test-release test-cuda test-package test-bindings test-devices conformance test-python test-servers test-neon test-asan test-tsan
 STAGES_FULL := $(STAGES) test-bindings-long test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-full tidy
 
 .PHONY: build library python-binding debug cuda gates gates-full demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
@@ -130,6 +130,12 @@ test-go test-rust test-java test-csharp test-python-binding: ## one language alo
 	@$(SETUP) build bindings $(if $(filter test-python-binding,$@),python)
 	@$(MAKE) --no-print-directory library
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test c $(patsubst test-%,%,$(@:-binding=))
+
+test-devices: ## one program in every language, on the CPU and on the emulated GPU; not with KVC_CUDA=OFF
+	@if [ "$(KVC_CUDA)" = OFF ]; then echo "devices: left out, KVC_CUDA=OFF"; else \
+	  $(SETUP) build test bindings python && cmake --preset release > /dev/null && \
+	  cmake --build --preset release -j$(JOBS) --target kvc kvc_static kvc_emulated && \
+	  PATH="$$PATH:$(CURDIR)/.venv/bin" $(PYTHON) bindings/devices; fi
 
 test-bindings-long: ## what takes every language too long for the gate: storms, sanitizers and valgrind, packages
 	@$(SETUP) build test bindings bindings-long python

@@ -12,7 +12,7 @@ CSHARP_LAYER := $(wildcard csharp/*.cs csharp/generated/*.cs csharp/Kvc/*.cs)
 CSHARP_REPLAY := $(wildcard csharp/replay/*.cs)
 CSHARP_TESTS := $(wildcard csharp/tests/*.cs)
 CSHARP_INPUTS := csharp/examples/Inputs.cs csharp/replay/Numbers.cs csharp/replay/ScriptException.cs csharp/replay/Sha256.cs
-CSHARP_EXAMPLES := append_attend budget_evict prefix_fork snapshot
+CSHARP_EXAMPLES := append_attend budget_evict devices prefix_fork snapshot
 # The folder of a package for this machine: libkvc.so.1 is found beside libkvc_csharp.so.
 CSHARP_RID := linux-$(if $(filter aarch64,$(shell uname -m)),arm64,x64)
 CSHARP_NATIVE := runtimes/$(CSHARP_RID)/native

@@ -2,11 +2,14 @@ import java.nio.ByteBuffer;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.HexFormat;
+import java.util.List;
+import java.util.function.Consumer;
 import kvc.Cache;
 import kvc.CacheOptions;
 import kvc.Direct;
 import kvc.Sequence;
 import kvc.Step;
+import kvc.StepOptions;
 
 /** What a model would compute: keys, values and queries, here the numbers of docs/SCRIPTS.md with seed 1. */
 final class Inputs {
@@ -15,20 +18,34 @@ final class Inputs {
 
   private Inputs() {}
 
-  static Cache newCache() {
-    return new Cache(new CacheOptions().layers(LAYERS).kvHeads(KV_HEADS).qHeads(Q_HEADS).kDim(DIM).codec("int4").target("scalar")
-        .arenaTokens(4096));
+  static Cache newCache() { return new Cache(options().target("scalar")); }
+
+  static CacheOptions options() {
+    return new CacheOptions().layers(LAYERS).kvHeads(KV_HEADS).qHeads(Q_HEADS).kDim(DIM).codec("int4").arenaTokens(4096);
+  }
+
+  /** What a layer does with its keys, values and queries; out takes what it attends to. */
+  interface LayerRun {
+    void run(Step step, int layer, ByteBuffer k, ByteBuffer v, ByteBuffer q, ByteBuffer out);
   }
 
   /** One forward pass over one sequence: its next tokens go in, what each layer attends to goes into the digest. */
   static void run(Cache cache, Sequence sequence, int tokens, long data, MessageDigest digest) {
+    run(cache, sequence, tokens, data, null, (step, layer, k, v, q, out) -> {
+      step.append(layer, k, v);
+      step.attend(layer, q, out);
+    }, out -> digest.update(out));
+  }
+
+  static void run(Cache cache, Sequence sequence, int tokens, long data, StepOptions options, LayerRun layerRun,
+      Consumer<ByteBuffer> outputs) {
     long position = sequence.length();
     ByteBuffer out = Direct.bytes(tokens * Q_HEADS * DIM * 4L);
-    try (Step step = cache.begin(sequence, tokens)) {
+    try (Step step = cache.begin(List.of(sequence), new long[] {tokens}, options)) {
       for (int layer = 0; layer < LAYERS; layer++) {
-        step.append(layer, rows(KEYS, layer, position, tokens, data), rows(VALUES, layer, position, tokens, data));
-        step.attend(layer, rows(QUERIES, layer, position, tokens, data), out);
-        digest.update(out.duplicate());
+        layerRun.run(step, layer, rows(KEYS, layer, position, tokens, data), rows(VALUES, layer, position, tokens, data),
+            rows(QUERIES, layer, position, tokens, data), out);
+        outputs.accept(out.duplicate());
       }
       step.commit();
     }

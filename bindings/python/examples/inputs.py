@@ -6,8 +6,10 @@ LAYERS, KV_HEADS, Q_HEADS, DIM = 2, 2, 4, 64
 KEYS, VALUES, QUERIES = 1, 2, 3
 
 
-def new_cache() -> kvc.Cache:
-    return kvc.Cache(layers=LAYERS, kv_heads=KV_HEADS, q_heads=Q_HEADS, k_dim=DIM, codec="int4", target="scalar", arena_tokens=4096)
+def new_cache(**options) -> kvc.Cache:
+    """On the CPU, unless options say otherwise, with the kernels that give the same bits on every machine."""
+    return kvc.Cache(layers=LAYERS, kv_heads=KV_HEADS, q_heads=Q_HEADS, k_dim=DIM, codec="int4", arena_tokens=4096,
+                     **(options or {"target": "scalar"}))
 
 
 def key(a, b):
@@ -28,11 +30,16 @@ def rows(part: int, layer: int, first: int, tokens: int, data: int) -> np.ndarra
     return (n / 65536).astype(np.float32)
 
 
-def run(cache: kvc.Cache, sequence: kvc.Sequence, tokens: int, data: int) -> bytes:
+def run_layer(step: kvc.Step, layer: int, k: np.ndarray, v: np.ndarray, q: np.ndarray) -> np.ndarray:
+    step.append(layer, k, v)
+    return step.attend(layer, q)
+
+
+def run(cache: kvc.Cache, sequence: kvc.Sequence, tokens: int, data: int, run_layer=run_layer, **options) -> bytes:
     """One step of one sequence; returns what the layers attended to."""
     first, seen = cache.length(sequence), b""
-    with cache.step([sequence], [tokens]) as step:
+    with cache.step([sequence], [tokens], **options) as step:
         for layer in range(LAYERS):
-            step.append(layer, rows(KEYS, layer, first, tokens, data), rows(VALUES, layer, first, tokens, data))
-            seen += step.attend(layer, rows(QUERIES, layer, first, tokens, data)).tobytes()
+            k, v, q = (rows(part, layer, first, tokens, data) for part in (KEYS, VALUES, QUERIES))
+            seen += run_layer(step, layer, k, v, q).tobytes()
     return seen

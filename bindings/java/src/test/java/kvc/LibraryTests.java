@@ -76,7 +76,7 @@ final class LibraryTests {
   }
 
   static void theExamplesPrintWhatTheyPrintInEveryLanguage() throws Exception {
-    String[][] examples = {{"AppendAttend", "append_attend"}, {"PrefixFork", "prefix_fork"}, {"Snapshot", "snapshot"}};
+    String[][] examples = {{"AppendAttend", "append_attend"}, {"Devices", "devices"}, {"PrefixFork", "prefix_fork"}, {"Snapshot", "snapshot"}};
     for (String[] example : examples) {
       Ended ended = java(main(OUT + "/kvc.jar" + File.pathSeparator + OUT + "/java-examples", "", example[0]));
       Expect.equal(expected(example[1]), ended.printed);
