@@ -108,8 +108,7 @@ void learn_numpy() {
 
 void Array::refuse_it(const std::string& what) const { refuse(operation_, name_ + (": " + what)); }
 
-// False if this is no dense, aligned NumPy array of that type: the others' ways take what is not dense, and say what is wrong.
-bool Array::take_numpy(nb::handle from, const Wanted& wanted, bool written) {
+bool see_numpy(nb::handle from, const Wanted& wanted, bool written, Seen& to) {
     if (Py_TYPE(from.ptr()) != numpy_array || wanted.device != KVC_CPU) return false;
     const auto* array = reinterpret_cast<const NumpyArray*>(from.ptr());
     const int32_t dtype = dtype_of_numpy(*array->descr);
@@ -122,9 +121,7 @@ bool Array::take_numpy(nb::handle from, const Wanted& wanted, bool written) {
         elements *= array->shape[i];
     }
     if (reinterpret_cast<uintptr_t>(array->data) % uintptr_t(unit)) return false;
-    data_ = array->data;
-    elements_ = elements;
-    bytes_ = elements * unit;
+    to = {array->data, elements, elements * unit};
     return true;
 }
 
@@ -151,7 +148,7 @@ bool Array::take_buffer(nb::handle from, const Wanted& wanted, bool written) {
         shape[i] = view.shape[i];
         strides[i] = view.strides[i] / view.itemsize;
     }
-    data_ = view.buf;
+    seen_.data = view.buf;
     measure(wanted, size_t(view.ndim), shape, strides);
     return true;
 }
@@ -167,7 +164,7 @@ void Array::take_dlpack(nb::handle from, const Wanted& wanted, bool written) {
         check_dtype(wanted, array.dtype().lanes == 1 ? int32_t(array.dtype().code) * 256 + array.dtype().bits : 0);
         if (side_of(array.device_type()) != wanted.device)
             refuse_it("expected an array on " + device_name(wanted.device) + ", got one on " + device_name(array.device_type()));
-        data_ = const_cast<void*>(static_cast<const void*>(array.data()));
+        seen_.data = const_cast<void*>(static_cast<const void*>(array.data()));
         measure(wanted, array.ndim(), array.shape_ptr(), array.stride_ptr());
     };
     written ? look(foreign_->written) : look(foreign_->read);
@@ -187,9 +184,9 @@ void Array::measure(const Wanted& wanted, size_t ndim, const int64_t* shape, con
         is_dense = is_dense && (shape[i] <= 1 || strides[i] == dense);
         dense *= shape[i];
     }
-    elements_ = dense;
-    bytes_ = dense * unit;
-    if (wanted.device == KVC_CPU && reinterpret_cast<uintptr_t>(data_) % uintptr_t(unit))
+    seen_.elements = dense;
+    seen_.bytes = dense * unit;
+    if (wanted.device == KVC_CPU && reinterpret_cast<uintptr_t>(seen_.data) % uintptr_t(unit))
         refuse_it("its numbers are not aligned in memory");
     if (is_dense || dense == 0) return;
     if (ndim != 3 || (shape[2] > 1 && strides[2] != 1))
@@ -200,7 +197,7 @@ void Array::measure(const Wanted& wanted, size_t ndim, const int64_t* shape, con
         refuse_it("its tokens lie " + std::to_string(strides[0]) + " elements apart and its heads " + std::to_string(strides[1]) +
                   ", but the step was begun for " + std::to_string(token_stride) + " and " + std::to_string(head_stride) +
                   "; say them as " + name_ + "_token_stride and " + name_ + "_head_stride, or pass a contiguous copy");
-    bytes_ = ((shape[0] - 1) * token_stride + (shape[1] - 1) * head_stride + shape[2]) * unit;
+    seen_.bytes = ((shape[0] - 1) * token_stride + (shape[1] - 1) * head_stride + shape[2]) * unit;
 }
 
 }  // namespace kvc_python
