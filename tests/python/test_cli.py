@@ -90,6 +90,35 @@ def test_the_command_says_nothing_of_a_build_that_has_nothing_to_do():
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (cli.WRONG_USAGE, "", 1), result.stderr
 
 
+@pytest.mark.parametrize("arguments, status, said", [
+    (["--tokens", "0"], cli.WRONG_USAGE, "--tokens 0"), (["--bogus"], cli.WRONG_USAGE, "--bogus"), (["--study", "nonsense"], cli.WRONG_USAGE, "nonsense"),
+    (["--help"], 0, "usage"), (["--tokens", "300"], 7, "set-up")])
+def test_what_is_wrong_is_said_before_anything_is_set_up(tmp_path, arguments, status, said):
+    """In a clone whose set-up ends with status 7."""
+    (tmp_path / "cmake").mkdir()
+    setup = tmp_path / "cmake" / "setup.sh"
+    setup.write_text("#!/bin/sh\necho set-up\nexit 7\n")
+    setup.chmod(0o755)
+    (tmp_path / "tools").symlink_to(ROOT / "tools")
+    command = tmp_path / "kvc-eval"
+    command.write_bytes((ROOT / "kvc-eval").read_bytes())
+    command.chmod(0o755)
+    result = subprocess.run([command, *arguments], capture_output=True, text=True)
+    assert result.returncode == status and said in result.stdout + result.stderr
+    assert ("set-up" in result.stdout + result.stderr) == (status == 7)
+
+
+@pytest.mark.parametrize("wrong, said", [(["--tokens", "100"], "at least 258"), (["--tokens", "100", "--assign", "1MiB"], "at least 256"),
+                                         (["--tokens", "100", "--study", "axes"], "at least 258"), (["--stream", "300", "--tokens", "200"], "64 .. 199")])
+def test_too_few_tokens_are_refused_before_a_model_is_looked_for(monkeypatch, capsys, wrong, said):
+    def download(_: str):
+        pytest.fail("looked for the model")
+
+    monkeypatch.setattr("kvc_eval.subject.gguf_path", download)
+    assert kvc_eval(monkeypatch, "--model", "gemma3", *wrong) == cli.WRONG_USAGE
+    assert said in capsys.readouterr().err
+
+
 def test_token_ids_beyond_the_vocabulary(monkeypatch, capsys, tmp_path):
     path = tmp_path / "tokens.i32"
     np.full(300, 49152, "<i4").tofile(path)

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 from kvc_eval import cli
-from kvc_eval.recommend import TASKS, read_results, recommend, recommend_lines
+from kvc_eval.arguments import TASKS
+from kvc_eval.recommend import read_results, recommend, recommend_lines
 
 
 def mode(name, bits, kl, needle, policy="none"):

@@ -5,6 +5,7 @@ import kvc
 import numpy as np
 import pytest
 from kvc_eval import cli, study
+from kvc_eval.arguments import QUESTIONS, parse_groups
 from kvc_eval.assign import Candidate, choose, probe_model
 from kvc_eval.dump import dump_model
 from kvc_eval.evaluate import Evaluation
@@ -22,9 +23,7 @@ def model():
 
 
 def test_every_mode_of_every_group_is_a_codec():
-    for name, (_, make) in study.GROUPS.items():
-        if make is None:
-            continue
+    for name, make in study.MODES.items():
         modes = make()
         assert len({mode.codec for mode in modes}) == len(modes), f"{name} measures something twice"
         for mode in modes:
@@ -32,11 +31,11 @@ def test_every_mode_of_every_group_is_a_codec():
 
 
 def test_groups():
-    assert study.parse_groups("all") == list(study.GROUPS)
-    assert study.parse_groups("layers,axes") == ["layers", "axes"]
+    assert parse_groups("all") == list(QUESTIONS)
+    assert parse_groups("layers,axes") == ["layers", "axes"]
     for wrong in ("", "axes,", "axis"):
         with pytest.raises(ValueError, match="--study"):
-            study.parse_groups(wrong)
+            parse_groups(wrong)
 
 
 def test_protected_layers_take_equal_bytes(model):

@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 from kvc_eval.modes import parse_mode
-from kvc_eval.tasks import DEPTHS, DIGITS, PAIR_DIGITS, PAIRS, SUMMARY_TOKENS, add_tasks, parse_lengths, task_figures, task_prompts
+from kvc_eval.arguments import parse_lengths
+from kvc_eval.tasks import DEPTHS, DIGITS, PAIR_DIGITS, PAIRS, SUMMARY_TOKENS, add_tasks, task_figures, task_prompts
 from toy_model import Characters, ToyModel
 
 TEXT = "It was a bright cold day in April and the clocks were striking. " * 40

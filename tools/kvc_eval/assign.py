@@ -46,6 +46,11 @@ class Assignment:
     cost: float
 
 
+def check_probe(tokens: int) -> None:
+    if tokens < 4 * ASKED_KL:
+        raise ValueError(f"{tokens} tokens: a probe needs at least {4 * ASKED_KL}")
+
+
 def parse_budget(text: str, fp16_bytes: int) -> int:
     """Bytes of a sequence as long as the sample: a size, or effective bits per element."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(bits|B|KiB|MiB|GiB|)", text)
@@ -64,8 +69,7 @@ def probe_dump(dump: Dump, candidates: list[Candidate], threads: int, progress, 
 
 
 def probe_model(model: Model, tokens: np.ndarray, candidates: list[Candidate], threads: int, progress, budget: int | None = None) -> Probe:
-    if len(tokens) < 4 * ASKED_KL:
-        raise ValueError(f"{len(tokens)} tokens: a probe needs at least {4 * ASKED_KL}")
+    check_probe(len(tokens))
     dump = dump_model(model, tokens, 128)
     sizes = layer_bytes(dump, candidates)
     _check_fits(sizes, budget, dump.tokens)

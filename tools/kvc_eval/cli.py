@@ -4,30 +4,29 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import kvc
 
-from .assign import assign_lines, assign_report, calibration_text, candidates_of, choose, parse_budget, probe_dump, probe_model
+from .arguments import WRONG_USAGE, check, parse_gaps, parse_groups, parse_lengths, parser
+from .assign import assign_lines, assign_report, calibration_text, candidates_of, check_probe, choose, parse_budget, probe_dump, probe_model
 from .dump import dump_model, read_dump, write_dump
-from .evaluate import Evaluation
-from .known_models import KNOWN
+from .evaluate import Evaluation, check_length
 from .modes import Mode, check_acts, parse_mode, split_modes
 from .needles import needle_prompts
 from .output_error import check_decode, error_report
-from .recommend import TASKS, check_request, read_results, recommend, recommend_lines
-from .study import GROUPS, parse_groups, run_study
-from .stream import run_stream
+from .recommend import read_results, recommend, recommend_lines
+from .study import run_study
+from .stream import check_stream, run_stream
 from .subject import Subject
-from .tasks import add_tasks, parse_lengths, task_prompts
+from .tasks import add_tasks, task_prompts
 
-FAILED, WRONG_USAGE = 1, 2
+FAILED = 1
 STREAM_WIDTH = 1024  # positions that one perplexity of --stream is taken over
 ASSIGNED = ["fp16", "int8", "int4", "int3", "k3v2", "int2"]  # what --assign chooses among unless told
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     try:
         run(arguments)
     except (ValueError, RuntimeError, OSError, kvc.KvcError) as fault:
@@ -36,12 +35,10 @@ def main() -> int:
     return 0
 
 
-VERBS = ("write_dump", "assign", "recommend", "study", "stream")  # at most one of them; without any, modes are judged
-
-
 def run(arguments: argparse.Namespace) -> None:
-    _check(arguments)
+    check(arguments)
     modes = _modes(arguments)
+    _check_tokens(arguments)
     if arguments.write_dump:
         _write_dump(arguments)
     elif arguments.assign:
@@ -56,45 +53,16 @@ def run(arguments: argparse.Namespace) -> None:
         _write_reports(arguments, _judge_dump(arguments, modes) if arguments.dump else _judge_model(arguments, modes))
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    for option in ("chunk", "decode", "judge_every"):
-        if getattr(arguments, option) < 1:
-            raise ValueError(f"--{option.replace('_', '-')} {getattr(arguments, option)}: it must be at least 1")
-    for option in ("needles", "by_position", "stream", "threads"):
-        if getattr(arguments, option) < 0:
-            raise ValueError(f"--{option.replace('_', '-')} {getattr(arguments, option)}: it must be at least 0")
-    verbs = ["--" + verb.replace("_", "-") for verb in VERBS if getattr(arguments, verb)]
-    if len(verbs) > 1:
-        raise ValueError(f"{' and '.join(verbs)}: give one of them")
-    if arguments.dump and verbs not in ([], ["--assign"]):
-        raise ValueError(f"--dump and {verbs[0]}: give one of them")
-    if arguments.dump and arguments.tasks:
-        raise ValueError("--tasks needs a model, which --dump has not")
-    if arguments.tasks and verbs not in ([], ["--recommend"]):
-        raise ValueError(f"--tasks does not go with {verbs[0]}")
-    if arguments.by_position and (arguments.dump or verbs not in ([], ["--recommend"], ["--stream"])):
-        raise ValueError(f"--by-position does not go with {'--dump' if arguments.dump else verbs[0]}")
-    if arguments.calibrate and not arguments.assign:
-        raise ValueError("--calibrate writes what --assign finds: give its bytes")
-    if arguments.recommend:
-        check_request(arguments.task, arguments.max_kl)
-        if TASKS[arguments.task].needle and not arguments.needles and not arguments.results:
-            raise ValueError(f"--task {arguments.task} needs needles: --needles 1 or more")
-    for option in ("json", "html", "calibrate", "write_dump"):
-        if getattr(arguments, option):
-            _check_target("--" + option.replace("_", "-"), Path(getattr(arguments, option)))
-    if arguments.stream_gaps and not arguments.stream:
-        raise ValueError("--stream-gaps belongs to --stream")
-    for option in ("results", "task", "max_kl"):
-        if getattr(arguments, option) is not None and not arguments.recommend:
-            raise ValueError(f"--{option.replace('_', '-')} belongs to --recommend")
-
-
-def _check_target(option: str, target: Path) -> None:
-    """What cannot be written is refused now, not after the run."""
-    place = next(place for place in (target.absolute(), *target.absolute().parents) if place.exists())
-    if target.is_dir() or (place != target.absolute() and not place.is_dir()) or not os.access(place, os.W_OK):
-        raise ValueError(f"{option} {target}: it cannot be written")
+def _check_tokens(arguments: argparse.Namespace) -> None:
+    """Whether so many tokens are enough, which is known before there is a model."""
+    if arguments.dump or arguments.write_dump or arguments.results:
+        return
+    if arguments.assign:
+        check_probe(arguments.tokens)
+    elif arguments.stream:
+        check_stream(arguments.tokens, arguments.stream)
+    else:
+        check_length(arguments.tokens, arguments.chunk, arguments.judge_every)
 
 
 def _modes(arguments: argparse.Namespace) -> list[Mode]:
@@ -186,15 +154,8 @@ def _stream(arguments: argparse.Namespace, modes: list[Mode]) -> None:
         raise ValueError("--stream goes with one codec in --modes, or none")
     subject, width = Subject(arguments), arguments.by_position or STREAM_WIDTH
     found = run_stream(subject.model, subject.tokens, arguments.stream, codec, width, arguments.chunk, arguments.threads,
-                       _gaps(arguments.stream_gaps), show)
+                       parse_gaps(arguments.stream_gaps), show)
     _write_reports(arguments, _about(arguments, subject) | {"stream": found, "context_length": subject.model.context_length})
-
-
-def _gaps(text: str | None) -> list[int]:
-    gaps = [int(number) if number.isdigit() else 0 for number in text.split(",")] if text else []
-    if any(not 1 <= gap <= 1 << 40 for gap in gaps):
-        raise ValueError(f"--stream-gaps {text}: give numbers of tokens, with commas")
-    return gaps
 
 
 def _write_reports(arguments: argparse.Namespace, report: dict) -> None:
@@ -204,46 +165,6 @@ def _write_reports(arguments: argparse.Namespace, report: dict) -> None:
         from .report import write_report  # matplotlib takes a second to load
 
         _write(arguments.html, write_report(report))
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line: the usage of so many options would bury what is wrong."""
-        self.exit(WRONG_USAGE, f"{self.prog}: {message} ({self.prog} --help lists the options)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="kvc-eval", description="Runs a language model with kvc as its KV cache and compares it with an fp32 cache.")
-    parser.add_argument("--model", default="smollm2", help=f"{' or '.join(KNOWN)}, or the path of a GGUF file (llama or gemma3 architecture)")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--text", help="a text file (UTF-8); default: Jane Austen's Persuasion")
-    source.add_argument("--token-ids", help="a file of little-endian int32 token ids, read as they are")
-    parser.add_argument("--tokens", type=int, default=2048, help="tokens to read (default 2048)")
-    parser.add_argument("--start", type=int, default=0, help="tokens of the text to skip (default 0)")
-    parser.add_argument("--chunk", type=int, default=64, help="tokens per step (default 64); figures change by rounding only")
-    parser.add_argument("--modes", help="preset names, codec strings, policies such as h2o:20%%, CODEC+POLICY, or @FILE (a calibration), by commas "
-                                        "(default: all presets)")
-    parser.add_argument("--needles", type=int, default=3, help="prompts of 8 needles each (default 3; 0: none)")
-    parser.add_argument("--threads", type=int, default=int(os.environ.get("KVC_EVAL_THREADS", os.cpu_count() or 1)))
-    parser.add_argument("--dump", help="a safetensors file of queries, keys and values: judge its attention outputs instead of a model")
-    parser.add_argument("--decode", type=int, default=128, help="last tokens of a dump that are attended to one by one (default 128)")
-    parser.add_argument("--write-dump", help="write such a file from the model and the text, and stop")
-    parser.add_argument("--tasks", help="lengths of needle haystacks, such as 512,1024,2048: a needle grid, copying and a summary besides")
-    parser.add_argument("--assign", help="bytes (6MiB) or bits per element (3.5bits): choose a codec per layer among those of --modes")
-    parser.add_argument("--calibrate", help="where to write the assignment, for codec = \"@FILE\"")
-    parser.add_argument("--recommend", action="store_true", help="name the mode of fewest bits that serves --task within --max-kl")
-    parser.add_argument("--task", help=", ".join(TASKS))
-    parser.add_argument("--max-kl", type=float)
-    parser.add_argument("--results", help="recommend from the --json of an earlier run")
-    parser.add_argument("--study", help=f"common claims, measured: {', '.join(GROUPS)}, by commas, or all")
-    parser.add_argument("--by-position", type=int, default=0, help="figures of so many positions each, besides")
-    parser.add_argument("--judge-every", type=int, default=1, help="compare distributions in one chunk of so many (default 1: in all of them)")
-    parser.add_argument("--stream", type=int, default=0, help="StreamingLLM with so many newest tokens over all --tokens, three ways")
-    parser.add_argument("--stream-gaps", help="numbers of tokens, by commas: true positions once more, as if so many had left behind the sinks")
-    parser.add_argument("--json", help="where to write the figures")
-    parser.add_argument("--html", help="where to write a report with plots, one self-contained file")
-    return parser
 
 
 def _write(path: str, text: str) -> None:

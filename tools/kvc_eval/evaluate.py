@@ -58,6 +58,18 @@ def open_mode(model: Model, mode: Mode, lengths: list[int], threads: int) -> Rea
         return Reader(model, cache, [cache.create_sequence(prompt_length=length) for length in lengths])
 
 
+def _is_judged(first: int, chunk: int, judge_every: int) -> bool:
+    return (first // chunk + 1) % judge_every == 0
+
+
+def check_length(tokens: int, chunk: int, judge_every: int) -> None:
+    """Refuses a text of which no position would be judged."""
+    if tokens < FIRST_POSITION + 2:
+        raise ValueError(f"{tokens} tokens: at least {FIRST_POSITION + 2} are needed, as positions below {FIRST_POSITION} do not count")
+    if not any(_is_judged(first, chunk, judge_every) and min(first + chunk, tokens - 1) > FIRST_POSITION for first in range(0, tokens, chunk)):
+        raise ValueError(f"{tokens} tokens have no position from {FIRST_POSITION} on in every {judge_every}th chunk of {chunk}")
+
+
 class Evaluation:
     def __init__(self, model: Model, modes: list[Mode], tokens: np.ndarray, chunk: int, threads: int,
                  open_reader: Callable = open_mode, progress: Callable[[str], None] = lambda line: None, answers: tuple[int, ...] = (), bin_width: int = 0,
@@ -67,17 +79,14 @@ class Evaluation:
         bin_width: figures of so many positions each besides, as "by_position".
         judge_every: distributions of one chunk in so many are compared, as those of long texts over a large vocabulary cost more than reading.
         """
-        if len(tokens) < FIRST_POSITION + 2:
-            raise ValueError(f"{len(tokens)} tokens: at least {FIRST_POSITION + 2} are needed, as positions below {FIRST_POSITION} do not count")
+        check_length(len(tokens), chunk, judge_every)
         self._model, self._modes, self._tokens, self._chunk, self._threads = model, modes, tokens, chunk, threads
         self._open_reader, self._progress, self._answers = open_reader, progress, np.array(answers, np.int64)
         self._bin_width, self._judge_every = bin_width, judge_every
-        if not any(self._judged(first) and min(first + chunk, len(tokens) - 1) > FIRST_POSITION for first in range(0, len(tokens), chunk)):
-            raise ValueError(f"{len(tokens)} tokens have no position from {FIRST_POSITION} on in every {judge_every}th chunk of {chunk}")
 
     def _judged(self, first: int) -> bool:
         """Whether the chunk that begins there is one whose distributions are compared: the last of every so many."""
-        return (first // self._chunk + 1) % self._judge_every == 0
+        return _is_judged(first, self._chunk, self._judge_every)
 
     def run(self, needles: list[NeedlePrompt]) -> tuple[dict, list[dict]]:
         """(the reference's figures, one dictionary per mode)."""

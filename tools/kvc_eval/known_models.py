@@ -5,9 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .arguments import KNOWN
 from .clone import ROOT, download_folder
-
-KNOWN = ("smollm2", "gemma3")
 
 
 def gguf_path(model: str) -> Path:

@@ -1,24 +1,12 @@
 """kvc-eval --recommend: the mode of fewest bytes that is good enough for a task, with the figures of all, from a run's JSON."""
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
+from .arguments import TASKS, Needs, check_request
 from .needles import DIGITS, NEEDLES
 
 
-@dataclass(frozen=True)
-class Needs:
-    needle: float  # least share of what the exact model recalls that the mode must recall; 0: not asked
-    reason: str
-
-
-TASKS = {
-    "retrieval": Needs(0.95, "answers lie anywhere in the text, word by word"),
-    "qa": Needs(0.85, "answers lie anywhere in the text"),
-    "summary": Needs(0.0, "the gist matters, which KL sees"),
-    "chat": Needs(0.0, "the newest turns matter, which KL sees"),
-}
 RECALLS_ENOUGH = 0.5  # a model that recalls less shows nothing about its cache
 FIELDS = ("name", "effective_bits", "kl", "needle", "policy")
 
@@ -35,13 +23,6 @@ def read_results(path: str) -> dict:
     if not modes or "reference" not in report or any(field not in mode for mode in modes for field in FIELDS):
         raise ValueError(f"--results {path}: not the figures of a model by kvc-eval --json")
     return report
-
-
-def check_request(task: str, max_kl: float | None) -> None:
-    if task not in TASKS:
-        raise ValueError(f"--task {task}: it is none of {', '.join(TASKS)}")
-    if max_kl is None or not math.isfinite(max_kl) or max_kl <= 0:
-        raise ValueError(f"--recommend needs --max-kl, a number above 0, not {max_kl}")
 
 
 def recommend(report: dict, task: str, max_kl: float) -> dict:

@@ -34,11 +34,9 @@ def stream_modes(newest: int) -> list[tuple[str, str, dict]]:
             ("no sinks", f"streaming:{newest},sinks=0", {})]
 
 
-def check_stream(model: Model, tokens: np.ndarray, newest: int) -> None:
-    if model.rope_base is None:
-        raise ValueError(f"--stream: {model.name} has layers with sliding windows or RoPE of its own, which this run does not set up")
-    if not 64 <= newest < len(tokens):
-        raise ValueError(f"--stream {newest}: it counts the newest tokens that stay, 64 .. {len(tokens) - 1}")
+def check_stream(tokens: int, newest: int) -> None:
+    if not 64 <= newest < tokens:
+        raise ValueError(f"--stream {newest}: it counts the newest tokens that stay, 64 .. {tokens - 1}")
 
 
 def run_stream(model: Model, tokens: np.ndarray, newest: int, codec: str, width: int, chunk: int, threads: int, gaps: list[int],
@@ -47,7 +45,9 @@ def run_stream(model: Model, tokens: np.ndarray, newest: int, codec: str, width:
 
     gaps: true positions once more, with so many tokens missing behind the sinks.
     """
-    check_stream(model, tokens, newest)
+    check_stream(len(tokens), newest)
+    if model.rope_base is None:
+        raise ValueError(f"--stream: {model.name} has layers with sliding windows or RoPE of its own, which this run does not set up")
     modes = [(name, policy, options, 0) for name, policy, options in stream_modes(newest)]
     modes += [(f"true positions, {gap} tokens on", f"streaming:{SINKS}+{newest}", {}, gap) for gap in gaps]
     results = []

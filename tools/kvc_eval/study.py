@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .arguments import QUESTIONS
 from .evaluate import Evaluation
 from .model import Model
 from .modes import Mode
@@ -48,38 +49,22 @@ def shares() -> list[Mode]:
     return [_mode(f"k=int{k}.ch.g32.m8", values[v]) for k, v in ((4, 2), (3, 3), (2, 4), (3, 2), (2, 3))]
 
 
-GROUPS: dict[str, tuple[str, Callable[[], list[Mode]]]] = {
-    "symmetry": ("Symmetric codes against codes with a zero point, at 8, 4 and 2 bits, in keys and in values", symmetry),
-    "axes": ("Scales per channel or per token, in keys and in values", axes),
-    "details": ("Group, metadata, window, sinks and clip of int4 and int2, one at a time", details),
-    "shares": ("Bits on keys or on values", shares),
-    "layers": ("Early and late layers, middle layers, or the layers that a probe finds: a fifth of them at 4 bits, the others at 2", None),
-    "prompt": ("A prompt evicted after it was read against a prompt of which only that part was ever seen", None),
-}
-
-
-def parse_groups(text: str) -> list[str]:
-    names = list(GROUPS) if text == "all" else text.split(",")
-    for name in names:
-        if name not in GROUPS:
-            raise ValueError(f"--study {name}: it is none of {', '.join(GROUPS)}, all")
-    return names
+MODES: dict[str, Callable[[], list[Mode]]] = {"symmetry": symmetry, "axes": axes, "details": details, "shares": shares}
 
 
 def run_study(model: Model, tokens: np.ndarray, groups: list[str], chunk: int, threads: int, progress: Callable[[str], None]) -> dict:
     """{group: {question, modes}}; modes as in the JSON of a run."""
     found = {}
     for name in groups:
-        question, make = GROUPS[name]
-        progress(f"{name}: {question}")
+        progress(f"{name}: {QUESTIONS[name]}")
         if name == "prompt":
             results = prompt_modes(model, tokens, chunk, threads)
         else:
-            modes = make() if make else protected_layers(model, tokens, threads, progress)
+            modes = MODES[name]() if name in MODES else protected_layers(model, tokens, threads, progress)
             results = Evaluation(model, modes, tokens, chunk, threads).run([])[1]
         for result in results:
             progress(_line(result))
-        found[name] = {"question": question, "modes": results}
+        found[name] = {"question": QUESTIONS[name], "modes": results}
     return found
 
 

@@ -22,7 +22,6 @@ DIGITS = 5
 PAIRS, PAIR_DIGITS = 20, 4
 SUMMARY_CUE, SUMMARY_TOKENS, SUMMARY_TEXT = "\n\nIn short, the story so far is this:", 48, 600
 SEED = 500
-SHORTEST = 64  # tokens of a haystack
 ROOM = 400  # tokens that questions and hidden sentences take besides the haystack
 
 
@@ -50,14 +49,6 @@ def task_prompts(model: Model, text: str, tokenizer: TextTokenizer, lengths: lis
         raise ValueError(f"the text has {len(story)} tokens; tasks of this length need {needed}")
     prompts = [_needles(story, tokenizer, length, np.random.RandomState(SEED + number)) for number, length in enumerate(lengths)]
     return [*prompts, _copying(tokenizer, np.random.RandomState(SEED)), _summary(model, story, tokenizer, chunk)]
-
-
-def parse_lengths(text: str) -> list[int]:
-    """The numbers of --tasks."""
-    lengths = [int(number) if number.isdigit() else 0 for number in text.split(",")]
-    if min(lengths) < SHORTEST:
-        raise ValueError(f"--tasks {text}: give lengths of at least {SHORTEST} tokens, with commas")
-    return lengths
 
 
 def add_tasks(model: Model, modes: list[Mode], prompts: list[TaskPrompt], reference: dict, results: list[dict], chunk: int, threads: int,
