@@ -9,7 +9,7 @@
  *     #include <stdio.h>
  *     static int failed(const kvc_error* err) { return fprintf(stderr, "%s\n", err->message), 1; }
  *     int main(void) {
- *         kvc_error err = {sizeof err};
+ *         kvc_error err = {.struct_size = sizeof err};
  *         kvc_options options;
  *         kvc_options_init(&options, sizeof options);
  *         options.layers = 1;
@@ -48,7 +48,7 @@
  * Forks      After fork() of the process a child uses what it inherited, without worker threads; KVC_E_FORKED where another thread
  *            was changing that cache at the fork. Devices do not survive one.
  * Structs    Field 0 is struct_size; the _init functions fill in defaults; a zero field always means its default, so zeroing a struct
- *            and setting struct_size does the same.
+ *            and setting struct_size does the same: {.struct_size = sizeof x} in C, x{} and then the field in C++.
  */
 #ifndef KVC_H
 #define KVC_H

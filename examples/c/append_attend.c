@@ -5,7 +5,7 @@ enum { layers = 2, kv_heads = 2, q_heads = 8, dim = 64, prompt = 500, decoded = 
 
 /* One step of a model: each layer stores its keys and values and attends to everything so far. */
 static void forward(kvc_cache* cache, kvc_seq seq, int64_t tokens, uint32_t seed) {
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     kvc_step* step = kvc_step_begin(cache, &seq, &tokens, 1, NULL, 0, NULL, &err);
     TRY(step);
     for (int64_t layer = 0; layer < layers; layer++) {
@@ -23,7 +23,7 @@ static void forward(kvc_cache* cache, kvc_seq seq, int64_t tokens, uint32_t seed
 }
 
 int main(void) {
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     kvc_options options;
     kvc_options_init(&options, sizeof options);
     options.layers = layers;
@@ -45,7 +45,7 @@ int main(void) {
         forward(cache, seq, 1, 100 + i);
 
     int64_t length = 0;
-    kvc_seq_stats stats = {sizeof stats};
+    kvc_seq_stats stats = {.struct_size = sizeof stats};
     OK(kvc_seq_length(cache, seq, &length, &err));
     OK(kvc_seq_stats_get(cache, seq, &stats, &err));
     printf("%lld tokens in %lld bytes; as plain 16-bit numbers: %lld\n", (long long)length, (long long)stats.record_bytes,

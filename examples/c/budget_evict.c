@@ -4,7 +4,7 @@
 enum { kv_heads = 2, dim = 64, budget = 512, chunk = 128 };
 
 int main(void) {
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     kvc_options options;
     kvc_options_init(&options, sizeof options);
     options.layers = 1;
@@ -17,7 +17,7 @@ int main(void) {
     request.tokens = budget + chunk;
     request.step_tokens = chunk;
     request.budget_bytes = options.arena_bytes;
-    kvc_plan plan = {sizeof plan};
+    kvc_plan plan = {.struct_size = sizeof plan};
     OK(kvc_plan_compute(&options, NULL, 0, &request, &plan, &err));
     printf("1 MiB holds %lld tokens of one sequence, or %lld sequences of %lld tokens\n", (long long)plan.max_tokens,
            (long long)plan.max_sequences, (long long)request.tokens);
@@ -37,7 +37,7 @@ int main(void) {
         TRY(step);
         OK(kvc_append(step, 0, x, bytes, x, bytes, &err));
         OK(kvc_step_commit(step, NULL, 0, &err));
-        kvc_evict_report report = {sizeof report};
+        kvc_evict_report report = {.struct_size = sizeof report};
         OK(kvc_evict(cache, seq, NULL, 0, &evict, &report, &err));
         evicted += report.tokens_evicted;
         free(x);

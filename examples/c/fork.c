@@ -4,7 +4,7 @@
 enum { kv_heads = 2, dim = 64, prompt = 1000 };
 
 static void extend(kvc_cache* cache, kvc_seq seq, int64_t tokens, const int64_t* accepted, uint32_t seed) {
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     kvc_step_options options;
     kvc_step_options_init(&options, sizeof options);
     options.partial_commit = accepted != NULL;
@@ -18,7 +18,7 @@ static void extend(kvc_cache* cache, kvc_seq seq, int64_t tokens, const int64_t*
 }
 
 int main(void) {
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     kvc_options options;
     kvc_options_init(&options, sizeof options);
     options.layers = 1;
@@ -30,7 +30,7 @@ int main(void) {
     kvc_seq seq = kvc_seq_create(cache, NULL, &err);
     TRY(seq);
     extend(cache, seq, prompt, NULL, 1);
-    kvc_stats before = {sizeof before}, after = {sizeof after};
+    kvc_stats before = {.struct_size = sizeof before}, after = {.struct_size = sizeof after};
     OK(kvc_stats_get(cache, &before, &err));
 
     for (uint32_t i = 0; i < 3; i++) {

@@ -4,7 +4,7 @@
 enum { kv_heads = 2, dim = 64, bytes_per_token = kv_heads * dim * 4 };
 
 static void extend(kvc_cache* cache, kvc_seq seq, int64_t tokens, uint32_t seed, float* out) {
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     float* x = example_numbers(tokens * kv_heads * dim, seed);
     float* all = malloc((size_t)tokens * bytes_per_token);
     TRY(all);
@@ -21,15 +21,15 @@ static void extend(kvc_cache* cache, kvc_seq seq, int64_t tokens, uint32_t seed,
 }
 
 static int64_t used_bytes(kvc_cache* cache) {
-    kvc_error err = {sizeof err};
-    kvc_stats stats = {sizeof stats};
+    kvc_error err = {.struct_size = sizeof err};
+    kvc_stats stats = {.struct_size = sizeof stats};
     OK(kvc_stats_get(cache, &stats, &err));
     return stats.record_bytes;
 }
 
 int main(int n_arguments, char** arguments) {
     const char* path = n_arguments > 1 ? arguments[1] : "offload_example.kvcs";
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     kvc_options options;
     kvc_options_init(&options, sizeof options);
     options.layers = 1;

@@ -7,7 +7,7 @@ enum { kv_heads = 2, dim = 64, most = 4096 };
 
 /* What a model would compute for the tokens that the sequence does not hold yet: here numbers that stand for it. */
 static void run(kvc_cache* cache, kvc_seq seq, const int64_t* tokens, int64_t from, int64_t n) {
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     int64_t count = n - from;
     const int64_t row = kv_heads * dim, bytes = count * row * 4;
     float* x = malloc((size_t)bytes);
@@ -25,7 +25,7 @@ static void run(kvc_cache* cache, kvc_seq seq, const int64_t* tokens, int64_t fr
 }
 
 int main(void) {
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     kvc_options options;
     kvc_options_init(&options, sizeof options);
     options.layers = 1;
@@ -41,7 +41,7 @@ int main(void) {
     for (int turn = 0; turn < 4; turn++) {
         for (int64_t end = length + questions[turn]; length < end; length++)
             tokens[length] = (length * 7919 + turn) % 50000; /* the user's words */
-        kvc_prefix_hit hit = {sizeof hit};
+        kvc_prefix_hit hit = {.struct_size = sizeof hit};
         const kvc_seq seq = kvc_prefix_lookup(cache, tokens, length, salt, sizeof salt, NULL, &hit, &err);
         TRY(seq);
         printf("turn %d: %lld of %lld tokens are there already\n", turn + 1, (long long)hit.tokens, (long long)length);
@@ -54,9 +54,9 @@ int main(void) {
         OK(kvc_prefix_publish(cache, seq, tokens, length, salt, sizeof salt, NULL, &err));
         OK(kvc_seq_destroy(cache, seq, &err)); /* the entry keeps what it shares */
     }
-    kvc_prefix_hit other = {sizeof other};
+    kvc_prefix_hit other = {.struct_size = sizeof other};
     TRY(kvc_prefix_lookup(cache, tokens, length, "tenant 2", 8, NULL, &other, &err));
-    kvc_prefix_stats stats = {sizeof stats};
+    kvc_prefix_stats stats = {.struct_size = sizeof stats};
     OK(kvc_prefix_stats_get(cache, &stats, &err));
     printf("%lld tokens computed for a conversation of %lld; entries: %lld, %lld bytes\n", (long long)computed, (long long)length,
            (long long)stats.entries, (long long)stats.record_bytes);

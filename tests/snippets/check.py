@@ -25,7 +25,7 @@ def run(name, text, arguments):
         source, program = Path(folder, "snippet.c"), Path(folder, "snippet")
         source.write_text(text)
         library = Path(arguments.library)
-        compiled = subprocess.run([arguments.cc, "-std=c99", "-Wall", "-Werror", f"-I{arguments.include}", source, "-o", program, library,
+        compiled = subprocess.run([arguments.cc, "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", f"-I{arguments.include}", source, "-o", program, library,
                                    f"-Wl,-rpath,{library.parent}"], capture_output=True, text=True)
         if compiled.returncode:
             return f"{name}: does not compile:\n{compiled.stderr}"

@@ -61,7 +61,7 @@ static float* floats(int64_t n) {
 }
 
 static void start(run* self, const arguments* given, int64_t prompt, int64_t tokens) {
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     char message[256] = "";
     self->model = smollm_open(given->model, given->threads - 1, message, sizeof message);
     if (!self->model) fail(given->model, message);
@@ -92,7 +92,7 @@ static void start(run* self, const arguments* given, int64_t prompt, int64_t tok
 
 /* One step of n tokens; returns the token that follows them. */
 static int64_t forward(run* self, const int64_t* tokens, int64_t n) {
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     const int64_t dim = self->shape.head_dim, q_bytes = n * self->shape.q_heads * dim * 4,
                   kv_bytes = n * self->shape.kv_heads * dim * 4;
     int64_t positions[chunk], last = n - 1, chosen = 0;
@@ -118,7 +118,7 @@ static int64_t forward(run* self, const int64_t* tokens, int64_t n) {
 /* Tokens of the next step of a prompt: no step crosses a boundary of the policy or of a ladder. */
 static int64_t step_tokens(const run* self, int64_t left) {
     int64_t limit = 0;
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     if (kvc_seq_step_limit(self->cache, self->seq, &limit, &err)) fail("kvc_seq_step_limit", err.message);
     if (limit > chunk) limit = chunk;
     return left < limit ? left : limit;
@@ -168,7 +168,7 @@ int main(int count, char** words) {
     run self = {0};
     start(&self, &given, n, n + given.max_tokens);
     write_text(&self, tokens, n, given.max_tokens);
-    kvc_error err = {sizeof err};
+    kvc_error err = {.struct_size = sizeof err};
     if (kvc_destroy(self.cache, &err)) fail("kvc_destroy", err.message);
     smollm_close(self.model);
     free(prompt), free(tokens), free(self.x), free(self.q), free(self.k), free(self.v), free(self.attended);
