@@ -1,6 +1,7 @@
 #include "array.h"
 
 #include <cstring>
+#include <map>
 
 namespace kvc_python {
 namespace {
@@ -42,6 +43,20 @@ struct NumpyArray {
     int flags;
 };
 constexpr int numpy_writeable = 0x400;
+
+struct Owned {
+    uint64_t end, cache;
+};
+std::map<uint64_t, Owned> buffers;  // by where they begin; as all of Python's, under the GIL
+
+// The cache that made the buffer in which an address lies; 0: none did.
+uint64_t cache_of_buffer(const void* data) {
+    const auto address = reinterpret_cast<uint64_t>(data);
+    const auto behind = buffers.upper_bound(address);
+    if (behind == buffers.begin()) return 0;
+    const Owned& found = std::prev(behind)->second;
+    return address < found.end ? found.cache : 0;
+}
 
 PyTypeObject* numpy_array = nullptr;  // of the arrays that can be looked into
 
@@ -106,6 +121,9 @@ void learn_numpy() {
     if (good) numpy_array = reinterpret_cast<PyTypeObject*>(nb::object(numpy.attr("ndarray")).release().ptr());
 }
 
+void remember_buffer(uint64_t cache, uint64_t buffer, int64_t bytes) { buffers[buffer] = {buffer + uint64_t(bytes), cache}; }
+void forget_buffer(uint64_t buffer) { buffers.erase(buffer); }
+
 void Array::refuse_it(const std::string& what) const { refuse(operation_, name_ + (": " + what)); }
 
 bool see_numpy(nb::handle from, const Wanted& wanted, bool written, Seen& to) {
@@ -165,6 +183,9 @@ void Array::take_dlpack(nb::handle from, const Wanted& wanted, bool written) {
         if (side_of(array.device_type()) != wanted.device)
             refuse_it("expected an array on " + device_name(wanted.device) + ", got one on " + device_name(array.device_type()));
         seen_.data = const_cast<void*>(static_cast<const void*>(array.data()));
+        const uint64_t owner = wanted.cache && wanted.device != KVC_CPU ? cache_of_buffer(seen_.data) : 0;
+        if (owner && owner != wanted.cache)
+            throw Failure{KVC_E_HANDLE, operation_, std::string(operation_) + ": " + name_ + ": the buffer belongs to another cache"};
         measure(wanted, array.ndim(), array.shape_ptr(), array.stride_ptr());
     };
     written ? look(foreign_->written) : look(foreign_->read);

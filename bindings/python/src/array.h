@@ -17,7 +17,13 @@ struct Wanted {
     int32_t dtype = KVC_F32;
     int64_t token_stride = 0, head_stride = 0;
     int32_t device = KVC_CPU;
+    uint64_t cache = 0;  // whose buffers alone it may lie in, on a device; 0 = any
 };
+
+// Buffers that caches made, with the caches, by address: a buffer's end waits for the work of its own cache, and that of another one could
+// still be under way.
+void remember_buffer(uint64_t cache, uint64_t buffer, int64_t bytes);
+void forget_buffer(uint64_t buffer);
 
 // Where the numbers of one call lie.
 struct Seen {

@@ -29,10 +29,13 @@ void rope_frequencies_set(uint64_t cache, Whole<"rope_frequencies_set", "layer">
 // ---- Device memory ----
 
 uint64_t buffer_create(uint64_t cache, Whole<"buffer_create", "kind", int32_t> kind, Whole<"buffer_create", "size"> bytes) {
-    return reinterpret_cast<uint64_t>(make("buffer_create", kvc_buffer_create, cache_of(cache), kind, bytes));
+    const auto made = reinterpret_cast<uint64_t>(make("buffer_create", kvc_buffer_create, cache_of(cache), kind, bytes));
+    remember_buffer(cache, made, bytes);
+    return made;
 }
 
 void buffer_destroy(uint64_t cache, Whole<"buffer_destroy", "kind", int32_t> kind, uint64_t buffer) {
+    forget_buffer(buffer);  // first: once it is gone its address can be another's
     call("buffer_destroy", kvc_buffer_destroy, cache_of(cache), kind, pointer(buffer));
 }
 

@@ -28,11 +28,11 @@ public:
                    std::to_string(sequences.size()) + " sequences but " + std::to_string(counts.size()) + " token counts");
         const kvc_step_options o = options<kvc_step_options>("step_begin", kvc_step_options_init, values);
         const int32_t device = o.buffers == KVC_DEVICE_DEFAULT ? int32_t{KVC_CPU} : o.buffers;
-        k_ = {type_of(o.kv_dtype), o.k_token_stride, o.k_head_stride, device};
-        v_ = {type_of(o.kv_dtype), o.v_token_stride, o.v_head_stride, device};
-        q_ = {type_of(o.q_dtype), o.q_token_stride, o.q_head_stride, device};
-        out_ = {type_of(o.out_dtype), o.out_token_stride, o.out_head_stride, device};
-        lse_ = {KVC_F32, 0, 0, device};
+        k_ = {type_of(o.kv_dtype), o.k_token_stride, o.k_head_stride, device, cache};
+        v_ = {type_of(o.kv_dtype), o.v_token_stride, o.v_head_stride, device, cache};
+        q_ = {type_of(o.q_dtype), o.q_token_stride, o.q_head_stride, device, cache};
+        out_ = {type_of(o.out_dtype), o.out_token_stride, o.out_head_stride, device, cache};
+        lse_ = {KVC_F32, 0, 0, device, cache};
         handle_ = make("step_begin", kvc_step_begin, cache_of(cache), sequences.data(), counts.data(), counts.size(), positions.data(),
                        positions.size(), &o);
         is_open_ = true;

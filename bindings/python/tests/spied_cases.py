@@ -252,6 +252,24 @@ def test_device_buffers_and_streams_reach_the_library():
         np.testing.assert_array_equal(on_host.attend(0, q), out)
 
 
+def test_a_step_refuses_the_buffers_of_another_cache():
+    """Whose end would not wait for what the step does with them, however they come."""
+    arrays = [np.zeros((1, heads, 64), np.float32) for heads in (2, 2, 4, 4)]
+    options = dict(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE)
+    with kvc.Cache(**options) as cache, kvc.Cache(**options) as other:
+        own, foreign = [[device_tensor(of, array) for array in arrays] for of in (cache, other)]
+        k, v, q, out = (tensor for _, tensor in own)
+        step = cache.step([cache.create_sequence()], [1], buffers=kvc.Device.CUDA)
+        foreign_k, foreign_v, foreign_q, foreign_out = (Dlpack(tensor) for _, tensor in foreign)
+        for name, call in {"append: k": lambda: step.append(0, foreign_k, v), "append: v": lambda: step.append(0, k, foreign_v),
+                           "attend: q": lambda: step.attend(0, foreign_q, out), "attend: out": lambda: step.append_attend(0, k, v, q, foreign_out),
+                           "attend: lse": lambda: step.attend(0, q, out, foreign[0][0].view((1, 4), kvc.Dtype.F32))}.items():
+            with pytest.raises(kvc.HandleError, match=f"^{name}: the buffer belongs to another cache$"):
+                call()
+        step.append(0, k, v)
+        step.attend(0, q, out)
+
+
 def test_pinned_memory_is_the_hosts():
     with kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE) as cache:
         pinned = cache.create_buffer(3 * 128 * 4, kvc.BufferKind.BUFFER_PINNED)
