@@ -43,12 +43,6 @@ def check(arguments: argparse.Namespace) -> None:
     """Refuses what can be seen to be wrong without the library and without a model."""
     if arguments.tokens < 1 or arguments.start < 0:
         raise ValueError(f"--tokens {arguments.tokens} --start {arguments.start}: tokens must be at least 1, start at least 0")
-    for option in ("text", "token_ids", "dump", "results"):
-        file = getattr(arguments, option)
-        if file and not Path(file).is_file():
-            raise ValueError(f"--{option.replace('_', '-')} {file}: there is no such file")
-    if arguments.model not in KNOWN and not Path(arguments.model).is_file():
-        raise ValueError(f"--model {arguments.model}: neither a file nor one of {', '.join(KNOWN)}")
     for option in ("chunk", "decode", "judge_every"):
         if getattr(arguments, option) < 1:
             raise ValueError(f"--{option.replace('_', '-')} {getattr(arguments, option)}: it must be at least 1")
@@ -81,6 +75,12 @@ def check(arguments: argparse.Namespace) -> None:
     for option in ("results", "task", "max_kl"):
         if getattr(arguments, option) is not None and not arguments.recommend:
             raise ValueError(f"--{option.replace('_', '-')} belongs to --recommend")
+    for option in ("text", "token_ids", "dump", "results"):
+        file = getattr(arguments, option)
+        if file and not Path(file).is_file():
+            raise ValueError(f"--{option.replace('_', '-')} {file}: there is no such file")
+    if arguments.model not in KNOWN and not Path(arguments.model).is_file():
+        raise ValueError(f"--model {arguments.model}: neither a file nor one of {', '.join(KNOWN)}")
 
 
 def _check_lists(arguments: argparse.Namespace) -> None:
