@@ -1,6 +1,7 @@
 """A server of docs/SERVERS.md as tests and the load test drive it: its process, requests to it, its metrics. Loopback alone."""
 import http.client
 import json
+import os
 import re
 import shlex
 import signal
@@ -10,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+COMMAND = os.environ.get("KVC_SERVER", "build/servers/server_go")
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "build" / "servers" / "model"
 GENERATE = ROOT / "build" / "servers" / "generate"
@@ -113,6 +115,17 @@ class Server:
             self.process.wait()
         self._reader.join(5)
         return self.process.returncode, time.monotonic() - began
+
+
+def chat(question: str, system: str = "") -> str:
+    return f"{system}<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def nothing_left(found: dict[str, float]) -> bool:
+    """Of metrics: no sequences, and no records beyond the prefix index."""
+    return (found["kv_cache_sequences"] == found["num_requests_running"] == found["num_requests_waiting"] == 0
+            and found['kv_cache_bytes{kind="reserved"}'] == 0
+            and found['kv_cache_bytes{kind="record"}'] == found['kv_cache_bytes{kind="prefix"}'])
 
 
 def post(body: bytes, *fields: str, length: int | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""What every server of docs/SERVERS.md must do, seen from outside: KVC_SERVER="COMMAND LINE" pytest examples/servers/test_servers.py"""
+"""What every server of docs/SERVERS.md must do, seen from outside: KVC_SERVER="COMMAND LINE" pytest examples/servers/test_*.py"""
 import json
 import os
 import random
@@ -18,10 +18,10 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2] / "tools")]
 
-from client import END_SECONDS, MODEL, ROOT, Server, cut_connection, events, post, received, reference  # noqa: E402
+from client import (COMMAND, END_SECONDS, MODEL, ROOT, Server, chat, cut_connection, events, nothing_left, post, received,  # noqa: E402
+                    reference)
 from kvc_eval.texts import HAYSTACK, READ, novel  # noqa: E402
 
-COMMAND = os.environ.get("KVC_SERVER", "build/servers/server_go")
 MODE = "int4"
 CLIENTS = 16
 # What an HTTP library answers by itself, in words of its own or with silence (docs/SERVERS.md, HTTP).
@@ -32,10 +32,6 @@ SYSTEM = ("<|im_start|>system\nYou are the librarian of a small town. You know e
           "Readers come to you with questions about novels, about rivers and mountains, about the history of their own town.<|im_end|>\n")
 QUESTIONS = ["Name three rivers of Europe.", "Who wrote Emma?", "What is 2 + 2?", "Say something na\u00efve \u2014 in French.", "What is a fjord?",
              "Write a line of Python.", "How high is Mont Blanc?", "\u4f60\u597d\uff01", "Why is the sky blue?", "Tell me of the town's mill."]
-
-
-def chat(question: str, system: str = "") -> str:
-    return f"{system}<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
 
 @lru_cache(maxsize=None)
@@ -55,27 +51,6 @@ def server():
     status, seconds = started.stop()
     assert (status, started.errors) == (0, []), "nothing may be left at the end"
     assert seconds < END_SECONDS
-
-
-@pytest.fixture
-def start():
-    """Servers of one test."""
-    begun = []
-
-    def run(*options: str) -> Server:
-        begun.append(Server(COMMAND, "--threads", "2", *options))
-        return begun[-1]
-
-    yield run
-    for one in begun:
-        assert one.stop()[0] == 0, one.errors
-
-
-def nothing_left(found: dict[str, float]) -> bool:
-    """No sequences, and no records beyond the prefix index."""
-    return (found["kv_cache_sequences"] == found["num_requests_running"] == found["num_requests_waiting"] == 0
-            and found['kv_cache_bytes{kind="reserved"}'] == 0
-            and found['kv_cache_bytes{kind="record"}'] == found['kv_cache_bytes{kind="prefix"}'])
 
 
 def text_of(stream: list) -> tuple[str, str]:
@@ -433,12 +408,3 @@ def test_an_end_before_it_listens():
             time.sleep(0.001)
         process.terminate()
         assert process.wait(60) == 0
-
-
-def test_what_cannot_be_served_ends_at_once():
-    for options in (["--mode", "int5"], ["--arena-bytes", "4096"], ["--nonsense", "1"], ["--threads", "0"], ["--policy", "step-down"],
-                    ["--policy", "h2o"], ["--policy", "evict:99999999999"], ["--model", "/nowhere"], ["--max-queue", "-1"]):
-        began = time.monotonic()
-        with pytest.raises(RuntimeError, match=r"ended with 1: .*\S"):
-            Server(COMMAND, *options).stop()
-        assert time.monotonic() - began < 30

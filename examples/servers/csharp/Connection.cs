@@ -15,7 +15,7 @@ namespace SmolServer {
 /// </summary>
 sealed class Connection : IDisposable {
   const int HeadBytesMost = 16384;
-  const int HeadSeconds = 10, BodySeconds = 10, SendSeconds = 60, LingerSeconds = 1;
+  const int HeadSeconds = 10, BodySeconds = 10, LingerSeconds = 1;
   const int SilentMilliseconds = 500;   // that a connection may keep its place without a word where others want it
   static readonly Dictionary<int, string> reasons = new Dictionary<int, string> {
     {200, "OK"}, {400, "Bad Request"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {408, "Request Timeout"},
@@ -37,7 +37,6 @@ sealed class Connection : IDisposable {
     this.socket = socket;
     this.othersWait = othersWait;
     socket.NoDelay = true;
-    socket.SendTimeout = SendSeconds * 1000;
   }
 
   public string Method { get; private set; } = "";

@@ -2,6 +2,7 @@ using System;
 using System.IO;
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using System.Threading;
 
 namespace SmolServer {
@@ -16,10 +17,22 @@ sealed class Listener {
   readonly Thread thread;
   volatile bool stopped;
 
-  /// <summary>Listens on a loopback port, 0 = a free one. SocketException if that cannot be had.</summary>
-  public Listener(int port, Action<Connection> handle) {
+  // Options of sockets that .NET has no name for, as Linux counts.
+  const int ProtocolTcp = 6, TcpUserTimeout = 18;
+  [DllImport("libc", SetLastError = true)]
+  static extern int setsockopt(int socket, int level, int name, ref int value, int bytes);
+
+  /// <summary>
+  /// Listens on a loopback port, 0 = a free one. SocketException if that cannot be had. The system ends connections whose client takes
+  /// nothing of what is sent for writeTimeout seconds, so that none can keep its thread.
+  /// </summary>
+  public Listener(int port, int writeTimeout, Action<Connection> handle) {
     this.handle = handle;
     listener = new TcpListener(IPAddress.Loopback, port);
+    int milliseconds = writeTimeout * 1000;
+    if (setsockopt((int)listener.Server.Handle, ProtocolTcp, TcpUserTimeout, ref milliseconds, sizeof(int)) != 0) {
+      throw new SocketException(Marshal.GetLastWin32Error());
+    }
     listener.Start(ConnectionsMost);
     thread = new Thread(Accept) {Name = "listener", IsBackground = true};
   }

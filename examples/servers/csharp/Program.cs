@@ -17,6 +17,10 @@ static class Program {
   }
 
   static int Status(string[] words) {
+    if (Array.IndexOf(words, "--help") >= 0) {
+      Console.WriteLine(Settings.Help);
+      return 0;
+    }
     try {
       Run(Settings.Parse(words));
       return 0;
@@ -42,14 +46,14 @@ static class Program {
         if (admission.Share(64) == 0) {
           throw new ArgumentException("--arena-bytes " + settings.ArenaBytes + " holds not even one request of 64 tokens");
         }
-        Serve(new Engine(model, cache, admission, settings.MaxQueue), settings.Port);
+        Serve(new Engine(model, cache, admission, settings.MaxQueue), settings);
       }
     }
   }
 
   // Serves until a signal says to end, and checks that nothing is left.
-  static void Serve(Engine engine, int port) {
-    var listener = new Listener(port, new Server(engine).Handle);
+  static void Serve(Engine engine, Settings settings) {
+    var listener = new Listener(settings.Port, settings.WriteTimeout, new Server(engine).Handle);
     engine.Start();
     listener.Start();
     Console.WriteLine("listening on 127.0.0.1:" + listener.Port);

@@ -12,6 +12,18 @@ sealed class Settings {
   public string Policy { get; private set; } = "";
   public int Threads { get; private set; } = Environment.ProcessorCount;
   public int MaxQueue { get; private set; } = 64;
+  public int WriteTimeout { get; private set; } = 30;   // seconds
+
+  public const string Help =
+      "options, as --name value:\n" +
+      "  --port P           loopback port; 0 = a free one (8080)\n" +
+      "  --model DIR        folder of the model's files (build/servers/model)\n" +
+      "  --mode CODEC       codec of the cache (int4)\n" +
+      "  --arena-bytes N    byte budget of the cache (268435456)\n" +
+      "  --policy TEXT      what is given up when memory is full (nothing)\n" +
+      "  --threads N        threads that compute (processors)\n" +
+      "  --max-queue N      requests that may wait (64)\n" +
+      "  --write-timeout S  seconds after which a client that takes nothing has gone (30)";
 
   /// <summary>ArgumentException says what is wrong.</summary>
   public static Settings Parse(string[] words) {
@@ -24,6 +36,7 @@ sealed class Settings {
       {"--policy", text => settings.Policy = text},
       {"--threads", text => settings.Threads = (int)Number("--threads", text, 1, 1024)},
       {"--max-queue", text => settings.MaxQueue = (int)Number("--max-queue", text, 0, int.MaxValue)},
+      {"--write-timeout", text => settings.WriteTimeout = (int)Number("--write-timeout", text, 1, 86400)},
     };
     for (int i = 0; i < words.Length; i += 2) {
       if (!known.TryGetValue(words[i], out Action<string> take)) {

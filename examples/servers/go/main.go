@@ -3,8 +3,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -23,16 +25,18 @@ const (
 )
 
 func main() {
-	if err := run(); err != nil {
+	if err := run(); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "server:", err)
 		os.Exit(1)
 	}
 }
 
 type settings struct {
-	port, arenaBytes, threads, maxQueue int
-	folder, mode, policy                string
+	port, arenaBytes, threads, maxQueue, writeTimeout int
+	folder, mode, policy                              string
 }
+
+const writeTimeoutMost = 86400
 
 func parseSettings() (settings, error) {
 	var s settings
@@ -44,8 +48,18 @@ func parseSettings() (settings, error) {
 	flags.StringVar(&s.policy, "policy", "", "what is given up when memory is full")
 	flags.IntVar(&s.threads, "threads", runtime.NumCPU(), "threads that compute")
 	flags.IntVar(&s.maxQueue, "max-queue", 64, "requests that may wait")
+	flags.IntVar(&s.writeTimeout, "write-timeout", 30, "seconds after which a client that takes nothing has gone")
+	flags.SetOutput(io.Discard) // what is wrong is said where the program ends
 	if err := flags.Parse(os.Args[1:]); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fmt.Println("options, as --name value:")
+			flags.SetOutput(os.Stdout)
+			flags.PrintDefaults()
+		}
 		return s, err
+	}
+	if s.writeTimeout < 1 || s.writeTimeout > writeTimeoutMost {
+		return s, fmt.Errorf("--write-timeout %d: 1 to %d seconds", s.writeTimeout, writeTimeoutMost)
 	}
 	if flags.NArg() > 0 || s.threads < 1 || s.maxQueue < 0 {
 		return s, fmt.Errorf("--threads must be at least 1, --max-queue at least 0, and no words may follow: %q", flags.Args())
@@ -84,7 +98,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	return server.listen(set.port, signals)
+	return server.listen(set, signals)
 }
 
 func newServer(engine *Engine) (*Server, error) {
@@ -99,9 +113,26 @@ func newServer(engine *Engine) (*Server, error) {
 	return &Server{engine: engine, opening: opening, ending: ending[0], began: time.Now()}, nil
 }
 
+// listenOn returns a socket on loopback. The system ends its connections where a client takes nothing of what is sent for so many
+// seconds, and net/http hears of that as of a client that has gone, with or without a write under way.
+func listenOn(port, writeTimeout int) (net.Listener, error) {
+	const tcpUserTimeout = 18 // of Linux; package syscall has no name for it
+	config := net.ListenConfig{Control: func(_, _ string, socket syscall.RawConn) error {
+		var err error
+		if fault := socket.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, writeTimeout*1000)
+		}); fault != nil {
+			return fault
+		}
+		return err
+	}}
+	config.SetMultipathTCP(false) // which has options of its own
+	return config.Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+}
+
 // listen serves until a signal says to end, and checks that nothing is left.
-func (s *Server) listen(port int, signals <-chan os.Signal) error {
-	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+func (s *Server) listen(set settings, signals <-chan os.Signal) error {
+	listener, err := listenOn(set.port, set.writeTimeout)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func parsePolicy(text, mode string) (Policy, error) {
 		}
 		p.stepDown, p.most, p.planned = true, ofRoom, last
 	case evicts:
-		tokens, err := strconv.ParseInt(budget, 10, 32)
+		tokens, err := strconv.ParseUint(budget, 10, 31) // which takes digits alone
 		if err != nil || tokens < 1 {
 			return p, fmt.Errorf("--policy %s: a number of tokens follows evict:", text)
 		}

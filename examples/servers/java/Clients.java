@@ -6,7 +6,8 @@ import java.util.concurrent.ConcurrentHashMap;
 
 /**
  * Tells streams when their clients have gone. The JDK's server notices that only when it writes, and for a request that waits or is
- * answered as a whole that is the end: so the sockets themselves are asked, a few times a second.
+ * answered as a whole that is the end: so the sockets themselves are asked, a few times a second. The system ends those whose client takes
+ * nothing of what is sent for a while.
  */
 final class Clients {
   static {
@@ -16,7 +17,10 @@ final class Clients {
   private static final int PERIOD_MILLIS = 100;
   private final Map<Stream, Integer> sockets = new ConcurrentHashMap<>();
 
-  Clients() {
+  private final int writeTimeoutMillis;
+
+  Clients(int writeTimeout) {
+    writeTimeoutMillis = writeTimeout * 1000;
     Thread watcher = new Thread(this::watch, "clients");
     watcher.setDaemon(true);
     watcher.start();
@@ -28,7 +32,7 @@ final class Clients {
     byte[] address = client.getAddress().getAddress();
     int ipv4 = ByteBuffer.wrap(address).getInt(address.length - Integer.BYTES);
     int socket = find(exchange.getLocalAddress().getPort(), ipv4, client.getPort());
-    if (socket < 0) stream.leave();
+    if (socket < 0 || !limit(socket, writeTimeoutMillis)) stream.leave();
     else sockets.put(stream, socket);
   }
 
@@ -48,5 +52,6 @@ final class Clients {
   }
 
   private static native int find(int localPort, int address, int port);
+  private static native boolean limit(int socket, int writeTimeoutMillis);
   private static native boolean closed(int socket);
 }

@@ -14,13 +14,15 @@ final class Completions {
   static final String MODEL = "smollm2-135m";
   private static final int BODY_BYTES_MOST = 1 << 20;
   private final Engine engine;
-  private final Clients clients = new Clients();
+  private final Clients clients;
   private final long[] opening; // tokens that begin a system prompt
   private final long ending; // the token that ends it
   private final AtomicLong ids = new AtomicLong();
 
-  Completions(Engine engine) {
+  /** @param writeTimeout seconds after which a client that takes nothing has gone */
+  Completions(Engine engine, int writeTimeout) {
     this.engine = engine;
+    clients = new Clients(writeTimeout);
     opening = encoded("<|im_start|>system");
     ending = encoded("<|im_end|>")[0];
   }

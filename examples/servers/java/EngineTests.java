@@ -143,7 +143,7 @@ final class EngineTests {
 
   /** Of three clients that wait for an answer one closes, one dies and one stays. */
   private static void closedConnectionsAreSeen() throws Exception {
-    Clients clients = new Clients();
+    Clients clients = new Clients(30);
     List<Stream> streams = new ArrayList<>();
     CountDownLatch end = new CountDownLatch(1);
     HttpServer http = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);

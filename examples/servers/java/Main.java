@@ -1,4 +1,5 @@
 import java.io.IOException;
+import java.util.Arrays;
 import java.util.function.IntSupplier;
 import kvc.Cache;
 import kvc.CacheOptions;
@@ -17,6 +18,10 @@ final class Main {
   public static void main(String[] words) {
     // A signal runs the hook; the status that the JVM would end with is not 0, so the hook ends the process itself.
     Runtime.getRuntime().addShutdownHook(new Thread(() -> Runtime.getRuntime().halt(ending.getAsInt()), "end"));
+    if (Arrays.asList(words).contains("--help")) {
+      System.out.print(Settings.HELP);
+      return;
+    }
     try {
       serve(Settings.parse(words));
       return;
@@ -41,7 +46,7 @@ final class Main {
     if (admission.share(64) == 0)
       throw new IllegalArgumentException("--arena-bytes " + set.arenaBytes() + " holds not even one request of 64 tokens");
     Engine engine = new Engine(model, cache, admission, set.maxQueue());
-    Server server = new Server(engine, set.port());
+    Server server = new Server(engine, set);
     Thread thread = new Thread(engine, "engine");
     thread.setUncaughtExceptionHandler((where, fault) -> {
       fault.printStackTrace();

@@ -19,9 +19,9 @@ record Policy(String library, boolean stepDown, int evictTo, double most, String
   }
 
   private static int tokens(String text) {
+    String digits = text.substring(EVICT.length());
     try {
-      int tokens = Integer.parseInt(text.substring(EVICT.length()));
-      if (tokens >= 1) return tokens;
+      if (digits.matches("[0-9]+") && Integer.parseInt(digits) >= 1) return Integer.parseInt(digits);
     } catch (NumberFormatException e) {
       // Said below.
     }

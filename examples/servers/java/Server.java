@@ -21,13 +21,13 @@ final class Server {
       Map.of("id", Completions.MODEL, "object", "model", "created", Instant.now().getEpochSecond(), "owned_by", "kvc");
   private final AtomicInteger open = new AtomicInteger(); // requests that are being answered
 
-  /** Listens on loopback; port 0 = a free one. */
-  Server(Engine engine, int port) throws IOException {
+  /** Listens on loopback. */
+  Server(Engine engine, Settings set) throws IOException {
     this.engine = engine;
-    completions = new Completions(engine);
+    completions = new Completions(engine, set.writeTimeout());
     System.setProperty("sun.net.httpserver.nodelay", "true"); // each token is sent when it is there
     System.setProperty("sun.net.httpserver.maxReqTime", "10"); // seconds in which a request must have come
-    http = HttpServer.create(new InetSocketAddress(InetAddress.getByName("127.0.0.1"), port), 0);
+    http = HttpServer.create(new InetSocketAddress(InetAddress.getByName("127.0.0.1"), set.port()), 0);
     http.setExecutor(Executors.newCachedThreadPool());
     http.createContext("/", this::handle);
   }

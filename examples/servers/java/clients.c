@@ -1,10 +1,11 @@
-/* For Clients.java: which connections of this process have lost their other end. */
+/* For Clients.java: which connections of this process have lost their other end, and which lose it. */
 #define _GNU_SOURCE
 #include "Clients.h" /* written by javac */
 
 #include <dirent.h>
 #include <jni.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -44,6 +45,12 @@ JNIEXPORT jint JNICALL Java_Clients_find(JNIEnv* env, jclass type, jint local_po
     }
     closedir(folder);
     return found;
+}
+
+/* Has the system end the connection when its client takes nothing of what is sent for so long. */
+JNIEXPORT jboolean JNICALL Java_Clients_limit(JNIEnv* env, jclass type, jint fd, jint write_timeout_millis) {
+    unsigned millis = (unsigned)write_timeout_millis;
+    return setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &millis, sizeof millis) == 0;
 }
 
 /* True if the client has closed its end, or died. */

@@ -15,7 +15,7 @@ static class ConnectionTests {
 
   // Sends a request in pieces and returns everything that comes back.
   static string Exchange(Action<Connection> handle, params string[] pieces) {
-    var listener = new Listener(0, connection => {
+    var listener = new Listener(0, 30, connection => {
       try {
         connection.ReadHead();
         handle(connection);
@@ -110,7 +110,7 @@ static class ConnectionTests {
   public static void AClientThatHasGoneIsNoticed() {
     foreach (bool reset in new[] {false, true}) {
       var outcome = new BlockingCollection<string>();
-      var listener = new Listener(0, connection => {
+      var listener = new Listener(0, 30, connection => {
         connection.ReadHead();
         connection.CheckPresence();
         outcome.Add("here");

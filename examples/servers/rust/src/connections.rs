@@ -6,6 +6,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -13,6 +14,12 @@ use tokio::sync::oneshot;
 
 /// In which the head of a request must have come, the next one of a connection included.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// Has the system end connections whose client takes nothing of what is sent for so long. hyper hears of that as of a client that has gone,
+/// with or without a write under way.
+pub fn end_idle_readers(listener: &TcpListener, after: Duration) -> io::Result<()> {
+    socket2::SockRef::from(listener).set_tcp_user_timeout(Some(after))
+}
 
 /// Answers until it is told to finish, and then what is under way.
 pub async fn answer(mut listener: TcpListener, routes: Router, finish: oneshot::Receiver<()>) {

@@ -54,7 +54,7 @@ fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals =
         runtime.block_on(async { Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) })?;
-    let set = Settings::parse(std::env::args().skip(1))?;
+    let Some(set) = Settings::parse(std::env::args().skip(1))? else { return Ok(()) };
     let model = Arc::new(Model::open(&set.model, set.threads)?);
     let policy = Policy::parse(&set.policy, &set.mode)?;
     let options = options(&model, &set, &policy);
@@ -66,7 +66,7 @@ fn run() -> Outcome {
     let queue = Arc::new(Queue::new(policy.most, set.max_queue));
     let engine = Engine::new(model.clone(), cache.clone(), queue.clone(), policy);
     let service = Arc::new(Service::new(model, cache.clone(), queue, admission)?);
-    let served = runtime.block_on(serve(engine, service, set.port, signals));
+    let served = runtime.block_on(serve(engine, service, &set, signals));
     runtime.shutdown_background(); // a tokenizer that is still at work is not waited for
     served?;
     end(cache)
@@ -89,8 +89,9 @@ fn options(model: &Model, set: &Settings, policy: &Policy) -> Options {
 }
 
 /// Serves until a signal says to end, and the engine has ended.
-async fn serve(engine: Engine, service: Arc<Service>, port: u16, (mut terminate, mut interrupt): (Signal, Signal)) -> Outcome {
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+async fn serve(engine: Engine, service: Arc<Service>, set: &Settings, (mut terminate, mut interrupt): (Signal, Signal)) -> Outcome {
+    let listener = TcpListener::bind(("127.0.0.1", set.port)).await?;
+    connections::end_idle_readers(&listener, set.write_timeout)?;
     println!("listening on {}", listener.local_addr()?);
     let (says_ended, mut ended) = oneshot::channel();
     std::thread::Builder::new().name("engine".into()).spawn(move || {

@@ -42,8 +42,11 @@ impl Policy {
         let Some(budget) = text.strip_prefix("evict:") else {
             return Ok(Policy { library: text.into(), ..all });
         };
+        let digits = budget.bytes().all(|byte| byte.is_ascii_digit()); // parse would take a sign
         match budget.parse() {
-            Ok(tokens) if i32::is_positive(tokens) => Ok(Policy { pressure: Pressure::Evict(tokens.into()), most: OF_ROOM, ..all }),
+            Ok(tokens) if digits && i32::is_positive(tokens) => {
+                Ok(Policy { pressure: Pressure::Evict(tokens.into()), most: OF_ROOM, ..all })
+            }
             _ => Err(format!("--policy {text}: a number of tokens follows evict:")),
         }
     }
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     fn policies_that_are_none() {
-        for text in ["evict:", "evict:0", "evict:-1", "evict:many", "evict:2147483648", "step-down"] {
+        for text in ["evict:", "evict:0", "evict:-1", "evict:many", "evict:+5", "evict:2147483648", "step-down"] {
             assert!(Policy::parse(text, "int4").is_err(), "{text}");
         }
         assert_eq!(Policy::parse("evict:128", "int4").unwrap().pressure, Pressure::Evict(128));

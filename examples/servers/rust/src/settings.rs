@@ -1,6 +1,18 @@
 //! The command line.
 
 use std::str::FromStr;
+use std::time::Duration;
+
+const HELP: &str = "options, as --name value or --name=value:
+  --port P           loopback port; 0 = a free one (8080)
+  --model DIR        folder of the model's files (build/servers/model)
+  --mode CODEC       codec of the cache (int4)
+  --arena-bytes N    byte budget of the cache (268435456)
+  --policy TEXT      what is given up when memory is full (nothing)
+  --threads N        threads that compute (processors)
+  --max-queue N      requests that may wait (64)
+  --write-timeout S  seconds after which a client that takes nothing has gone (30)";
+const WRITE_TIMEOUT_MOST: u64 = 86400;
 
 pub struct Settings {
     pub port: u16,
@@ -10,6 +22,7 @@ pub struct Settings {
     pub policy: String,
     pub threads: i64,
     pub max_queue: usize,
+    pub write_timeout: Duration,
 }
 
 fn number<N: FromStr>(name: &str, value: &str) -> Result<N, String> {
@@ -17,8 +30,8 @@ fn number<N: FromStr>(name: &str, value: &str) -> Result<N, String> {
 }
 
 impl Settings {
-    /// Options come as `--name value` or `--name=value`.
-    pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Settings, String> {
+    /// Options come as `--name value` or `--name=value`. None: what was asked for is the list of them, which has been printed.
+    pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Settings>, String> {
         let mut settings = Settings {
             port: 8080,
             model: "build/servers/model".into(),
@@ -27,8 +40,13 @@ impl Settings {
             policy: String::new(),
             threads: std::thread::available_parallelism().map_or(1, |n| n.get() as i64),
             max_queue: 64,
+            write_timeout: Duration::from_secs(30),
         };
         while let Some(word) = words.next() {
+            if word == "--help" {
+                println!("{HELP}");
+                return Ok(None);
+            }
             let (name, value) = match word.split_once('=') {
                 Some((name, value)) => (name.to_owned(), value.to_owned()),
                 None => (word.clone(), words.next().ok_or_else(|| format!("{word} needs a value"))?),
@@ -41,16 +59,16 @@ impl Settings {
                 "--policy" => settings.policy = value,
                 "--threads" => settings.threads = number(&name, &value)?,
                 "--max-queue" => settings.max_queue = number(&name, &value)?,
-                _ => {
-                    return Err(format!(
-                        "{name} is no option (--port, --model, --mode, --arena-bytes, --policy, --threads, --max-queue)"
-                    ))
-                }
+                "--write-timeout" => settings.write_timeout = Duration::from_secs(number(&name, &value)?),
+                _ => return Err(format!("{name} is no option; --help lists them")),
             }
         }
         if settings.threads < 1 {
             return Err("--threads must be at least 1".into());
         }
-        Ok(settings)
+        if !(1..=WRITE_TIMEOUT_MOST).contains(&settings.write_timeout.as_secs()) {
+            return Err(format!("--write-timeout must be 1 to {WRITE_TIMEOUT_MOST} seconds"));
+        }
+        Ok(Some(settings))
     }
 }
