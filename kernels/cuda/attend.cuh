@@ -76,8 +76,16 @@ KVC_DEVICE void attend_coded_page(const Bytes& record, bool all_seen, const RunT
     finish_scores(*warp, all_seen, page, x);
     const TokenHalves scales = load_value_scales<kind, KD, VD>(record);
     const RunWeights<4> weights = weigh_run(room_beside(scales), x, &warp->state);
+    // Beside 256 channels of outputs, what is left of the weights finds no registers on sm_80 to sm_89 (docs/design/cuda.md, 4); elsewhere the
+    // branch would keep products apart that could overlap.
+    const bool sum_first = VD > 128 && simt::architecture() < 90;
+    if (sum_first) {
+        leave_page_sum(*warp, run, weights.sum);
+    }
     add_coded_values<kind, KD, VD>(record, warp->args.v_twice_middle, scales, weights, &warp->state);
-    leave_page_sum(*warp, run, weights.sum);
+    if (!sum_first) {
+        leave_page_sum(*warp, run, weights.sum);
+    }
 }
 
 // page_sum: of the sixteenths of a page so far.

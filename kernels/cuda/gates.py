@@ -25,13 +25,16 @@ PAGE = 64
 INSTRUCTIONS_MAX = {"int4": 1.80, "int2": 1.65, "int4_g64": 1.55, "int2_g64": 1.40,
                     "int4_g64m8": 1.55, "int2_g64m8": 1.45}  # an element, at head dim 128
 PROMPT_INSTRUCTIONS_MAX = 4.10  # a product, of a page at head dim 128 with two tiles
-# Prompt kernels with two tiles of rows a warp may spill what is used once for 32 pages, outside the loop over pages, by key and value
-# dims and architecture: words of the search for the next pages, with their stores and loads (docs/design/cuda.md, 4). All others nothing.
+# What may spill: words that are used once for 32 pages, outside the loop over pages, by prompt kernels with two tiles of rows a warp and, at
+# head dim 256, by the general ones; and bounds of a masked page by one decode kernel without a ring (docs/design/cuda.md, 4). Bytes with
+# their stores and loads, by key and value dims and architecture. All others nothing.
 PROMPT_SPILLS_MAX = {
     (128, 128): {"sm_80": 10, "sm_86": 10, "sm_89": 10, "sm_90a": 12},
     (192, 128): {"sm_80": 10, "sm_90a": 12},
     (112, 112): {"sm_80": 28, "sm_90a": 30},
 }
+GENERAL_SPILLS_MAX = {(256, 256): {"sm_80": 10, "sm_86": 10, "sm_89": 10}}
+DECODE_SPILLS_MAX = {("kivi4", 256, 256): {"sm_80": 38, "sm_86": 72, "sm_89": 72}}
 # Registers of a thread. Of 65,536, blocks of 128 threads share a multiprocessor: 255 leave room for two, 168 for three, 128 for four, 96
 # for five, 64 for eight, 48 for ten. Every kernel has its cap; decode kernels tighter ones at the head dims that most models have.
 REGISTERS_MAX = {
@@ -265,8 +268,8 @@ def describe_prompt(match, instructions, arch):
     in_loop = spills_of_loop(instructions)
     if in_loop > 0:
         problems.append(f"{in_loop} spills in the loop over pages")
-    allowed = kernel == "attend_prompt" and tiles == 2 and not general
-    spills_max = PROMPT_SPILLS_MAX.get((k_dim, v_dim), {}).get(arch, 0) if allowed else 0
+    allowed = {} if kernel != "attend_prompt" else GENERAL_SPILLS_MAX if general else PROMPT_SPILLS_MAX if tiles == 2 else {}
+    spills_max = allowed.get((k_dim, v_dim), {}).get(arch, 0)
     return (f"kernel={kernel}{'_general' if general else ''} {{arch}} k_dim={k_dim} v_dim={v_dim} rows={64 * tiles} "
             f"instr_per_product={per_product:.2f}"), problems, spills_max
 
@@ -283,6 +286,7 @@ def check_kernel(name, instructions, arch, registers, local):
         text, more = describe_attend(kind, k_dim, v_dim, instructions)
         problems += more
         registers_max = DECODE_REGISTERS_MAX.get((k_dim, v_dim), registers_max)
+        spills_max = DECODE_SPILLS_MAX.get((kind.name, k_dim, v_dim), {}).get(arch, 0)
     prompt = re.search(r"(attend_prompt|mass_prompt)I((?:Li\d+E)+)Lb([01])EE", name)
     if prompt:
         text, more, spills_max = describe_prompt(prompt, instructions, arch)
