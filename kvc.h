@@ -364,10 +364,10 @@ KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
  *            back in the order of streams, so nothing waits for it. KVC_E_UNSUPPORTED where the device has no pools.
  *            options.allocate, if given, serves all of it instead, graphs and evictions included; with a pool it is KVC_E_ARGUMENT. It
  *            is asked for some bytes and the alignment 256, and gives memory of that device that the work of any stream may use at
- *            once. NULL is KVC_E_NO_MEMORY. A block that is not aligned is given back and refused: KVC_E_ARGUMENT where a cache, step
- *            or graph is made, otherwise as NULL. options.release gets a block with its bytes when no work that was queued uses it any
+ *            once. NULL is KVC_E_NO_MEMORY. A block that is not aligned is given back and refused: KVC_E_ARGUMENT where it was
+ *            for a graph or for what steps work in, as NULL where it was for records or a buffer. options.release gets a block with its bytes when no work that was queued uses it any
  *            more, during a call that waits or finds memory short, the last ones in kvc_destroy. Both run inside of calls of kvc, also
- *            kvc_supports and kvc_plan_compute, on the caller's thread with the device selected, never two at a time for one cache,
+ *            kvc_supports and kvc_plan_compute (some MiB, given back), on the caller's thread with the device selected if it can be, never two at a time for one cache,
  *            and may not call kvc for it. Not theirs are pinned memory and what CUDA takes by itself (context, kernels, streams).
  * Faults     Asynchronous faults surface at the next call that waits as KVC_E_DEVICE, and in all calls that would change the cache
  *            after it. */

@@ -143,7 +143,7 @@ std::byte* CudaDevice::allocate_block(int64_t bytes, bool* used) {
     } else {
         *used = heap_.ordered();
         Result<std::byte*> fresh = heap_.allocate(bytes);
-        if (!fresh.ok() && reclaim()) {
+        if (!fresh.ok() && fresh.status().code == Code::no_memory && reclaim()) {
             fresh = heap_.allocate(bytes);
         }
         block = fresh.ok() ? *fresh : nullptr;
@@ -208,10 +208,13 @@ void CudaDevice::free_released() {
 }
 
 bool CudaDevice::reclaim() {
-    const bool kept = heap_.ordered() || !released_.empty() || !outgrown_.empty() || !retired_.empty();
+    const bool idle = !idle_.empty() || !idle_bad_.empty();
+    const bool kept = heap_.ordered() || idle || !released_.empty() || !outgrown_.empty() || !retired_.empty();
     if (!kept || !gather().ok() || !runtime::synchronize(stream_).ok()) {
         return false;
     }
+    idle_.clear();
+    idle_bad_.clear();
     free_released();
     return heap_.trim().ok();
 }

