@@ -133,7 +133,7 @@ test-go test-rust test-java test-csharp test-python-binding: ## one language alo
 
 test-devices: ## one program in every language, on the CPU and on the emulated GPU; not with KVC_CUDA=OFF
 	@if [ "$(KVC_CUDA)" = OFF ]; then echo "devices: left out, KVC_CUDA=OFF"; else \
-	  $(SETUP) build test bindings python && cmake --preset release > /dev/null && \
+	  $(SETUP) build test bindings python && cmake --preset release -DKVC_CUDA=AUTO > /dev/null && \
 	  cmake --build --preset release -j$(JOBS) --target kvc kvc_static kvc_emulated && \
 	  PATH="$$PATH:$(CURDIR)/.venv/bin" $(PYTHON) bindings/devices; fi
 
