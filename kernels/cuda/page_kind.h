@@ -68,10 +68,13 @@ constexpr bool holds_rows = is_rows(kind);
 template <PageKind kind>
 constexpr PageCoding coding = coding_of(kind);
 
+constexpr bool is_of_preset(PageKind kind) {
+    return coding_of(kind).meta.k_groups != 1 && kind != PageKind::k8v4 && kind != PageKind::k4v2;
+}
+
 // Whether a kernel of this kind is instantiated for a pair of KVC_CUDA_HEAD_DIMS.
 constexpr bool is_instantiated(PageKind kind, int k_dim, int v_dim) {
-    const bool of_preset = coding_of(kind).meta.k_groups != 1 && kind != PageKind::k8v4 && kind != PageKind::k4v2;
-    if (!of_preset) {
+    if (!is_of_preset(kind)) {
         return k_dim == v_dim && (k_dim == 64 || k_dim == 128);
     }
     return !coding_of(kind).meta.v_groups || v_dim % 32 == 0;

@@ -171,6 +171,11 @@ KVC_DEVICE void fill_keys_of(const std::byte* record, const CodedForm& form, std
     }
 }
 
+#define KVC_CUDA_KIND(name, k_bits, v_bits, k_group, k_meta_bits, v_group) \
+    static_assert(k_meta_bits == 8 || k_bits == 4 || k_bits == 2, "fill_coded_keys has no other keys with fp16 scales");
+KVC_CUDA_CODED_KINDS(KVC_CUDA_KIND)
+#undef KVC_CUDA_KIND
+
 template <int KD>
 KVC_DEVICE void fill_coded_keys(const std::byte* record, const CodedForm& form, std::byte* tile) {
     if (form.meta.k_halves) {

@@ -85,17 +85,29 @@ inline std::optional<PageKind> kind_of(const LayerFormat& f) {
     return std::nullopt;
 }
 
-// nullptr, or why there is no kernel.
+// nullptr, or what of it there is no kernel for: short, because the caller's error is, and says the codec before it.
 inline const char* unsupported(const LayerFormat& f) {
+    const Codec& k = f.codec.k;
+    const Codec& v = f.codec.v;
+    if (k.rotate) {
+        return "cuda: rotated keys";
+    }
     const std::optional<PageKind> kind = kind_of(f);
+    if (!kind && (is_16_bit(k.type) || is_16_bit(v.type))) {
+        return "cuda: 16-bit keys or values beside coded ones";
+    }
+    if (!kind && (k.axis != Axis::channel || k.symmetric)) {
+        return "cuda: keys other than by channel with zero points";
+    }
+    if (!kind && (v.axis != Axis::token || v.symmetric != (v.group == 0))) {
+        return "cuda: values other than by token, sym or ls without groups, neither in groups of 32";
+    }
     if (!kind) {
-        return "cuda: codecs other than the presets, k=intB.ch.g32.m8 with v=intC.tok and sym or ls (bits B and C of a preset, 8 and "
-               "4, or 4 and 2), k=intB.ch.g64 or k=intB.ch.g64.m8 with v=intB.tok and sym or ls, and k=intB.ch.g32 with "
-               "v=intB.tok.g32 (B 4 or 2)";
+        return "cuda: these bits, groups and scales together (docs/design/cuda.md, 1, lists the codecs)";
     }
     if (!has_head_dims(*kind, f)) {
-        return "cuda: head dims other than 64, 80, 96, 112, 128, 256, and k 96 with v 64, k 192 with v 128; for 8-bit keys with 4-bit "
-               "values, 4-bit keys with 2-bit values and keys in groups of 64 other than 64 and 128";
+        return is_of_preset(*kind) ? "cuda: head dims other than 64, 80, 96, 112, 128, 256, k 96 with v 64 and k 192 with v 128"
+                                   : "cuda: head dims other than 64 and 128, of a codec that is no preset's";
     }
     if (!has_known_offsets(*kind, f)) {
         return "cuda: a record layout that the kernels were not compiled for";

@@ -72,7 +72,7 @@ TEST_CASE("executor: head dims of keys and values differ, rows of out lie apart,
 }
 
 TEST_CASE("executor: prompt-class items and attention mass, counters included") {
-    for (const char* codec : {"int4", "kivi2", "bf16"}) {
+    for (const char* codec : {"int4", "kivi2", "bf16", "k=int2.ch.g64,v=int2.tok.ls"}) {
         for (const uint64_t seed : {0, 9}) {
             INFO(std::string(codec), ", seed ", seed);
             const Order order(seed);
@@ -83,7 +83,7 @@ TEST_CASE("executor: prompt-class items and attention mass, counters included") 
 }
 
 TEST_CASE("executor: mass of pages, of both classes, and of keys before RoPE") {
-    for (const char* codec : {"int4", "kivi2", "bf16"}) {
+    for (const char* codec : {"int4", "kivi2", "bf16", "k=int2.ch.g64,v=int2.tok.ls"}) {
         for (const uint64_t seed : {0, 9}) {
             for (const bool prompt_class : {false, true}) {
                 INFO(std::string(codec), ", seed ", seed, prompt_class ? ", prompt" : ", decode");

@@ -17,8 +17,8 @@ Setup on_used(Setup setup) {
 }  // namespace
 
 TEST_CASE("cuda graphs: replays give and store what ordinary steps do, across page boundaries, every preset") {
-    for (const char* const codec :
-         {"k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=5,sinks=3", "int8", "k3v2", "kivi2", "fp16", "k=bf16,v=bf16,window=0,sinks=0"}) {
+    for (const char* const codec : {"k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=5,sinks=3", "int8", "k3v2", "kivi2", "fp16",
+                                    "k=bf16,v=bf16,window=0,sinks=0", "k=int4.ch.g64.m8,v=int4.tok.rot.sym,window=5,sinks=3"}) {
         for (const uint64_t seed : {0, 3}) {
             CAPTURE(codec);
             CAPTURE(seed);
@@ -59,7 +59,8 @@ TEST_CASE("cuda graphs: up to the last token that there is room for, where a row
 
 TEST_CASE("cuda graphs: ragged counts, several query heads for a kv head, several positions a step") {
     for (const char* const codec :
-         {"k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=5,sinks=3", "k=int2.ch.g32.m8,v=int2.tok.rot.ls,window=0,sinks=0"}) {
+         {"k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=5,sinks=3", "k=int2.ch.g32.m8,v=int2.tok.rot.ls,window=0,sinks=0",
+          "k=int2.ch.g64,v=int2.tok.ls,window=5,sinks=3"}) {
         CAPTURE(codec);
         const Order order(11);
         Pair pair(on_used({.codec = codec, .kv_heads = 1, .q_heads = 4, .counts = {3, 0, 70, 1}, .max_tokens = 500}), {62, 5, 0, 190});

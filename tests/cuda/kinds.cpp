@@ -32,11 +32,11 @@ const char* const codecs[] = {"int8",
                               "k=int2.ch.g64,v=int2.tok.rot.sym"};
 
 // The last tokens of a stream over coded pages, window and sinks, against exact attention.
-double error_over(Head& head, int64_t group, float scale) {
+double error_over(Head& head, int64_t group, float scale, bool prompt_class = false) {
     const kvc::LayerFormat& f = head.format();
     const int64_t n = head.sinks() + 3 * page_tokens + 41;
     const auto item = head.item_of(n, f.lossless ? 0 : 3);
-    const Ask ask{.tokens = 2, .group = group, .first_position = n - 2, .scale = scale};
+    const Ask ask{.tokens = 2, .group = group, .first_position = n - 2, .prompt_class = prompt_class, .scale = scale};
     const std::vector<float> q = gaussian(size_t(ask.tokens * group * f.k_dim), unsigned(f.k_dim + group));
     return check_answer(head, *item, ask, q, attend(head, *item, ask, q));
 }
@@ -47,12 +47,13 @@ TEST_CASE("kinds: every codec at every pair of head dims that there are kernels 
     const kvc::KernelTable& table = *kvc::simt::cuda_table();
     int served = 0;
     for (const char* codec : codecs) {
-#define KVC_TEST_PAIR(KD, VD)                                                        \
-    if (fits(codec, KD, VD) && !table.unsupported(format_of(codec, KD, VD))) {       \
-        INFO(std::string(codec), " ", KD, " ", VD);                                  \
-        Head head(table, codec, KD, VD, 4, KD + VD);                                 \
-        CHECK(error_over(head, 5, 1.0f / std::sqrt(float(KD))) <= tolerance(table)); \
-        ++served;                                                                    \
+#define KVC_TEST_PAIR(KD, VD)                                                              \
+    if (fits(codec, KD, VD) && !table.unsupported(format_of(codec, KD, VD))) {             \
+        INFO(std::string(codec), " ", KD, " ", VD);                                        \
+        Head head(table, codec, KD, VD, 4, KD + VD);                                       \
+        CHECK(error_over(head, 5, 1.0f / std::sqrt(float(KD))) <= tolerance(table));       \
+        CHECK(error_over(head, 5, 1.0f / std::sqrt(float(KD)), true) <= tolerance(table)); \
+        ++served;                                                                          \
     }
         KVC_CUDA_HEAD_DIMS(KVC_TEST_PAIR)
 #undef KVC_TEST_PAIR

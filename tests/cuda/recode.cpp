@@ -42,7 +42,8 @@ TEST_CASE("recode: the same at every pair of head dims"){
 TEST_CASE("recode: a page may be written over one of its own sources, its positions over theirs, in any order of lanes and streams") {
     for (const LaneOrder lanes : {LaneOrder::forward, LaneOrder::reverse, LaneOrder::random}) {
         const Order order(lanes == LaneOrder::forward ? 0 : 5, lanes);
-        for (const char* const codec : {"int8", "int3", "int2", "kivi4", "fp16", "bf16"}) {
+        for (const char* const codec :
+             {"int8", "int3", "int2", "kivi4", "fp16", "bf16", "k=int4.ch.g64.m8,v=int4.tok.rot.sym", "k=int2.ch.g64,v=int2.tok.ls"}) {
             INFO(std::string(codec));
             const LayerFormat f = format_of(codec, 128, 128);
             Blocks blocks(open(), int64_t{2} << 20);

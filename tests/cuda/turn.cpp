@@ -115,7 +115,7 @@ TEST_CASE("turn: angles of positions up to 2^53 are as good as those of the host
 TEST_CASE("turn: attention over keys before RoPE is that over turned keys, in both classes and every form of page") {
     const KernelTable& table = *kvc::simt::cuda_table();
     const int64_t far = (int64_t{1} << 40) + 12345;
-    for (const char* codec : {"int4", "int2", "kivi4", "fp16", "bf16"}) {
+    for (const char* codec : {"int4", "int2", "kivi4", "fp16", "bf16", "k=int4.ch.g64.m8,v=int4.tok.rot.sym"}) {
         for (const Case& c : {Case{64, false, 0, 0}, {64, true, 1000, 300}, {32, false, far, far - 50}, {32, true, 77, 0}}) {
             for (const bool prompt_class : {false, true}) {
                 INFO(std::string(codec), " dims ", c.dims, " interleaved ", c.interleaved, " gap ", c.gap, " prompt ", prompt_class);

@@ -27,8 +27,8 @@ const std::vector<std::string>& grid_codecs() {
             all.emplace_back(kvc::preset_name(i));
         }
         for (const char* pair : {"k=int8.ch.g32.m8,v=int4.tok.rot.ls", "k=int4.ch.g64.m8,v=int4.tok.rot.ls",
-                                 "k=int2.ch.g64,v=int2.tok.ls", "k=f16,v=int4.tok.rot.ls", "k=int4.ch.g32.m8,v=f16",
-                                 "k=int8.tok.rot.sym,v=int8.tok.rot.sym", "k=int4.tok.rot,v=int4.ch.g32",
+                                 "k=int4.ch.g64.m8,v=int2.tok.rot.ls", "k=int2.ch.g64,v=int2.tok.ls", "k=f16,v=int4.tok.rot.ls",
+                                 "k=int4.ch.g32.m8,v=f16", "k=int8.tok.rot.sym,v=int8.tok.rot.sym", "k=int4.tok.rot,v=int4.ch.g32",
                                  "k=int3.ch.g64.sym,v=int3.tok.g16", "k=int2.tok.ls,v=int8.ch.g64.m8", "k=f16,v=f16,sinks=4"}) {
             all.emplace_back(pair);
         }

@@ -111,6 +111,22 @@ kvc_options options_for(int64_t ordinal) {
 
 }  // namespace
 
+TEST_CASE("cuda devices: what there is no kernel for is said in full, whatever the codec before it") {
+    const auto refusal = [](const char* codec, int64_t k_dim) {
+        kvc_error error = {sizeof error, 0, ""};
+        kvc_options options;
+        REQUIRE(kvc_options_init(&options, sizeof options) == KVC_OK);
+        options.device = KVC_CUDA, options.layers = 2, options.kv_heads = 2, options.k_dim = k_dim, options.arena_growth = 1;
+        std::strncpy(options.codec, codec, sizeof options.codec - 1);
+        CHECK(kvc_supports(&options, nullptr, 0, &error) == KVC_E_UNSUPPORTED);
+        return std::string(error.message);
+    };
+    CHECK(refusal("k=int4.ch.g64.m8.clip0.95,v=int4.tok.rot.sym.clip0.9", 96).ends_with("64 and 128, of a codec that is no preset's"));
+    CHECK(refusal("k=int4.ch.g32.m8.clip0.95,v=int4.tok.rot.sym.clip0.9", 192).ends_with("and k 192 with v 128"));
+    CHECK(refusal("k=int8.ch.g64.m8.clip0.95,v=int8.tok.rot.sym.clip0.9", 64).ends_with("lists the codecs)"));
+    CHECK(refusal("k=int8.ch.g32.m8.clip0.95,v=int8.tok.rot.clip0.9", 64).ends_with("neither in groups of 32"));
+}
+
 TEST_CASE("cuda devices: all are counted and described, and a cache on one that there is not is refused") {
     const Elsewhere elsewhere;
     kvc_error error = {sizeof error, 0, ""};

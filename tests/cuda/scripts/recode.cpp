@@ -13,8 +13,13 @@ using kvc::simt::FakeDevice;
 namespace {
 
 const char* const ladders[] = {"k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=10,sinks=3/int4/k3v2/int2",
-                               "k=f16,v=f16,window=10,sinks=3/int8/int4/int2", "k=f16,v=f16,window=0,sinks=0/kivi4/kivi2"};
-const std::string shape = "layers=2 kv_heads=2 q_heads=4 k_dim=96 v_dim=64 codec=";
+                               "k=f16,v=f16,window=10,sinks=3/int8/int4/int2", "k=f16,v=f16,window=0,sinks=0/kivi4/kivi2",
+                               "k=int8.ch.g32.m8,v=int8.tok.rot.sym,window=10,sinks=3/k=int4.ch.g64.m8,v=int4.tok.rot.sym/int2",
+                               "k=f16,v=f16,window=0,sinks=0/kivi4/k=int4.ch.g64,v=int4.tok.ls/k=int2.ch.g64,v=int2.tok.sym"};
+std::string shape_with(const std::string& codec) {
+    const std::string k_dim = codec.find(".g64") == std::string::npos ? "96" : "64";
+    return "layers=2 kv_heads=2 q_heads=4 k_dim=" + k_dim + " v_dim=64 codec=" + codec;
+}
 
 // Runs it on both; on the device without a record on its way to the host, and without waiting. What is still to be settled is asked
 // for before.
@@ -45,10 +50,10 @@ void feed_both(Session& host, Session& cuda, int64_t tokens, const std::string& 
 
 TEST_CASE("cuda recode: evictions by positions and by scores repack on the device, again and again, every preset") {
     uint64_t seed = 1;
-    for (const std::string& preset : presets()) {
+    for (const std::string& preset : codecs_of_device()) {
         CAPTURE(preset);
         const Order order(seed++);
-        const std::string create = shape + short_window(preset, 5, 3);
+        const std::string create = shape_with(short_window(preset, 5, 3));
         Session host = open_on(KVC_CPU, create), cuda = open_on(KVC_CUDA, create);
         for (Session* session : {&host, &cuda})
             session->ok("seq a data=3 first_position=1000");
@@ -65,7 +70,7 @@ TEST_CASE("cuda recode: evictions by positions and by scores repack on the devic
 TEST_CASE("cuda recode: an eviction by attention mass repacks on the device") {
     for (const std::string codec : {"int4", "kivi2", "fp16"}) {
         CAPTURE(codec);
-        const std::string create = shape + short_window(codec, 5, 3);
+        const std::string create = shape_with(short_window(codec, 5, 3));
         Session cuda = open_on(KVC_CUDA, create + " policy=tova:100,every=never");
         cuda.ok("seq a data=3");
         feed(cuda, "a", 400, 50);
@@ -85,7 +90,7 @@ TEST_CASE("cuda recode: pages step down on the device, rung by rung, and an evic
     for (const std::string ladder : ladders) {
         CAPTURE(ladder);
         const Order order(seed++);
-        Session host = open_on(KVC_CPU, shape + ladder), cuda = open_on(KVC_CUDA, shape + ladder);
+        Session host = open_on(KVC_CPU, shape_with(ladder)), cuda = open_on(KVC_CUDA, shape_with(ladder));
         for (Session* session : {&host, &cuda})
             session->ok("seq a data=3");
         feed_both(host, cuda, 400);
@@ -102,7 +107,7 @@ TEST_CASE("cuda recode: pages step down on the device, rung by rung, and an evic
 TEST_CASE("cuda recode: forks that share records keep theirs") {
     for (const std::string ladder : ladders) {
         CAPTURE(ladder);
-        Session host = open_on(KVC_CPU, shape + ladder), cuda = open_on(KVC_CUDA, shape + ladder);
+        Session host = open_on(KVC_CPU, shape_with(ladder)), cuda = open_on(KVC_CUDA, shape_with(ladder));
         for (Session* session : {&host, &cuda})
             session->ok("seq a data=3");
         feed_both(host, cuda, 400);

@@ -96,7 +96,8 @@ TEST_CASE("gpu: new pages out of tokens of others have the scalar bytes, every f
 
 TEST_CASE("gpu: numbers for policies, whom tokens join and their means are the host's bits") {
     for (const auto& [k_dim, v_dim] : {std::pair{64, 64}, {128, 128}, {96, 64}, {256, 256}}) {
-        for (const char* const codec : {"int8", "int4", "int3", "int2", "kivi4", "fp16", "bf16"}) {
+        for (const char* const codec : {"int8", "int4", "int3", "int2", "kivi4", "fp16", "bf16", "k=int4.ch.g64.m8,v=int4.tok.rot.sym",
+                                        "k=int2.ch.g64,v=int2.tok.ls"}) {
             INFO(std::string(codec), " ", k_dim, " ", v_dim);
             const TokenRecords records(device(), {codec, "int2"}, k_dim, v_dim);
             check_measures(device(), records, {0, 1, 31, 32, 33, 64, 300, 3000});

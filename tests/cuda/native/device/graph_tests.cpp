@@ -12,8 +12,9 @@ const std::string int4 = "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=5,sinks=3";
 }  // namespace
 
 TEST_CASE("gpu: replays give and store what ordinary steps do, every kind of page, across page boundaries") {
-    for (const std::string& codec : {int4, std::string("int8"), std::string("int3"), std::string("k3v2"), std::string("int2"),
-                                     std::string("kivi4"), std::string("kivi2"), std::string("fp16"), std::string("bf16")}) {
+    for (const std::string& codec :
+         {int4, std::string("int8"), std::string("int3"), std::string("k3v2"), std::string("int2"), std::string("kivi4"),
+          std::string("kivi2"), std::string("fp16"), std::string("bf16"), std::string("k=int2.ch.g64,v=int2.tok.ls")}) {
         for (const int64_t k_dim : {64, 128}) {
             CAPTURE(codec);
             CAPTURE(k_dim);
