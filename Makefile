@@ -18,10 +18,10 @@ CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
 STAGES := check-tidy format-check test-release test-cuda test-package test-bindings test-devices conformance test-python test-servers test-neon test-asan test-tsan
-STAGES_FULL := $(STAGES) test-bindings-long conformance-long test-bars test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-full tidy
+STAGES_FULL := $(STAGES) test-bindings-long conformance-long test-bars test-release-full test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-full tidy
 
 .PHONY: build library python-binding debug cuda gates gates-full demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
-        fuzz-snapshot stream-long conformance conformance-long avx512 test-avx512 test-debug test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp \
+        fuzz-snapshot stream-long conformance conformance-long avx512 test-avx512 test-debug test-release-full test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp \
         test-python-binding test-bindings-long \
         serve-go serve-rust serve-java serve-csharp $(STAGES)
 
@@ -107,11 +107,15 @@ check-tidy: ## the form of the tree: layers, lengths, names, symbols
 
 test-release: ## the C++ and C tests
 	@$(MAKE) --no-print-directory build
-	@$(CTEST) --test-dir build/release
+	@$(CTEST) --test-dir build/release -LE later
 	@python3 tests/cuda/library.py build/release
 
+test-release-full: build ## all laws on the emulated CUDA device, and what runs on it in all orders of lanes; not with KVC_CUDA=OFF
+	@if [ "$(KVC_CUDA)" = OFF ]; then echo "emulator: left out, KVC_CUDA=OFF"; else \
+	  cmake --build --preset release -j$(JOBS) --target kvc_later_tests && $(CTEST) --test-dir build/release -L later; fi
+
 test-debug: debug ## the same tests with assertions and without optimization
-	@$(CTEST) --test-dir build/debug
+	@$(CTEST) --test-dir build/debug -LE later
 
 test-cuda: ## the library with the CUDA backend, and the budgets of its kernels (test-release runs them on the emulator); not with KVC_CUDA=OFF
 	@if [ "$(KVC_CUDA)" = OFF ]; then echo "cuda: left out, KVC_CUDA=OFF"; else \

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "kernels/simt/device_memory.h"
+#include "kernels/simt/lane_order.h"
 #include "kernels/simt/schedule.h"
 
 namespace kvc::simt {
@@ -19,7 +20,7 @@ public:
     // ---- for tests ----
     // Seed 0: each operation runs when it is queued, otherwise late and in an order of the seed's. Lane orders are of streams that are
     // created later.
-    void set_order(uint64_t seed, LaneOrder lanes = LaneOrder::forward);
+    void set_order(uint64_t seed, LaneOrder lanes = lane_order_of_run());
     // The n-th call from now on that may fail does; 0: none.
     void fail_call_in(int64_t n);
     // The n-th operation that runs from now on faults, which shows at the next synchronization; 0: none.
@@ -99,7 +100,7 @@ private:
     int count_ = 2;
     bool pools_ = true;
     int64_t fail_select_in_ = 0;
-    LaneOrder lanes_ = LaneOrder::forward;
+    LaneOrder lanes_ = lane_order_of_run();
     uint64_t lane_seed_ = 0;
     int64_t fail_in_ = 0;
     std::function<void()> before_launches_;

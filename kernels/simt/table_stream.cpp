@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include "kernels/simt/lane_order.h"
 #include "kernels/simt/table.h"
 
 // The program as the linker laid it out.
@@ -10,7 +11,7 @@ extern "C" char __executable_start, end;  // NOLINT(bugprone-reserved-identifier
 namespace kvc::simt {
 namespace {
 
-thread_local std::unique_ptr<Machine> machine = std::make_unique<Machine>();
+thread_local std::unique_ptr<Machine> machine = std::make_unique<Machine>(lane_order_of_run());
 
 struct Range {
     uintptr_t begin, past;

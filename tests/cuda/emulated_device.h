@@ -20,7 +20,7 @@ inline std::shared_ptr<kvc::Device> open(int64_t ordinal = used_device, kvc::Dev
 
 // As long as it lives, the devices work in that order. No call meanwhile may name what is another device's.
 struct Order {
-    explicit Order(uint64_t seed, kvc::simt::LaneOrder lanes = kvc::simt::LaneOrder::forward)
+    explicit Order(uint64_t seed, kvc::simt::LaneOrder lanes = kvc::simt::lane_order_of_run())
         : strays(kvc::simt::FakeDevice::get().counts().strays) {
         kvc::simt::FakeDevice::get().set_order(seed, lanes);
     }

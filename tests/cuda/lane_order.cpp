@@ -1,4 +1,6 @@
 // No bit of a kernel's result depends on the order in which the threads of a block take their turns.
+#include "kernels/simt/lane_order.h"
+
 #include <cstring>
 #include <doctest/doctest.h>
 
@@ -37,7 +39,7 @@ std::vector<std::byte> bytes_of(const std::string& codec, int dim, bool prompt_c
         append(head.records().at(item->item.coded[e].record), head.format().code_bytes);
     }
     append(head.records().at(item->item.window[0].record), head.format().window_bytes);
-    kvc::simt::set_lane_order(LaneOrder::forward);
+    kvc::simt::set_lane_order(kvc::simt::lane_order_of_run());
     return bytes;
 }
 

@@ -45,7 +45,7 @@ TEST_CASE("pools: steps on any stream give the same as without, while blocks com
     for (const DeviceHeap heap : pools) {
         for (uint64_t seed = 0; seed < 5; seed++) {
             INFO("heap ", int(heap), ", seed ", seed);
-            const Order order(seed, seed % 2 == 1 ? LaneOrder::random : LaneOrder::forward);
+            const Order order(seed, seed % 2 == 1 ? LaneOrder::random : kvc::simt::lane_order_of_run());
             const FakeDevice::Counts before = FakeDevice::get().counts();
             REQUIRE(runtime::select(used_device).ok());
             const auto stream = runtime::create_stream();

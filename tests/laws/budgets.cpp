@@ -6,13 +6,13 @@ using namespace kvc_laws;
 TEST_CASE("budgets: in bytes they bound the records at any length") {
     for (const std::string codec : {"fp16", "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=10,sinks=4"})
         for (const std::string& name : {std::string("h2o"), std::string("streaming"), std::string("key_norm"), std::string("h2o+ada")})
-            for (const std::string bytes : {"240KiB", "400KiB"}) {
+            for (const int64_t limit : {bytes_for_heads(240 << 10), bytes_for_heads(400 << 10)}) {
                 CAPTURE(codec);
                 CAPTURE(name);
                 const bool ada = name == "h2o+ada";
+                const std::string bytes = std::to_string(limit) + "B";
                 Session session(policy_shape + codec + " policy=" + (ada ? "h2o:" : name + ":") + bytes + (ada ? ",heads=ada" : ""));
                 session.ok("seq a data=3");
-                const int64_t limit = std::stoll(bytes) * 1024;
                 int64_t most = 0;
                 for (int64_t i = 0; i < 40; ++i) {
                     feed(session, "a", 33, 33);
@@ -41,10 +41,10 @@ TEST_CASE("budgets: by layers and competing heads they add up, and pages are rea
         if (more == ",layers=3/1") CHECK(live == std::vector<int64_t>{225, 225, 75, 75});
         if (more == ",layers=pyramid") CHECK(live == std::vector<int64_t>{225, 225, 75, 75});
         if (more.starts_with(",heads=ada")) CHECK(live[0] + live[1] == 300);
-        const int64_t record = 64 * 64 * 2;
+        const int64_t token = token_bytes(session), record = 64 * token;
         // Pages are eight ninths full but for the last one; sinks, the page being filled and the positions of repacked pages besides.
         const int64_t positions = (sum / 56 + 4) * 512;
-        CHECK(session.stats()[2] <= 4 * (4 * 128 + 2 * record) + sum * 128 * 9 / 8 + positions);
+        CHECK(session.stats()[2] <= 4 * (4 * token + 2 * record) + sum * token * 9 / 8 + positions);
     }
 }
 

@@ -7,12 +7,12 @@
 
 namespace kvc_laws {
 
-inline Session open_on(int32_t device, const std::string& create) {
+inline Session open_on(int32_t device, const std::string& create, const kvc_scripts::RunOptions& options = {}) {
     struct Restored {
         int32_t device;
         ~Restored() { kvc_scripts::device_of_scripts() = device; }
     } const restored{std::exchange(kvc_scripts::device_of_scripts(), device)};
-    return Session(create);
+    return Session(create, options);
 }
 
 }  // namespace kvc_laws

@@ -10,7 +10,6 @@ using namespace kvc_laws;
 namespace {
 
 constexpr int64_t budget = 160, sinks = 4, window = 10;
-constexpr int64_t page_bytes = 64 * (32 + 32) * 2;  // of 16-bit numbers
 
 // Every policy as it comes; competing heads and merging with one that looks at mass and one that does not; mass of the last queries and by
 // pages; and scores of the caller, at boundaries where others would act.
@@ -71,7 +70,7 @@ void check_kept(Session& session, const std::string& policy, int64_t length) {
 // Records of pages behind the window: of codes at most what twice the live tokens of a head need, of 16-bit numbers what nine eighths of
 // them do. The arena's bytes are those of the records.
 void check_records(Session& session, bool lossless, int64_t length, int64_t* record_bytes) {
-    const int64_t bytes = session.stats()[5];
+    const int64_t bytes = session.stats()[5], page_bytes = 64 * token_bytes(session);
     int64_t records = 0, most = 0;
     for (int layer = 0; layer < 2; ++layer)
         for (int head = 0; head < 2; ++head) {

@@ -162,8 +162,13 @@ TEST_CASE("merge: identical tokens that become one leave attention as it was") {
             CHECK(counts_of(session, "a").front() == 10);
             const Attended after = attend_all(session, "a", q, 1, 64);
             CHECK(std::fabs(after.lse[0] - before.lse[0]) <= 1e-5f);
+            // Weights add up to 1: what products round moves an output by no more than that much of the largest value.
+            float largest = 0;
+            for (const float v : session.ok("read a part=values").values)
+                largest = std::max(largest, std::fabs(v));
+            const double bound = 2e-5 + 2 * kvc_scripts::product_of_scripts() * double(largest);
             for (size_t d = 0; d < 64; ++d)
-                CHECK(std::fabs(after.out[d] - before.out[d]) <= 2e-5f);
+                CHECK(std::fabs(after.out[d] - before.out[d]) <= bound);
         }
 }
 

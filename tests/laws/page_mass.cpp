@@ -127,6 +127,7 @@ TEST_CASE("page mass: whatever was evicted, merged or repacked, a query spreads 
              {"fp16", "k=int4.ch.g32.m8,v=int4.tok.rot.ls,window=10,sinks=4", "k=int8.tok.rot.sym,v=int8.tok.rot.sym,window=10"}) {
             CAPTURE(policy);
             CAPTURE(codec);
+            if (!is_served(policy_shape + std::string(codec))) continue;
             Session session(policy_shape + std::string(codec) + " policy=" + policy + ",recent=10%,mass=page");
             session.ok("seq a data=3");
             feed(session, "a", 320, 64);

@@ -12,12 +12,16 @@ namespace kvc_laws {
 
 inline const std::string policy_shape = " layers=2 kv_heads=2 q_heads=4 k_dim=32 codec=";
 
-// Every policy that acts by itself, with a budget of so many tokens.
+// Every policy that acts by itself, with a budget of so many tokens. Thinned: one by positions, one by mass, one by keys.
 inline std::vector<std::string> policies(int64_t budget, const std::string& more = "") {
-    std::vector<std::string> all;
-    for (int64_t i = 0; i < kvc_policy_count(); ++i)
-        if (std::string(kvc_policy_name(i)) != "given")
-            all.push_back(std::string(kvc_policy_name(i)) + ":" + std::to_string(budget) + more);
+    std::vector<std::string> names = {"streaming", "h2o", "key_norm"}, all;
+    if (!laws_are_thinned()) {
+        names.clear();
+        for (int64_t i = 0; i < kvc_policy_count(); ++i)
+            if (std::string(kvc_policy_name(i)) != "given") names.emplace_back(kvc_policy_name(i));
+    }
+    for (const std::string& name : names)
+        all.push_back(name + ":" + std::to_string(budget) + more);
     return all;
 }
 
@@ -35,6 +39,15 @@ inline std::string head_words(const std::string& name, int layer, int head) {
 
 inline std::vector<int64_t> positions_of(Session& session, const std::string& name, int layer = 0, int head = 0) {
     return session.ok("positions " + head_words(name, layer, head)).numbers;
+}
+
+// A number of bytes that was chosen for heads of 32, for those that there are kernels for.
+inline int64_t bytes_for_heads(int64_t bytes) { return bytes * std::max<int64_t>(32, kvc_scripts::smallest_head_dim()) / 32; }
+
+// Of a token of one head in 16 bits.
+inline int64_t token_bytes(const Session& session) {
+    const kvc_layer& layer = session.replay.shapes().layers[0];
+    return (layer.k_dim + layer.v_dim) * 2;
 }
 
 inline int64_t step_limit(Session& session, const std::string& name) {

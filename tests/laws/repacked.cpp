@@ -14,8 +14,8 @@ namespace {
 // A sequence and the same one in 16 bits, fed with the same tokens; nothing attends.
 class Twins {
 public:
-    Twins(const std::string& create, const std::string& codec, int64_t dim)
-        : coded_(create + " codec=" + codec), exact_(create + " codec=fp16"), dim_(dim) {
+    Twins(const std::string& create, const std::string& codec)
+        : coded_(create + " codec=" + codec), exact_(create + " codec=fp16"), dim_(coded_.replay.shapes().options.k_dim) {
         for (Session* session : {&coded_, &exact_})
             session->ok("seq a");
     }
@@ -77,7 +77,7 @@ TEST_CASE("repacked: each further coding adds its own error to keys, as independ
     constexpr int64_t tokens = 2048, sinks = 4, window = 64;
     for (const char* preset : {"int8", "int4", "int3", "k3v2", "int2", "kivi4", "kivi2"}) {
         CAPTURE(preset);
-        Twins twins(" growth=1 k_dim=64", short_window(preset, window, sinks), 64);
+        Twins twins(" growth=1 k_dim=64", short_window(preset, window, sinks));
         for (int i = 0; i < 4; i++)
             twins.feed(tokens / 4);
         const double once = twins.error("keys", sinks, window, 0), values = twins.error("values", sinks, window, 0);
@@ -108,7 +108,7 @@ TEST_CASE("repacked: each further coding adds its own error to keys, as independ
 
 TEST_CASE("repacked: in a long stream the oldest tokens have not been coded many times") {
     constexpr int64_t tokens = 12288, budget = 512, sinks = 4, window = 64;
-    Twins twins(" growth=1 k_dim=32", short_window("int4", window, sinks), 32);
+    Twins twins(" growth=1 k_dim=32", short_window("int4", window, sinks));
     std::mt19937 random(4);
     // A worth of its own for each token, and noise: some stay for the whole stream, among others that come and go.
     std::vector<float> worth, scores;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <kvc.h>
+#include <set>
 #include <sstream>
 
 namespace kvc_laws {
@@ -9,13 +10,36 @@ namespace kvc_laws {
 using kvc_scripts::Operation;
 using kvc_scripts::Outcome;
 
-Session::Session(const std::string& create, const kvc_scripts::RunOptions& options) : replay(options) {
+namespace {
+
+std::vector<std::string> lines_of(const std::string& create) {
+    std::vector<std::string> all;
     std::istringstream lines(create);
     std::string line;
     while (std::getline(lines, line, ';')) {
         const bool is_layer = line.find("layer ") != std::string::npos && line.find("layers=") == std::string::npos;
-        ok(is_layer ? line : "create growth=1 " + line);
+        all.push_back(is_layer ? line : "create growth=1 " + line);
     }
+    return all;
+}
+
+}  // namespace
+
+Session::Session(const std::string& create, const kvc_scripts::RunOptions& options) : replay(options) {
+    for (const std::string& line : lines_of(create))
+        ok(line);
+}
+
+bool is_served(const std::string& create) {
+    static std::set<std::string> said;
+    if (kvc_scripts::device_of_scripts() != KVC_CUDA) return true;
+    kvc_scripts::Replay replay{kvc_scripts::RunOptions{}};
+    Outcome last;
+    for (const std::string& line : lines_of(create))
+        last = replay.run(kvc_scripts::parse(line).at(0));
+    const bool refused = last.status == KVC_E_UNSUPPORTED && last.message.find(" does not serve layer ") != std::string::npos;
+    if (refused && said.insert(last.message).second) MESSAGE("left out: " << last.message);
+    return !refused;
 }
 
 Outcome Session::run(const std::string& line) { return replay.run(kvc_scripts::parse(line).at(0)); }
@@ -97,15 +121,27 @@ std::string short_window(const std::string& preset, int64_t window, int64_t sink
     return codec.substr(0, codec.find(",window=")) + ",window=" + std::to_string(window) + ",sinks=" + std::to_string(sinks);
 }
 
+bool& laws_are_thinned() {
+    static bool thinned = false;
+    return thinned;
+}
+
 std::vector<std::string> presets() {
+    if (laws_are_thinned()) return {"fp16", "int4", "k3v2", "kivi2"};  // rows, codes, codes of two widths, groups
     std::vector<std::string> names;
     for (int64_t i = 0; i < kvc_preset_count(); ++i)
         names.emplace_back(kvc_preset_name(i));
     return names;
 }
 
+std::vector<std::string>& targets_of_laws() {
+    static std::vector<std::string> names;
+    return names;
+}
+
 std::vector<std::string> targets() {
-    std::vector<std::string> names;
+    std::vector<std::string> names = targets_of_laws();
+    if (!names.empty()) return names;
     for (int64_t i = 0; i < kvc_target_count(); ++i)
         names.emplace_back(kvc_target_name(i));
     return names;

@@ -42,9 +42,18 @@ private:
     int64_t steps_ = 0;
 };
 
+// Whether the device of scripts has kernels for a cache (the words of Session); what it has none for is said, once for each reason. The CPU
+// has all. Laws leave out of their lists what is not served.
+bool is_served(const std::string& create);
+
 // Canonical codec strings with a short window, so that few tokens reach the codes.
 std::string short_window(const std::string& preset, int64_t window, int64_t sinks);
 std::vector<std::string> presets();
+// Whether presets() and policies() are cut down to one of each family, for kernels so slow that all would take too long. A program says so
+// before any test.
+bool& laws_are_thinned();
+// The kernels that a law holds on: all of the library's, scalar ones last, unless a program names others before any test.
 std::vector<std::string> targets();
+std::vector<std::string>& targets_of_laws();
 
 }  // namespace kvc_laws

@@ -1,5 +1,5 @@
 // Law: stored bytes do not depend on how a stream is cut into steps, nor on threads, neighbours or kernel target.
-#include "tests/laws/session.h"
+#include "tests/laws/device_session.h"
 
 using namespace kvc_laws;
 
@@ -7,11 +7,14 @@ namespace {
 
 const std::string shape = " layers=2 kv_heads=2 q_heads=4 k_dim=64 v_dim=32 codec=";
 
-Bytes stored_after(const std::string& create, int64_t tokens, int64_t chunk, const kvc_scripts::RunOptions& options = {}) {
-    Session session(create, options);
+Bytes stored_after(Session&& session, int64_t tokens, int64_t chunk) {
     session.ok("seq a data=3");
     session.feed("a", tokens, chunk);
     return session.stored("a");
+}
+
+Bytes stored_after(const std::string& create, int64_t tokens, int64_t chunk, const kvc_scripts::RunOptions& options = {}) {
+    return stored_after(Session(create, options), tokens, chunk);
 }
 
 }  // namespace
@@ -34,11 +37,11 @@ TEST_CASE("stored bytes: every length from 0 to W + 2 pages, at once and one by 
     }
 }
 
-TEST_CASE("stored bytes: the same for any number of threads and on every kernel target") {
+TEST_CASE("stored bytes: the same for any number of threads, on every kernel target and on devices") {
     for (const std::string& preset : presets()) {
         CAPTURE(preset);
         const std::string create = shape + short_window(preset, 0, 4);
-        const Bytes scalar = stored_after(create, 150, 50, {"scalar", 0});
+        const Bytes scalar = stored_after(open_on(KVC_CPU, create, {"scalar", 0}), 150, 50);
         for (const std::string& target : targets())
             for (int64_t threads : {0, 1, 3})
                 CHECK_MESSAGE(stored_after(create, 150, 50, {target, threads}) == scalar, target << " with " << threads << " threads");

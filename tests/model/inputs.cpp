@@ -19,6 +19,10 @@ namespace {
 
 constexpr uint8_t canary = 0xff;  // an element of such bytes is NaN in all types
 
+int64_t head_dim(const Operation& operation, const std::string& word, int64_t otherwise) {
+    return operation.has(word) ? std::max(operation.number(word), smallest_head_dim()) : otherwise;
+}
+
 Kind kind_of(const std::string& word) {
     static const std::map<std::string, Kind> kinds = {
         {"normal", Kind::normal},   {"sharp", Kind::sharp}, {"constant", Kind::constant}, {"zero", Kind::zero},
@@ -104,12 +108,17 @@ int32_t part_of(const Operation& operation) {
 
 int32_t cut_of(const Operation& operation) { return operation.word("cut", "exact") == "inexact" ? KVC_CUT_INEXACT : KVC_CUT_EXACT; }
 
+int64_t& smallest_head_dim() {
+    static int64_t dim = 0;
+    return dim;
+}
+
 void ScriptShapes::create(const Operation& operation) {
     kvc_options& o = options;
     o = kvc_options{};
     o.struct_size = sizeof o;
     o.layers = operation.number("layers", 1), o.kv_heads = operation.number("kv_heads", 1);
-    o.q_heads = operation.number("q_heads"), o.k_dim = operation.number("k_dim", 64), o.v_dim = operation.number("v_dim");
+    o.q_heads = operation.number("q_heads"), o.k_dim = head_dim(operation, "k_dim", 64), o.v_dim = head_dim(operation, "v_dim", 0);
     o.sliding_window = operation.number("sliding_window");
     o.arena_bytes = operation.number("arena_bytes"), o.arena_tokens = operation.number("arena_tokens");
     o.arena_sequences = operation.number("arena_sequences"), o.arena_growth = static_cast<int32_t>(operation.number("growth"));
@@ -129,7 +138,7 @@ void ScriptShapes::create(const Operation& operation) {
         layer.struct_size = sizeof layer;
         layer.kv_heads = line.number("kv_heads", o.kv_heads);
         layer.q_heads = line.number("q_heads", o.q_heads ? o.q_heads : layer.kv_heads);
-        layer.k_dim = line.number("k_dim", o.k_dim), layer.v_dim = line.number("v_dim", o.v_dim ? o.v_dim : layer.k_dim);
+        layer.k_dim = head_dim(line, "k_dim", o.k_dim), layer.v_dim = head_dim(line, "v_dim", o.v_dim ? o.v_dim : layer.k_dim);
         layer.sliding_window = line.number("sliding_window", o.sliding_window);
         layer.rope_theta = line.has("rope_theta") ? line.real("rope_theta") : o.rope_theta;
         copy_text(layer.codec, sizeof layer.codec, line.word("codec", o.codec));

@@ -12,6 +12,10 @@
 namespace kvc_scripts {
 
 // Shapes and options of the cache as the script gave them.
+// The smallest head dim that there are kernels for, where a program's device has none for others: it stands for all below it in create and
+// layer lines. 0: none.
+int64_t& smallest_head_dim();
+
 struct ScriptShapes {
     std::map<int64_t, Operation> lines;  // "layer" lines by number
     kvc_options options{};

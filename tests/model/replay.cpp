@@ -10,6 +10,11 @@ int32_t& device_of_scripts() {
     return device;
 }
 
+double& product_of_scripts() {
+    static double product = 0;
+    return product;
+}
+
 void Outcome::add_bytes(const void* from, size_t n) {
     const auto* first = static_cast<const uint8_t*>(from);
     bytes.insert(bytes.end(), first, first + n);

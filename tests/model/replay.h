@@ -13,12 +13,14 @@ namespace kvc_scripts {
 
 // The kvc_device of the caches that scripts make from now on; KVC_DEVICE_DEFAULT unless a program says otherwise.
 int32_t& device_of_scripts();
+// How far its kernels round q and p on their way into products (kvc_reference::Query); 0 unless a program says otherwise.
+double& product_of_scripts();
 
 struct RunOptions {
-    std::string target;   // kernel target to force; "" = the best
-    int64_t threads = 0;  // of the cache
-    int64_t ordinal = 0;  // of the device, where no target is forced
-    double product = 0;   // how far the kernels round q and p on their way into products (kvc_reference::Query)
+    std::string target;                     // kernel target to force; "" = the best
+    int64_t threads = 0;                    // of the cache
+    int64_t ordinal = 0;                    // of the device, where no target is forced
+    double product = product_of_scripts();  // how far the kernels round q and p on their way into products (kvc_reference::Query)
 };
 
 // What one operation let a caller see. bytes is everything of it that enters the digest, in the order of docs/SCRIPTS.md.
