@@ -14,7 +14,8 @@ import sys
 # Megabytes for each architecture, and for all that is not kernels (docs/design/cuda.md, 3, has what they take).
 LIMIT_PER_ARCHITECTURE = 5
 LIMIT_OF_HOST_CODE = 4.5
-# Minutes of one core for each architecture that its kernels are compiled for: ten times and more what they take on idle cores, since a busy machine takes long, too.
+# Minutes of one core for each architecture that its kernels are compiled for: ten times and more what they take on idle cores, since the
+# log of the build knows elapsed time alone.
 COMPILE_MINUTES_PER_ARCHITECTURE = 120
 
 KVC_CUDA = 2  # of kvc_device
