@@ -151,9 +151,6 @@ def seq_read_codes(cache: int, sequence: int, layer: int, head: int, part: int, 
 
 def step_begin(kind: type, cache: object, handle: int, sequences: Iterable, counts: Iterable, positions: Iterable | None, options: Mapping[str, Any], graph: object) -> Step: ...
 
-def make_direct(step: type) -> None:
-    """Gives kvc.Step the methods that are called for every step and layer."""
-
 class Step:
     def append(self, layer: int, k: Array, v: Array) -> None:
         """

@@ -79,6 +79,3 @@ class Step(raw.Step):
         if len(getattr(q, "shape", ())) != 3:
             raise ArgumentError("attend: q must be [tokens][q_heads][k_dim] where out is not given", operation="attend")
         return np.empty((*q.shape[:2], self._cache.v_dim(layer)), _NUMPY[self._out_dtype])
-
-
-raw.make_direct(Step)

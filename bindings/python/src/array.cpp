@@ -126,7 +126,8 @@ void forget_buffer(uint64_t buffer) { buffers.erase(buffer); }
 
 void Array::refuse_it(const std::string& what) const { refuse(operation_, name_ + (": " + what)); }
 
-bool see_numpy(nb::handle from, const Wanted& wanted, bool written, Seen& to) {
+// False if this is no dense, aligned NumPy array of that type: the others' ways take what is not dense, and say what is wrong.
+bool Array::take_numpy(nb::handle from, const Wanted& wanted, bool written) {
     if (Py_TYPE(from.ptr()) != numpy_array || wanted.device != KVC_CPU) return false;
     const auto* array = reinterpret_cast<const NumpyArray*>(from.ptr());
     const int32_t dtype = dtype_of_numpy(*array->descr);
@@ -139,7 +140,9 @@ bool see_numpy(nb::handle from, const Wanted& wanted, bool written, Seen& to) {
         elements *= array->shape[i];
     }
     if (reinterpret_cast<uintptr_t>(array->data) % uintptr_t(unit)) return false;
-    to = {array->data, elements, elements * unit};
+    data_ = array->data;
+    elements_ = elements;
+    bytes_ = elements * unit;
     return true;
 }
 
@@ -166,7 +169,7 @@ bool Array::take_buffer(nb::handle from, const Wanted& wanted, bool written) {
         shape[i] = view.shape[i];
         strides[i] = view.strides[i] / view.itemsize;
     }
-    seen_.data = view.buf;
+    data_ = view.buf;
     measure(wanted, size_t(view.ndim), shape, strides);
     return true;
 }
@@ -182,8 +185,8 @@ void Array::take_dlpack(nb::handle from, const Wanted& wanted, bool written) {
         check_dtype(wanted, array.dtype().lanes == 1 ? int32_t(array.dtype().code) * 256 + array.dtype().bits : 0);
         if (side_of(array.device_type()) != wanted.device)
             refuse_it("expected an array on " + device_name(wanted.device) + ", got one on " + device_name(array.device_type()));
-        seen_.data = const_cast<void*>(static_cast<const void*>(array.data()));
-        const uint64_t owner = wanted.cache && wanted.device != KVC_CPU ? cache_of_buffer(seen_.data) : 0;
+        data_ = const_cast<void*>(static_cast<const void*>(array.data()));
+        const uint64_t owner = wanted.cache && wanted.device != KVC_CPU ? cache_of_buffer(data_) : 0;
         if (owner && owner != wanted.cache)
             throw Failure{KVC_E_HANDLE, operation_, std::string(operation_) + ": " + name_ + ": the buffer belongs to another cache"};
         measure(wanted, array.ndim(), array.shape_ptr(), array.stride_ptr());
@@ -205,9 +208,9 @@ void Array::measure(const Wanted& wanted, size_t ndim, const int64_t* shape, con
         is_dense = is_dense && (shape[i] <= 1 || strides[i] == dense);
         dense *= shape[i];
     }
-    seen_.elements = dense;
-    seen_.bytes = dense * unit;
-    if (wanted.device == KVC_CPU && reinterpret_cast<uintptr_t>(seen_.data) % uintptr_t(unit))
+    elements_ = dense;
+    bytes_ = dense * unit;
+    if (wanted.device == KVC_CPU && reinterpret_cast<uintptr_t>(data_) % uintptr_t(unit))
         refuse_it("its numbers are not aligned in memory");
     if (is_dense || dense == 0) return;
     if (ndim != 3 || (shape[2] > 1 && strides[2] != 1))
@@ -218,7 +221,7 @@ void Array::measure(const Wanted& wanted, size_t ndim, const int64_t* shape, con
         refuse_it("its tokens lie " + std::to_string(strides[0]) + " elements apart and its heads " + std::to_string(strides[1]) +
                   ", but the step was begun for " + std::to_string(token_stride) + " and " + std::to_string(head_stride) +
                   "; say them as " + name_ + "_token_stride and " + name_ + "_head_stride, or pass a contiguous copy");
-    seen_.bytes = ((shape[0] - 1) * token_stride + (shape[1] - 1) * head_stride + shape[2]) * unit;
+    bytes_ = ((shape[0] - 1) * token_stride + (shape[1] - 1) * head_stride + shape[2]) * unit;
 }
 
 }  // namespace kvc_python

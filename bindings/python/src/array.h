@@ -25,33 +25,23 @@ struct Wanted {
 void remember_buffer(uint64_t cache, uint64_t buffer, int64_t bytes);
 void forget_buffer(uint64_t buffer);
 
-// Where the numbers of one call lie.
-struct Seen {
-    void* data = nullptr;
-    int64_t elements = 1, bytes = 0;
-};
-
-// False if this is no dense, aligned NumPy array of the wanted type: Array takes what is not dense, and says what is wrong.
-bool see_numpy(nb::handle from, const Wanted& wanted, bool written, Seen& to);
-
 class Array {
 public:
     // A NumPy array, anything else with Python's buffer protocol, or any producer of DLPack. Dense NumPy arrays, which hot loops bring, are
     // looked into where they lie: each of the others' protocols runs through so much code that it costs as much as an append.
     Array(const char* operation, const char* name, nb::handle from, const Wanted& wanted, bool written = false)
         : operation_(operation), name_(name) {
-        if (!see_numpy(from, wanted, written, seen_)) take_foreign(from, wanted, written);
+        if (!take_numpy(from, wanted, written)) take_foreign(from, wanted, written);
     }
     Array(const Array&) = delete;
     Array& operator=(const Array&) = delete;
 
-    void* data() const { return seen_.data; }
-    int64_t bytes() const { return seen_.bytes; }
-    int64_t elements() const { return seen_.elements; }
-    const Seen& seen() const { return seen_; }
+    void* data() const { return data_; }
+    int64_t bytes() const { return bytes_; }
+    int64_t elements() const { return elements_; }
     template <class T>
     T* as() const {
-        return static_cast<T*>(seen_.data);
+        return static_cast<T*>(data_);
     }
 
 private:
@@ -65,6 +55,7 @@ private:
         nb::ndarray<> written;
     };
 
+    bool take_numpy(nb::handle from, const Wanted& wanted, bool written);
     void take_foreign(nb::handle from, const Wanted& wanted, bool written);
     bool take_buffer(nb::handle from, const Wanted& wanted, bool written);
     void take_dlpack(nb::handle from, const Wanted& wanted, bool written);
@@ -75,7 +66,8 @@ private:
     const char* operation_;
     const char* name_;
     std::optional<Foreign> foreign_;
-    Seen seen_;
+    void* data_ = nullptr;
+    int64_t bytes_ = 0, elements_ = 1;
 };
 
 // Finds out whether this NumPy's arrays can be looked into; before that, and if they cannot, they are taken by the buffer protocol.

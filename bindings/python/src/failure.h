@@ -17,9 +17,6 @@ struct Failure {
     std::string operation, message;
 };
 
-// Sets that exception, of the class that kvc.errors has for the status.
-void raise(const Failure& failure);
-
 [[noreturn]] inline void refuse(const char* operation, std::string message) {
     throw Failure{KVC_E_ARGUMENT, operation, operation + (": " + std::move(message))};
 }

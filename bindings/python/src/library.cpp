@@ -71,8 +71,7 @@ uint64_t create(nb::dict values, nb::list layers) {
     return reinterpret_cast<uint64_t>(make("create", kvc_create, &o, differ.empty() ? nullptr : differ.data(), int64_t(differ.size())));
 }
 
-}  // namespace
-
+// Python's exception for a failure is made by kvc.errors, which holds one class a status.
 void raise(const Failure& failure) {
     try {
         const nb::object exception =
@@ -82,6 +81,8 @@ void raise(const Failure& failure) {
         other.restore();
     }
 }
+
+}  // namespace
 
 void define_library(nb::module_& m) {
     nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {

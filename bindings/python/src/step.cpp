@@ -48,39 +48,41 @@ public:
     Step(const Step&) = delete;
     Step& operator=(const Step&) = delete;
 
-    void append(int64_t layer, nb::handle k, nb::handle v) {
-        Seen keys, values;
-        if (see_numpy(k, k_, false, keys) && see_numpy(v, v_, false, values)) return append(layer, keys, values);
-        const Array any_keys("append", "k", k, k_), any_values("append", "v", v, v_);
-        append(layer, any_keys.seen(), any_values.seen());
+    void append(Whole<"append", "layer"> layer, nb::handle k, nb::handle v) {
+        const Array keys("append", "k", k, k_), values("append", "v", v, v_);
+        call("append", kvc_append, handle_, layer, keys.data(), keys.bytes(), values.data(), values.bytes());
     }
 
     // Both of a layer's calls; the GIL is away from the first to the end of the second.
-    void append_attend(int64_t layer, nb::handle k, nb::handle v, nb::handle q, nb::handle out) {
-        Seen keys, values, queries, results;
-        if (see_numpy(k, k_, false, keys) && see_numpy(v, v_, false, values) && see_numpy(q, q_, false, queries) &&
-            see_numpy(out, out_, true, results))
-            return append_attend(layer, keys, values, queries, results);
-        const Array any_keys("append", "k", k, k_), any_values("append", "v", v, v_), any_queries("attend", "q", q, q_),
-            any_results("attend", "out", out, out_, true);
-        append_attend(layer, any_keys.seen(), any_values.seen(), any_queries.seen(), any_results.seen());
+    void append_attend(Whole<"append", "layer"> layer, nb::handle k, nb::handle v, nb::handle q, nb::handle out) {
+        const Array keys("append", "k", k, k_), values("append", "v", v, v_), queries("attend", "q", q, q_),
+            results("attend", "out", out, out_, true);
+        kvc_error error = empty_error();
+        const char* operation = "append";
+        kvc_status status;
+        {
+            nb::gil_scoped_release others_may_run;
+            status = kvc_append(handle_, layer, keys.data(), keys.bytes(), values.data(), values.bytes(), &error);
+            if (status == KVC_OK) {
+                operation = "attend";
+                status = kvc_attend(handle_, layer, queries.data(), queries.bytes(), results.data(), results.bytes(), nullptr, 0,
+                                    nullptr, &error);
+            }
+        }
+        if (status != KVC_OK) throw Failure{status, operation, error.message};
     }
 
-    void attend(int64_t layer, nb::handle q, nb::handle out) {
-        Seen queries, results;
-        if (see_numpy(q, q_, false, queries) && see_numpy(out, out_, true, results))
-            return attend(layer, queries, results, {}, nullptr);
-        attend(layer, q, out, nb::none(), nb::none());
-    }
-
-    void attend(int64_t layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle settings) {
+    void attend(Whole<"attend", "layer"> layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle settings) {
         const Array queries("attend", "q", q, q_), results("attend", "out", out, out_, true);
         kvc_attend_options o;
         if (!settings.is_none()) o = options<kvc_attend_options>("attend", kvc_attend_options_init, dict_of("options", settings));
-        const kvc_attend_options* const given = settings.is_none() ? nullptr : &o;
-        if (lse.is_none()) return attend(layer, queries.seen(), results.seen(), {}, given);
+        const auto run = [&](float* sums, int64_t bytes) {
+            call("attend", kvc_attend, handle_, layer, queries.data(), queries.bytes(), results.data(), results.bytes(), sums, bytes,
+                 settings.is_none() ? nullptr : &o);
+        };
+        if (lse.is_none()) return run(nullptr, 0);
         const Array sums("attend", "lse", lse, lse_, true);
-        attend(layer, queries.seen(), results.seen(), sums.seen(), given);
+        run(sums.as<float>(), sums.bytes());
     }
 
     // On failure the step stays open.
@@ -128,31 +130,6 @@ public:
     }
 
 private:
-    void append(int64_t layer, const Seen& keys, const Seen& values) {
-        call("append", kvc_append, handle_, layer, keys.data, keys.bytes, values.data, values.bytes);
-    }
-
-    void append_attend(int64_t layer, const Seen& keys, const Seen& values, const Seen& queries, const Seen& results) {
-        kvc_error error = empty_error();
-        const char* operation = "append";
-        kvc_status status;
-        {
-            nb::gil_scoped_release others_may_run;
-            status = kvc_append(handle_, layer, keys.data, keys.bytes, values.data, values.bytes, &error);
-            if (status == KVC_OK) {
-                operation = "attend";
-                status =
-                    kvc_attend(handle_, layer, queries.data, queries.bytes, results.data, results.bytes, nullptr, 0, nullptr, &error);
-            }
-        }
-        if (status != KVC_OK) throw Failure{status, operation, error.message};
-    }
-
-    void attend(int64_t layer, const Seen& queries, const Seen& results, const Seen& sums, const kvc_attend_options* options) {
-        call("attend", kvc_attend, handle_, layer, queries.data, queries.bytes, results.data, results.bytes,
-             static_cast<float*>(sums.data), sums.bytes, options);
-    }
-
     static int32_t type_of(int32_t dtype) { return dtype == KVC_DTYPE_DEFAULT ? int32_t{KVC_F32} : dtype; }
 
     kvc_step* handle_ = nullptr;  // kept when the step has ended: the library knows that it is stale
@@ -179,82 +156,6 @@ nb::object step_begin(nb::handle kind, nb::object cache, uint64_t handle, nb::ha
     return made;
 }
 
-// The calls of every step and layer as CPython calls C: what a step costs beside kvc is for the most part what has to come back into the
-// caches after each attend, and nanobind's search for overloads, keywords and types is a part of that. Calls by keyword and with other
-// numbers of arguments go to nanobind's method of that name.
-PyObject* usual(nb::handle method, PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* names) {
-    std::vector<PyObject*> all{self};
-    all.insert(all.end(), args, args + n + (names ? PyTuple_GET_SIZE(names) : 0));
-    return PyObject_Vectorcall(method.ptr(), all.data(), size_t(n) + 1, names);
-}
-
-// NULL with Python's exception set, where run throws.
-template <class Run>
-PyObject* guarded(const Run& run) noexcept {
-    try {
-        return run();
-    } catch (const Failure& failure) {
-        raise(failure);
-    } catch (nb::python_error& error) {
-        error.restore();
-    } catch (const nb::builtin_exception& error) {  // of refuse_type
-        PyErr_SetString(PyExc_TypeError, error.what());
-    } catch (const std::bad_alloc&) {
-        PyErr_NoMemory();
-    }
-    return nullptr;
-}
-
-template <Name name, Py_ssize_t n_least, Py_ssize_t n_most, auto run>
-PyObject* direct(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* names) noexcept {
-    return guarded([&]() -> PyObject* {
-        if (names || n < n_least || n > n_most || !nb::inst_ready(self))
-            return usual(nb::type<Step>().attr(name.text), self, args, n, names);
-        run(*nb::inst_ptr<Step>(self), args, n);
-        return Py_NewRef(Py_None);
-    });
-}
-
-template <Name operation>
-int64_t layer_of(PyObject* from) {
-    return whole_of<int64_t>(operation.text, from, "layer", "an integer");
-}
-
-void run_append(Step& step, PyObject* const* args, Py_ssize_t) { step.append(layer_of<"append">(args[0]), args[1], args[2]); }
-void run_append_attend(Step& step, PyObject* const* args, Py_ssize_t) {
-    step.append_attend(layer_of<"append">(args[0]), args[1], args[2], args[3], args[4]);
-}
-void run_attend(Step& step, PyObject* const* args, Py_ssize_t n) {
-    const int64_t layer = layer_of<"attend">(args[0]);
-    if (n == 3) return step.attend(layer, args[1], args[2]);
-    step.attend(layer, args[1], args[2], args[3], n == 5 ? args[4] : Py_None);
-}
-void run_leave(Step& step, PyObject* const* args, Py_ssize_t) { step.leave(args[0] != Py_None); }
-PyObject* itself(PyObject* self, PyObject*) { return Py_NewRef(self); }
-
-constexpr char append_doc[] =
-    "Stores keys [tokens, kv_heads, k_dim] and values [tokens, kv_heads, v_dim] of one layer; each layer once.";
-constexpr char append_attend_doc[] =
-    "append and then attend_into of one layer, in one call. All arrays are checked first. If the library refuses the attention, "
-    "which the exception's operation tells, the layer has been appended: attend_into can follow, or abort.";
-constexpr char attend_doc[] = "attend without its conveniences: out is given, and the fields of kvc_attend_options come as a dict.";
-
-template <auto function>
-PyMethodDef direct_method(const char* name, const char* doc) {
-    return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function)), METH_FASTCALL | METH_KEYWORDS, doc};
-}
-
-// Gives them to kvc.Step itself, as CPython's shortest way to a method is for objects of exactly the class that has it.
-void make_direct(nb::handle step) {
-    static PyMethodDef methods[] = {direct_method<direct<"append", 3, 3, run_append>>("append", append_doc),
-                                    direct_method<direct<"append_attend", 5, 5, run_append_attend>>("append_attend", append_attend_doc),
-                                    direct_method<direct<"attend_into", 3, 5, run_attend>>("attend_into", attend_doc),
-                                    direct_method<direct<"__exit__", 3, 3, run_leave>>("__exit__", nullptr),
-                                    {"__enter__", itself, METH_NOARGS, nullptr}};
-    for (PyMethodDef& method : methods)
-        nb::setattr(step, method.ml_name, nb::steal(PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(step.ptr()), &method)));
-}
-
 PyType_Slot collected[] = {
     {Py_tp_traverse, reinterpret_cast<void*>(Step::traverse)}, {Py_tp_clear, reinterpret_cast<void*>(Step::clear)}, {0, nullptr}};
 
@@ -266,28 +167,20 @@ void define_step(nb::module_& m) {
         any("positions"), nb::arg("options"), nb::arg("graph").none(),
         nb::sig("def step_begin(kind: type, cache: object, handle: int, sequences: collections.abc.Iterable, "
                 "counts: collections.abc.Iterable, positions: collections.abc.Iterable | None, options: dict, graph: object) -> Step"));
-    m.def("make_direct", &make_direct, nb::arg("step"), nb::sig("def make_direct(step: type) -> None"),
-          "Gives kvc.Step the methods that are called for every step and layer.");
     nb::class_<Step>(m, "Step", nb::is_weak_referenceable(), nb::type_slots(collected))
-        .def(
-            "append", [](Step& step, Whole<"append", "layer"> layer, nb::handle k, nb::handle v) { step.append(layer, k, v); },
-            any("layer"), any("k"), any("v"), nb::sig("def append(self, layer: int, k: Array, v: Array) -> None"), append_doc)
-        .def(
-            "append_attend",
-            [](Step& step, Whole<"append", "layer"> layer, nb::handle k, nb::handle v, nb::handle q, nb::handle out) {
-                step.append_attend(layer, k, v, q, out);
-            },
-            any("layer"), any("k"), any("v"), any("q"), any("out"),
-            nb::sig("def append_attend(self, layer: int, k: Array, v: Array, q: Array, out: Array) -> None"), append_attend_doc)
-        .def(
-            "attend_into",
-            [](Step& step, Whole<"attend", "layer"> layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle options) {
-                step.attend(layer, q, out, lse, options);
-            },
-            any("layer"), any("q"), any("out"), nb::arg("lse") = nb::none(), nb::arg("options") = nb::none(),
-            nb::sig("def attend_into(self, layer: int, q: Array, out: Array, lse: Array | None = None, "
-                    "options: AttendOptions | None = None) -> None"),
-            attend_doc)
+        .def("append", &Step::append, any("layer"), any("k"), any("v"),
+             nb::sig("def append(self, layer: int, k: Array, v: Array) -> None"),
+             "Stores keys [tokens, kv_heads, k_dim] and values [tokens, kv_heads, v_dim] of one layer; each layer once.")
+        .def("append_attend", &Step::append_attend, any("layer"), any("k"), any("v"), any("q"), any("out"),
+             nb::sig("def append_attend(self, layer: int, k: Array, v: Array, q: Array, out: Array) -> None"),
+             "append and then attend_into of one layer, in one call. All arrays are checked first. If the library refuses the "
+             "attention, "
+             "which the exception's operation tells, the layer has been appended: attend_into can follow, or abort.")
+        .def("attend_into", &Step::attend, any("layer"), any("q"), any("out"), nb::arg("lse") = nb::none(),
+             nb::arg("options") = nb::none(),
+             nb::sig("def attend_into(self, layer: int, q: Array, out: Array, lse: Array | None = None, "
+                     "options: AttendOptions | None = None) -> None"),
+             "attend without its conveniences: out is given, and the fields of kvc_attend_options come as a dict.")
         .def(
             "commit", &Step::commit, nb::arg("accepted") = nb::none(),
             nb::sig("def commit(self, accepted: collections.abc.Sequence[int] | None = None) -> None"),
