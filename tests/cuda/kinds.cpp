@@ -5,31 +5,13 @@
 
 #include "kernels/cuda/supported.h"
 #include "kernels/simt/table.h"
+#include "tests/cuda/codecs.h"
 #include "tests/kernels/attend_run.h"
 
 using namespace kvc_test;
 namespace cuda = kvc::cuda;
 
 namespace {
-
-const char* const codecs[] = {"int8",
-                              "int4",
-                              "int3",
-                              "k3v2",
-                              "int2",
-                              "kivi4",
-                              "kivi2",
-                              "fp16",
-                              "bf16",
-                              "k=int8.ch.g32.m8.clip0.95,v=int4.tok.rot.ls",
-                              "k=int4.ch.g32.m8,v=int2.tok.ls",
-                              "k=int8.ch.g32.m8,v=int8.tok.ls",
-                              "k=int3.ch.g32.m8,v=int3.tok.sym",
-                              "k=int4.ch.g32,v=int4.tok.g32.rot.clip0.9",
-                              "k=int4.ch.g64.m8,v=int4.tok.rot.sym",
-                              "k=int2.ch.g64.m8.clip0.9,v=int2.tok.ls",
-                              "k=int4.ch.g64,v=int4.tok.ls",
-                              "k=int2.ch.g64,v=int2.tok.rot.sym"};
 
 // The last tokens of a stream over coded pages, window and sinks, against exact attention.
 double error_over(Head& head, int64_t group, float scale, bool prompt_class = false) {
@@ -46,7 +28,7 @@ double error_over(Head& head, int64_t group, float scale, bool prompt_class = fa
 TEST_CASE("kinds: every codec at every pair of head dims that there are kernels for is within the derived bound") {
     const kvc::KernelTable& table = *kvc::simt::cuda_table();
     int served = 0;
-    for (const char* codec : codecs) {
+    for (const char* codec : all_codecs()) {
 #define KVC_TEST_PAIR(KD, VD)                                                              \
     if (fits(codec, KD, VD) && !table.unsupported(format_of(codec, KD, VD))) {             \
         INFO(std::string(codec), " ", KD, " ", VD);                                        \
@@ -68,7 +50,7 @@ TEST_CASE("kinds: large and small keys and values stay within the bound, whateve
     };
     // Scales of values beyond 2 leave weights no headroom; 3e4 is the largest that nobody clips. Small ones meet fp16's subnormals.
     const Case cases[] = {{1.0f, 300.0f}, {1.0f, 8000.0f}, {1.0f, 0x1p-9f}, {1000.0f, 1.0f}, {0x1p-9f, 1.0f}, {3000.0f, 3000.0f}};
-    for (const char* codec : codecs) {
+    for (const char* codec : all_codecs()) {
         for (const Case& c : cases) {
             INFO(std::string(codec), " keys ", c.k_size, " values ", c.v_size);
             Head head(*kvc::simt::cuda_table(), codec, 64, 64, 4, 7, c.k_size, c.v_size);

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "kernels/cuda/page_kind.h"
+#include "tests/cuda/codecs.h"
 #include "tests/cuda/emulated_device.h"
 #include "tests/cuda/measure_rig.h"
 
@@ -13,22 +14,11 @@ namespace {
 
 // Around runs of 32 tokens, pages, and what one key of many is compared with.
 const std::vector<int64_t> boundaries = {0, 1, 7, 8, 9, 31, 32, 33, 63, 64, 65};
-const char* const codecs[] = {"int8",
-                              "int4",
-                              "int3",
-                              "k3v2",
-                              "int2",
-                              "kivi4",
-                              "kivi2",
-                              "fp16",
-                              "bf16",
-                              "k=int4.ch.g64.m8,v=int4.tok.rot.sym",
-                              "k=int2.ch.g64,v=int2.tok.ls"};
 
 }  // namespace
 
 TEST_CASE("measure: statistics of keys and lengths of values are the host's bits, every preset, at the boundaries of runs and pages") {
-    for (const char* const codec : codecs) {
+    for (const char* const codec : main_codecs) {
         INFO(std::string(codec));
         const auto device = open();
         check_measures(device, TokenRecords(device, {codec}, 64, 64), boundaries);

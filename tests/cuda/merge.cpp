@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/page_kind.h"
 #include "kernels/cuda/records.h"
+#include "tests/cuda/codecs.h"
 #include "tests/cuda/emulated_device.h"
 #include "tests/cuda/measure_rig.h"
 
@@ -14,17 +15,6 @@ namespace cuda = kvc::cuda;
 
 namespace {
 
-const char* const codecs[] = {"int8",
-                              "int4",
-                              "int3",
-                              "k3v2",
-                              "int2",
-                              "kivi4",
-                              "kivi2",
-                              "fp16",
-                              "bf16",
-                              "k=int4.ch.g64.m8,v=int4.tok.rot.sym",
-                              "k=int2.ch.g64,v=int2.tok.ls"};
 constexpr double any_cosine = -2;
 
 // Rows of new numbers in the blocks' memory.
@@ -51,7 +41,7 @@ private:
 }  // namespace
 
 TEST_CASE("merge: each leaving token finds the kept one that the host finds, of equal ones the last, at the boundaries of tiles") {
-    for (const char* const codec : codecs) {
+    for (const char* const codec : main_codecs) {
         INFO(std::string(codec));
         const auto device = open();
         const TokenRecords records(device, {codec}, 64, 64);
@@ -74,7 +64,7 @@ TEST_CASE("merge: the same at every pair of head dims, over pages of several run
 }
 
 TEST_CASE("merge: means are the host's, of few and of many members, of keys too or of values alone") {
-    for (const char* const codec : codecs) {
+    for (const char* const codec : main_codecs) {
         INFO(std::string(codec));
         const auto device = open();
         const TokenRecords records(device, {codec}, 64, 64);
@@ -94,7 +84,7 @@ TEST_CASE("merge: in any order of lanes and streams") {
 }
 
 TEST_CASE("merge: new numbers are coded with their page, where it lies and beside it, every preset") {
-    for (const char* const codec : codecs)
+    for (const char* const codec : main_codecs)
         for (const bool through_append : {true, false}) {
             INFO(std::string(codec));
             const LayerFormat f = format_of(codec, 128, 128);

@@ -4,6 +4,7 @@
 #include <bit>
 #include <doctest/doctest.h>
 
+#include "tests/cuda/codecs.h"
 #include "tests/reference/plain_recode.h"
 
 namespace kvc_test {
@@ -12,29 +13,10 @@ namespace {
 using kvc::RecodeParams;
 using kvc::RecodeSource;
 
-// Every kind of pages that there are kernels for, scales by minimum and maximum and by least squares, rotated and not.
-const char* const codecs[] = {"int8",
-                              "int4",
-                              "int3",
-                              "k3v2",
-                              "int2",
-                              "kivi4",
-                              "kivi2",
-                              "fp16",
-                              "bf16",
-                              "k=int8.ch.g32.m8.clip0.95,v=int4.tok.rot.ls",
-                              "k=int4.ch.g32.m8,v=int2.tok.ls",
-                              "k=int3.ch.g32.m8,v=int3.tok.sym",
-                              "k=int4.ch.g32,v=int4.tok.g32.rot.clip0.9",
-                              "k=int4.ch.g64.m8,v=int4.tok.rot.sym",
-                              "k=int2.ch.g64.m8.clip0.9,v=int2.tok.ls",
-                              "k=int4.ch.g64,v=int4.tok.ls",
-                              "k=int2.ch.g64,v=int2.tok.rot.sym"};
-
 // What can be a page's form at these head dims; 16-bit rows also in the rotated basis, where a ladder keeps them.
 std::vector<std::unique_ptr<LayerFormat>> formats_of(const KernelTable& table, int k_dim, int v_dim) {
     std::vector<std::unique_ptr<LayerFormat>> formats;
-    for (const char* const codec : codecs) {
+    for (const char* const codec : all_codecs()) {
         if (fits(codec, k_dim, v_dim) && !table.unsupported(format_of(codec, k_dim, v_dim))) {
             formats.push_back(std::make_unique<LayerFormat>(format_of(codec, k_dim, v_dim)));
         }
