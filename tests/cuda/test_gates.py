@@ -1,6 +1,10 @@
 """kernels/cuda/gates.py on made-up machine code: python3 tests/cuda/test_gates.py"""
 
+import contextlib
+import io
+import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -122,12 +126,30 @@ class Gates(unittest.TestCase):
         _, problems = gates.check_kernel("_ZN3kvc4cuda12store_tokensE", code(zero, move, test)[1], "sm_90a", 10, 0)
         self.assertEqual(["tests a register pair that was zeroed just before, at 0x0"], problems)
 
-    def test_time_of_compilation_is_that_of_each_kernels_last(self):
-        ours = "kernels/cuda/CMakeFiles/kvc_cuda.dir/"
-        log = (f"# ninja log v5\n0\t60000\t1\t{ours}attend_int4.cu.o\t1\n5\t30005\t1\t{ours}turn.cu.o\t1\n"
-               f"9\t90009\t2\t{ours}attend_int4.cu.o\t2\n9\t90009\t2\t{ours}open.cpp.o\t2\n9\t90009\t2\tother.dir/turn.cu.o\t2\n")
-        self.assertEqual(2.0, library.compile_minutes(log))
+    def test_time_of_compilation_is_that_of_all_kernels(self):
+        with tempfile.TemporaryDirectory() as folder:
+            objects = Path(folder) / "kernels" / "kvc_cuda.dir"
+            objects.mkdir(parents=True)
+            self.assertIsNone(library.compile_minutes(folder))
+            for name, seconds in (("attend_int4.cu.o", 90), ("turn.cu.o", 30)):
+                (objects / name).touch()
+                self.assertIsNone(library.compile_minutes(folder))
+                (objects / f"{name}.seconds").write_text(f"{seconds}.0\n")
+            self.assertEqual(2.0, library.compile_minutes(folder))
+            (objects / "turn.cu.o.seconds").write_text(f"{library.COMPILE_MINUTES_PER_ARCHITECTURE * 60 * 3 + 1}\n")
+            with contextlib.redirect_stdout(io.StringIO()):
+                self.assertEqual(1, len(list(library.slow_compilation(folder, ["80-real", "120"]))))
+                self.assertEqual(0, len(list(library.slow_compilation(folder, ["80-real", "86-real", "120"]))))
         self.assertEqual(3, library.codes_for(["80-real", "120"]))
+
+    def test_what_times_a_compiler_passes_its_status_on(self):
+        timed = Path(__file__).resolve().parents[2] / "kernels" / "cuda" / "timed.py"
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "a.o"
+            self.assertEqual(0, subprocess.run([sys.executable, timed, "sh", "-c", "exit 0", "-o", made], check=False).returncode)
+            self.assertGreaterEqual(float(Path(f"{made}.seconds").read_text()), 0)
+            self.assertEqual(3, subprocess.run([sys.executable, timed, "sh", "-c", "exit 3", "-o", f"{made}2"], check=False).returncode)
+            self.assertFalse(Path(f"{made}2.seconds").exists())
 
     def test_local_memory(self):
         _, problems = gates.check_kernel(*loop(76, 700), "sm_80", 240, 8)
