@@ -28,7 +28,8 @@ if(KVC_SANITIZE OR CMAKE_CROSSCOMPILING)
 endif()
 
 # Programs that take too long for the gate in this kind of build: kvc_later_tests builds them, `ctest -L later` runs them. The gate runs
-# the cases of one that KVC_TESTS_PART_<name> selects.
+# the cases of one that KVC_TESTS_PART_<name> selects. Of those in KVC_TESTS_THINNED it runs all cases, over one codec of each family.
+set(KVC_TESTS_THINNED)
 if(CMAKE_CROSSCOMPILING)
   set(KVC_TESTS_LATER laws model exhausted snapshot)
   # What may differ between processors: the bytes. Refusals are the same code on all.
@@ -38,6 +39,7 @@ elseif(KVC_SANITIZE STREQUAL "thread")
   set(KVC_TESTS_PART_model "--test-case=*threads*")
 elseif(KVC_SANITIZE)
   set(KVC_TESTS_LATER device)  # no build can touch its memory anyway
+  set(KVC_TESTS_THINNED laws snapshot cuda_scripts)
 else()
   set(KVC_TESTS_LATER)
 endif()
@@ -79,6 +81,11 @@ function(kvc_add_test_program name library)
   endif()
   add_test(NAME ${name} COMMAND kvc_${name}_tests ${KVC_TEST_ARGUMENTS})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${KVC_TEST_TIMEOUT})
+  if(name IN_LIST KVC_TESTS_THINNED)
+    set_tests_properties(${name} PROPERTIES ENVIRONMENT KVC_LAWS_THINNED=1)
+    add_test(NAME ${name}_whole COMMAND kvc_${name}_tests)
+    set_tests_properties(${name}_whole PROPERTIES LABELS later TIMEOUT ${KVC_TEST_TIMEOUT})
+  endif()
   if(name IN_LIST KVC_TESTS_LATER)
     set_tests_properties(${name} PROPERTIES LABELS later)
     if(DEFINED KVC_TESTS_PART_${name})

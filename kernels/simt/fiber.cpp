@@ -11,11 +11,11 @@
 #define KVC_SIMT_HAS_SWITCH 1
 #endif
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) && !defined(KVC_SIMT_ASAN)
+#define KVC_SIMT_ASAN
+#endif
+#ifdef KVC_SIMT_ASAN
 #include <sanitizer/common_interface_defs.h>
-#define KVC_SIMT_ASAN 1
-#else
-#define KVC_SIMT_ASAN 0
 #endif
 
 namespace kvc::simt {
@@ -72,7 +72,9 @@ void fiber_entry(Fiber* fiber) { fiber->run(); }
 static void enter() { fiber_entry(starting); }
 
 Fiber::Fiber(size_t stack_bytes)
-    : context_(std::make_unique<Context>()), stack_(std::make_unique<std::byte[]>(stack_bytes)), stack_bytes_(stack_bytes) {}
+    : context_(std::make_unique<Context>()),
+      stack_(std::make_unique_for_overwrite<std::byte[]>(stack_bytes)),
+      stack_bytes_(stack_bytes) {}
 
 Fiber::~Fiber() = default;
 
@@ -99,7 +101,7 @@ void Fiber::start(std::function<void()> body) {
 }
 
 void Fiber::run() {
-#if KVC_SIMT_ASAN
+#ifdef KVC_SIMT_ASAN
     __sanitizer_finish_switch_fiber(nullptr, &context_->resumer_stack, &context_->resumer_bytes);
 #endif
     body_();
@@ -109,7 +111,7 @@ void Fiber::run() {
 
 void Fiber::resume() {
     starting = this;
-#if KVC_SIMT_ASAN
+#ifdef KVC_SIMT_ASAN
     __sanitizer_start_switch_fiber(&context_->resumer_fake, stack_.get(), stack_bytes_);
 #endif
 #if KVC_SIMT_HAS_SWITCH
@@ -117,13 +119,13 @@ void Fiber::resume() {
 #else
     swapcontext(&context_->resumer, &context_->fiber);
 #endif
-#if KVC_SIMT_ASAN
+#ifdef KVC_SIMT_ASAN
     __sanitizer_finish_switch_fiber(context_->resumer_fake, nullptr, nullptr);
 #endif
 }
 
 void Fiber::suspend() {
-#if KVC_SIMT_ASAN
+#ifdef KVC_SIMT_ASAN
     // No fake stack is kept of a fiber that ends.
     __sanitizer_start_switch_fiber(done_ ? nullptr : &context_->fiber_fake, context_->resumer_stack, context_->resumer_bytes);
 #endif
@@ -132,7 +134,7 @@ void Fiber::suspend() {
 #else
     swapcontext(&context_->fiber, &context_->resumer);
 #endif
-#if KVC_SIMT_ASAN
+#ifdef KVC_SIMT_ASAN
     __sanitizer_finish_switch_fiber(context_->fiber_fake, &context_->resumer_stack, &context_->resumer_bytes);
 #endif
 }

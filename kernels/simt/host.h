@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "core/base/half.h"
@@ -73,9 +74,19 @@ template <class T>
 const T* pin(const T* p) {
     return p;
 }
-Words4 load_128(const void* p, const Site& site = Site::current());
-Words2 load_64(const void* p, const Site& site = Site::current());
-uint32_t load_32(const void* p, const Site& site = Site::current());
+// Inline, so that it is the kernel's code that reads, which sanitizers watch.
+template <class T>
+T load(const void* p, const Site& site) {
+    if (reinterpret_cast<uintptr_t>(p) % sizeof(T) != 0) {
+        Machine::current().fault("address of ", sizeof(T), " bytes is misaligned", site);
+    }
+    T v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+inline Words4 load_128(const void* p, const Site& site = Site::current()) { return load<Words4>(p, site); }
+inline Words2 load_64(const void* p, const Site& site = Site::current()) { return load<Words2>(p, site); }
+inline uint32_t load_32(const void* p, const Site& site = Site::current()) { return load<uint32_t>(p, site); }
 
 // ---- dynamic shared memory, and bulk copies into it ----
 

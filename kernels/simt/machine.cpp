@@ -8,15 +8,21 @@
 namespace kvc::simt {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef KVC_SIMT_ASAN
 constexpr size_t stack_bytes = 512 * 1024;
 #else
 constexpr size_t stack_bytes = 128 * 1024;
 #endif
 
 constexpr size_t shared_alignment = 128;  // of shared memory, as a GPU aligns it
+constexpr std::byte not_written{0xff};    // NaN as float and as half
 
 thread_local Machine* machine = nullptr;
+
+std::byte* aligned(const std::vector<std::byte>& memory) {
+    return reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(memory.data()) + shared_alignment - 1) &
+                                        ~uintptr_t{shared_alignment - 1});
+}
 
 std::string text_of_site(const Site& site) {
     const std::string path = site.file_name();
@@ -24,7 +30,8 @@ std::string text_of_site(const Site& site) {
 }
 
 bool same_place(const Site& a, const Site& b) {
-    return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+    return a.line() == b.line() && a.column() == b.column() &&
+           (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
 }  // namespace
@@ -46,7 +53,7 @@ int block_shared_limit(int architecture) {
 
 Machine::Machine(LaneOrder order, uint64_t seed) : order_(order), random_(seed | 1) {
     // Room for the largest block, aligned as a GPU aligns it.
-    shared_.resize(shared_limit + shared_alignment);
+    shared_.resize(shared_limit + shared_alignment, not_written);
 }
 
 Machine::~Machine() = default;
@@ -69,7 +76,8 @@ void Machine::launch(int blocks_x, int blocks_y, int threads, const std::functio
     }
     machine = outer;
     if (!fault_.empty()) {
-        threads_.clear();  // suspended somewhere inside the kernel: their stacks cannot be used again
+        threads_.clear();
+        fibers_.clear();  // suspended somewhere inside the kernel: their stacks cannot be used again
         throw Fault(std::exchange(fault_, {}));
     }
 }
@@ -83,13 +91,15 @@ void Machine::run_block(int threads, const std::function<void()>& kernel) {
     }
     warps_.assign(size_t((threads + warp_lanes - 1) / warp_lanes), Warp{});
     barrier_ = {};
-    std::memset(shared_.data(), 0xff, shared_.size());  // NaN as float and as half
-    std::memset(dynamic_shared_.data(), 0xff, dynamic_shared_.size());
+    std::fill_n(aligned(shared_), std::exchange(shared_used_, 0), not_written);
+    std::fill(dynamic_shared_.begin(), dynamic_shared_.end(), not_written);
     copies_.clear();
-    for (Thread& t : threads_) {
-        if (!t.fiber) {
-            t.fiber = std::make_unique<Fiber>(stack_bytes);
-        }
+    while (fibers_.size() < threads_.size()) {
+        fibers_.push_back(std::make_unique<Fiber>(stack_bytes));
+    }
+    for (size_t i = 0; i < threads_.size(); i++) {
+        Thread& t = threads_[i];
+        t.fiber = fibers_[i].get();
         t.fiber->start(kernel);
         t.waits_for = nullptr;
         t.shared_used = 0;
@@ -191,16 +201,12 @@ void* Machine::shared(size_t bytes, size_t alignment, const Site& site) {
     if (int(t.shared_used) + dynamic_bytes_ > block_shared_limit(architecture_)) {
         fault("static and dynamic shared memory of ", int64_t(t.shared_used) + dynamic_bytes_, " bytes", site);
     }
-    const uintptr_t base = (reinterpret_cast<uintptr_t>(shared_.data()) + 127) & ~uintptr_t{127};
-    return reinterpret_cast<void*>(base + start);
+    shared_used_ = std::max(shared_used_, t.shared_used);
+    return aligned(shared_) + start;
 }
 
 // Ends where the vector ends, up to the alignment.
-std::byte* Machine::dynamic_shared() const {
-    const uintptr_t base =
-        (reinterpret_cast<uintptr_t>(dynamic_shared_.data()) + shared_alignment - 1) & ~uintptr_t{shared_alignment - 1};
-    return reinterpret_cast<std::byte*>(base);
-}
+std::byte* Machine::dynamic_shared() const { return aligned(dynamic_shared_); }
 
 void Machine::expect_copies(const void* barrier, int bytes, const Site& site) {
     Copies& copies = copies_[barrier];
@@ -215,7 +221,7 @@ void Machine::start_copy(std::byte* shared, const std::byte* from, int bytes, co
     if (shared < base || shared + bytes > dynamic_shared_.data() + dynamic_shared_.size()) {
         fault("a copy of ", bytes, " bytes leaves shared memory", site);
     }
-    std::memset(shared, 0xff, size_t(bytes));
+    std::fill_n(shared, bytes, not_written);
     copies_[barrier].started.push_back({shared, from, bytes});
 }
 

@@ -82,7 +82,7 @@ private:
         WarpWords words;
     };
     struct Thread {
-        std::unique_ptr<Fiber> fiber;
+        Fiber* fiber = nullptr;
         const Gathering* waits_for = nullptr;
         uint64_t round = 0;  // continues when the gathering has passed it
         size_t shared_used = 0;
@@ -113,11 +113,13 @@ private:
     uint64_t random_;
     int block_x_ = 0, block_y_ = 0;
     int running_ = 0;
+    std::vector<std::unique_ptr<Fiber>> fibers_;  // of the largest block so far
     std::vector<Thread> threads_;
     std::vector<int> turns_;
     std::vector<Warp> warps_;
     Gathering barrier_;
     std::vector<std::byte> shared_;
+    size_t shared_used_ = 0;  // by this block so far
     std::vector<std::byte> dynamic_shared_;
     int dynamic_bytes_ = 0;  // of dynamic_shared_ without its alignment
     std::map<const void*, Copies> copies_;

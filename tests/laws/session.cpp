@@ -1,6 +1,7 @@
 #include "tests/laws/session.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <kvc.h>
 #include <set>
 #include <sstream>
@@ -121,8 +122,8 @@ std::string short_window(const std::string& preset, int64_t window, int64_t sink
     return codec.substr(0, codec.find(",window=")) + ",window=" + std::to_string(window) + ",sinks=" + std::to_string(sinks);
 }
 
-bool& laws_are_thinned() {
-    static bool thinned = false;
+bool laws_are_thinned() {
+    static const bool thinned = std::getenv("KVC_LAWS_THINNED") != nullptr;
     return thinned;
 }
 
@@ -144,6 +145,7 @@ std::vector<std::string> targets() {
     if (!names.empty()) return names;
     for (int64_t i = 0; i < kvc_target_count(); ++i)
         names.emplace_back(kvc_target_name(i));
+    if (laws_are_thinned()) return {names.front(), names.back()};
     return names;
 }
 

@@ -1,5 +1,4 @@
 // What the laws of this program run on: caches on the emulated CUDA device, whose work runs late.
-#include <cstdlib>
 #include <kvc.h>
 #include <utility>
 
@@ -17,7 +16,6 @@ namespace {
     smallest_head_dim() = 64;
     product_of_scripts() = 0x1p-10;  // q and p become fp16 once as they are, and once more times a scale
     kvc_laws::targets_of_laws() = {""};
-    kvc_laws::laws_are_thinned() = std::getenv("KVC_LAWS_THINNED") != nullptr;
     kvc::simt::FakeDevice::get().set_order(1);
     // Not the device that caches are on, so that a call which forgets to select it is noticed.
     return kvc::cuda::runtime::select(1).ok();
