@@ -110,9 +110,8 @@ test-release: ## the C++ and C tests
 	@$(CTEST) --test-dir build/release -LE later
 	@python3 tests/cuda/library.py build/release
 
-test-release-full: build ## all laws on the emulated CUDA device, and what runs on it in all orders of lanes; not with KVC_CUDA=OFF
-	@if [ "$(KVC_CUDA)" = OFF ]; then echo "emulator: left out, KVC_CUDA=OFF"; else \
-	  cmake --build --preset release -j$(JOBS) --target kvc_later_tests && $(CTEST) --test-dir build/release -L later; fi
+test-release-full: build ## the laws over devices, whole, and what runs on the emulated one in all orders of lanes
+	$(call build_and_test_later,release)
 
 test-debug: debug ## the same tests with assertions and without optimization
 	@$(CTEST) --test-dir build/debug -LE later
