@@ -52,17 +52,19 @@ kvc_simt_switch:
 
 struct Fiber::Context {
 #if KVC_SIMT_HAS_SWITCH
-    void* fiber = nullptr;
-    void* resumer = nullptr;
+    void* stack_pointer = nullptr;
 #else
-    ucontext_t fiber = {};
-    ucontext_t resumer = {};
+    ucontext_t context = {};
 #endif
-    // What the address sanitizer must know of the two stacks.
-    void* fiber_fake = nullptr;
-    void* resumer_fake = nullptr;
-    const void* resumer_stack = nullptr;
-    size_t resumer_bytes = 0;
+    void* fake_stack = nullptr;  // the address sanitizer's
+};
+
+// On the stack of resume() until a fiber that it led to suspends.
+struct Fiber::Resumer {
+    Context context;
+    // What the address sanitizer must know of its stack; the first fiber learns it.
+    const void* stack = nullptr;
+    size_t stack_bytes = 0;
 };
 
 // A new stack knows nothing: the fiber that begins on it is passed beside it.
@@ -90,53 +92,75 @@ void Fiber::start(std::function<void()> body) {
     for (int i = 0; i < 6; i++) {
         *--sp = nullptr;
     }
-    context_->fiber = sp;
+    context_->stack_pointer = sp;
 #else
-    getcontext(&context_->fiber);
-    context_->fiber.uc_stack.ss_sp = stack_.get();
-    context_->fiber.uc_stack.ss_size = stack_bytes_;
-    context_->fiber.uc_link = nullptr;
-    makecontext(&context_->fiber, &enter, 0);
+    ucontext_t& context = context_->context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = stack_.get();
+    context.uc_stack.ss_size = stack_bytes_;
+    context.uc_link = nullptr;
+    makecontext(&context, &enter, 0);
+#endif
+}
+
+// Saves where `from` continues, and goes where `to` does.
+static void switch_stacks(auto& from, auto& to) {
+#if KVC_SIMT_HAS_SWITCH
+    kvc_simt_switch(&from.stack_pointer, to.stack_pointer);
+#else
+    swapcontext(&from.context, &to.context);
+#endif
+}
+
+// What comes first on a stack that was switched to.
+void Fiber::arrive([[maybe_unused]] Context& on, [[maybe_unused]] Resumer* resumer) {
+#ifdef KVC_SIMT_ASAN
+    const void* stack = nullptr;
+    size_t stack_bytes = 0;
+    __sanitizer_finish_switch_fiber(on.fake_stack, &stack, &stack_bytes);
+    if (resumer && !resumer->stack) {
+        resumer->stack = stack;
+        resumer->stack_bytes = stack_bytes;
+    }
 #endif
 }
 
 void Fiber::run() {
-#ifdef KVC_SIMT_ASAN
-    __sanitizer_finish_switch_fiber(nullptr, &context_->resumer_stack, &context_->resumer_bytes);
-#endif
+    arrive(*context_, resumer_);
     body_();
     done_ = true;
     suspend();  // does not come back: resume() is not called on a fiber that is done
 }
 
 void Fiber::resume() {
+    Resumer resumer;
+    resumer_ = &resumer;
     starting = this;
 #ifdef KVC_SIMT_ASAN
-    __sanitizer_start_switch_fiber(&context_->resumer_fake, stack_.get(), stack_bytes_);
+    __sanitizer_start_switch_fiber(&resumer.context.fake_stack, stack_.get(), stack_bytes_);
 #endif
-#if KVC_SIMT_HAS_SWITCH
-    kvc_simt_switch(&context_->resumer, context_->fiber);
-#else
-    swapcontext(&context_->resumer, &context_->fiber);
-#endif
-#ifdef KVC_SIMT_ASAN
-    __sanitizer_finish_switch_fiber(context_->resumer_fake, nullptr, nullptr);
-#endif
+    switch_stacks(resumer.context, *context_);
+    arrive(resumer.context, nullptr);
 }
 
 void Fiber::suspend() {
+    Resumer& resumer = *resumer_;
 #ifdef KVC_SIMT_ASAN
     // No fake stack is kept of a fiber that ends.
-    __sanitizer_start_switch_fiber(done_ ? nullptr : &context_->fiber_fake, context_->resumer_stack, context_->resumer_bytes);
+    __sanitizer_start_switch_fiber(done_ ? nullptr : &context_->fake_stack, resumer.stack, resumer.stack_bytes);
 #endif
-#if KVC_SIMT_HAS_SWITCH
-    kvc_simt_switch(&context_->fiber, context_->resumer);
-#else
-    swapcontext(&context_->fiber, &context_->resumer);
-#endif
+    switch_stacks(*context_, resumer.context);
+    arrive(*context_, resumer_);
+}
+
+void Fiber::give_way_to(Fiber& next) {
+    next.resumer_ = resumer_;
+    starting = &next;
 #ifdef KVC_SIMT_ASAN
-    __sanitizer_finish_switch_fiber(context_->fiber_fake, &context_->resumer_stack, &context_->resumer_bytes);
+    __sanitizer_start_switch_fiber(&context_->fake_stack, next.stack_.get(), next.stack_bytes_);
 #endif
+    switch_stacks(*context_, *next.context_);
+    arrive(*context_, resumer_);
 }
 
 }  // namespace kvc::simt

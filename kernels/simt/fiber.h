@@ -6,7 +6,8 @@
 
 namespace kvc::simt {
 
-// The fiber that runs says suspend() and returns into resume(); when its body ends, it is done and may start again.
+// The fiber that runs says suspend() and returns into resume(), or gives its place to another, which then does; when its body ends, it is
+// done and may start again.
 class Fiber {
 public:
     explicit Fiber(size_t stack_bytes);
@@ -18,14 +19,19 @@ public:
     void start(std::function<void()> body);
     void resume();
     void suspend();
+    // One switch in place of the two of suspend() and resume(). next is suspended, or has just started.
+    void give_way_to(Fiber& next);
     bool done() const { return done_; }
 
 private:
     friend void fiber_entry(Fiber* fiber);
     void run();
+    struct Context;  // where a stack continues
+    struct Resumer;  // and who resumed this fiber, or the first of those that gave way in turn
+    static void arrive(Context& on, Resumer* resumer);
 
-    struct Context;  // where the fiber and its resumer continue
     std::unique_ptr<Context> context_;
+    Resumer* resumer_ = nullptr;
     std::unique_ptr<std::byte[]> stack_;
     size_t stack_bytes_;
     std::function<void()> body_;

@@ -1,159 +1,183 @@
 #include "kernels/simt/host.h"
 
-#include <vector>
+#include <algorithm>
+#include <array>
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
 
 namespace kvc::simt {
 namespace {
 
-// Half to float, looked up: products of the tensor cores are most of the emulator's time.
-const float* half_table() {
-    static const std::vector<float> table = [] {
-        std::vector<float> t(65536);
-        for (size_t i = 0; i < t.size(); i++) {
-            t[i] = f32_from_f16(uint16_t(i));
-        }
-        return t;
-    }();
-    return table.data();
+// Eight neighbours. Products of the tensor cores are most of what the emulator computes.
+typedef float Row __attribute__((vector_size(32)));
+using HalfRow = std::array<uint16_t, 8>;
+
+#ifdef __F16C__
+Row numbers_of_halves(const HalfRow& halves) {
+    return Row(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(halves.data()))));
+}
+#else
+Row numbers_of_halves(const HalfRow& halves) {
+    Row row;
+    for (size_t i = 0; i < halves.size(); i++) {
+        row[i] = f32_from_f16(halves[i]);
+    }
+    return row;
+}
+#endif
+Row numbers_of_bfloats(const HalfRow& bfloats) {
+    Row row;
+    for (size_t i = 0; i < bfloats.size(); i++) {
+        row[i] = float_of_bits(uint32_t{bfloats[i]} << 16);
+    }
+    return row;
 }
 
-float number_of_half(uint32_t bits) {
-    static const float* const half = half_table();
-    return half[bits];
-}
-float number_of_bfloat(uint32_t bits) { return float_of_bits(bits << 16); }
-
-// Fragments of m16n8k16: lane = 4 * row + quad holds two neighbouring numbers of 16 bits a word.
-template <float (*number_of)(uint32_t bits)>
+// Fragments of m16n8k16: a word of lane 4 * g + q holds two neighbouring numbers of 16 bits, so that four lanes hold eight neighbours of row g
+// of a, of column g of b, or of row g of c. Words 0 to 3 are of a: rows 8 and up in the odd ones, columns 8 and up in the last two; words 4
+// and 5 of b. Sums are of f32, one term after the other.
+template <Row (*numbers_of)(const HalfRow&)>
 void multiply_tiles(WarpWords& words) {
-    float a[16][16], b[16][8];
-    for (size_t lane = 0; lane < warp_lanes; lane++) {
-        const size_t g = lane / 4, q = lane % 4;
-        const auto& w = words[lane].w;
-        for (size_t e = 0; e < 2; e++) {
-            const auto number = [&](size_t i) { return number_of(w[i] >> (16 * e) & 0xffff); };
-            for (size_t r = 0; r < 4; r++) {
-                a[g + 8 * (r % 2)][2 * q + e + 8 * (r / 2)] = number(r);
-            }
-            b[2 * q + e][g] = number(4);
-            b[2 * q + e + 8][g] = number(5);
-        }
-    }
-    float c[16][8];
-    for (size_t lane = 0; lane < warp_lanes; lane++) {
-        for (size_t i = 0; i < 4; i++) {
-            c[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2] = float_of_bits(words[lane].w[6 + i]);
-        }
-    }
-    for (size_t m = 0; m < 16; m++) {
+    const auto row_of = [&](size_t word, size_t g) {
+        HalfRow halves;
+        std::memcpy(&halves, &words.w[word][4 * g], sizeof halves);
+        return numbers_of(halves);
+    };
+    Row b[16];
+    for (size_t n = 0; n < 8; n++) {
+        const Row column[2] = {row_of(4, n), row_of(5, n)};
         for (size_t k = 0; k < 16; k++) {
-            for (size_t n = 0; n < 8; n++) {
-                c[m][n] += a[m][k] * b[k][n];
-            }
+            b[k][n] = column[k / 8][k % 8];
         }
     }
-    for (size_t lane = 0; lane < warp_lanes; lane++) {
+    for (size_t g = 0; g < 8; g++) {
+        Row sums[2], a[4];
         for (size_t i = 0; i < 4; i++) {
-            words[lane].w[6 + i] = bits_of_float(c[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2]);
+            a[i] = row_of(i, g);
+        }
+        for (size_t half = 0; half < 2; half++) {
+            std::memcpy(&sums[half], &words.pair[half][4 * g], sizeof(Row));
+        }
+        for (size_t k = 0; k < 16; k++) {
+            for (size_t half = 0; half < 2; half++) {
+                sums[half] += a[half + k / 8 * 2][k % 8] * b[k];
+            }
+        }
+        for (size_t half = 0; half < 2; half++) {
+            std::memcpy(&words.pair[half][4 * g], &sums[half], sizeof(Row));
         }
     }
 }
 
 void transpose_tile(WarpWords& words) {
-    uint32_t m[8][8];
+    uint16_t m[8][8];
+    std::memcpy(m, words.w[0], sizeof m);
     for (size_t lane = 0; lane < warp_lanes; lane++) {
-        m[lane / 4][2 * (lane % 4)] = words[lane].w[0] & 0xffff;
-        m[lane / 4][2 * (lane % 4) + 1] = words[lane].w[0] >> 16;
-    }
-    for (size_t lane = 0; lane < warp_lanes; lane++) {
-        words[lane].w[0] = m[2 * (lane % 4)][lane / 4] | m[2 * (lane % 4) + 1][lane / 4] << 16;
+        words.w[0][lane] = uint32_t{m[2 * (lane % 4)][lane / 4]} | uint32_t{m[2 * (lane % 4) + 1][lane / 4]} << 16;
     }
 }
 
 // Word 1 names the lane whose word 0 is asked for.
 void exchange(WarpWords& words) {
-    const WarpWords in = words;
+    uint32_t in[warp_lanes];
+    std::memcpy(in, words.w[0], sizeof in);
     for (size_t lane = 0; lane < warp_lanes; lane++) {
-        words[lane].w[0] = in[in[lane].w[1] % warp_lanes].w[0];
+        words.w[0][lane] = in[words.w[1][lane] % warp_lanes];
     }
 }
 
+// Word 2 names the lane whose words 0 and 1 are.
 void exchange_addresses(WarpWords& words) {
-    const WarpWords in = words;
+    uint32_t in[2][warp_lanes];
+    std::memcpy(in, words.w, sizeof in);
     for (size_t lane = 0; lane < warp_lanes; lane++) {
-        const LaneWords& from = in[in[lane].w[2] % warp_lanes];
-        words[lane].w[0] = from.w[0];
-        words[lane].w[1] = from.w[1];
+        const uint32_t from = words.w[2][lane] % warp_lanes;
+        words.w[0][lane] = in[0][from];
+        words.w[1][lane] = in[1][from];
     }
 }
 
 void combine_ballot(WarpWords& words) {
     uint32_t bits = 0;
     for (size_t lane = 0; lane < warp_lanes; lane++) {
-        bits |= words[lane].w[0] << lane;
+        bits |= words.w[0][lane] << lane;
     }
-    for (LaneWords& lane : words) {
-        lane.w[0] = bits;
-    }
-}
-
-void combine_any(WarpWords& words) {
-    uint32_t any = 0;
-    for (const LaneWords& lane : words) {
-        any |= lane.w[0];
-    }
-    for (LaneWords& lane : words) {
-        lane.w[0] = any;
-    }
+    std::fill_n(words.w[0], warp_lanes, bits);
 }
 
 void nothing(WarpWords&) {}
 
+// Brings words to an operation, and takes what it left in their places.
+template <size_t n>
+void operate(uint32_t (&own)[n], Machine::Operation operation, const Site& site) {
+    Machine& machine = Machine::current();
+    WarpWords& words = machine.words();
+    const int at = machine.thread() % warp_lanes;
+    for (size_t i = 0; i < n; i++) {
+        words.w[i][at] = own[i];
+    }
+    machine.collective(operation, site);
+    for (size_t i = 0; i < n; i++) {
+        own[i] = words.w[i][at];
+    }
+}
+
+uint32_t operate(uint32_t word, Machine::Operation operation, const Site& site) {
+    uint32_t own[] = {word};
+    operate(own, operation, site);
+    return own[0];
+}
+
 }  // namespace
 
 void sync_block(const Site& site) { Machine::current().sync_block(site); }
-void sync_warp(const Site& site) { Machine::current().collective({}, nothing, site); }
+void sync_warp(const Site& site) { Machine::current().collective(nothing, site); }
 
-bool any(bool p, const Site& site) { return Machine::current().collective({{p ? 1u : 0u}}, combine_any, site).w[0] != 0; }
+uint32_t ballot(bool p, const Site& site) { return operate(p ? 1u : 0u, combine_ballot, site); }
+bool any(bool p, const Site& site) { return ballot(p, site) != 0; }
 
 float shuffle(float x, int from, const Site& site) {
-    return float_of_bits(Machine::current().collective({{bits_of_float(x), uint32_t(from)}}, exchange, site).w[0]);
+    uint32_t words[] = {bits_of_float(x), uint32_t(from)};
+    operate(words, exchange, site);
+    return float_of_bits(words[0]);
 }
 
 float shuffle_xor(float x, int mask, const Site& site) { return shuffle(x, lane() ^ mask, site); }
 
 uintptr_t shuffle_address(uintptr_t p, int from, const Site& site) {
     static_assert(sizeof(uintptr_t) == 8);
-    const LaneWords words = Machine::current().collective({{uint32_t(p), uint32_t(p >> 32), uint32_t(from)}}, exchange_addresses, site);
-    return uintptr_t{words.w[1]} << 32 | words.w[0];
+    uint32_t words[] = {uint32_t(p), uint32_t(p >> 32), uint32_t(from)};
+    operate(words, exchange_addresses, site);
+    return uintptr_t{words[1]} << 32 | words[0];
 }
 
-uint32_t ballot(bool p, const Site& site) { return Machine::current().collective({{p ? 1u : 0u}}, combine_ballot, site).w[0]; }
+uint32_t transpose_8x8(uint32_t x, const Site& site) { return operate(x, transpose_tile, site); }
 
 namespace {
 
-void multiply(float (&c)[4], const std::array<uint32_t, 6>& ab, Machine::Operation operation, const Site& site) {
-    LaneWords in{};
-    for (size_t i = 0; i < 10; i++) {
-        in.w[i] = i < 6 ? ab[i] : bits_of_float(c[i - 6]);
-    }
-    const LaneWords out = Machine::current().collective(in, operation, site);
-    for (size_t i = 0; i < 4; i++) {
-        c[i] = float_of_bits(out.w[6 + i]);
-    }
+void multiply(float (&c)[4], uint32_t (&ab)[6], Machine::Operation operation, const Site& site) {
+    Machine& machine = Machine::current();
+    auto& pair = machine.words().pair;
+    const int at = machine.thread() % warp_lanes;
+    std::memcpy(pair[0][at], c, sizeof pair[0][at]);
+    std::memcpy(pair[1][at], c + 2, sizeof pair[1][at]);
+    operate(ab, operation, site);
+    std::memcpy(c, pair[0][at], sizeof pair[0][at]);
+    std::memcpy(c + 2, pair[1][at], sizeof pair[1][at]);
 }
 
 }  // namespace
 
 void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const Site& site) {
-    multiply(c, {a0, a1, a2, a3, b0, b1}, multiply_tiles<number_of_half>, site);
+    uint32_t ab[] = {a0, a1, a2, a3, b0, b1};
+    multiply(c, ab, multiply_tiles<numbers_of_halves>, site);
 }
 
 void mma_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const Site& site) {
-    multiply(c, {a0, a1, a2, a3, b0, b1}, multiply_tiles<number_of_bfloat>, site);
+    uint32_t ab[] = {a0, a1, a2, a3, b0, b1};
+    multiply(c, ab, multiply_tiles<numbers_of_bfloats>, site);
 }
-
-uint32_t transpose_8x8(uint32_t x, const Site& site) { return Machine::current().collective({{x}}, transpose_tile, site).w[0]; }
 
 void init(CopyBarrier* barrier) { barrier->phases = 0; }
 

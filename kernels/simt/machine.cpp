@@ -30,6 +30,9 @@ std::string text_of_site(const Site& site) {
 }
 
 bool same_place(const Site& a, const Site& b) {
+    if (std::memcmp(&a, &b, sizeof a) == 0) {
+        return true;
+    }
     return a.line() == b.line() && a.column() == b.column() &&
            (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
@@ -117,8 +120,26 @@ bool Machine::run_turn() {
     if (order_ == LaneOrder::random) {
         shuffle_turns();
     }
-    bool resumed = false, went_on = false;
-    for (const int i : turns_) {
+    turn_ = 0;
+    went_on_ = false;
+    bool resumed = false;
+    while (Fiber* const fiber = next_in_turn()) {
+        resumed = true;
+        fiber->resume();  // and those that it gives way to; comes back from the last, or from one that has ended
+        if (!fault_.empty()) {
+            return false;
+        }
+        went_on_ |= !threads_[size_t(running_)].paused;
+    }
+    if (resumed && !went_on_) {
+        write_fault("thread ", running_, " waits for copies that nobody starts", pause_site_);
+    }
+    return went_on_;
+}
+
+Fiber* Machine::next_in_turn() {
+    while (turn_ < turns_.size()) {
+        const int i = turns_[turn_++];
         Thread& t = threads_[size_t(i)];
         if (t.fiber->done() || (t.waits_for && t.waits_for->rounds == t.round)) {
             continue;
@@ -126,17 +147,19 @@ bool Machine::run_turn() {
         t.waits_for = nullptr;
         t.paused = false;
         running_ = i;
-        resumed = true;
-        t.fiber->resume();
-        if (!fault_.empty()) {
-            return false;
-        }
-        went_on |= !t.paused;
+        return t.fiber;
     }
-    if (resumed && !went_on) {
-        write_fault("thread ", running_, " waits for copies that nobody starts", pause_site_);
+    return nullptr;
+}
+
+void Machine::end_turn() {
+    const Thread& t = threads_[size_t(running_)];
+    went_on_ |= !t.paused;
+    if (Fiber* const next = next_in_turn()) {
+        t.fiber->give_way_to(*next);
+    } else {
+        t.fiber->suspend();
     }
-    return went_on;
 }
 
 // Fisher-Yates with a generator of our own, so that a seed names the same order everywhere (xorshift64*).
@@ -153,7 +176,7 @@ void Machine::wait(const Gathering& gathering) {
     Thread& t = threads_[size_t(running_)];
     t.waits_for = &gathering;
     t.round = gathering.rounds;
-    t.fiber->suspend();
+    end_turn();
 }
 
 void Machine::check_same_place(const Gathering& gathering, const Site& site) {
@@ -162,14 +185,10 @@ void Machine::check_same_place(const Gathering& gathering, const Site& site) {
     }
 }
 
-LaneWords Machine::collective(const LaneWords& in, Operation operation, const Site& site) {
+void Machine::collective(Operation operation, const Site& site) {
     Warp& warp = warps_[size_t(running_ / warp_lanes)];
-    const int lane = running_ % warp_lanes;
     check_same_place(warp.gathering, site);
     warp.gathering.site = site;
-    // A lane brings and fetches in a place of its own, and an operation runs only when all lanes are here again; so a fast lane
-    // cannot spoil the results that a slow one has still to fetch.
-    warp.words[size_t(lane)] = in;
     if (++warp.gathering.arrived == warp_lanes) {
         operation(warp.words);
         warp.gathering.arrived = 0;
@@ -177,7 +196,6 @@ LaneWords Machine::collective(const LaneWords& in, Operation operation, const Si
     } else {
         wait(warp.gathering);
     }
-    return warp.words[size_t(lane)];
 }
 
 void Machine::sync_block(const Site& site) {
@@ -237,7 +255,7 @@ bool Machine::finish_copies(const void* barrier, const Site& site) {
     if (bytes == 0 || bytes < copies.expected) {
         pause_site_ = site;
         threads_[size_t(running_)].paused = true;
-        threads_[size_t(running_)].fiber->suspend();
+        end_turn();
         return false;
     }
     for (const Copy& copy : copies.started) {

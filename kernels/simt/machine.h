@@ -28,11 +28,11 @@ constexpr int shared_limit = 48 * 1024;  // static shared memory of a block on e
 // Static and dynamic shared memory of a block on the architecture that kernels find, as CUDA's programming guide lists it.
 int block_shared_limit(int architecture);
 
-// The words that a lane brings to a warp's operation and takes from it.
-struct LaneWords {
-    std::array<uint32_t, 10> w;
+// What the lanes of a warp bring to an operation and take from it, each in a place of its own.
+struct WarpWords {
+    uint32_t w[6][warp_lanes];
+    float pair[2][warp_lanes][2];
 };
-using WarpWords = std::array<LaneWords, warp_lanes>;
 
 using Site = std::source_location;
 
@@ -54,9 +54,12 @@ public:
     int block_x() const { return block_x_; }
     int block_y() const { return block_y_; }
 
-    // All lanes of the warp bring words; the last to arrive computes, then each takes its own. All must come from one place.
+    // A lane writes what it brings to its place, waits until all lanes of its warp have come to the same site and the last of them has
+    // computed, and reads its own place again. The next operation runs only when all are here again, so a fast lane cannot spoil the
+    // results that a slow one has still to fetch.
+    WarpWords& words() { return warps_[size_t(running_ / warp_lanes)].words; }
     using Operation = void (*)(WarpWords& words);
-    LaneWords collective(const LaneWords& in, Operation operation, const Site& site);
+    void collective(Operation operation, const Site& site);
     void sync_block(const Site& site);
     // The same bytes for every thread of the block that asks for its n-th piece; poisoned with NaN when the block begins.
     void* shared(size_t bytes, size_t alignment, const Site& site);
@@ -104,6 +107,9 @@ private:
     // One turn for each thread that can go on; false if there was none.
     bool run_turn();
     void shuffle_turns();
+    // The next thread of this turn that can go on, from now on the running one; nullptr if there is none.
+    Fiber* next_in_turn();
+    void end_turn();  // of the running thread; comes back in its next one
     void check_same_place(const Gathering& gathering, const Site& site);
     void wait(const Gathering& gathering);
     void write_fault(const char* before, int64_t number, const char* after, const Site& site);
@@ -116,6 +122,8 @@ private:
     std::vector<std::unique_ptr<Fiber>> fibers_;  // of the largest block so far
     std::vector<Thread> threads_;
     std::vector<int> turns_;
+    size_t turn_ = 0;       // the next of turns_
+    bool went_on_ = false;  // a thread did something in this round of turns but waiting for copies
     std::vector<Warp> warps_;
     Gathering barrier_;
     std::vector<std::byte> shared_;

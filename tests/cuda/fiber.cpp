@@ -66,3 +66,45 @@ TEST_CASE("fibers: one that is left suspended may be forgotten") {
     CHECK(outer.done());
     CHECK(reached == 2);
 }
+
+TEST_CASE(
+    "fibers: one gives way to the next, which may just have started; the last returns to who resumed the first, wherever that is") {
+    constexpr size_t count = 5, rounds = 20;
+    std::vector<std::unique_ptr<Fiber>> fibers;
+    std::vector<size_t> came;
+    for (size_t i = 0; i < count; ++i)
+        fibers.push_back(std::make_unique<Fiber>(256 * 1024));
+    for (size_t i = 0; i < count; ++i) {
+        fibers[i]->start([&, i] {
+            const double held = std::sqrt(double(i));
+            for (size_t round = 0; round + 1 < rounds; ++round) {
+                came.push_back(i);
+                if (i + 1 < count) {
+                    fibers[i]->give_way_to(*fibers[i + 1]);
+                } else {
+                    fibers[i]->suspend();
+                }
+            }
+            came.push_back(size_t(std::lround(held * held)));
+        });
+    }
+    Fiber middle(256 * 1024);  // every other round begins on another stack
+    for (size_t round = 0; round + 1 < rounds; ++round) {
+        if (round % 2 == 0) {
+            fibers[0]->resume();
+        } else {
+            middle.start([&] { fibers[0]->resume(); });
+            middle.resume();
+            CHECK(middle.done());
+        }
+        CHECK(came.size() == (round + 1) * count);
+    }
+    for (const auto& fiber : fibers) {
+        CHECK(!fiber->done());
+        fiber->resume();
+        CHECK(fiber->done());
+    }
+    REQUIRE(came.size() == rounds * count);
+    for (size_t i = 0; i < came.size(); ++i)
+        CHECK(came[i] == i % count);
+}
