@@ -36,10 +36,10 @@ def check_supported(*, layers_differ: list[Layer] | None = None, **options: Unpa
     raw.supports(options, listed("layers_differ", layers_differ or []))
 
 
-class Sequence(Owner):
+class Sequence(raw.Number, Owner):
     """A sequence of a cache, wherever a method wants one. It ends with destroy_sequence, at the end of its with block, with its
     cache, or when it is dropped. As a number it is its kvc_seq."""
-    __slots__ = ("_cache", "_handle", "_owned", "__weakref__")
+    __slots__ = ("_cache", "_owned", "__weakref__")
 
     def __init__(self, cache: Cache, handle: int):
         self._cache, self._handle, self._owned = cache, handle, True
@@ -52,9 +52,6 @@ class Sequence(Owner):
         """May be called twice."""
         if self._owned:
             self._cache.destroy_sequence(self)
-
-    def __index__(self) -> int:
-        return self._handle
 
     def __enter__(self) -> Sequence:
         return self

@@ -20,10 +20,20 @@ struct Name {
 // An argument of any type: nanobind would refuse None before its caster could say what it is.
 inline nb::arg any(const char* name) { return nb::arg(name).none(); }
 
-// What is no exact int: of NumPy, or an object that stands for one, such as a sequence. Out of the way of those that are, which hot loops
-// bring.
+// An object that stands for a number of the library's, such as a sequence: it is asked without a call into Python.
+struct Number {
+    PyObject_HEAD long long value;
+};
+PyObject* index_of_number(PyObject* number);
+inline bool is_number(nb::handle from) {
+    const PyNumberMethods* as_number = Py_TYPE(from.ptr())->tp_as_number;
+    return as_number && as_number->nb_index == index_of_number;
+}
+
+// What is no exact int: of NumPy, or an object that stands for one. Out of the way of those that are, which hot loops bring.
 template <class T>
 [[gnu::noinline]] T whole_of_object(const char* operation, nb::handle from, std::string_view name, std::string_view wanted) {
+    if (std::is_signed_v<T> && is_number(from)) return T(reinterpret_cast<const Number*>(from.ptr())->value);
     PyObject* const number = PyNumber_Index(from.ptr());
     if (!number) refuse_type(name, wanted, from);
     T value = 0;

@@ -29,9 +29,12 @@ struct Failure {
         (std::string(name) + " must be " + std::string(wanted) + ", not " + nb::type_name(got.type()).c_str()).c_str());
 }
 
+// Not cleared: the library writes the message of a failure, and nobody reads another one.
 inline kvc_error empty_error() {
-    kvc_error error{};
+    kvc_error error;
     error.struct_size = sizeof error;
+    error.status = KVC_OK;
+    error.message[0] = '\0';
     return error;
 }
 

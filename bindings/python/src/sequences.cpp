@@ -1,12 +1,26 @@
 // Sequences: their life, eviction, merging, precision, and what can be read back of them.
 #include <nanobind/stl/optional.h>
+#include <structmember.h>
 
 #include "arguments.h"
 #include "array.h"
 #include "structs.h"
 
 namespace kvc_python {
+
+PyObject* index_of_number(PyObject* number) { return PyLong_FromLongLong(reinterpret_cast<const Number*>(number)->value); }
+
 namespace {
+
+// The base of kvc.Sequence.
+nb::object number_type() {
+    static PyMemberDef members[] = {{"_handle", T_LONGLONG, offsetof(Number, value), 0, nullptr}, {}};
+    static PyType_Slot slots[] = {{Py_nb_index, reinterpret_cast<void*>(index_of_number)}, {Py_tp_members, members}, {0, nullptr}};
+    static PyType_Spec spec = {"kvc._kvc.Number", sizeof(Number), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
+    nb::object type = nb::steal(PyType_FromSpec(&spec));
+    if (!type.is_valid()) throw nb::python_error();
+    return type;
+}
 
 int64_t seq_create(uint64_t cache, nb::dict values) {
     const auto o = options<kvc_seq_options>("seq_create", kvc_seq_options_init, values);
@@ -151,6 +165,7 @@ void define_reading(nb::module_& m) {
 }  // namespace
 
 void define_sequences(nb::module_& m) {
+    m.attr("Number") = number_type();
     m.def("seq_create", &seq_create, nb::arg("cache"), nb::arg("options"));
     m.def("seq_destroy", &seq_destroy, nb::arg("cache"), any("sequence"));
     m.def("seq_fork", &seq_fork, nb::arg("cache"), any("sequence"), any("length"), any("cut"));

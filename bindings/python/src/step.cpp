@@ -26,6 +26,11 @@ public:
         if (int64_t(sequences.size()) != counts.size())
             refuse("step_begin",
                    std::to_string(sequences.size()) + " sequences but " + std::to_string(counts.size()) + " token counts");
+        if (values.size() == 0) {  // as most steps are begun: they do not pay for the struct
+            k_.cache = v_.cache = q_.cache = out_.cache = lse_.cache = cache;
+            begin(cache, sequences, counts, positions, nullptr);
+            return;
+        }
         const kvc_step_options o = options<kvc_step_options>("step_begin", kvc_step_options_init, values);
         const int32_t device = o.buffers == KVC_DEVICE_DEFAULT ? int32_t{KVC_CPU} : o.buffers;
         k_ = {type_of(o.kv_dtype), o.k_token_stride, o.k_head_stride, device, cache};
@@ -33,11 +38,7 @@ public:
         q_ = {type_of(o.q_dtype), o.q_token_stride, o.q_head_stride, device, cache};
         out_ = {type_of(o.out_dtype), o.out_token_stride, o.out_head_stride, device, cache};
         lse_ = {KVC_F32, 0, 0, device, cache};
-        handle_ = make("step_begin", kvc_step_begin, cache_of(cache), sequences.data(), counts.data(), counts.size(), positions.data(),
-                       positions.size(), &o);
-        is_open_ = true;
-        for (const int64_t count : counts.values)
-            tokens_ += count;
+        begin(cache, sequences, counts, positions, &o);
     }
     // A step that nobody ended is aborted; one that ended with its cache is no error.
     ~Step() {
@@ -130,6 +131,15 @@ public:
     }
 
 private:
+    void begin(uint64_t cache, const std::vector<int64_t>& sequences, const Counts& counts, const At& positions,
+               const kvc_step_options* options) {
+        handle_ = make("step_begin", kvc_step_begin, cache_of(cache), sequences.data(), counts.data(), counts.size(), positions.data(),
+                       positions.size(), options);
+        is_open_ = true;
+        for (const int64_t count : counts.values)
+            tokens_ += count;
+    }
+
     static int32_t type_of(int32_t dtype) { return dtype == KVC_DTYPE_DEFAULT ? int32_t{KVC_F32} : dtype; }
 
     kvc_step* handle_ = nullptr;  // kept when the step has ended: the library knows that it is stale

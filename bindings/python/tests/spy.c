@@ -33,6 +33,8 @@ kvc_status kvc_destroy(kvc_cache* cache, kvc_error* err) {
 
 kvc_step* kvc_step_begin(kvc_cache* cache, const kvc_seq* seqs, const int64_t* counts, int64_t n, const int64_t* positions,
                          int64_t n_positions, const kvc_step_options* options, kvc_error* err) {
+    spy_seen[5] = NULL;
+    if (!options) return REAL(kvc_step_begin)(cache, seqs, counts, n, positions, n_positions, NULL, err);
     kvc_step_options on_host = *options;
     spy_seen[5] = options->stream;
     on_host.buffers = KVC_CPU;

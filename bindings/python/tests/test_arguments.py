@@ -1,6 +1,7 @@
 """What the compiled part makes of arguments: lists that change under it, and names of those that are wrong."""
 import ast
 import inspect
+import operator
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,22 @@ SHAPE = dict(layers=2, kv_heads=2, q_heads=4, k_dim=64, codec="int4", arena_toke
 def cache():
     with kvc.Cache(**SHAPE) as opened:
         yield opened
+
+
+# ---- objects that stand for numbers ----
+
+def test_a_sequence_is_asked_for_its_number_and_a_class_over_it_for_its_own(cache):
+    sequence = cache.create_sequence()
+    assert operator.index(sequence) == sequence.__index__() == int(sequence) and cache.length(int(sequence)) == 0
+
+    class Other(kvc.Sequence):
+        def __index__(self) -> int:
+            return operator.index(sequence)
+
+    with cache.step([Other(cache, 1 << 40)], [1]) as step:
+        step.append(0, np.ones((1, 2, 64), np.float32), np.ones((1, 2, 64), np.float32))
+        step.append(1, np.ones((1, 2, 64), np.float32), np.ones((1, 2, 64), np.float32))
+    assert cache.length(sequence) == 1
 
 
 # ---- what changes while it is read ----
