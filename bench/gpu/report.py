@@ -20,6 +20,8 @@ LLAMA_GOAL = ("batch16-32k-gqa4", "int4", "q4_0", 3.0)  # times llama.cpp
 # Types of other peers, and the codec of as many bits.
 AS_MANY_BITS = {"f16": "fp16", "q8_0": "int8", "q4_0": "int4", "int4": "int4", "int2": "int2"}
 APPEND_GOAL = ("batch16-32k-gqa4", "int4", 0.03)  # of a decode step
+PAGE_GOALS = [("batch16-32k-gqa4", "int4", 0.03), ("batch16-32k-gqa4", "int2", 0.05)]  # on top of a decode step
+EVICT_GOAL = ("batch1-32k", "int4", "scores", 30)  # us a layer, without waiting for the device
 
 
 def find(results, kind, case, codec):
@@ -41,17 +43,46 @@ def judged(goal, value, at_most):
     return "reached" if (value <= goal if at_most else value >= goal) else "MISSED"
 
 
+def is_h100(kvc):
+    machine = next((r for r in kvc if r["kind"] == "machine"), None)
+    return machine is None or "H100" in machine["device"]
+
+
 def goal_rows(kvc, peer, timed, others=()):
     """goal, wanted, measured, verdict for each goal; with timed False everything is unmeasured. Times are goals of the H100 alone."""
-    machine = next((r for r in kvc if r["kind"] == "machine"), None)
-    is_h100 = machine is None or "H100" in machine["device"]
+    yield from attention_rows(kvc, peer, timed, others)
+    yield from upkeep_rows(kvc, timed)
+
+
+def upkeep_rows(kvc, timed):
+    """What a cache costs beside attention."""
+    case, codec, goal = APPEND_GOAL
+    mine, append = (find(kvc, kind, case, codec) if timed else None for kind in ("decode", "append"))
+    value = append["step_us"] / mine["us"] if mine and append else None
+    yield (f"append {codec}, {case}: of a decode step", f"<= {100 * goal:.0f} %", cell(value and 100 * value, "{:.1f} %"),
+           judged(goal, value, True))
+    for case, codec, goal in PAGE_GOALS:
+        mine = find(kvc, "decode", case, codec) if timed else None
+        value = mine["page_us"] / mine["us"] - 1 if mine and mine["correct"] and mine.get("page_us") else None
+        yield (f"page scores {codec}, {case}: on top of a step", f"<= {100 * goal:.0f} %", cell(value and 100 * value, "{:.1f} %"),
+               judged(goal, value, True))
+    case, codec, by, us = EVICT_GOAL
+    mine = find([r for r in kvc if r.get("by") == by], "evict", case, codec) if timed else None
+    mine = mine if mine and mine["correct"] else None
+    waits, value = (mine["waits"], mine["us"]) if mine else (None, None)
+    yield f"eviction {codec}, {case}: waits for the device", "0", cell(waits, "{}"), judged(0, waits, True)
+    yield (f"eviction {codec}, {case}: time a layer", f"<= {us} us", cell(value, "{:.1f} us"),
+           judged(us, value, True) if is_h100(kvc) else "a goal of the H100")
+
+
+def attention_rows(kvc, peer, timed, others):
     for case, codec, us, fp16_ratio, fp8_ratio, share in GOALS:
         mine = find(kvc, "decode", case, codec) if timed else None
         mine = mine if mine and mine["correct"] else None
         what = f"decode {codec}, {case}"
         if us is not None:
             value = mine and mine["us"]
-            yield f"{what}: time", f"<= {us} us", cell(value, "{:.1f} us"), judged(us, value, True) if is_h100 else "a goal of the H100"
+            yield f"{what}: time", f"<= {us} us", cell(value, "{:.1f} us"), judged(us, value, True) if is_h100(kvc) else "a goal of the H100"
         for name, goal in (("fp16", fp16_ratio), ("fp8", fp8_ratio)):
             other = find(peer, "peer", case, name) if timed else None
             if goal is not None:
@@ -69,11 +100,6 @@ def goal_rows(kvc, peer, timed, others=()):
                    for results, kind, name in ((kvc, "decode", codec), (others, "peer", other_codec)))
     value = other["us"] / mine["us"] if mine and mine["correct"] and other else None
     yield f"decode {codec}, {case}: times llama.cpp {other_codec}", f">= {goal:g} x", cell(value, "{:.2f} x"), judged(goal, value, False)
-    case, codec, goal = APPEND_GOAL
-    mine, append = (find(kvc, kind, case, codec) if timed else None for kind in ("decode", "append"))
-    value = append["step_us"] / mine["us"] if mine and append else None
-    yield (f"append {codec}, {case}: of a decode step", f"<= {100 * goal:.0f} %", cell(value and 100 * value, "{:.1f} %"),
-           judged(goal, value, True))
 
 
 def table(header, rows):
@@ -86,7 +112,8 @@ def decode_rows(kvc, peer):
             continue
         other = find(peer, "peer", r["case"], "fp16")
         yield [r["case"], r["codec"], f"{r['us']:,.1f}", f"{r['us_low']:,.1f}-{r['us_high']:,.1f}", f"{r['attend_us']:,.1f}",
-               f"{r['mass_us']:,.1f}" if r["mass_us"] else "", f"{r['operations_per_second'] * 1e-12:,.0f}", str(r["split_tokens"]), f"{r['bytes_per_second'] * 1e-9:,.0f}", f"{100 * r['share_of_read']:.1f} %",
+               f"{r['mass_us']:,.1f}" if r["mass_us"] else "", f"{r['page_us']:,.1f}" if r.get("page_us") else "",
+               f"{r['operations_per_second'] * 1e-12:,.0f}", str(r["split_tokens"]), f"{r['bytes_per_second'] * 1e-9:,.0f}", f"{100 * r['share_of_read']:.1f} %",
                f"{r['bytes_per_element']:.3f}", cell(other and other["us"] / r["us"], "{:.2f} x"), f"{r['out_error']:.1e}",
                "yes" if r["correct"] else "WRONG"]
 
@@ -112,6 +139,13 @@ def other_rows(kvc, others):
                    cell(r["us"] / mine["us"] if mine and mine["correct"] else None, "{:.2f} x")]
 
 
+def evict_rows(kvc):
+    for r in kvc:
+        if r["kind"] == "evict":
+            yield [r["case"], r["codec"], r["by"], str(r["layers"]), f"{r['us']:,.1f}", f"{r['us_low']:,.1f}-{r['us_high']:,.1f}", f"{r['host_us']:,.1f}",
+                   f"{r['halving_us']:,.1f}", str(r["waits"]), "yes" if r["correct"] else "WRONG"]
+
+
 def append_rows(kvc):
     for r in kvc:
         if r["kind"] == "append":
@@ -133,19 +167,21 @@ def markdown(title_lines, kvc, peer, outcomes, others=()):
     lines += table(["step", "result", "seconds"], [[o["name"], o["state"], f"{o['seconds']:.0f}"] for o in outcomes])
     lines += ["", "Goals:", "", *table(["goal", "wanted", "measured", ""], goal_rows(kvc, peer, timed, others)), ""]
     if timed:
-        lines += ["A step of one layer (attention and finish; median, extremes, attention alone; summing probabilities comes on top), us:", "",
-                  *table(["case", "codec", "us", "extremes", "attention", "mass", "TFLOP/s", "split", "GB/s", "of read", "B/element", "x FlashInfer fp16", "error", "correct"],
+        lines += ["A step of one layer (attention and finish; median, extremes, attention alone; summing the probabilities of tokens comes on top; the whole with those of pages), us:", "",
+                  *table(["case", "codec", "us", "extremes", "attention", "mass", "with page scores", "TFLOP/s", "split", "GB/s", "of read", "B/element", "x FlashInfer fp16", "error", "correct"],
                          decode_rows(kvc, peer)), "",
                   "FlashInfer, its best variant, us:", "", *table(["case", "type", "us", "extremes", "GB/s", "variant"], peer_rows(peer)), "",
                   *(["Other peers, us (error: of BitDecoding, with what its codes lose):", "",
                      *table(["peer", "case", "type", "us", "extremes", "GB/s", "error", "how", "kvc of as many bits"], other_rows(kvc, others)), ""]
                     if others else []),
                   "Appending a token of each sequence to one layer, us:", "",
-                  *table(["case", "codec", "pages", "quantize all pages", "store", "a step"], append_rows(kvc)), ""]
+                  *table(["case", "codec", "pages", "quantize all pages", "store", "a step"], append_rows(kvc)), "",
+                  "Evicting 64 tokens a head of one sequence through kvc.h, a layer, until the device is done, us:", "",
+                  *table(["case", "codec", "by", "layers", "us", "extremes", "call alone", "first half of all", "waits", "correct"], evict_rows(kvc)), ""]
     elif not machine:
         lines += ["Nothing was measured.", ""]
     else:
-        checked = [r for r in kvc if r["kind"] in ("decode", "prompt")]
+        checked = [r for r in kvc if r["kind"] in ("decode", "prompt", "evict")]
         lines += [f"The kernels ran on the emulator: {sum(r['correct'] for r in checked)} of {len(checked)} results were right. Times were not measured.", ""]
     for r in kvc:
         if r["kind"] == "skipped":

@@ -9,10 +9,13 @@ from pathlib import Path
 
 NO_DEVICE = 77
 PEERS = ("FlashInfer", "llama.cpp", "BitDecoding")  # which may be missing
-BUDGET_S, QUICK_BUDGET_S = 350, 145  # of all steps together
+BUDGET_S, QUICK_BUDGET_S = 480, 200  # of all steps together, building apart
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 # Every 13th combination of the largest grids: no side of a grid has that divisor.
 THINNED = ["--every", "13"]
+# Of the tests of the device those that take little and leave nothing out: pools, copies, streams, tokens that cannot be stored, replays.
+SHORT_DEVICE_CASES = ("gpu: memory of pools*", "gpu: bytes go there*", "gpu: sequences on streams*", "gpu: tokens that cannot*",
+                      "gpu: replays of several*")
 
 
 @dataclass
@@ -37,6 +40,10 @@ def tests_program(programs):
     return programs / "kvc_cuda_native_tests"
 
 
+def device_tests_program(programs):
+    return programs / "kvc_cuda_device_tests"
+
+
 def bench_program(programs):
     return programs / "kvc_gpu_bench"
 
@@ -47,6 +54,7 @@ def sanitizer_steps(programs, quick):
         # Records in device memory of exactly their size, and the tests, most of whose memory is the host's.
         yield Step(f"{tool}, small benchmark", [*sanitizer, bench_program(programs), "--tiny"], 45)
         yield Step(f"{tool}, thinned tests", [*sanitizer, tests_program(programs), *THINNED], 45)
+        yield Step(f"{tool}, device tests", [*sanitizer, device_tests_program(programs), f"-tc={','.join(SHORT_DEVICE_CASES)}"], 45)
 
 
 def peer_steps(root, peers, scratch, flags):
@@ -59,11 +67,11 @@ def peer_steps(root, peers, scratch, flags):
 
 
 def gpu_steps(root, programs, scratch, quick, peers=None):
-    tests = Step("kernel tests", [tests_program(programs)], 60)
+    tests = [Step("kernel tests", [tests_program(programs)], 60), Step("device tests", [device_tests_program(programs)], 60)]
     timed = ["--quick"] if quick else []
     bench = Step("kvc", [bench_program(programs), *timed, "--json", scratch / "kvc.json"], 90, "kvc.json")
     # The tests first, because times of wrong kernels are none; the slow tools last.
-    return [tests, bench, *peer_steps(root, peers or programs, scratch, timed), *sanitizer_steps(programs, quick)]
+    return [*tests, bench, *peer_steps(root, peers or programs, scratch, timed), *sanitizer_steps(programs, quick)]
 
 
 def dry_steps(root, programs, scratch, peers=None):

@@ -1,12 +1,19 @@
 """bench/gpu's report and steps on made-up results: python3 tests/cuda/test_gpu_report.py"""
 
+import fnmatch
+import os
+import re
+import subprocess
 import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench/gpu"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bench/gpu"))
 import bitdecoding_decode  # noqa: E402
+import programs  # noqa: E402
 import report  # noqa: E402
 import steps  # noqa: E402
 
@@ -16,9 +23,14 @@ MACHINE = {"kind": "machine", "device": "NVIDIA H100 80GB HBM3", "driver": "13.0
 
 
 def decode(codec, us, share=0.93, correct=True, case=MAIN):
-    return {"kind": "decode", "case": case, "codec": codec, "us": us, "us_low": us - 1, "us_high": us + 1, "attend_us": us - 4, "mass_us": us / 2, "operations_per_second": 9e12,
+    return {"kind": "decode", "case": case, "codec": codec, "us": us, "us_low": us - 1, "us_high": us + 1, "attend_us": us - 4, "mass_us": us / 2, "page_us": us * 1.04, "operations_per_second": 9e12,
             "split_tokens": 2048, "bytes_per_second": 2.8e12, "share_of_read": share, "bytes_per_element": 0.547, "out_error": 5e-4,
             "correct": correct}
+
+
+def evict(by, us, waits=0):
+    return {"kind": "evict", "case": "batch1-32k", "codec": "int4", "by": by, "layers": 8, "tokens": 64, "us": us, "us_low": us, "us_high": us,
+            "host_us": us / 2, "halving_us": 9 * us, "waits": waits, "correct": True}
 
 
 def peer(codec, us):
@@ -76,8 +88,25 @@ class Goals(unittest.TestCase):
         found = verdicts([decode("int4", 200.0), append], [])
         self.assertEqual(found[f"append int4, {MAIN}: of a decode step"], ("2.0 %", "reached"))
 
+    def test_page_scores_are_a_share_of_the_step_that_has_none(self):
+        found = verdicts([decode("int4", 200.0), decode("int2", 100.0)], [])
+        self.assertEqual(found[f"page scores int4, {MAIN}: on top of a step"], ("4.0 %", "MISSED"))
+        self.assertEqual(found[f"page scores int2, {MAIN}: on top of a step"], ("4.0 %", "reached"))
+
+    def test_an_eviction_waits_for_nothing_and_takes_its_time(self):
+        what, time = ("eviction int4, batch1-32k: waits for the device", "eviction int4, batch1-32k: time a layer")
+        found = verdicts([evict("scores", 25.0)], [])
+        self.assertEqual((found[what], found[time]), (("0", "reached"), ("25.0 us", "reached")))
+        found = verdicts([evict("recent", 2.0), evict("scores", 31.0, waits=1)], [])
+        self.assertEqual((found[what], found[time]), (("1", "MISSED"), ("31.0 us", "MISSED")))
+
+    def test_all_goals_of_the_design_are_named_without_a_gpu_too(self):
+        found = verdicts([], [], timed=False)
+        for part in ("page scores int4", "page scores int2", "eviction int4", "append int4", "prompt int4", "times llama.cpp", "batch1-1m"):
+            self.assertTrue(any(part in goal for goal in found), part)
+
     def test_times_of_the_emulator_count_for_nothing(self):
-        found = verdicts([decode("int4", 1.0)], [peer("fp16", 660.0)], timed=False)
+        found = verdicts([decode("int4", 1.0), evict("scores", 1.0)], [peer("fp16", 660.0)], timed=False)
         self.assertEqual(set(found.values()), {("unmeasured", "unmeasured")})
 
 
@@ -113,6 +142,91 @@ class Markdown(unittest.TestCase):
 
     def test_is_named_after_the_card(self):
         self.assertEqual(report.file_stem(MACHINE), f"{report.date()}-h100-80gb-hbm3")
+
+
+class Programs(unittest.TestCase):
+    """Where bench/gpu/run takes its programs from, with tools that only note how they were called."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root, self.tools = Path(folder.name) / "kvc", Path(folder.name) / "tools"
+        self.root.mkdir(), self.tools.mkdir()
+        mine = {name: value for name, value in os.environ.items() if name not in ("CUDACXX", "CUDA_PATH", "KVC_CUDA_ARCHS")}
+        for patch in (mock.patch.dict(os.environ, {**mine, "PATH": f"{self.tools}"}, clear=True),
+                      mock.patch.object(programs, "TOOLKITS", [])):
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def tool(self, name, script):
+        (self.tools / name).write_text(f"#!/bin/sh\n{script}\n")
+        (self.tools / name).chmod(0o755)
+
+    def cmake(self):
+        self.tool("nvcc", "exit 1")
+        self.tool("cmake", f'echo "$*" >> {self.root}/calls')
+
+    def calls(self):
+        return (self.root / "calls").read_text().splitlines()
+
+    def test_are_built_where_nvcc_is_for_the_card_that_is_there(self):
+        self.cmake()
+        self.tool("nvidia-smi", "echo 8.9")
+        folder, outcome = programs.find_or_build(self.root, None)
+        self.assertEqual((folder, outcome.state), (self.root / "build/cuda/programs", "passed"))
+        configure, build = self.calls()
+        self.assertEqual(configure, "--preset cuda -DKVC_CUDA_ARCHS=89-real")
+        self.assertEqual(build.split(" --target ")[1].split(), list(programs.PROGRAMS))
+
+    def test_are_built_for_what_is_asked_for(self):
+        self.cmake()
+        self.tool("nvidia-smi", "echo 9.0")
+        with mock.patch.dict(os.environ, {"KVC_CUDA_ARCHS": "80-real;120"}):
+            programs.find_or_build(self.root, None)
+        self.assertEqual(self.calls()[0], "--preset cuda -DKVC_CUDA_ARCHS=80-real;120")
+
+    def test_of_an_earlier_build_are_brought_up_to_date_as_they_are(self):
+        self.cmake()
+        self.tool("nvidia-smi", "echo 9.0")
+        (self.root / "build/cuda").mkdir(parents=True)
+        (self.root / "build/cuda/CMakeCache.txt").write_text("KVC_CUDA_ARCHS:STRING=80-real;90a-real\n")
+        programs.find_or_build(self.root, None)
+        self.assertEqual(self.calls()[0], "--preset cuda -DKVC_CUDA_ARCHS=80-real;90a-real")
+        self.tool("nvidia-smi", "echo 12.0")
+        programs.find_or_build(self.root, None)
+        self.assertEqual(self.calls()[2], "--preset cuda -DKVC_CUDA_ARCHS=120-real")
+
+    def test_that_do_not_build_end_the_run(self):
+        self.cmake()
+        self.tool("cmake", "echo no such thing; exit 3")
+        with self.assertRaisesRegex(SystemExit, "no such thing"):
+            programs.find_or_build(self.root, None)
+
+    def test_that_came_along_are_taken_as_they_are(self):
+        self.cmake()
+        self.assertEqual(programs.find_or_build(self.root, Path("/packed")), (Path("/packed"), None))
+        self.assertFalse((self.root / "calls").exists())
+
+    def test_of_an_earlier_build_do_without_nvcc(self):
+        with self.assertRaisesRegex(SystemExit, "neither nvcc.*bench/gpu/pack"):
+            programs.find_or_build(self.root, None)
+        (self.root / "build/cuda/programs").mkdir(parents=True)
+        self.assertEqual(programs.find_or_build(self.root, None), (self.root / "build/cuda/programs", None))
+
+    def test_go_along_to_another_machine_all_of_them(self):
+        pack = (ROOT / "bench/gpu/pack").read_text()
+        for program in programs.PROGRAMS:
+            self.assertIn(program, re.search(r"^programs=\((.*)\)$", pack, re.MULTILINE)[1].split())
+
+
+class WholeRun(unittest.TestCase):
+    def test_needs_neither_git_nor_anything_else_in_the_path(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run([sys.executable, ROOT / "bench/gpu/run", "--dry-run", "--only", "nothing", "--packed", folder, "--results",
+                                   folder], env={"PATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("kvc of an unknown revision", done.stdout)
+        self.assertIn("page scores int4", done.stdout)
 
 
 class BitDecoding(unittest.TestCase):
@@ -156,8 +270,25 @@ class Steps(unittest.TestCase):
     def test_tests_come_before_times(self):
         for quick, tools in ((True, 1), (False, 4)):
             names = [step.name for step in steps.gpu_steps(Path("/root"), Path("/programs"), Path("/scratch"), quick)]
-            self.assertEqual(names[:5], ["kernel tests", "kvc", "FlashInfer", "llama.cpp", "BitDecoding"])
-            self.assertEqual(len(names), 5 + 2 * tools)
+            self.assertEqual(names[:6], ["kernel tests", "device tests", "kvc", "FlashInfer", "llama.cpp", "BitDecoding"])
+            self.assertEqual(len(names), 6 + 3 * tools)
+
+    def test_the_whole_native_suite_runs_alone_and_under_every_tool(self):
+        todo = steps.gpu_steps(Path("/root"), Path("/programs"), Path("/scratch"), False)
+        for program in programs.PROGRAMS:
+            commands = [[str(part) for part in step.command] for step in todo if Path("/programs") / program in step.command]
+            self.assertEqual(len([c for c in commands if c[0] == f"/programs/{program}"]), 1)
+            self.assertEqual({c[2] for c in commands if c[0] == "compute-sanitizer"}, set(steps.SANITIZER_TOOLS))
+
+    def test_cases_that_the_slow_tools_run_are_there(self):
+        sources = (ROOT / "tests/cuda/native/device").glob("*.cpp")
+        cases = [name for source in sources for name in re.findall(r'TEST_CASE\("(.*)"\)', source.read_text())]
+        for pattern in steps.SHORT_DEVICE_CASES:
+            self.assertEqual(len(fnmatch.filter(cases, pattern)), 1, pattern)
+
+    def test_a_step_of_a_gpu_machine_never_takes_the_whole_loan(self):
+        self.assertLess(steps.BUDGET_S, 600)  # of 15 minutes that include starting, and trying once more
+        self.assertLess(steps.QUICK_BUDGET_S, 240)
 
     def test_peers_are_tried_without_a_gpu_too_and_what_was_not_built_says_so(self):
         todo = {step.name: step for step in steps.dry_steps(Path("/root"), Path("/programs"), Path("/scratch"), Path("/no/such/peers"))}
