@@ -18,9 +18,9 @@ CPP_FILES = git ls-files -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' $(GENERATED)
 
 # What the gate checks, in this order: fast and telling first, so that a broken tree shows within minutes.
 STAGES := check-tidy format-check test-release test-cuda test-package test-bindings test-devices conformance test-python test-servers test-neon test-asan test-tsan
-STAGES_FULL := $(STAGES) test-bindings-long conformance-long test-bars test-release-full test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-full tidy
+STAGES_FULL := $(STAGES) test-bindings-long conformance-long test-bars test-release-full test-neon-full test-asan-full test-tsan-full test-avx512 test-debug gates-all tidy
 
-.PHONY: build library python-binding debug cuda gates gates-full demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
+.PHONY: build library python-binding debug cuda gates gates-full gates-all demo eval eval-long bench test test-full clean help format format-check tidy asan tsan neon \
         fuzz-snapshot stream-long conformance conformance-long avx512 test-avx512 test-debug test-release-full test-neon-full test-asan-full test-tsan-full test-bars test-go test-rust test-java test-csharp \
         test-python-binding test-bindings-long \
         serve-go serve-rust serve-java serve-csharp $(STAGES)
@@ -65,6 +65,11 @@ gates: ## what the machine code of the CUDA kernels costs, within its budgets, o
 gates-full: cuda ## the same of every kernel for sm_80, too
 	@$(PYTHON) kernels/cuda/gates.py build/cuda
 
+gates-all: ## the same of what a build has by default: every kernel, every architecture, PTX, and the library's size; half an hour; not with KVC_CUDA=OFF
+	@if [ "$(KVC_CUDA)" = OFF ]; then echo "gates-all: left out, KVC_CUDA=OFF"; else \
+	  $(SETUP) build test cuda && cmake --preset gates-all && cmake --build --preset gates-all -j$(JOBS) && \
+	  $(PYTHON) kernels/cuda/gates.py build/gates-all && python3 tests/cuda/library.py build/gates-all; fi
+
 demo: ## the main job: a real language model writes text from compressed caches under one byte budget
 	@$(SETUP) build python
 	@$(MAKE) --no-print-directory library python-binding
@@ -97,7 +102,7 @@ test: ## everything the gate checks, in stages
 	@$(SETUP) build test cross bindings python $(if $(filter OFF,$(KVC_CUDA)),,cuda)
 	@cmake/stages.sh $(STAGES)
 
-test-full: ## the gate, and what takes too long for it: storms of the bindings, full quality bars, all of NEON, AVX-512, a debug build, clang-tidy
+test-full: ## the gate, and what takes too long for it: storms of the bindings, full quality bars, all of NEON, AVX-512, a debug build, all CUDA architectures, clang-tidy
 	@$(SETUP) build test cross bindings bindings-long python lint avx512
 	@KVC_MODEL_SECONDS=300 cmake/stages.sh $(STAGES_FULL)
 
