@@ -212,7 +212,9 @@ typedef struct kvc_layer {
 
 KVC_API kvc_status kvc_options_init(kvc_options* options, int64_t struct_size);
 KVC_API kvc_status kvc_layer_init(kvc_layer* layer, int64_t struct_size);
-/* Would kvc_create take these options? KVC_OK, or the status and reason that it would give. Allocates no arena. */
+/* Would kvc_create take these options? KVC_OK, or the status and reason that it would give. Allocates no arena. The CPU takes all codecs
+ * and head dims. KVC_CUDA takes the presets at head dims 64, 80, 96, 112, 128, 256, k 96 with v 64 and k 192 with v 128, and some codecs
+ * besides: docs/FORMATS.md section 1, "On CUDA devices". */
 KVC_API kvc_status kvc_supports(const kvc_options* options, const kvc_layer* layers, int64_t n_layers, kvc_error* err);
 
 /* ---- Memory planning ---- */
