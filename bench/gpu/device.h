@@ -47,6 +47,7 @@ void to_device(void* to, const void* from, int64_t bytes);
 void from_device(void* to, const void* from, int64_t bytes);
 // In the order of the launches, as they are.
 void copy_on_device(void* to, const void* from, int64_t bytes);
+void clear_on_device(void* at, int64_t bytes);
 // Returns when all launches are done.
 void wait_for_device();
 

@@ -65,6 +65,8 @@ void copy_on_device(void* to, const void* from, int64_t bytes) {
     KVC_CHECKED(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToDevice, device_stream()));
 }
 
+void clear_on_device(void* at, int64_t bytes) { KVC_CHECKED(cudaMemsetAsync(at, 0, size_t(bytes), device_stream())); }
+
 void wait_for_device() {
     KVC_CHECKED(cudaGetLastError());
     KVC_CHECKED(cudaStreamSynchronize(device_stream()));

@@ -21,6 +21,7 @@ Memory::~Memory() { ::operator delete(data_, std::align_val_t{256}); }
 void to_device(void* to, const void* from, int64_t bytes) { std::memcpy(to, from, size_t(bytes)); }
 void from_device(void* to, const void* from, int64_t bytes) { std::memcpy(to, from, size_t(bytes)); }
 void copy_on_device(void* to, const void* from, int64_t bytes) { std::memcpy(to, from, size_t(bytes)); }
+void clear_on_device(void* at, int64_t bytes) { std::memset(at, 0, size_t(bytes)); }
 void wait_for_device() {}
 
 std::vector<double> time_rounds(const std::function<void()>& round, int samples) {

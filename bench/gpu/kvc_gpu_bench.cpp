@@ -8,6 +8,7 @@
 #include <cstring>
 #include <sstream>
 
+#include "bench/gpu/evict_bench.h"
 #include "bench/gpu/machine_bench.h"
 #include "bench/gpu/step_bench.h"
 
@@ -112,9 +113,9 @@ std::string step_line(const Shape& s, const std::string& codec, const StepResult
     std::ostringstream out;
     out << "{\"kind\": \"" << (s.new_tokens ? "prompt" : "decode") << "\", " << shape_fields(s, codec) << ", \"us\": " << number(r.us)
         << ", \"us_low\": " << number(r.us_low) << ", \"us_high\": " << number(r.us_high) << ", \"attend_us\": " << number(r.attend_us)
-        << ", \"mass_us\": " << number(r.mass_us) << ", \"split_tokens\": " << r.split_tokens << ", \"bytes\": " << r.bytes
-        << ", \"bytes_per_element\": " << number(r.bytes_per_element) << ", \"bytes_per_second\": " << number(rate)
-        << ", \"share_of_read\": " << number(rate / bandwidth.read)
+        << ", \"mass_us\": " << number(r.mass_us) << ", \"page_us\": " << number(r.page_us) << ", \"split_tokens\": " << r.split_tokens
+        << ", \"bytes\": " << r.bytes << ", \"bytes_per_element\": " << number(r.bytes_per_element)
+        << ", \"bytes_per_second\": " << number(rate) << ", \"share_of_read\": " << number(rate / bandwidth.read)
         << ", \"operations_per_second\": " << number(r.products / r.us * 1e6) << ", \"out_error\": " << number(r.errors.out)
         << ", \"lse_error\": " << number(r.errors.lse) << ", \"mass_error\": " << number(r.mass_error)
         << ", \"rows_checked\": " << r.errors.rows << ", \"correct\": " << (r.is_right() ? "true" : "false") << ", \"us_of_split\": {";
@@ -130,6 +131,16 @@ std::string append_line(const Shape& s, const std::string& codec, const AppendRe
     out << "{\"kind\": \"append\", " << shape_fields(s, codec) << ", \"pages\": " << r.pages
         << ", \"quantize_us\": " << number(r.quantize_us) << ", \"store_us\": " << number(r.store_us)
         << ", \"step_us\": " << number(r.step_us) << "}";
+    return out.str();
+}
+
+std::string evict_line(const Shape& s, const std::string& codec, const EvictResult& r) {
+    std::ostringstream out;
+    out << "{\"kind\": \"evict\", " << shape_fields(s, codec) << ", \"by\": \"" << r.by << "\", \"layers\": " << r.layers
+        << ", \"tokens\": " << r.tokens << ", \"us\": " << number(r.us) << ", \"us_low\": " << number(r.us_low)
+        << ", \"us_high\": " << number(r.us_high) << ", \"host_us\": " << number(r.host_us)
+        << ", \"halving_us\": " << number(r.halving_us) << ", \"waits\": " << r.waits
+        << ", \"correct\": " << (r.correct ? "true" : "false") << "}";
     return out.str();
 }
 
@@ -174,8 +185,8 @@ bool is_wanted(const Options& options, const Case& c, const std::string& codec) 
 
 void print_step(const Shape& shape, const std::string& codec, const StepResult& r, const Bandwidth& bandwidth) {
     const double rate = double(r.bytes) / r.us * 1e6;
-    std::printf("%-20s %-5s %9.1f us (%.1f-%.1f; attend %.1f, mass %.1f, split %lld) ", shape.name.c_str(), codec.c_str(), r.us,
-                r.us_low, r.us_high, r.attend_us, r.mass_us, static_cast<long long>(r.split_tokens));
+    std::printf("%-20s %-5s %9.1f us (%.1f-%.1f; attend %.1f, mass %.1f, with page scores %.1f, split %lld) ", shape.name.c_str(),
+                codec.c_str(), r.us, r.us_low, r.us_high, r.attend_us, r.mass_us, r.page_us, static_cast<long long>(r.split_tokens));
     std::printf("%7.1f GB/s %5.1f %% of read, %.3f B/element, %.1f TFLOP/s, errors %.1e %.1e %.1e %s\n", rate * 1e-9,
                 100 * rate / bandwidth.read, r.bytes_per_element, r.products / r.us * 1e-6, r.errors.out, r.errors.lse, r.mass_error,
                 r.is_right() ? "" : "WRONG");
@@ -226,6 +237,21 @@ void run_append(const Options& options, const Case& c, const std::string& codec,
     report->add(append_line(c.shape, codec, r));
 }
 
+// False if a token stayed that should have left, or left that should have stayed.
+bool run_evictions(const Options& options, const Case& c, const std::string& codec, Report* report) {
+    bool good = true;
+    for (const bool by_scores : {false, true}) {
+        const EvictResult r = bench_evict(c.shape, codec, by_scores, options.tiny ? 2 : 8, options.tiny ? 2 : 9);
+        std::printf(
+            "%-20s %-5s evict by %s: %lld tokens a head %.1f us a layer (%.1f-%.1f; call %.1f), half of all %.1f us, waits %lld %s\n",
+            c.shape.name.c_str(), codec.c_str(), r.by, static_cast<long long>(r.tokens), r.us, r.us_low, r.us_high, r.host_us,
+            r.halving_us, static_cast<long long>(r.waits), r.correct ? "" : "WRONG");
+        report->add(evict_line(c.shape, codec, r));
+        good &= r.correct;
+    }
+    return good;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -251,6 +277,11 @@ int main(int argc, char** argv) {
     for (const std::string& codec : options.codecs) {
         if (is_wanted(options, first, codec)) {
             run_append(options, first, codec, device, &report);
+        }
+    }
+    for (const Case& c : cases_of(options)) {
+        if ((c.shape.name == "batch1-32k" || c.shape.name == "tiny-gqa8") && is_wanted(options, c, "int4")) {
+            good &= run_evictions(options, c, "int4", &report);
         }
     }
     return good ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -32,6 +32,7 @@ KVC_KERNEL(read_threads, 1) read_all(const std::byte* bytes, int64_t n, int bloc
 }
 
 static_assert(sizeof(PageJob) == sizeof(kvc::cuda::QuantizeJob));
+static_assert(sizeof(PageCount) == sizeof(kvc::cuda::PageMassJob));
 
 }  // namespace
 
@@ -52,6 +53,10 @@ void launch_finish(const StepCall& call) {
 
 void launch_mass(const StepCall& call, const kvc::MassItem* items) {
     kvc::cuda::launch_mass(call.params, items, call.n_items, call.tokens * call.params.group, call.tokens > 1, device_stream());
+}
+
+void launch_page_count(int64_t group, const PageCount* jobs, int n_jobs, int64_t most_runs) {
+    kvc::cuda::launch_page_mass(group, reinterpret_cast<const kvc::cuda::PageMassJob*>(jobs), n_jobs, most_runs, device_stream());
 }
 
 StoreJobs::StoreJobs(const std::vector<kvc::StoreParams>& stores, unsigned long long* first_bad)

@@ -26,6 +26,15 @@ void launch_finish(const StepCall& call);
 // Sums the probabilities of a decode step: items [n], with the log-sum-exps that finish wrote.
 void launch_mass(const StepCall& call, const kvc::MassItem* items);
 
+// What attend left of the pages of an item (AttendItem::page_sums), to be counted by pages.
+struct PageCount {
+    const kvc::PageSum* sums;  // [runs][tokens][group]
+    const float* lse;
+    int64_t lse_token_stride, tokens, runs;
+    int64_t* counters;  // [runs], which are written
+};
+void launch_page_count(int64_t group, const PageCount* jobs, int n_jobs, int64_t most_runs);
+
 // Jobs that have the format, type, strides and number of tokens of the first in common, as kernels take them.
 class StoreJobs {
 public:

@@ -66,6 +66,32 @@ void check_mass(const DecodeCache& cache, const StepPlan& plan, StepResult* resu
     }
 }
 
+// A decode step of which each page's share is known afterwards, as mass=page wants it in every step.
+void launch_with_page_scores(const StepPlan& plan, int64_t layer, int64_t group) {
+    const StepCall call = plan.call_with_sums(layer);
+    clear_on_device(plan.page_sums().data(), plan.page_sums().bytes());
+    launch_attend(call);
+    launch_finish(call);
+    launch_page_count(group, plan.page_counts(), call.n_items, plan.most_runs());
+}
+
+// As check_mass, of the pages of a head.
+void check_page_scores(const DecodeCache& cache, const StepPlan& plan, StepResult* result) {
+    const Shape& s = cache.shape();
+    clear_on_device(plan.page_counters().data(), plan.page_counters().bytes());  // items have fewer runs than there is room for
+    launch_with_page_scores(plan, cache.layers() - 1, s.group);
+    std::vector<int64_t> counters(size_t(plan.page_counters().bytes() / 8));
+    from_device(counters.data(), plan.page_counters().data(), plan.page_counters().bytes());
+    const size_t of_head = counters.size() / size_t(s.batch * s.kv_heads);
+    for (size_t first = 0; first < counters.size(); first += of_head) {
+        double sum = 0;
+        for (size_t i = first; i < first + of_head; i++) {
+            sum += double(counters[i]);
+        }
+        result->mass_error = std::max(result->mass_error, std::abs(sum / double(1 << 30) / s.group - 1));
+    }
+}
+
 // Microseconds of one launch, over all layers in turn.
 template <class Launch>
 std::vector<double> time_layers(const DecodeCache& cache, const StepOptions& options, const Launch& launch) {
@@ -124,6 +150,8 @@ StepResult bench_step(const DecodeCache& cache, const StepOptions& options) {
         result.mass_us =
             median_of(time_layers(cache, options, [&](int64_t layer) { launch_mass(best.call(layer), best.mass_items(layer)); }));
         check_mass(cache, best, &result);
+        result.page_us = median_of(time_layers(cache, options, [&](int64_t layer) { launch_with_page_scores(best, layer, s.group); }));
+        check_page_scores(cache, best, &result);
     }
     return result;
 }

@@ -13,7 +13,8 @@ struct StepResult {
     double us = 0, us_low = 0, us_high = 0;  // attention and finish; median and extremes of the samples
     double attend_us = 0;                    // the attention alone, same split
     double mass_us = 0;                      // summing the probabilities of a decode step, which comes on top; 0: not measured
-    double mass_error = 0;                   // of the sum over all tokens of a head, relative
+    double page_us = 0;                      // the whole step with scores of pages, which attention leaves by the way; 0: not measured
+    double mass_error = 0;                   // of the sum over all tokens of a head, or over all its pages, relative
     std::vector<std::pair<int64_t, double>> us_of_split;
     int64_t bytes = 0;  // of records that a step must read
     double bytes_per_element = 0;

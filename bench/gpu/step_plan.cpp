@@ -25,6 +25,8 @@ StepPlan::StepPlan(const DecodeCache& cache, const std::vector<uint16_t>& q, int
     const bool has_mass = tiles_ * tile_tokens_ == 1;
     if (has_mass) {
         counters_ = Memory(cache.layers() * cache.shape().batch * cache.shape().kv_heads * counters_of_head() * 8);
+        page_sums_ = Memory(items_of_layer() * most_runs() * cache.shape().group * int64_t{sizeof(kvc::PageSum)});
+        page_counters_ = Memory(items_of_layer() * most_runs() * 8);
     }
     add_items();
     add_tiles();
@@ -45,7 +47,7 @@ int64_t StepPlan::row_of(int64_t sequence, int64_t token, int kv_head) const {
 
 StepCall StepPlan::call(int64_t layer) const {
     const Shape& s = cache_.shape();
-    const int64_t dim = cache_.format().k_dim, n_items = s.batch * tiles_ * s.kv_heads * splits_;
+    const int64_t dim = cache_.format().k_dim, n_items = items_of_layer();
     StepCall call{
         {&cache_.format(), cache_.arena(), kvc::Dtype::f16, s.group * s.kv_heads * dim, dim, s.group, scale(), 0.0f, INT64_MAX, 0}};
     call.items = items_.as<kvc::AttendItem>() + layer * n_items;
@@ -58,9 +60,13 @@ StepCall StepPlan::call(int64_t layer) const {
     return call;
 }
 
-const kvc::MassItem* StepPlan::mass_items(int64_t layer) const {
-    return mass_items_.as<kvc::MassItem>() + layer * cache_.shape().batch * cache_.shape().kv_heads * splits_;
+StepCall StepPlan::call_with_sums(int64_t layer) const {
+    StepCall call = this->call(layer);
+    call.items = items_with_sums_.as<kvc::AttendItem>() + layer * items_of_layer();
+    return call;
 }
+
+const kvc::MassItem* StepPlan::mass_items(int64_t layer) const { return mass_items_.as<kvc::MassItem>() + layer * items_of_layer(); }
 
 float* StepPlan::states_of(const Place& p) const {
     const int64_t split = (p.sequence * tiles_ + p.tile) * splits_ + p.split;
@@ -110,10 +116,29 @@ kvc::MassItem StepPlan::mass_item_of(const Place& p) const {
     return mass;
 }
 
+int64_t StepPlan::index_in_layer(const Place& p) const {
+    return (p.sequence * cache_.shape().kv_heads + p.kv_head) * splits_ + p.split;
+}
+
+kvc::AttendItem StepPlan::item_with_sums(const Place& p) const {
+    kvc::AttendItem item = item_of(p);
+    item.page_sums = page_sums_.as<kvc::PageSum>() + index_in_layer(p) * most_runs() * cache_.shape().group;
+    return item;
+}
+
+PageCount StepPlan::page_count_of(const Place& p) const {
+    const kvc::AttendItem item = item_with_sums(p);
+    const kvc::MassItem mass = mass_item_of(p);
+    return {item.page_sums, mass.lse,    mass.lse_token_stride,
+            item.tokens,    item.runs(), page_counters_.as<int64_t>() + index_in_layer(p) * most_runs()};
+}
+
 void StepPlan::add_items() {
     const Shape& s = cache_.shape();
     std::vector<kvc::AttendItem> items;
+    std::vector<kvc::AttendItem> items_with_sums;
     std::vector<kvc::MassItem> mass_items;
+    std::vector<PageCount> page_counts;
     for (int64_t list = 0; list < cache_.layers() * s.batch * tiles_ * s.kv_heads; list++) {
         Place place{list / s.kv_heads / tiles_ / s.batch, list / s.kv_heads / tiles_ % s.batch, list / s.kv_heads % tiles_,
                     int(list % s.kv_heads), 0};
@@ -121,11 +146,17 @@ void StepPlan::add_items() {
             items.push_back(item_of(place));
             if (counters_.bytes() > 0) {
                 mass_items.push_back(mass_item_of(place));
+                items_with_sums.push_back(item_with_sums(place));
+            }
+            if (counters_.bytes() > 0 && place.layer == 0) {
+                page_counts.push_back(page_count_of(place));
             }
         }
     }
     items_ = on_device(items);
     mass_items_ = on_device(mass_items);
+    items_with_sums_ = on_device(items_with_sums);
+    page_counts_ = on_device(page_counts);
 }
 
 void StepPlan::add_tiles() {

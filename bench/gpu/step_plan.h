@@ -19,6 +19,15 @@ public:
     int64_t counter_bytes() const { return counters_.bytes(); }
     int64_t counters_of_head() const;
 
+    // The same items, that leave what each page's softmax weighed in page_sums(), and the jobs that count it, a counter for each run of
+    // an item (AttendItem::runs(), most_runs() apart); of decode steps.
+    StepCall call_with_sums(int64_t layer) const;
+    const PageCount* page_counts() const { return page_counts_.as<PageCount>(); }
+    int64_t items_of_layer() const { return cache_.shape().batch * tiles_ * cache_.shape().kv_heads * splits_; }
+    int64_t most_runs() const { return 1 + split_pages_ + cache_.window_pages(); }
+    const Memory& page_sums() const { return page_sums_; }
+    const Memory& page_counters() const { return page_counters_; }
+
     float scale() const;
     int64_t tokens() const { return tiles_ * tile_tokens_; }  // of a sequence in a step
     int64_t rows() const;                                     // [batch][tokens][kv_heads][group]
@@ -39,12 +48,17 @@ private:
     float* states_of(const Place& place) const;
     kvc::AttendItem item_of(const Place& place) const;
     kvc::MassItem mass_item_of(const Place& place) const;
+    int64_t index_in_layer(const Place& place) const;
+    kvc::AttendItem item_with_sums(const Place& place) const;
+    PageCount page_count_of(const Place& place) const;
     void add_items();
     void add_tiles();
 
     const DecodeCache& cache_;
     int64_t tile_tokens_, tiles_, splits_, split_pages_;
     Memory q_, states_, out_, lse_, counters_{0}, items_{0}, mass_items_{0}, tile_list_{0};
+    // Of one layer: layers come one after the other.
+    Memory page_sums_{0}, page_counters_{0}, items_with_sums_{0}, page_counts_{0};
 };
 
 }  // namespace kvc_bench

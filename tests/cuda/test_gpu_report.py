@@ -115,9 +115,10 @@ class Markdown(unittest.TestCase):
 
     def test_of_a_gpu(self):
         skipped = {"kind": "skipped", "case": MAIN, "codec": "int2", "reason": "cuda: no kernels"}
-        text = report.markdown(["kvc abc"], [MACHINE, decode("int4", 200.0), skipped], [peer("fp16", 660.0)], self.outcomes)
+        text = report.markdown(["kvc abc"], [MACHINE, decode("int4", 200.0), evict("scores", 25.0), skipped], [peer("fp16", 660.0)],
+                               self.outcomes)
         for wanted in ("# The CUDA kernels on a GPU", "NVIDIA H100 80GB HBM3", "flashinfer 0.6.6", "| kernel tests | passed | 9 |",
-                       "| 3.30 x |", "not measured: int2", "reads 3,000 GB/s"):
+                       "| 3.30 x |", "| 100.0 | 208.0 |", "| batch1-32k | int4 | scores | 8 | 25.0 | 25.0-25.0 | 12.5 | 225.0 | 0 | yes |", "not measured: int2", "reads 3,000 GB/s"):
             self.assertIn(wanted, text)
 
     def test_of_other_peers(self):
