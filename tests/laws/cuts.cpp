@@ -30,7 +30,7 @@ TEST_CASE("exact floor: truncate at the floor and above equals never happened, a
             probe.ok("seq a data=3");
             probe.feed("a", 290, 97);
             const int64_t floor = probe.number("floor a");
-            for (int64_t length : {floor, floor + 1, int64_t{289}, int64_t{290}}) {
+            for (const int64_t length : thinned({floor, int64_t{290}, int64_t{289}, floor + 1})) {
                 CAPTURE(length);
                 Session session(create);
                 session.ok("seq a data=3");
@@ -149,7 +149,7 @@ TEST_CASE("inexact cut: whole pages stay as they are, and the rest goes on from 
 TEST_CASE("cut: behind an inexact cut through what was evicted, forks and exact cuts keep all that is held") {
     for (const std::string& preset : presets())
         for (const int64_t spare : {0, 2})
-            for (const int64_t cut : {100, 154, 200, 259, 261, 330}) {
+            for (const int64_t cut : thinned<int64_t>({154, 100, 200, 261, 330, 259})) {
                 CAPTURE(preset);
                 CAPTURE(spare);
                 CAPTURE(cut);

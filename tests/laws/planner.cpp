@@ -90,7 +90,7 @@ bool runs_all(const std::string& shape, int64_t arena_bytes, const Request& requ
 
 TEST_CASE("planner: over random shapes its arena runs the request, shorter ones, too, and one byte less does not") {
     Shapes shapes(7);
-    for (int i = 0; i < 120; ++i) {
+    for (int i = 0; i < thinned_walks(120); ++i) {
         const std::string shape = shapes.shape();
         const Request request = shapes.request();
         CAPTURE(shape);
@@ -111,7 +111,7 @@ TEST_CASE("planner: more tokens never need less, whatever steps, windows, polici
     Shapes shapes(9);
     const std::vector<std::string> more = {
         "", " policy=streaming:4+100", " policy=h2o:300", " policy=h2o:40%", " policy=tova:260,every=96", " ages"};
-    for (int i = 0; i < 18; ++i) {
+    for (int i = 0; i < 3 * int(more.size()); ++i) {
         std::string shape = shapes.shape() + more[size_t(i) % more.size()];
         if (const size_t ages = shape.find(" ages"); ages != std::string::npos)
             shape = "layers=2 kv_heads=2 k_dim=64 codec=int8/int4@600/int2@1100";
@@ -133,7 +133,7 @@ TEST_CASE("planner: more tokens never need less, whatever steps, windows, polici
 
 TEST_CASE("planner: room for 709 tokens is room for 708") {
     const std::string shape = "layers=30 kv_heads=8 k_dim=128 codec=int4 growth=0 ";
-    for (int64_t tokens : {709, 708, 650}) {
+    for (const int64_t tokens : thinned<int64_t>({709, 650, 708})) {
         CAPTURE(tokens);
         Session session(shape + "arena_tokens=709");
         CHECK(run(session, {tokens, 1, 512}) == "ok");
@@ -142,7 +142,7 @@ TEST_CASE("planner: room for 709 tokens is room for 708") {
 
 TEST_CASE("planner: an arena of the budget runs the longest context and no longer one, the most sequences and no more") {
     Shapes shapes(8);
-    for (int i = 0; i < 25; ++i) {
+    for (int i = 0; i < thinned_walks(25); ++i) {
         const std::string shape = shapes.shape();
         Request request = shapes.request();
         const int64_t budget = (1 + i % 5) * 300'000 * (1 + i % 3);

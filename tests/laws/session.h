@@ -49,9 +49,15 @@ bool is_served(const std::string& create);
 // Canonical codec strings with a short window, so that few tokens reach the codes.
 std::string short_window(const std::string& preset, int64_t window, int64_t sinks);
 std::vector<std::string> presets();
-// Whether presets() and policies() are cut down to one of each family, and targets() to the first and the last, where all would take too
-// long: KVC_LAWS_THINNED in the environment.
+// Whether presets() and policies() are cut down to one of each family, targets() and other lists to the first and the last, and random
+// walks to an eighth, where all would take too long: KVC_LAWS_THINNED in the environment.
 bool laws_are_thinned();
+template <class T>
+std::vector<T> thinned(std::initializer_list<T> list) {
+    if (laws_are_thinned()) return {*list.begin(), *(list.end() - 1)};
+    return list;
+}
+inline int thinned_walks(int count) { return laws_are_thinned() ? count / 8 : count; }
 // The kernels that a law holds on: all of the library's, scalar ones last, unless a program names others before any test.
 std::vector<std::string> targets();
 std::vector<std::string>& targets_of_laws();
