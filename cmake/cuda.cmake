@@ -1,6 +1,17 @@
 # The CUDA backend. KVC_CUDA: ON needs a toolkit, AUTO uses one that the machine has, OFF leaves all of it out, the emulator included.
 # kernels/cuda builds kvc_cuda (the kernels by nvcc and their host side), kernels/simt the same sources for the CPU, for tests.
 
+include(cuda_toolkit)
+
+# What the caller asks for is wrong whether there is a toolkit or not.
+if(DEFINED KVC_CUDA_ARCHS AND NOT KVC_CUDA STREQUAL "OFF")
+  kvc_fault_of_archs("${KVC_CUDA_ARCHS}" fault)
+  if(fault)
+    message(FATAL_ERROR "KVC_CUDA_ARCHS=${KVC_CUDA_ARCHS}: ${fault}; expected numbers from ${KVC_CUDA_LEAST_ARCH} on, each alone or with "
+                        "-real (machine code alone) or -virtual (PTX alone) behind it, such as ${KVC_CUDA_ARCHS_DEFAULT}")
+  endif()
+endif()
+
 # nvcc: what CMAKE_CUDA_COMPILER or CUDACXX names, in PATH, where toolkits are installed or, with ON, what set-up unpacks into the clone
 # (cmake/setup.sh cuda).
 set(KVC_NVCC "")
@@ -30,12 +41,32 @@ if(KVC_CUDA STREQUAL "AUTO" AND KVC_SANITIZE)
 endif()
 
 if(KVC_NVCC)
-  set(CMAKE_CUDA_COMPILER "${KVC_NVCC}")
   # CMake tries the compiler by linking a program; nvcc looks in lib64, and the packages of set-up have lib.
   cmake_path(GET KVC_NVCC PARENT_PATH folder)
   set(ENV{LIBRARY_PATH} "${folder}/../lib:$ENV{LIBRARY_PATH}")
-  set(KVC_CUDA_ARCHS "80-real;86-real;89-real;90a-real;100-real;120" CACHE STRING
-      "Architectures that the CUDA kernels are compiled for; one without -real is in the library as PTX, too, for later ones")
+  if(DEFINED KVC_CUDA_ARCHS)
+    set(archs "${KVC_CUDA_ARCHS}")
+  else()
+    set(archs "${KVC_CUDA_ARCHS_DEFAULT}")
+  endif()
+  # Seconds, so once for a compiler and a list.
+  if(NOT KVC_NVCC_TRIED STREQUAL "${KVC_NVCC} ${archs}")
+    kvc_fault_of_nvcc("${KVC_NVCC}" "${archs}" "${CMAKE_BINARY_DIR}${CMAKE_FILES_DIRECTORY}" fault)
+    if(NOT fault)
+      set(KVC_NVCC_TRIED "${KVC_NVCC} ${archs}" CACHE INTERNAL "What built a program")
+    elseif(KVC_CUDA STREQUAL "ON")
+      message(FATAL_ERROR "KVC_CUDA=ON: ${fault}")
+    else()
+      message(WARNING "kvc is built without its CUDA backend (KVC_CUDA=OFF says so without this warning, ON demands it): ${fault}")
+      set(KVC_NVCC "")
+    endif()
+  endif()
+endif()
+
+if(KVC_NVCC)
+  set(CMAKE_CUDA_COMPILER "${KVC_NVCC}")
+  set(KVC_CUDA_ARCHS "${archs}" CACHE STRING
+      "Architectures that the CUDA kernels are compiled for: machine code and, without -real, PTX for later ones; -virtual: PTX alone")
   set(CMAKE_CUDA_ARCHITECTURES "${KVC_CUDA_ARCHS}")
   enable_language(CUDA)
   if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know yet how to ask nvcc for C++20

@@ -5,7 +5,8 @@ namespace kvc {
 namespace {
 
 Status no_backend() {
-    return fail(Code::unsupported, "no device: this build of kvc has no backend for one (no CUDA toolkit was found, or KVC_CUDA=OFF)");
+    return fail(Code::unsupported,
+                "no device: this build of kvc has no backend for one (no CUDA toolkit that can build it was found, or KVC_CUDA=OFF)");
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ def wrong_answers(library, archs):
     loaded.kvc_build_info.restype = ctypes.c_char_p
     told = loaded.kvc_build_info().decode()
     print(f"built as: {told}")
-    lacking = [name for name in archs if f" sm_{name.removesuffix('-real')}" not in told]
+    lacking = [name for name in archs if f" {name_of(name)}" not in told]
     if lacking or ", cuda " not in told:
         yield f"does not say that it has kernels for {', '.join(archs)}: {told!r}"
     count, reason = answer_about_devices(library)
@@ -69,9 +69,15 @@ def architectures(folder):
     return [name for name in found.group(1).split(";") if name] if found else []
 
 
+def name_of(arch):
+    """What kvc_build_info calls it: PTX alone has a name of its own."""
+    number, _, kind = arch.partition("-")
+    return f"compute_{number}" if kind == "virtual" else f"sm_{number}"
+
+
 def codes_for(archs):
-    """How often each kernel is in the library: an architecture without -real is there as PTX, too."""
-    return sum(1 if name.endswith("-real") else 2 for name in archs)
+    """How often each kernel is in the library: as machine code, as PTX, or, where an architecture does not say which, as both."""
+    return sum(1 if name.endswith(("-real", "-virtual")) else 2 for name in archs)
 
 
 def compile_minutes(folder):

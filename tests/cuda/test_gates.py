@@ -141,6 +141,9 @@ class Gates(unittest.TestCase):
                 self.assertEqual(1, len(list(library.slow_compilation(folder, ["80-real", "120"]))))
                 self.assertEqual(0, len(list(library.slow_compilation(folder, ["80-real", "86-real", "120"]))))
         self.assertEqual(3, library.codes_for(["80-real", "120"]))
+        self.assertEqual(2, library.codes_for(["80-real", "120-virtual"]))
+        self.assertEqual(["sm_80", "sm_90a", "sm_120", "compute_120"],
+                         [library.name_of(arch) for arch in ("80-real", "90a-real", "120", "120-virtual")])
 
     def test_what_times_a_compiler_passes_its_status_on(self):
         timed = Path(__file__).resolve().parents[2] / "kernels" / "cuda" / "timed.py"
