@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cuda/any_kernel.h"
 #include "kernels/cuda/records.h"
 
 namespace kvc::cuda {
@@ -32,9 +33,8 @@ Result<std::shared_ptr<Device>> CudaDevice::open(int ordinal, DeviceHeap heap, c
     return std::shared_ptr<Device>(std::move(device));
 }
 
-Status CudaDevice::create(DeviceHeap heap, const MemorySource& source) {
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+// A launch without code for the device would only fail, and what fails on a device costs the cache: so it is asked for first.
+Status CudaDevice::check_code() {
     const Result<runtime::Properties> found = runtime::properties(ordinal_);
     if (!found.ok()) {
         return found.status();
@@ -44,6 +44,19 @@ Status CudaDevice::create(DeviceHeap heap, const MemorySource& source) {
         return fail(Code::unsupported, "CUDA device ", ordinal_, " (", name_, "): compute capability ", found->major, ".", found->minor,
                     " is below ", least_major, ".0");
     }
+    const Status has = runtime::has_code(any_kernel());
+    if (has.code != Code::unsupported) {
+        return has;
+    }
+    const int architecture = 10 * found->major + found->minor;
+    return fail(Code::unsupported, "CUDA device ", ordinal_, " (", name_, ") is sm_", architecture, ", and this build (",
+                device_build(), ") has no code for it; rebuild with KVC_CUDA_ARCHS=", architecture, " (", has.message, ")");
+}
+
+Status CudaDevice::create(DeviceHeap heap, const MemorySource& source) {
+    const Selection selection(ordinal_);
+    KVC_TRY(selection.status());
+    KVC_TRY(check_code());
     const Result<Stream> stream = runtime::create_stream();
     if (!stream.ok()) {
         return stream.status();

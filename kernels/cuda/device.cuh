@@ -304,7 +304,7 @@ void launch(Kernel kernel, int blocks_x, int blocks_y, int threads, Stream strea
     launch(kernel, Grid{blocks_x, blocks_y, threads}, stream, args...);
 }
 
-// The architecture() of this kernel's code that the device would run; 0: it has none, and the launch will say so.
+// The architecture() of this kernel's code that the device would run; 0: it has none, which the device was asked when it was opened.
 template <class Kernel>
 int architecture_of(Kernel kernel, Stream) {
     cudaFuncAttributes attributes;

@@ -72,6 +72,8 @@ public:
 private:
     explicit CudaDevice(int ordinal) : ordinal_(ordinal) {}
     Status create(DeviceHeap heap, const MemorySource& source);
+    // Whether the build has code for the device, with it selected.
+    Status check_code();
     // A step's own stream must be of this device.
     Status check_stream(Stream stream) const;
 

@@ -34,6 +34,9 @@ Versions versions();
 // At least 1. Fails with the runtime's reason where there is none; Code::unsupported: no driver, or one older than the runtime.
 Result<int> device_count();
 Result<Properties> properties(int ordinal);
+// Whether the build has code of that kernel which the selected device and its driver can run. Code::unsupported, and the runtime's reason:
+// it has none.
+Status has_code(const void* kernel);
 // The device that the calling thread has selected; -1 if that cannot be said.
 int selected();
 Status select(int ordinal);

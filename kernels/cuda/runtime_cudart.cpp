@@ -57,6 +57,24 @@ Result<Properties> properties(int ordinal) {
     return out;
 }
 
+Status has_code(const void* kernel) {
+    cudaFuncAttributes attributes;
+    const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+    switch (error) {
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidDeviceFunction:  // of runtimes before 12
+    case cudaErrorInvalidKernelImage:
+    case cudaErrorInvalidPtx:  // there is PTX, and the driver cannot compile it
+    case cudaErrorUnsupportedPtxVersion:
+    case cudaErrorJitCompilerNotFound:
+    case cudaErrorJitCompilationDisabled:
+        cudaGetLastError();
+        return fail(Code::unsupported, cudaGetErrorString(error));
+    default:
+        return status_of("code for the device", error);
+    }
+}
+
 int selected() {
     int ordinal = -1;
     if (cudaGetDevice(&ordinal) != cudaSuccess) {

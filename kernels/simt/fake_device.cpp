@@ -87,6 +87,16 @@ void FakeDevice::set_absent(std::string reason, int driver) {
     driver_ = driver;
 }
 
+void FakeDevice::set_architecture(int of_devices, std::vector<int> of_code) {
+    std::lock_guard lock(mutex_);
+    architecture_ = of_devices;
+    code_ = std::move(of_code);
+}
+
+bool FakeDevice::has_code() const {
+    return std::any_of(code_.begin(), code_.end(), [&](int code) { return code / 10 == architecture_ / 10 && code <= architecture_; });
+}
+
 void FakeDevice::set_pools(bool has) {
     std::lock_guard lock(mutex_);
     pools_ = has;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "kernels/simt/device_memory.h"
 #include "kernels/simt/lane_order.h"
@@ -33,6 +34,8 @@ public:
     void heal();
     // No device, for that reason, beside a driver for that CUDA (0: no driver); "" for as many as there were. The runtime is of 13.0.
     void set_absent(std::string reason, int driver = 13000);
+    // What the devices are, 90 as in sm_90, and what the build has code for: it runs on the same major, from its minor on.
+    void set_architecture(int of_devices, std::vector<int> of_code);
     // Whether the devices have memory pools.
     void set_pools(bool has);
     // So many devices, at most 8, of which 0 is the one that a new thread has selected.
@@ -71,6 +74,8 @@ public:
     int driver();
 
     int count() const { return count_; }
+    int architecture() const { return architecture_; }
+    bool has_code() const;
     bool has_pools() const { return pools_; }
     void count_pool(int64_t more) { counts_.pools += more; }
     // Which device the calling thread works with. False: it cannot be selected.
@@ -99,6 +104,8 @@ private:
     std::array<DeviceMemory, 8> memory_;
     int count_ = 2;
     bool pools_ = true;
+    int architecture_ = 90;
+    std::vector<int> code_ = {90};
     int64_t fail_select_in_ = 0;
     LaneOrder lanes_ = lane_order_of_run();
     uint64_t lane_seed_ = 0;

@@ -147,10 +147,16 @@ Result<Properties> properties(int ordinal) {
     }
     Properties found = {};
     KVC_TRY(call("properties of the device", [&] {
-        found = {"", 9, 0};
+        found = {"", device().architecture() / 10, device().architecture() % 10};
         std::snprintf(found.name, sizeof found.name, "emulated %d", ordinal);
     }));
     return found;
+}
+
+Status has_code(const void*) {
+    bool has = false;
+    KVC_TRY(call("code for the device", [&] { has = device().has_code(); }));
+    return has ? Status{} : fail(Code::unsupported, "no kernel image is available for execution on the device");
 }
 
 int selected() { return device().selected(); }
