@@ -325,9 +325,10 @@ typedef struct kvc_step_options {
     int32_t partial_commit; /* 1 = commit may accept a part of the tokens (speculative decoding): keeps all layers in 16 bits */
     int32_t strict;         /* 1 = decode kernels for all queries */
     int32_t accumulate;     /* 1 = attends add attention mass per token (kvc_seq_read_mass); not with partial_commit */
-    int32_t buffers;        /* kvc_device: where k, v, q, out and lse lie; 0 = KVC_CPU, otherwise the device of the cache */
-    void* stream;           /* of the device's (a CUstream), which the step's work is put on; NULL = one of kvc's own */
-    kvc_graph* graph;       /* the step is captured in this graph, or replays it; NULL = neither */
+    int32_t buffers;  /* kvc_device: where k, v, q, out and lse lie; 0 = KVC_CPU, otherwise the device of the cache. Taken at its */
+                      /* word: a buffer that lies elsewhere is undefined behaviour, like any wrong pointer (see Device) */
+    void* stream;     /* of the device's (a CUstream), which the step's work is put on; NULL = one of kvc's own */
+    kvc_graph* graph; /* the step is captured in this graph, or replays it; NULL = neither */
 } kvc_step_options;
 
 KVC_API kvc_status kvc_step_options_init(kvc_step_options* options, int64_t struct_size);
@@ -353,6 +354,8 @@ KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
  * Streams    With buffers on the device, append, attend and commit put their work on the step's stream and return; k, v, q and out are
  *            ordinary buffers of that stream. Steps that begin after others ended come after them, whatever their streams. With
  *            buffers on the host the calls return when out is written: each attend waits, and kvc_stats.synchronizations counts it.
+ *            Whose memory a buffer of a step is, nobody asks, as that would take time in every call: one that is not where
+ *            kvc_step_options.buffers says ends the process, or costs the cache when the fault surfaces.
  * Waits      Nothing else waits but kvc_synchronize, commits of steps that accumulate mass or after which a policy acts, and what reads
  *            records or depends on the values of new tokens: fork, truncate, evict, merge, step-down, publish, snapshot and
  *            read-back, and a begin 1,024 steps after the last wait. All are counted.
@@ -366,11 +369,12 @@ KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
  *            back in the order of streams, so nothing waits for it. KVC_E_UNSUPPORTED where the device has no pools.
  *            options.allocate, if given, serves all of it instead, graphs and evictions included; with a pool it is KVC_E_ARGUMENT. It
  *            is asked for some bytes and the alignment 256, and gives memory of that device that the work of any stream may use at
- *            once. NULL is KVC_E_NO_MEMORY. A block that is not aligned is given back and refused: KVC_E_ARGUMENT where it was
- *            for a graph or for what steps work in, as NULL where it was for records or a buffer. options.release gets a block with its bytes when no work that was queued uses it any
+ *            once. NULL is KVC_E_NO_MEMORY. A block that is not aligned, or not the device's memory, is given back and refused:
+ *            KVC_E_ARGUMENT where it was for a graph or for what steps work in, as NULL where it was for records or a buffer. options.release gets a block with its bytes when no work that was queued uses it any
  *            more, during a call that waits or finds memory short, the last ones in kvc_destroy. Both run inside of calls of kvc, also
  *            kvc_supports and kvc_plan_compute (some MiB, given back), on the caller's thread with the device selected if it can be, never two at a time for one cache,
  *            and may not call kvc for it. Not theirs are pinned memory and what CUDA takes by itself (context, kernels, streams).
+ *            An arena_block must be memory of that device, or managed; what CUDA says to be another's is KVC_E_ARGUMENT.
  * Faults     Asynchronous faults surface at the next call that waits as KVC_E_DEVICE, and in all calls that would change the cache
  *            after it. */
 
@@ -416,7 +420,8 @@ KVC_API void* kvc_buffer_create(kvc_cache* cache, int32_t kind, int64_t bytes, k
 /* kvc's own work with it is done first; the caller's must be. */
 KVC_API kvc_status kvc_buffer_destroy(kvc_cache* cache, int32_t kind, void* buffer, kvc_error* err);
 /* Copies between any two of device buffers (kvc_device of each side: the cache's device, or KVC_CPU for memory of the host), behind all
- * that was launched before; to the host it waits, and is counted. */
+ * that was launched before; to the host it waits, and is counted. KVC_E_ARGUMENT, and nothing is copied, where a side is not memory of the
+ * kind that is said (managed memory is of both), or has fewer bytes: of kvc's buffers that is known, of others if CUDA knows. */
 KVC_API kvc_status kvc_buffer_copy(kvc_cache* cache, void* to, int32_t to_device, const void* from, int32_t from_device, int64_t bytes,
                                    kvc_error* err);
 

@@ -117,6 +117,10 @@ public:
     // is an asynchronous fault: from then on the device is lost and every call may fail. Code::device in all of these.
     virtual Status synchronize(std::vector<BadStore>* bad) = 0;
 
+    // Whether bytes > 0 at p are the device's memory, or the host's, so far as that can be told without touching them. Code::argument: they are
+    // not, and the message, which begins with a verb, says what they are. Waits for nothing.
+    virtual Status check_memory(const void* p, int64_t bytes, bool on_device) = 0;
+
     // Memory of the host that copies to and from the device do not have to stage; nullptr: refused.
     virtual void* allocate_pinned(int64_t bytes) = 0;
     virtual void release_pinned(void* block) = 0;

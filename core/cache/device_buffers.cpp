@@ -6,6 +6,10 @@ namespace {
 
 Status no_device(const char* what) { return fail(Code::unsupported, what, ": the cache is on the host"); }
 
+Status named_memory(const char* side, const Status& checked) {
+    return checked.code == Code::argument ? fail(Code::argument, "buffer_copy: ", side, " ", checked.message) : checked;
+}
+
 }  // namespace
 
 Result<void*> Cache::create_buffer(bool pinned, int64_t bytes) {
@@ -42,17 +46,24 @@ Status Cache::copy_buffer(void* to, bool to_device, const void* from, bool from_
     Result<Exclusive> lock = exclusive();
     if (!lock.ok()) return lock.status();
     if (!device_) return no_device("buffer_copy");
+    if (!to_device && !from_device && bytes > 0) return fail(Code::argument, "buffer_copy: neither side is on the device");
     if (bytes == 0) return {};
+    // What a caller mistakes is no fault of the device, and must not cost the cache.
+    const Status named[] = {named_memory("to", device_->check_memory(to, bytes, to_device)),
+                            named_memory("from", device_->check_memory(from, bytes, from_device))};
+    for (const Status& status : named) {
+        if (status.code == Code::argument) return status;
+        arena_->note_fault(status);
+        KVC_TRY(status);
+    }
     auto* const target = static_cast<std::byte*>(to);
     auto* const source = static_cast<const std::byte*>(from);
     Status copied;
     if (to_device) {
         copied = from_device ? device_->copy(source, target, bytes) : device_->write(target, source, bytes);
-    } else if (from_device) {
+    } else {
         counters_.synchronizations++;
         copied = device_->read(source, target, bytes);
-    } else {
-        return fail(Code::argument, "buffer_copy: neither side is on the device");
     }
     arena_->note_fault(copied);
     return copied;

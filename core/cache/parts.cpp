@@ -27,7 +27,9 @@ Status check_arena_options(const CacheConfig& config) {
     if (reinterpret_cast<uintptr_t>(config.arena_block) % 128 != 0) {
         return fail(Code::argument, "arena_block is not 128-byte aligned");
     }
-    return {};
+    if (!config.device) return {};
+    const Status place = config.device->check_memory(config.arena_block, config.arena_bytes, true);
+    return place.code == Code::argument ? fail(Code::argument, "arena_block ", place.message) : place;
 }
 
 // Bytes of an arena that is asked for by tokens.

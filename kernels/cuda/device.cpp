@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/cuda/any_kernel.h"
+#include "kernels/cuda/place.h"
 #include "kernels/cuda/records.h"
 
 namespace kvc::cuda {
@@ -11,6 +12,14 @@ namespace {
 
 constexpr int64_t staging_bytes = int64_t{4} << 20, staging_piece = int64_t{1} << 20;
 constexpr int least_major = 8;  // compute capability that the kernels are compiled for
+
+// Of blocks and their bytes, the one that the address is in; nullptr: none.
+template <class Blocks>
+auto block_at(const Blocks& blocks, const std::byte* p) {
+    auto block = blocks.upper_bound(const_cast<std::byte*>(p));
+    const bool inside = block != blocks.begin() && (block--, p < block->first + block->second);
+    return inside ? &*block : nullptr;
+}
 
 }  // namespace
 
@@ -317,12 +326,27 @@ void CudaDevice::release_pinned(void* block) {
 
 bool CudaDevice::is_pinned(const void* p, int64_t bytes) const {
     const auto* const first = static_cast<const std::byte*>(p);
-    auto block = pinned_.upper_bound(first);
-    if (block == pinned_.begin()) {
-        return false;
-    }
-    block--;
-    return first + bytes <= block->first + block->second;
+    const auto* const block = block_at(pinned_, first);
+    return block && first + bytes <= block->first + block->second;
+}
+
+// What the device has given out is known here, to the byte; of all else the runtime knows whose it is.
+Status CudaDevice::check_memory(const void* p, int64_t bytes, bool on_device) {
+    std::lock_guard lock(mutex_);
+    const Selection selection(ordinal_);
+    KVC_TRY(selection.status());
+    KVC_TRY(lost_);
+    const auto* const first = static_cast<const std::byte*>(p);
+    const auto check_end = [&](const auto* block) -> Status {
+        const int64_t at = block ? first - block->first : 0;
+        if (!block || bytes <= block->second - at) {
+            return {};
+        }
+        return fail(Code::argument, "is byte ", at, " of ", block->second, " of a buffer, which has no ", bytes, " bytes there");
+    };
+    KVC_TRY(check_end(block_at(blocks_, first)));
+    KVC_TRY(check_end(block_at(pinned_, first)));
+    return check_place(p, bytes, ordinal_, on_device);
 }
 
 }  // namespace kvc::cuda

@@ -48,6 +48,7 @@ public:
     Status fold(std::span<const FoldJob> jobs) override;
     Status store(std::span<const StoreParams> jobs) override;
     Status synchronize(std::vector<BadStore>* bad) override;
+    Status check_memory(const void* p, int64_t bytes, bool on_device) override;
     void* allocate_pinned(int64_t bytes) override;
     void release_pinned(void* block) override;
     Result<std::unique_ptr<DeviceExecutor>> begin(const DeviceStep& step) override;

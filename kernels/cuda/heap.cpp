@@ -1,5 +1,7 @@
 #include "kernels/cuda/heap.h"
 
+#include "kernels/cuda/place.h"
+
 namespace kvc::cuda {
 
 namespace {
@@ -9,6 +11,7 @@ constexpr int64_t block_alignment = 256;  // cudaMalloc's, which kernels and cop
 }  // namespace
 
 Status Heap::open(int ordinal, DeviceHeap kind, const MemorySource& source, Stream stream) {
+    ordinal_ = ordinal;
     if (kind == DeviceHeap::callers) {
         source_ = source;
     }
@@ -44,9 +47,15 @@ Result<std::byte*> Heap::allocate_by_caller(int64_t bytes) const {
     if (!block) {
         return fail(Code::no_memory, "allocate gave NULL");
     }
-    if (reinterpret_cast<uintptr_t>(block) % block_alignment != 0) {
+    const Status fits = [&]() -> Status {
+        if (reinterpret_cast<uintptr_t>(block) % block_alignment != 0) {
+            return fail(Code::argument, "is not ", block_alignment, "-byte aligned");
+        }
+        return check_place(block, bytes, ordinal_, true);
+    }();
+    if (!fits.ok()) {
         source_.release(source_.context, block, bytes);
-        return fail(Code::argument, "allocate gave a block that is not ", block_alignment, "-byte aligned");
+        return fits.code == Code::argument ? fail(Code::argument, "allocate gave a block that ", fits.message) : fits;
     }
     return static_cast<std::byte*>(block);
 }

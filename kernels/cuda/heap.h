@@ -20,7 +20,8 @@ public:
     // Whether release waits for all that was queued, as the driver does.
     bool release_waits() const { return !pool_ && !source_.allocate; }
 
-    // Code::no_memory: refused. Code::argument: the caller's function gave a block that is not aligned, which it has back.
+    // Code::no_memory: refused. Code::argument: the caller's function gave a block that is not aligned or not of the device, which it has
+    // back.
     Result<std::byte*> allocate(int64_t bytes) const;
     // Of a pool: behind what the stream holds. bytes: as it was asked for.
     void release(std::byte* block, int64_t bytes) const;
@@ -31,6 +32,7 @@ private:
     Result<std::byte*> allocate_by_caller(int64_t bytes) const;
 
     MemorySource source_;
+    int ordinal_ = 0;
     Pool pool_ = nullptr;
     bool own_ = false;
     Stream stream_ = nullptr;

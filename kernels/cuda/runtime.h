@@ -41,6 +41,14 @@ Status has_code(const void* kernel);
 int selected();
 Status select(int ordinal);
 
+// Whose memory an address is of. What the runtime has not heard of is the host's. Allowed while a stream is captured.
+enum class Owner { host, device, all };  // all: managed memory, of use to the host and to every device
+struct Place {
+    Owner owner;
+    int ordinal;  // of Owner::device
+};
+Result<Place> place_of(const void* p);
+
 // At addresses that are multiples of 256. Code::no_memory: refused.
 Result<std::byte*> allocate(int64_t bytes);
 void release(std::byte* block);

@@ -75,6 +75,24 @@ Status has_code(const void* kernel) {
     }
 }
 
+Result<Place> place_of(const void* p) {
+    cudaPointerAttributes found = {};
+    const cudaError_t error = cudaPointerGetAttributes(&found, p);
+    if (error == cudaErrorInvalidValue) {  // an address that nothing can have: nobody's is the host's
+        cudaGetLastError();
+        return Place{Owner::host, -1};
+    }
+    KVC_TRY(status_of("whose memory an address is of", error));
+    switch (found.type) {
+    case cudaMemoryTypeDevice:
+        return Place{Owner::device, found.device};
+    case cudaMemoryTypeManaged:
+        return Place{Owner::all, -1};
+    default:  // pinned by the runtime, or not known to it
+        return Place{Owner::host, -1};
+    }
+}
+
 int selected() {
     int ordinal = -1;
     if (cudaGetDevice(&ordinal) != cudaSuccess) {

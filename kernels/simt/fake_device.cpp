@@ -97,6 +97,14 @@ bool FakeDevice::has_code() const {
     return std::any_of(code_.begin(), code_.end(), [&](int code) { return code / 10 == architecture_ / 10 && code <= architecture_; });
 }
 
+void FakeDevice::set_managed(const void* p, int64_t bytes) {
+    std::lock_guard lock(mutex_);
+    managed_ = static_cast<const std::byte*>(p);
+    managed_bytes_ = bytes;
+}
+
+bool FakeDevice::is_managed(const void* p) const { return managed_ && p >= managed_ && p < managed_ + managed_bytes_; }
+
 void FakeDevice::set_pools(bool has) {
     std::lock_guard lock(mutex_);
     pools_ = has;

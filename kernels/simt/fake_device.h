@@ -36,6 +36,8 @@ public:
     void set_absent(std::string reason, int driver = 13000);
     // What the devices are, 90 as in sm_90, and what the build has code for: it runs on the same major, from its minor on.
     void set_architecture(int of_devices, std::vector<int> of_code);
+    // Memory of the host that place_of calls managed from now on; nothing can be copied there. nullptr: none.
+    void set_managed(const void* p, int64_t bytes);
     // Whether the devices have memory pools.
     void set_pools(bool has);
     // So many devices, at most 8, of which 0 is the one that a new thread has selected.
@@ -76,6 +78,7 @@ public:
     int count() const { return count_; }
     int architecture() const { return architecture_; }
     bool has_code() const;
+    bool is_managed(const void* p) const;
     bool has_pools() const { return pools_; }
     void count_pool(int64_t more) { counts_.pools += more; }
     // Which device the calling thread works with. False: it cannot be selected.
@@ -106,6 +109,8 @@ private:
     bool pools_ = true;
     int architecture_ = 90;
     std::vector<int> code_ = {90};
+    const std::byte* managed_ = nullptr;
+    int64_t managed_bytes_ = 0;
     int64_t fail_select_in_ = 0;
     LaneOrder lanes_ = lane_order_of_run();
     uint64_t lane_seed_ = 0;

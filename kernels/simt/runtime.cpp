@@ -159,6 +159,18 @@ Status has_code(const void*) {
     return has ? Status{} : fail(Code::unsupported, "no kernel image is available for execution on the device");
 }
 
+Result<Place> place_of(const void* p) {
+    Place found = {Owner::host, -1};
+    KVC_TRY(call("whose memory an address is of", [&] {
+        if (device().is_managed(p)) {
+            found.owner = Owner::all;
+        } else if (const int owner = device().owner(p, 1); owner >= 0) {
+            found = {Owner::device, owner};
+        }
+    }));
+    return found;
+}
+
 int selected() { return device().selected(); }
 
 Status select(int ordinal) {

@@ -89,6 +89,61 @@ TEST_CASE("callers' memory: all that a device holds comes from it, and goes back
     }
 }
 
+namespace {
+
+// Appends to a cache in that block until it has no room, and gives the number of tokens.
+int64_t fill(void* block, int64_t bytes) {
+    kvc_error error = {sizeof error, 0, ""};
+    kvc_options o;
+    kvc_options_init(&o, sizeof o);
+    o.device = KVC_CUDA, o.device_ordinal = used_device;
+    o.layers = 1, o.kv_heads = 1, o.k_dim = 64;
+    o.arena_block = block, o.arena_bytes = bytes;
+    std::strcpy(o.codec, "fp16");
+    kvc_cache* const cache = kvc_create(&o, nullptr, 0, &error);
+    INFO(error.message);
+    REQUIRE(cache != nullptr);
+    const kvc_seq seq = kvc_seq_create(cache, nullptr, &error);
+    const std::vector<float> rows(64 * 64, 1.0f);
+    const int64_t count = 64, size = int64_t(rows.size() * sizeof(float));
+    while (kvc_step* const step = kvc_step_begin(cache, &seq, &count, 1, nullptr, 0, nullptr, &error)) {
+        require(kvc_append(step, 0, rows.data(), size, rows.data(), size, &error), error);
+        require(kvc_step_commit(step, nullptr, 0, &error), error);
+    }
+    CHECK(error.status == KVC_E_NO_MEMORY);
+    int64_t length = 0;
+    require(kvc_seq_length(cache, seq, &length, &error), error);
+    require(kvc_destroy(cache, &error), error);
+    return length;
+}
+
+}  // namespace
+
+TEST_CASE("callers' memory: in an arena block of the caller's a cache gives what it gives in its own, and leaves all around it alone") {
+    constexpr int64_t arena = 4 << 20, around = 4096;
+    for (uint64_t seed = 0; seed < 2; seed++) {
+        INFO("seed ", seed);
+        const Order order(seed);
+        Setup setup = {.codec = codec, .policy = policy, .counts = {1, 2}, .ordinal = used_device};
+        const Bytes expected = course(setup, [] {});
+        std::byte* whole = nullptr;
+        FakeDevice::get().run([&] { whole = FakeDevice::get().memory(used_device).allocate(arena + 2 * around); });
+        setup.arena_block = whole + around, setup.arena_bytes = arena;
+        Bytes before(arena + 2 * around), after(before.size());
+        FakeDevice::get().peek(whole, int64_t(before.size()), before.data());
+        CHECK(course(setup, [] {}) == expected);
+        // Up to both ends of it: a token takes 256 bytes.
+        CHECK(fill(setup.arena_block, 1 << 20) == (1 << 20) / 256);
+        CHECK(fill(whole + around + arena - (1 << 20), 1 << 20) == (1 << 20) / 256);
+        FakeDevice::get().peek(whole, int64_t(after.size()), after.data());
+        CHECK(std::equal(before.begin(), before.begin() + around, after.begin()));
+        CHECK(std::equal(before.end() - around, before.end(), after.end() - around));
+        CHECK(before[around] != after[around]);
+        CHECK(before[size_t(around + arena - 1)] != after[size_t(around + arena - 1)]);
+        FakeDevice::get().run([&] { FakeDevice::get().memory(used_device).release(whole); });
+    }
+}
+
 TEST_CASE("callers' memory: of several caches each has its own, on one device and on two") {
     for (const int64_t other : {used_device, 0}) {
         INFO("devices ", used_device, " and ", other);
@@ -144,7 +199,7 @@ public:
             told++;
             INFO(error.message);
             CHECK(memory_.refused() == 1);
-            CHECK((error.status == KVC_E_NO_MEMORY || (error.status == KVC_E_ARGUMENT && memory_.refusal() == Refusal::misaligned)));
+            CHECK((error.status == KVC_E_NO_MEMORY || (error.status == KVC_E_ARGUMENT && memory_.refusal() != Refusal::null)));
             result = call();
             REQUIRE(result);
         }
@@ -205,12 +260,14 @@ Bytes insisting_course(CallersMemory& memory, Insisting& insist) {
 
 }  // namespace
 
-TEST_CASE("callers' memory: whichever block is refused or not aligned, the call says so and can be made again, and nothing is lost") {
+TEST_CASE(
+    "callers' memory: whichever block is refused, not aligned or not the device's, the call says so and can be made again, and nothing "
+    "is lost") {
     CallersMemory whole(used_device);
     Insisting never(whole);
     const Bytes expected = insisting_course(whole, never);
     CHECK(never.told == 0);
-    for (const Refusal refusal : {Refusal::null, Refusal::misaligned}) {
+    for (const Refusal refusal : {Refusal::null, Refusal::misaligned, Refusal::of_host}) {
         int64_t told = 0, n = 1;
         for (; n <= whole.given(); n++) {
             INFO("refusal ", int(refusal), " of block ", n);
@@ -326,6 +383,10 @@ TEST_CASE("callers' memory: what options can ask for beside it") {
     CHECK(kvc_create(&options, nullptr, 0, &error) == nullptr);
     CHECK(error.status == KVC_E_ARGUMENT);
     CHECK(std::string(error.message).find("allocate gave a block that is not 256-byte aligned: ") == 0);
+    memory.refuse_in(1, Refusal::of_host);
+    CHECK(kvc_create(&options, nullptr, 0, &error) == nullptr);
+    CHECK(error.status == KVC_E_ARGUMENT);
+    CHECK(std::string(error.message).find("allocate gave a block that is memory of the host, not of CUDA device 1: ") == 0);
     memory.refuse_in(2);
     CHECK(kvc_create(&options, nullptr, 0, &error) == nullptr);
     CHECK(error.status == KVC_E_NO_MEMORY);

@@ -1,7 +1,9 @@
 #include "tests/cuda/callers_memory.h"
 
+#include <cstdlib>
 #include <doctest/doctest.h>
 
+#include "core/base/size.h"
 #include "kernels/simt/fake_device.h"
 
 namespace kvc_test {
@@ -54,6 +56,12 @@ void* CallersMemory::give(int64_t bytes, int64_t alignment) {
     if (refuses && refusal_ == Refusal::null) {
         return nullptr;
     }
+    if (refuses && refusal_ == Refusal::of_host) {
+        void* const block = std::aligned_alloc(size_t(alignment), size_t(kvc::round_up(bytes, alignment)));
+        blocks_[block] = {nullptr, bytes};
+        given_++;
+        return block;
+    }
     const int64_t offset = refuses ? alignment / 2 : 0;
     Block block = {nullptr, bytes};
     FakeDevice::get().run([&] { block.memory = FakeDevice::get().memory(ordinal_).allocate(bytes + offset); });
@@ -68,7 +76,11 @@ void CallersMemory::take_back(void* block, int64_t bytes) {
     REQUIRE(found != blocks_.end());
     CHECK(found->second.bytes == bytes);
     early_ += FakeDevice::get().counts().waiting > 0;
-    FakeDevice::get().run([&] { FakeDevice::get().memory(ordinal_).release(found->second.memory); });
+    if (found->second.memory) {
+        FakeDevice::get().run([&] { FakeDevice::get().memory(ordinal_).release(found->second.memory); });
+    } else {
+        std::free(block);
+    }
     blocks_.erase(found);
 }
 

@@ -12,7 +12,7 @@ namespace kvc_test {
 
 class CallersMemory {
 public:
-    enum class Refusal { null, misaligned };
+    enum class Refusal { null, misaligned, of_host };
 
     explicit CallersMemory(int ordinal) : ordinal_(ordinal) {}
     ~CallersMemory();
@@ -21,7 +21,7 @@ public:
 
     kvc::MemorySource source() { return {allocate, release, this}; }
     void serve(kvc_options* options);
-    // The n-th call from now on is not served, or with a block that is not aligned; 0: none.
+    // The n-th call from now on is not served, or with a block that is not aligned or not the device's; 0: none.
     void refuse_in(int64_t n, Refusal refusal = Refusal::null);
 
     int64_t given() const { return given_; }      // blocks so far
@@ -33,7 +33,7 @@ public:
 
 private:
     struct Block {
-        std::byte* memory;
+        std::byte* memory;  // nullptr: the host's
         int64_t bytes;
     };
     static void* allocate(void* context, int64_t bytes, int64_t alignment);

@@ -34,7 +34,8 @@ Side::Side(const Setup& given) : setup(given), seqs(given.counts.size()), data_(
     kvc_error error = {sizeof error, 0, ""};
     kvc_options o;
     kvc_options_init(&o, sizeof o);
-    o.device = KVC_CUDA, o.device_ordinal = setup.ordinal, o.arena_growth = 1;
+    o.device = KVC_CUDA, o.device_ordinal = setup.ordinal;
+    o.arena_growth = setup.arena_block ? 0 : 1, o.arena_block = setup.arena_block, o.arena_bytes = setup.arena_bytes;
     o.layers = setup.layers, o.kv_heads = setup.kv_heads, o.q_heads = setup.q_heads, o.k_dim = setup.k_dim;
     o.sliding_window = setup.sliding_window, o.spare_pages = setup.spare_pages;
     o.allocate = setup.memory.allocate, o.release = setup.memory.release, o.allocator_context = setup.memory.context;

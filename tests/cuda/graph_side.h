@@ -22,6 +22,8 @@ struct Setup {
     int32_t dtype = KVC_F32;
     int64_t ordinal = 0;
     kvc::MemorySource memory = {};
+    void* arena_block = nullptr;  // instead of an arena that grows
+    int64_t arena_bytes = 0;
 };
 
 class Side {

@@ -117,6 +117,16 @@ TEST_CASE("buffers: what has no device, or is on another side, is refused") {
     kvc_cache* const device = cache_on(KVC_CUDA);
     CHECK(kvc_buffer_copy(device, &x, KVC_CPU, &y, KVC_CPU, 4, nullptr) == KVC_E_ARGUMENT);
     CHECK(kvc_buffer_create(device, KVC_BUFFER_DEVICE, 0, nullptr) == nullptr);
+    // Memory of the wrong side, or too little of it, costs the call and not the cache.
+    float* const there = on_device(device, {1, 2});
+    kvc_error error = {sizeof error, 0, ""};
+    CHECK(kvc_buffer_copy(device, &x, KVC_CUDA, &y, KVC_CPU, 4, &error) == KVC_E_ARGUMENT);
+    CHECK(std::string(error.message) == "buffer_copy: to is memory of the host");
+    CHECK(kvc_buffer_copy(device, &x, KVC_CPU, &y, KVC_CUDA, 4, nullptr) == KVC_E_ARGUMENT);
+    CHECK(kvc_buffer_copy(device, there, KVC_CPU, there, KVC_CUDA, 4, nullptr) == KVC_E_ARGUMENT);
+    CHECK(kvc_buffer_copy(device, there, KVC_CUDA, there, KVC_CUDA, 1 << 20, nullptr) == KVC_E_ARGUMENT);
+    CHECK(kvc_buffer_copy(device, &x, KVC_CPU, there, KVC_CUDA, 4, nullptr) == KVC_OK);
+    CHECK(x == 1);
     CHECK(kvc_buffer_create(device, KVC_BUFFER_UNSET, 64, nullptr) == nullptr);
     CHECK(kvc_device_count(KVC_CUDA, nullptr) == kvc_target_count());
     char name[32];

@@ -213,6 +213,17 @@ kvc::Status PlainDevice::synchronize(std::vector<kvc::BadStore>* bad) {
     return {};
 }
 
+kvc::Status PlainDevice::check_memory(const void* p, int64_t bytes, bool on_device) {
+    std::lock_guard lock(mutex_);
+    const auto* const first = static_cast<const std::byte*>(p);
+    const bool here = first >= far_ && first < far_ + memory_bytes;
+    if (here != on_device) return kvc::fail(kvc::Code::argument, here ? "is memory of the device" : "is memory of the host");
+    if (!here) return {};
+    auto block = blocks_.upper_bound(first - far_);
+    const bool whole = block != blocks_.begin() && (block--, first - far_ + bytes <= block->first + block->second);
+    return whole ? kvc::Status{} : kvc::fail(kvc::Code::argument, "goes beyond its buffer");
+}
+
 void* PlainDevice::allocate_pinned(int64_t bytes) { return std::malloc(size_t(bytes)); }
 void PlainDevice::release_pinned(void* block) { std::free(block); }
 

@@ -40,6 +40,8 @@ public:
     kvc::Status fold(std::span<const kvc::FoldJob> jobs) override;
     kvc::Status store(std::span<const kvc::StoreParams> jobs) override;
     kvc::Status synchronize(std::vector<kvc::BadStore>* bad) override;
+    // Of the host is what is not of the mapping that blocks are in.
+    kvc::Status check_memory(const void* p, int64_t bytes, bool on_device) override;
     void* allocate_pinned(int64_t bytes) override;
     void release_pinned(void* block) override;
     kvc::Result<std::unique_ptr<kvc::DeviceExecutor>> begin(const kvc::DeviceStep& step) override;

@@ -63,6 +63,27 @@ TEST_CASE("gpu: memory of pools serves steps, and is taken back behind what is q
     }
 }
 
+TEST_CASE("gpu: whose memory an address is of is known without touching it") {
+    constexpr int64_t n = 4096;
+    std::vector<std::byte> host(n);
+    std::byte* const block = device()->allocate(n);
+    auto* const pinned = static_cast<std::byte*>(device()->allocate_pinned(n));
+    std::byte* const foreign = *kvc::cuda::runtime::allocate(int64_t{4} << 20);  // the driver's own unit, so that it ends there
+    REQUIRE(block);
+    REQUIRE(pinned);
+    const auto code = [](const void* p, int64_t bytes, bool on_device) { return device()->check_memory(p, bytes, on_device).code; };
+    for (const auto& [p, on_device] : {std::pair{host.data(), false}, {pinned, false}, {block, true}, {foreign, true}}) {
+        CHECK(code(p, n, on_device) == kvc::Code::ok);
+        CHECK(code(p, n, !on_device) == kvc::Code::argument);
+    }
+    CHECK(code(block, n + 1, true) == kvc::Code::argument);
+    CHECK(code(pinned + 1, n, false) == kvc::Code::argument);
+    CHECK(code(foreign, int64_t{1} << 40, true) == kvc::Code::argument);
+    kvc::cuda::runtime::release(foreign);
+    device()->release(block);
+    device()->release_pinned(pinned);
+}
+
 TEST_CASE("gpu: bytes go there, across the device and back") {
     for (const int64_t n : {int64_t{1}, int64_t{4097}, (int64_t{70} << 20) + 13}) {
         std::byte* const a = device()->allocate(n);
