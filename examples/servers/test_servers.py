@@ -191,6 +191,33 @@ def test_clients_that_go_away(server):
     assert server.complete(prompt, 20)[2]["choices"][0]["text"] == expected(prompt, 20)[0]
 
 
+@pytest.mark.parametrize("how", ["farewell", "reset", "half"])
+def test_clients_that_go_away_behind_more_bytes(server, how):
+    """What follows a request, with it or later, hides no end of the connection: nobody computes for who has gone."""
+    before, name, clients = server.metrics(), 'request_success_total{finished_reason="abort"}', []
+    for stream in (False, True):
+        sent = post(json.dumps({"prompt": "Count to a thousand: 1, 2, 3, 4,", "max_tokens": 3000, "stream": stream}).encode())
+        for more, later in ((b"\r\n", b""), (b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b""), (b"", b"\r\n"), (b"\r\n", b"\r\n" * 5000)):
+            clients.append((socket.create_connection(("127.0.0.1", server.port), timeout=60), later))
+            clients[-1][0].sendall(sent + more)
+    server.wait_for(lambda found: found["num_requests_running"] == len(clients))
+    for client, later in clients:
+        client.sendall(later)
+    time.sleep(0.3)
+    for client, _ in clients:
+        if how == "half":
+            client.shutdown(socket.SHUT_WR)
+            continue
+        if how == "reset":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.close()
+    try:
+        server.wait_for(lambda found: nothing_left(found) and found[name] - before[name] == len(clients), 15)
+    finally:
+        for client, _ in clients:
+            client.close()
+
+
 @pytest.mark.parametrize("body", [
     b"", b"{", b"null", b"[]", b'"text"', b"{}", b'{"prompt": ""}', b'{"prompt": null}', b'{"prompt": 5}', b'{"prompt": ["a"]}', b'{"prompt": "a\xff"}',
     b'{"prompt": "a", "max_tokens": 0}', b'{"prompt": "a", "max_tokens": -1}', b'{"prompt": "a", "max_tokens": 1.5}', b'{"prompt": "a", "max_tokens": "9"}',

@@ -227,6 +227,8 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	r, cancel := watched(r)
+	defer cancel()
 	asked, err := parse(body)
 	if err == nil {
 		err = s.serve(w, r, asked)

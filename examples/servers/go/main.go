@@ -137,7 +137,7 @@ func (s *Server) listen(set settings, signals <-chan os.Signal) error {
 		return err
 	}
 	go s.engine.Run()
-	server := &http.Server{Handler: s.Routes(), ReadHeaderTimeout: requestTime, IdleTimeout: requestTime,
+	server := &http.Server{Handler: s.Routes(), ReadHeaderTimeout: requestTime, IdleTimeout: requestTime, ConnContext: withConnection,
 		DisableGeneralOptionsHandler: true} // which says 200 to OPTIONS *
 	go server.Serve(listener) // returns when the server is shut down
 	fmt.Printf("listening on %s\n", listener.Addr())

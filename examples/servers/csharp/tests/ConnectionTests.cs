@@ -108,7 +108,7 @@ static class ConnectionTests {
   }
 
   public static void AClientThatHasGoneIsNoticed() {
-    foreach (bool reset in new[] {false, true}) {
+    foreach ((bool Reset, string More) one in new[] {(false, ""), (true, ""), (false, "\r\n"), (true, "\r\n")}) {
       var outcome = new BlockingCollection<string>();
       var listener = new Listener(0, 30, connection => {
         connection.ReadHead();
@@ -124,11 +124,11 @@ static class ConnectionTests {
       listener.Start();
       using (var client = new TcpClient()) {
         client.Connect(IPAddress.Loopback, listener.Port);
-        if (reset) client.LingerState = new LingerOption(true, 0);
-        client.Client.Send(Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\n\r\n"));
+        if (one.Reset) client.LingerState = new LingerOption(true, 0);
+        client.Client.Send(Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\n\r\n" + one.More));
         Tests.Equal("here", Take(outcome), "a client that waits");
       }
-      Tests.Equal("gone", Take(outcome), reset ? "a reset" : "a farewell");
+      Tests.Equal("gone", Take(outcome), (one.Reset ? "a reset" : "a farewell") + (one.More == "" ? "" : " behind more bytes"));
       listener.Stop(TimeSpan.FromSeconds(5));
     }
   }
