@@ -22,18 +22,27 @@ def test_help():
     assert (done.returncode, done.stderr) == (0, "")
     for option in set(options) - {"--help"}:
         assert len(re.findall(rf"^ *-?{option}\b|^ *{option[1:]}\b", done.stdout, re.MULTILINE)) == 1, (option, done.stdout)
+    assert "1 to 257" in done.stdout
 
 
 @pytest.mark.parametrize("options", [
     ["--mode", "int5"], ["--arena-bytes", "4096"], ["--nonsense", "1"], ["--threads", "0"], ["--policy", "step-down"], ["--policy", "h2o"],
     ["--policy", "evict:"], ["--policy", "evict:0"], ["--policy", "evict:+5"], ["--policy", "evict:-5"], ["--policy", "evict: 5"],
     ["--policy", "evict:2147483648"], ["--policy", "evict:99999999999"], ["--model", "/nowhere"], ["--max-queue", "-1"],
+    ["--threads", "258"], ["--threads", "-1"], ["--threads", "many"], ["--threads", "99999999999999999999"],
     ["--write-timeout", "0"], ["--write-timeout", "86401"], ["--write-timeout", "soon"]], ids=" ".join)
 def test_what_cannot_be_served_ends_at_once(options):
     began = time.monotonic()
-    with pytest.raises(RuntimeError, match=r"ended with 1: [^\n]*\S\n$"):  # one line
+    with pytest.raises(RuntimeError, match=r"ended with 1: [^\n]*\S\n$") as refused:  # one line
         Server(COMMAND, *options).stop()
     assert time.monotonic() - began < 30
+    if options[0] == "--threads":
+        said = str(refused.value).partition("ended with 1: ")[2]
+        assert all(word in said for word in (options[0].lstrip("-"), options[1], "257")), said
+
+
+def test_as_many_threads_as_there_may_be(start):
+    assert start("--threads", "257").get("/healthz")[0] == 200
 
 
 def unread(client: socket.socket) -> int:

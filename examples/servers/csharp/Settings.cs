@@ -10,9 +10,13 @@ sealed class Settings {
   public string Mode { get; private set; } = "int4";
   public long ArenaBytes { get; private set; } = 256L << 20;
   public string Policy { get; private set; } = "";
-  public int Threads { get; private set; } = Environment.ProcessorCount;
+  public int Threads { get; private set; } = DefaultThreads(Environment.ProcessorCount);
   public int MaxQueue { get; private set; } = 64;
   public int WriteTimeout { get; private set; } = 30;   // seconds
+
+  const int ThreadsMost = 257;   // the calling one, and as many as the model library starts
+
+  public static int DefaultThreads(int processors) => Math.Min(processors, ThreadsMost);
 
   public const string Help =
       "options, as --name value:\n" +
@@ -21,7 +25,7 @@ sealed class Settings {
       "  --mode CODEC       codec of the cache (int4)\n" +
       "  --arena-bytes N    byte budget of the cache (268435456)\n" +
       "  --policy TEXT      what is given up when memory is full (nothing)\n" +
-      "  --threads N        threads that compute (processors)\n" +
+      "  --threads N        threads that compute, 1 to 257 (processors)\n" +
       "  --max-queue N      requests that may wait (64)\n" +
       "  --write-timeout S  seconds after which a client that takes nothing has gone (30)";
 
@@ -34,7 +38,7 @@ sealed class Settings {
       {"--mode", text => settings.Mode = text},
       {"--arena-bytes", text => settings.ArenaBytes = Number("--arena-bytes", text, 1, long.MaxValue)},
       {"--policy", text => settings.Policy = text},
-      {"--threads", text => settings.Threads = (int)Number("--threads", text, 1, 1024)},
+      {"--threads", text => settings.Threads = (int)Number("--threads", text, 1, ThreadsMost)},
       {"--max-queue", text => settings.MaxQueue = (int)Number("--max-queue", text, 0, int.MaxValue)},
       {"--write-timeout", text => settings.WriteTimeout = (int)Number("--write-timeout", text, 1, 86400)},
     };

@@ -146,3 +146,9 @@ func TestSystemPromptsEndBehindTheirMark(t *testing.T) {
 		t.Errorf("another opening: %d tokens", got)
 	}
 }
+
+func TestThreadsAreAsManyAsProcessorsAndTheModelLibraryAllow(t *testing.T) {
+	if got := [3]int{defaultThreads(2), defaultThreads(257), defaultThreads(300)}; got != [3]int{2, 257, 257} {
+		t.Error(got)
+	}
+}

@@ -7,11 +7,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -36,19 +38,37 @@ type settings struct {
 	folder, mode, policy                              string
 }
 
-const writeTimeoutMost = 86400
+const (
+	threadsMost      = 257 // the calling one, and as many as the model library starts
+	writeTimeoutMost = 86400
+)
+
+func defaultThreads(processors int) int { return min(processors, threadsMost) }
+
+// number adds an option that is a number from least to most.
+func number(flags *flag.FlagSet, out *int, name string, usual, least, most int, usage string) {
+	*out = usual
+	flags.Func(name, fmt.Sprintf("%s (default %d)", usage, usual), func(text string) error {
+		value, err := strconv.Atoi(text)
+		if err != nil || value < least || value > most {
+			return fmt.Errorf("an integer from %d to %d is needed", least, most)
+		}
+		*out = value
+		return nil
+	})
+}
 
 func parseSettings() (settings, error) {
 	var s settings
 	flags := flag.NewFlagSet("server", flag.ContinueOnError)
-	flags.IntVar(&s.port, "port", 8080, "loopback port; 0 = a free one")
+	number(flags, &s.port, "port", 8080, 0, math.MaxUint16, "loopback port; 0 = a free one")
 	flags.StringVar(&s.folder, "model", "build/servers/model", "folder of the model's files")
 	flags.StringVar(&s.mode, "mode", "int4", "codec of the cache")
-	flags.IntVar(&s.arenaBytes, "arena-bytes", 256<<20, "byte budget of the cache")
+	number(flags, &s.arenaBytes, "arena-bytes", 256<<20, 1, math.MaxInt, "byte budget of the cache")
 	flags.StringVar(&s.policy, "policy", "", "what is given up when memory is full")
-	flags.IntVar(&s.threads, "threads", runtime.NumCPU(), "threads that compute")
-	flags.IntVar(&s.maxQueue, "max-queue", 64, "requests that may wait")
-	flags.IntVar(&s.writeTimeout, "write-timeout", 30, "seconds after which a client that takes nothing has gone")
+	number(flags, &s.threads, "threads", defaultThreads(runtime.NumCPU()), 1, threadsMost, "threads that compute, 1 to 257")
+	number(flags, &s.maxQueue, "max-queue", 64, 0, math.MaxInt, "requests that may wait")
+	number(flags, &s.writeTimeout, "write-timeout", 30, 1, writeTimeoutMost, "seconds after which a client that takes nothing has gone")
 	flags.SetOutput(io.Discard) // what is wrong is said where the program ends
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -58,11 +78,8 @@ func parseSettings() (settings, error) {
 		}
 		return s, err
 	}
-	if s.writeTimeout < 1 || s.writeTimeout > writeTimeoutMost {
-		return s, fmt.Errorf("--write-timeout %d: 1 to %d seconds", s.writeTimeout, writeTimeoutMost)
-	}
-	if flags.NArg() > 0 || s.threads < 1 || s.maxQueue < 0 {
-		return s, fmt.Errorf("--threads must be at least 1, --max-queue at least 0, and no words may follow: %q", flags.Args())
+	if flags.NArg() > 0 {
+		return s, fmt.Errorf("no words may follow: %q", flags.Args())
 	}
 	return s, nil
 }

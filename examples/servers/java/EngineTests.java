@@ -25,12 +25,13 @@ final class EngineTests {
   public static void main(String[] words) throws Exception {
     systemPromptsEndBehindTheirMark();
     jsonIsReadStrictly();
+    threadsAreAsManyAsProcessorsAndTheModelLibraryAllow();
     closedConnectionsAreSeen();
     try (Model model = new Model(words[0], 2)) {
       aPromptWithoutTokensIsRefused(model);
       preemptedStreamsGoOnAsIfNothingHadHappened(model);
     }
-    System.out.println("EngineTests: 5 passed");
+    System.out.println("EngineTests: 6 passed");
   }
 
   private static void expect(boolean holds, String what) {
@@ -121,6 +122,11 @@ final class EngineTests {
       expect(got == one[2], "mark at " + one[0] + " of " + one[1] + ": " + got + " tokens");
       expect(Stream.systemTokens(tokens, new long[] {1, 8}, 2) == 0, "another opening");
     }
+  }
+
+  private static void threadsAreAsManyAsProcessorsAndTheModelLibraryAllow() {
+    int[] got = {Settings.defaultThreads(2), Settings.defaultThreads(257), Settings.defaultThreads(300)};
+    expect(Arrays.equals(got, new int[] {2, 257, 257}), "threads: " + Arrays.toString(got));
   }
 
   private static void jsonIsReadStrictly() {

@@ -11,7 +11,7 @@
 
 #include "model.h"
 
-enum { header_bytes = 128, alignment = 64, most_threads = 256 };
+enum { header_bytes = 128, alignment = 64 };
 
 static int fail(char* message, int64_t message_bytes, const char* what, const char* path, const char* why) {
     if (message && message_bytes > 0)
@@ -125,8 +125,10 @@ static int open_parts(smollm* model, const char* folder, int64_t threads, char* 
 }
 
 smollm* smollm_open(const char* folder, int64_t threads, char* message, int64_t message_bytes) {
-    if (!folder || threads < 0 || threads > most_threads) {
-        fail(message, message_bytes, "open: folder is NULL, or threads are not 0 .. 256", "", "");
+    if (!folder || threads < 0 || threads > SMOLLM_THREADS_MOST) {
+        char why[80];
+        snprintf(why, sizeof why, "threads = %lld are out of range (0 .. %d)", (long long)threads, SMOLLM_THREADS_MOST);
+        fail(message, message_bytes, "open", "", folder ? why : "folder is NULL");
         return NULL;
     }
     smollm* model = calloc(1, sizeof *model);

@@ -35,8 +35,9 @@ typedef struct smollm_shape {
     int64_t prompt_bytes;   /* context_tokens of the longest token: text of more bytes is too long, without being encoded */
 } smollm_shape;
 
-/* Maps the files weights.bin and tokens.bin that convert.py wrote into a folder. threads: that work besides the calling one.
+/* Maps the files weights.bin and tokens.bin that convert.py wrote into a folder. threads: that work besides the calling one, 0 .. SMOLLM_THREADS_MOST.
  * NULL on failure, and why in message. */
+#define SMOLLM_THREADS_MOST 256
 SMOLLM_API smollm* smollm_open(const char* folder, int64_t threads, char* message, int64_t message_bytes);
 /* No other call may be under way. NULL is nothing. */
 SMOLLM_API void smollm_close(smollm* model);

@@ -10,7 +10,7 @@ static class Tests {
       JsonTests.WhatIsNoJsonIsRefused, JsonTests.QuotedTextIsReadBack, ConnectionTests.BodiesArriveInEveryForm,
       ConnectionTests.RequestsFollowEachOther, ConnectionTests.MalformedRequestsAreRefused,
       ConnectionTests.PartsGoOutAsTheClientsVersionWantsThem, ConnectionTests.AClientThatHasGoneIsNoticed,
-      EngineTests.APromptWithoutTokensIsRefused, EngineTests.NoStreamFailsForMemoryThatCannotBeGivenUp,
+      Tests.ThreadsAreAsManyAsProcessorsAndTheModelLibraryAllow, EngineTests.APromptWithoutTokensIsRefused, EngineTests.NoStreamFailsForMemoryThatCannotBeGivenUp,
       EngineTests.PreemptedStreamsGoOnAsIfNothingHadHappened,
     };
     int failed = 0;
@@ -24,6 +24,10 @@ static class Tests {
     }
     Console.WriteLine("server_tests: " + (tests.Length - failed) + " passed, " + failed + " failed");
     return failed == 0 ? 0 : 1;
+  }
+
+  static void ThreadsAreAsManyAsProcessorsAndTheModelLibraryAllow() {
+    Equal("2 257 257", string.Join(" ", Settings.DefaultThreads(2), Settings.DefaultThreads(257), Settings.DefaultThreads(300)), "threads");
   }
 
   public static void Equal<T>(T expected, T got, string what) {
