@@ -15,6 +15,7 @@ COMMAND = os.environ.get("KVC_SERVER", "build/servers/server_go")
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "build" / "servers" / "model"
 GENERATE = ROOT / "build" / "servers" / "generate"
+MODE = "int4"
 REQUEST_SECONDS = 300  # longest wait for an answer
 END_SECONDS = 10  # docs/SERVERS.md says 5, of a machine that does not do other things beside
 

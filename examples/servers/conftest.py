@@ -6,7 +6,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from client import COMMAND, Server  # noqa: E402
+from client import COMMAND, END_SECONDS, MODE, Server  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def server():
+    """One for all tests of a file that need no other."""
+    started = Server(COMMAND, "--mode", MODE, "--threads", "2")
+    yield started
+    status, seconds = started.stop()
+    assert (status, started.errors) == (0, []), "nothing may be left at the end"
+    assert seconds < END_SECONDS
 
 
 @pytest.fixture

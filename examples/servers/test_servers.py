@@ -1,6 +1,5 @@
 """What every server of docs/SERVERS.md must do, seen from outside: KVC_SERVER="COMMAND LINE" pytest examples/servers/test_*.py"""
 import json
-import os
 import random
 import resource
 import shlex
@@ -18,15 +17,11 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2] / "tools")]
 
-from client import (COMMAND, END_SECONDS, MODEL, ROOT, Server, chat, cut_connection, events, nothing_left, post, received,  # noqa: E402
+from client import (COMMAND, END_SECONDS, MODE, MODEL, ROOT, chat, cut_connection, events, nothing_left, post, received,  # noqa: E402
                     reference)
 from kvc_eval.texts import HAYSTACK, READ, novel  # noqa: E402
 
-MODE = "int4"
 CLIENTS = 16
-# What an HTTP library answers by itself, in words of its own or with silence (docs/SERVERS.md, HTTP).
-BY_THE_LIBRARY = {"com.sun.net.httpserver": ("GET //healthz", "GET mailto:a", "OPTIONS *", "CONNECT a:80", "GET http://a", "trailers")}.get(
-    os.environ.get("KVC_SERVER_LIBRARY", ""), ())
 SYSTEM = ("<|im_start|>system\nYou are the librarian of a small town. You know every book on the shelves by heart, and every reader by name. "
           "You answer in a few plain sentences, you never invent a title, and where you do not know something you say so at once. "
           "Readers come to you with questions about novels, about rivers and mountains, about the history of their own town.<|im_end|>\n")
@@ -42,15 +37,6 @@ def expected(prompt: str, max_tokens: int, mode: str = MODE, policy: str = "") -
 def passage(number: int, characters: int, text: str = READ) -> str:
     start = 20_000 + number * 10_000
     return novel(text)[start:start + characters]
-
-
-@pytest.fixture(scope="module")
-def server():
-    started = Server(COMMAND, "--mode", MODE, "--threads", "2")
-    yield started
-    status, seconds = started.stop()
-    assert (status, started.errors) == (0, []), "nothing may be left at the end"
-    assert seconds < END_SECONDS
 
 
 def text_of(stream: list) -> tuple[str, str]:
@@ -264,36 +250,6 @@ def test_fields_that_change_nothing(server):
     assert status == 200 and json.loads(data)["choices"][0]["text"] == expected(prompt, 16)[0]
 
 
-@pytest.mark.parametrize("method, path, expected_status", [
-    ("GET", "/v1/completions", 405), ("POST", "/metrics", 405), ("POST", "/v1/models", 405), ("HEAD", "/v1/models", 405), ("DELETE", "/healthz", 405), ("GET", "/", 404), ("POST", "/v1/chat", 404)])
-def test_wrong_addresses(server, method, path, expected_status):
-    status, headers, data = server.request(method, path, b"{}" if method == "POST" else None)
-    assert status == expected_status and (method == "HEAD" or json.loads(data)["error"]["message"])
-
-
-@pytest.mark.parametrize("line, expected_status", [
-    ("GET //healthz", 404), ("GET /x/../healthz", 404), ("GET /healthz/", 404), ("GET mailto:a", 404), ("OPTIONS *", 404), ("CONNECT a:80", 404),
-    ("GET /healthz?a=b", 200), ("GET http://a/healthz?a=b", 200), ("GET http://a//healthz", 404), ("GET http://a", 404), ("POST http://a/healthz", 405)])
-def test_targets_of_every_form(server, line, expected_status):
-    """None leads to another place, and what is nowhere is so in JSON."""
-    answer = server.exchange(f"{line} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
-    if line in BY_THE_LIBRARY:
-        assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer
-        return
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 %d " % expected_status), answer
-    assert b"\r\ncontent-type: application/json" in head.lower() and (b'"error"' in body) == (expected_status != 200), answer
-
-
-def test_lengths_and_trailers(server):
-    body = b'{"prompt": "a", "max_tokens": 1}'
-    for length in (f"+{len(body)}", f"-{len(body)}", f"{len(body)}x", "0x20", ""):
-        answer = server.exchange(post(body, f"Content-Length: {length}", "Connection: close"))
-        assert answer == b"" or answer.startswith(b"HTTP/1.1 400 "), (length, answer)
-    answer = server.exchange(post(b"%x;a=b\r\n%s\r\n0\r\nA: b\r\n\r\n" % (len(body), body), "Transfer-Encoding: chunked", "Connection: close"))
-    assert answer.startswith(b"HTTP/1.1 400 " if "trailers" in BY_THE_LIBRARY else b"HTTP/1.1 200 "), answer
-
-
 def test_bodies_that_are_too_large_or_cut_off(server):
     status, _, data = server.request("POST", "/v1/completions", json.dumps({"prompt": "a " * (1 << 19) + "a"}).encode())
     assert status == 413 and json.loads(data)["error"]["type"] == "invalid_request_error"
@@ -302,16 +258,6 @@ def test_bodies_that_are_too_large_or_cut_off(server):
             raw.sendall(sent)
     assert nothing_left(server.wait_for(nothing_left))
     assert server.get("/healthz")[0] == 200
-
-
-def test_a_body_that_cannot_be_read(server):
-    answer = server.exchange(post(b"zz\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked", "Connection: close"))
-    assert answer.startswith(b"HTTP/1.1 400 ") and b'"invalid_request_error"' in answer, answer
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
-        raw.sendall(post(b'{"prompt": "a", "max_tokens": 1}'))
-        raw.shutdown(socket.SHUT_WR)
-        answer = received(raw)
-    assert answer == b"" or b'"finish_reason"' in answer, "a client that closes its half has gone, or is answered"
 
 
 def test_requests_that_do_not_come_whole(server):

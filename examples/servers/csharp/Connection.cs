@@ -76,8 +76,9 @@ sealed class Connection : IDisposable {
     framed = !headers.ContainsKey("Content-Length") && !headers.ContainsKey("Transfer-Encoding");
   }
 
-  // Of a target, which may name the server, too: http://host/path. What has no path is left as it is.
+  // Of a target, which may name the server, too: http://host/path. What has no path, or a fragment, is left as it is.
   static string PathOf(string target) {
+    if (target.IndexOf('#') >= 0) return target;
     string path = target.Split('?')[0];
     if (!path.StartsWith("http://", StringComparison.OrdinalIgnoreCase)) return path;
     int slash = path.IndexOf('/', "http://".Length);

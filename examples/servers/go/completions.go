@@ -73,13 +73,14 @@ func (s *Server) Routes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// http.Server's ReadTimeout would end streams, too.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTime))
-		route, known := routes[r.URL.Path]
+		path := r.URL.EscapedPath() // as it was written: what is escaped is another path
+		route, known := routes[path]
 		switch {
-		case !known:
+		case !known || strings.Contains(r.RequestURI, "#"): // which net/url leaves in a path or a query
 			refuse(w, http.StatusNotFound, "there is no "+r.RequestURI)
 		case r.Method != route.method:
 			w.Header().Set("Allow", route.method)
-			refuse(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s %s: only %s is allowed", r.Method, r.URL.Path, route.method))
+			refuse(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s %s: only %s is allowed", r.Method, path, route.method))
 		default:
 			route.handle(w, r)
 		}

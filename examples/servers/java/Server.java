@@ -3,6 +3,7 @@ import com.sun.net.httpserver.HttpServer;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
+import java.net.URI;
 import java.time.Instant;
 import java.util.List;
 import java.util.Map;
@@ -61,7 +62,8 @@ final class Server {
   }
 
   private void route(HttpExchange exchange) throws IOException, Refusal, InterruptedException {
-    String path = exchange.getRequestURI().getPath();
+    URI target = exchange.getRequestURI();
+    String path = target.getRawFragment() == null ? target.getRawPath() : target.toString();
     String length = exchange.getRequestHeaders().getFirst("Content-Length");
     if (length != null && !DIGITS.matcher(length).matches()) throw Refusal.invalid("Content-Length is no number"); // the library takes +1
     switch (path) {
@@ -89,6 +91,6 @@ final class Server {
   private static void allow(HttpExchange exchange, String method) throws Refusal {
     if (exchange.getRequestMethod().equals(method)) return;
     exchange.getResponseHeaders().set("Allow", method);
-    throw new Refusal(405, exchange.getRequestMethod() + " " + exchange.getRequestURI().getPath() + ": only " + method + " is allowed");
+    throw new Refusal(405, exchange.getRequestMethod() + " " + exchange.getRequestURI().getRawPath() + ": only " + method + " is allowed");
   }
 }

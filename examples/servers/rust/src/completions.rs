@@ -6,6 +6,7 @@ use crate::service::{aside, now, Service, BODY_BYTES, MODEL};
 use crate::stream::{Event, Finish};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, State};
+use axum::http::header::TRANSFER_ENCODING;
 use axum::http::StatusCode;
 use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse, Response};
@@ -41,6 +42,10 @@ impl Head {
 }
 
 pub async fn complete(State(service): State<Arc<Service>>, request: axum::extract::Request) -> Result<Response, Refusal> {
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "no Transfer-Encoding but chunked is understood"));
+    }
     let body = timeout(BODY_TIME, Bytes::from_request(request, &()))
         .await
         .map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?
