@@ -40,7 +40,7 @@ public sealed unsafe partial class Cache {
 
   byte[] ExportOf(Sequence[] sequences) {
     var bytes = new byte[ExportOf(Span<byte>.Empty, sequences)];
-    ExportOf(bytes, sequences);
+    Array.Resize(ref bytes, (int)ExportOf(bytes, sequences));   // a sequence may have ended in between
     return bytes;
   }
 
@@ -79,7 +79,7 @@ public sealed unsafe partial class Cache {
   /// <summary>Makes new sequences from the snapshot in a file.</summary>
   public Sequence[] Load(string path) {
     var made = new Sequence[Load(path, Span<Sequence>.Empty)];
-    Load(path, made);
+    Array.Resize(ref made, (int)Load(path, made));   // the file may have been replaced by a smaller one in between
     return made;
   }
 

@@ -140,6 +140,35 @@ static class FeatureTests {
     File.Delete(file);
   }
 
+  delegate void Call();
+
+  [DllImport("libwitness.so")]
+  static extern void witness_between(Call call);
+
+  // What shrinks between the question how much there is and the answer is given as long as it is then.
+  public static void SnapshotsThatShrinkOnTheWay() {
+    string file = Path.GetTempFileName();
+    using (Cache cache = Model.Cache()) {
+      Sequence a = cache.CreateSequence(), b = cache.CreateSequence();
+      Model.Run(cache, a, 200);
+      Model.Run(cache, b, 100);
+      cache.Save(file, a, b);
+      Call replace = () => cache.Save(file, a);
+      witness_between(replace);
+      Sequence[] made = cache.Load(file);
+      Check.Equal("200", string.Join(" ", made.Select(one => one == null ? "null" : one.Length.ToString())), "the loaded");
+      made[0].Destroy();
+      Call end = b.Destroy;
+      witness_between(end);
+      byte[] bytes = cache.Export();
+      Check.Equal(cache.Export().Length, bytes.Length, "bytes of the one sequence that was left");
+      Check.Equal(1, cache.Import(bytes).Length, "sequences in them");
+      GC.KeepAlive(replace);
+      GC.KeepAlive(end);
+    }
+    File.Delete(file);
+  }
+
   public static void OtherElementTypesAndAddresses() {
     using (Cache cache = Model.Cache()) {
       Sequence spans = cache.CreateSequence(), addresses = cache.CreateSequence();
