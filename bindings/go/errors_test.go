@@ -193,6 +193,29 @@ func TestNoSequencesAreNotAllOfThem(t *testing.T) {
 	}
 }
 
+// A file that is replaced by a smaller one, between the question how many sequences it has and their making, gives those that were made.
+func TestAFileThatShrinksGivesNoNilSequences(t *testing.T) {
+	cache := newCache(t)
+	a, b := newSequence(cache), newSequence(cache)
+	path := filepath.Join(t.TempDir(), "snapshot")
+	check(cache.Save(path, a, b))
+	asked := false
+	made := must(cache.adoptWhole("snapshot_load", func(handle uintptr, handles []int64, n *int64, x *crossing) raw.Kvc_status {
+		defer func() {
+			if !asked {
+				asked = true
+				check(cache.Save(path, a))
+			}
+		}()
+		return raw.Kvc_snapshot_load(handle, path, handles, n, x.failure)
+	}))
+	if len(made) != 1 || made[0] == nil {
+		t.Errorf("sequences of a file that has one: %v", made)
+	}
+	check(a.Close())
+	check(b.Close())
+}
+
 // The zero Device, which options take for the CPU, means it everywhere.
 func TestTheZeroDeviceIsTheCPU(t *testing.T) {
 	for _, device := range []Device{0, CPU} {

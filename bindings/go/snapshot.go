@@ -69,16 +69,9 @@ func (c *Cache) exportInto(out []byte, which chosen) (int, error) {
 
 // Import makes the sequences of a snapshot, in the order of its export.
 func (c *Cache) Import(data []byte) ([]*Sequence, error) {
-	n, err := c.ImportInto(nil, data)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]*Sequence, n)
-	_, err = c.ImportInto(out, data)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
+	return c.adoptWhole("snapshot_import", func(cache uintptr, handles []int64, n *int64, x *crossing) raw.Kvc_status {
+		return raw.Kvc_snapshot_import(cache, data, handles, n, x.failure)
+	})
 }
 
 // ImportInto is Import into a slice that must have room for all; an empty one only checks the bytes and asks how many they are.
@@ -110,19 +103,24 @@ func (c *Cache) Load(path string) ([]*Sequence, error) {
 	if err := checkText("snapshot_load", "path", path, math.MaxInt64); err != nil {
 		return nil, err
 	}
-	load := func(cache uintptr, handles []int64, n *int64, x *crossing) raw.Kvc_status {
+	return c.adoptWhole("snapshot_load", func(cache uintptr, handles []int64, n *int64, x *crossing) raw.Kvc_status {
 		return raw.Kvc_snapshot_load(cache, path, handles, n, x.failure)
-	}
-	n, err := c.adoptAll("snapshot_load", nil, load)
+	})
+}
+
+// adoptWhole asks how many sequences there are and makes them.
+func (c *Cache) adoptWhole(operation string,
+	run func(cache uintptr, handles []int64, n *int64, x *crossing) raw.Kvc_status) ([]*Sequence, error) {
+	n, err := c.adoptAll(operation, nil, run)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]*Sequence, n)
-	_, err = c.adoptAll("snapshot_load", out, load)
+	n, err = c.adoptAll(operation, out, run)
 	if err != nil {
 		return nil, err
 	}
-	return out, nil
+	return out[:n], nil // a file may have been replaced by one of fewer sequences in between
 }
 
 func (c *Cache) adoptAll(operation string, out []*Sequence,
