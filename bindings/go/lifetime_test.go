@@ -2,6 +2,7 @@ package kvc
 
 import (
 	"errors"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
@@ -57,8 +58,17 @@ func TestNilAndForeignObjects(t *testing.T) {
 	wants(t, cache.Upload(64, []byte{1}), ErrHandle, "buffer_copy", "")
 	wants(t, cache.Download([]byte{1}, 64), ErrHandle, "buffer_copy", "")
 	one, other := newCache(t), newCache(t)
-	_, err = one.Begin([]Entry{{newSequence(other), 1}}, StepOptions{})
-	wants(t, err, ErrHandle, "step_begin", "")
+	own, foreign := newSequence(one), newSequence(other)
+	const words = "a sequence belongs to another cache"
+	_, err = one.Begin([]Entry{{own, 1}, {foreign, 1}}, StepOptions{})
+	wants(t, err, ErrHandle, "step_begin", words)
+	_, err = one.Export(own, foreign)
+	wants(t, err, ErrHandle, "snapshot_export", words)
+	_, err = one.ExportInto(make([]byte, 1<<16), foreign)
+	wants(t, err, ErrHandle, "snapshot_export", words)
+	wants(t, one.Save(filepath.Join(t.TempDir(), "a"), foreign), ErrHandle, "snapshot_save", words)
+	check(own.Close())
+	check(foreign.Close())
 	_, err = one.Begin([]Entry{{nil, 1}}, StepOptions{})
 	wants(t, err, ErrHandle, "step_begin", "")
 }

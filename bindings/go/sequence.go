@@ -37,6 +37,14 @@ func (c *Cache) adopt(handle int64) *Sequence {
 	return s
 }
 
+// takes refuses a sequence of another cache, which could have the number of one of ours.
+func (c *Cache) takes(operation string, s *Sequence) error {
+	if c == nil || s == nil || s.cache == nil || s.cache == c {
+		return nil // what is none the library refuses itself
+	}
+	return &Error{ErrHandle, operation, "a sequence belongs to another cache"}
+}
+
 // NewSequence makes an empty sequence.
 func (c *Cache) NewSequence(options SequenceOptions) (*Sequence, error) {
 	with := raw.NewKvc_seq_options()

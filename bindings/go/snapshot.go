@@ -22,6 +22,9 @@ func (c *Cache) withHandles(operation string, which chosen,
 	}
 	var handles []int64
 	for _, s := range sequences {
+		if err := c.takes(operation, s); err != nil {
+			return err
+		}
 		_, handle := s.access()
 		handles = append(handles, handle)
 	}

@@ -57,6 +57,11 @@ func (c *Cache) BeginAt(entries []Entry, positions []int64, options StepOptions)
 			*dtype = F32
 		}
 	}
+	for i := range entries {
+		if err := c.takes("step_begin", entries[i].Sequence); err != nil {
+			return nil, err
+		}
+	}
 	err := c.call("step_begin", func(cache uintptr, x *crossing) raw.Kvc_status {
 		x.sequences, x.counts = x.sequences[:0], x.counts[:0]
 		for i := range entries {

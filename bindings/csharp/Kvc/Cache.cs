@@ -38,7 +38,7 @@ public sealed unsafe partial class Cache : IDisposable {
   public Step Begin(ReadOnlySpan<Sequence> sequences, ReadOnlySpan<long> tokenCounts, StepOptions options = null,
                     ReadOnlySpan<long> positions = default(ReadOnlySpan<long>)) {
     if (sequences.Length != tokenCounts.Length) throw new ArgumentException("kvc: as many token counts as sequences are needed");
-    SequenceHandle[] held = Sequence.Hold(sequences);
+    SequenceHandle[] held = Sequence.Hold(this, "kvc_step_begin", sequences);
     GraphHandle graph = options?.Graph?.handle;
     bool graphHeld = false;
     try {

@@ -13,6 +13,7 @@ public sealed unsafe class PrefixIndex {
   /// <summary>Publishes the sequence's first tokens, as many as are given, under them.</summary>
   public void Publish(Sequence sequence, ReadOnlySpan<long> tokens, ReadOnlySpan<byte> salt, PrefixOptions options = null) {
     if (sequence == null) throw new ArgumentNullException(nameof(sequence));
+    sequence.RequireIn(cache, "kvc_prefix_publish");
     fixed (long* first = &tokens.GetPinnableReference())
     fixed (byte* s = &salt.GetPinnableReference()) {
       kvc.kvc_prefix_publish(cache.handle, sequence.handle, first, tokens.Length, s, salt.Length, options?.raw);

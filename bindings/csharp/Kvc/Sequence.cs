@@ -157,13 +157,19 @@ public sealed unsafe class Sequence : IDisposable {
     own.Dispose();
   }
 
-  // References that keep kvc from destroying the sequences; Let gives them back.
-  internal static SequenceHandle[] Hold(ReadOnlySpan<Sequence> sequences) {
+  // One of another cache could have the number of one of its own.
+  internal void RequireIn(Cache cache, string operation) {
+    if (cache != Cache) throw new KvcHandleException(operation, "a sequence belongs to another cache");
+  }
+
+  // References that keep kvc from destroying the sequences, all of that cache; Let gives them back.
+  internal static SequenceHandle[] Hold(Cache cache, string operation, ReadOnlySpan<Sequence> sequences) {
     var held = new SequenceHandle[sequences.Length];
     int n = 0;
     try {
       for (; n < held.Length; n++) {
         if (sequences[n] == null) throw new ArgumentNullException(nameof(sequences), "one of the sequences is null");
+        sequences[n].RequireIn(cache, operation);
         SequenceHandle handle = sequences[n].handle;
         bool added = false;
         handle.DangerousAddRef(ref added);

@@ -19,7 +19,7 @@ public sealed unsafe partial class Cache {
   }
 
   long ExportOf(Span<byte> to, Sequence[] sequences) {
-    SequenceHandle[] held = Sequence.Hold(sequences);
+    SequenceHandle[] held = Sequence.Hold(this, "kvc_snapshot_export", sequences);
     try {
       long written;
       fixed (long* seqs = Values(held))
@@ -68,7 +68,7 @@ public sealed unsafe partial class Cache {
   public void Save(string path, params Sequence[] sequences) => SaveOf(path, Named(sequences));
 
   void SaveOf(string path, Sequence[] sequences) {
-    SequenceHandle[] held = Sequence.Hold(sequences);
+    SequenceHandle[] held = Sequence.Hold(this, "kvc_snapshot_save", sequences);
     try {
       fixed (long* seqs = Values(held)) kvc.kvc_snapshot_save(handle, seqs, held.Length, path);
     } finally {

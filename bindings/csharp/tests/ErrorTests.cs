@@ -40,8 +40,16 @@ static class ErrorTests {
       Fails<KvcHandleException>("kvc_seq_destroy", sequence.Destroy);
       Fails<KvcHandleException>("kvc_step_begin", () => cache.Begin(sequence, 1));
       using (Cache other = Model.Cache()) {
-        Sequence foreign = other.CreateSequence();
-        Fails<KvcHandleException>("kvc_step_begin", () => cache.Begin(foreign, 1));
+        Sequence own = cache.CreateSequence(), foreign = other.CreateSequence();
+        foreach (KvcException e in new[] {
+                   Fails<KvcHandleException>("kvc_step_begin", () => cache.Begin(foreign, 1)),
+                   Fails<KvcHandleException>("kvc_step_begin", () => cache.Begin(new[] {own, foreign}, new long[] {1, 1})),
+                   Fails<KvcHandleException>("kvc_snapshot_export", () => cache.Export(own, foreign)),
+                   Fails<KvcHandleException>("kvc_snapshot_export", () => cache.Export(new byte[1 << 16], foreign)),
+                   Fails<KvcHandleException>("kvc_snapshot_save", () => cache.Save("nowhere", foreign)),
+                   Fails<KvcHandleException>("kvc_prefix_publish", () => cache.Prefixes.Publish(foreign, new long[] {1}, null))})
+          Check.Equal("a sequence belongs to another cache", e.Message, "message");
+        own.Destroy();   // busy if what failed had begun or held it
       }
     }
   }

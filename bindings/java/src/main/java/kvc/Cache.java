@@ -73,15 +73,19 @@ public final class Cache extends Handle {
   public Step begin(List<Sequence> sequences, long[] tokenCounts, long[] positions, StepOptions options) {
     Sequence[] members = sequences.toArray(new Sequence[0]);
     int n = members.length, m = tokenCounts.length, g = positions == null ? 0 : positions.length;
-    LongBuffer room = Direct.scratch(n + m + g), seqs = handles(room.slice(0, n), members);
+    LongBuffer room = Direct.scratch(n + m + g), seqs = handles("kvc_step_begin", room.slice(0, n), members);
     LongBuffer counts = room.slice(n, m).put(tokenCounts).flip();
     LongBuffer guard = positions == null ? null : room.slice(n + m, g).put(positions).flip();
     Graph graph = options == null ? null : options.named;
     return get(() -> new Step(this, members, graph, kvc_step_begin(handle, seqs, counts, guard, options == null ? null : options.raw)));
   }
 
-  private static LongBuffer handles(LongBuffer room, Sequence[] sequences) {
-    for (Sequence sequence : sequences) room.put(sequence.handle);
+  /** Of sequences of this cache. One of another cache could have the number of one of ours. */
+  private LongBuffer handles(String operation, LongBuffer room, Sequence[] sequences) {
+    for (Sequence sequence : sequences) {
+      if (sequence.cache() != this) throw new KvcException.Handle(operation, "a sequence belongs to another cache");
+      room.put(sequence.handle);
+    }
     return room.flip();
   }
 
@@ -137,7 +141,7 @@ public final class Cache extends Handle {
   }
 
   private long export(Sequence[] members, ByteBuffer out) {
-    LongBuffer seqs = handlesOf(members);
+    LongBuffer seqs = handlesOf("kvc_snapshot_export", members);
     ByteBuffer bytes = out == null ? null : out.duplicate().order(ByteOrder.nativeOrder()); // a snapshot has no order
     try {
       return number(() -> {
@@ -172,7 +176,7 @@ public final class Cache extends Handle {
 
   private void save(Path file, Sequence[] members) {
     String name = file.toFile().getPath(); // refuses a path that is none of this system's
-    LongBuffer seqs = handlesOf(members);
+    LongBuffer seqs = handlesOf("kvc_snapshot_save", members);
     try {
       run(() -> kvc_snapshot_save(handle, seqs, name));
     } finally {
@@ -213,7 +217,9 @@ public final class Cache extends Handle {
     return members;
   }
 
-  private static LongBuffer handlesOf(Sequence[] members) { return members == null ? null : handles(Direct.longs(members.length), members); }
+  private LongBuffer handlesOf(String operation, Sequence[] members) {
+    return members == null ? null : handles(operation, Direct.longs(members.length), members);
+  }
 
   // ---- Device memory ----
 

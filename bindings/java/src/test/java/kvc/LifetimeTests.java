@@ -1,6 +1,7 @@
 package kvc;
 
 import java.nio.LongBuffer;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.logging.Handler;
@@ -46,10 +47,20 @@ final class LifetimeTests {
   }
 
   static void objectsOfOtherCachesAreRefused() {
-    try (Cache one = new Cache(Fixture.options()); Cache other = new Cache(Fixture.options()); Sequence sequence = one.newSequence()) {
-      Expect.thrown(KvcException.Handle.class, () -> other.begin(sequence, 1));
-      Expect.thrown(KvcException.Handle.class, () -> other.exportSnapshot(List.of(sequence)));
+    try (Cache one = new Cache(Fixture.options()); Cache other = new Cache(Fixture.options()); Sequence sequence = one.newSequence();
+        Sequence own = other.newSequence()) {
+      foreign("kvc_step_begin", () -> other.begin(sequence, 1));
+      foreign("kvc_step_begin", () -> other.begin(List.of(own, sequence), new long[] {1, 1}, null));
+      foreign("kvc_snapshot_export", () -> other.exportSnapshot(List.of(own, sequence)));
+      foreign("kvc_snapshot_export", () -> other.exportSnapshot(List.of(sequence), Direct.bytes(1 << 16)));
+      foreign("kvc_snapshot_save", () -> other.saveSnapshot(Path.of("nowhere"), List.of(sequence)));
     }
+  }
+
+  private static void foreign(String operation, Runnable call) {
+    KvcException e = Expect.thrown(KvcException.Handle.class, call);
+    Expect.equal(operation, e.operation());
+    Expect.equal("a sequence belongs to another cache", e.getMessage());
   }
 
   static void everyOrderOfClosingWorks() {
