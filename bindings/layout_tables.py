@@ -1,6 +1,6 @@
 """Writes the names of kvc.h's structs, fields and enumerators as tables: layout.h for C, layout.rs for Rust.
 
-Only names are written. The compiler of each language fills in sizes, offsets and values of its own view of the header,
+Only names are written. The compiler of each language fills in sizes, offsets, types and values of its own view of the header,
 and abi_check.h and kvc-sys compare them with what kvc_abi_describe says of the library that was loaded.
 
     layout_tables.py kvc.h LAYOUT_H LAYOUT_RS

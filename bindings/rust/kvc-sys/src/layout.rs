@@ -7,12 +7,33 @@ use core::ffi::CStr;
 /// One line or field of `kvc_abi_describe`, as this crate's own compiler lays it out.
 enum Row {
     Struct(&'static str, usize),
-    Field(&'static str, &'static str, usize, usize),
+    Field(&'static str, &'static str, usize, usize, &'static str),
     Enum(&'static str, &'static str, i64),
 }
 
-fn size_of_field<S, F>(_: impl Fn(&S) -> &F) -> usize {
-    core::mem::size_of::<F>()
+/// The type of a field, by its name there.
+trait Type {
+    const NAME: &'static str;
+}
+
+macro_rules! types {
+    ($([$($of:tt)*] $t:ty = $name:literal)*) => {
+        $(impl<$($of)*> Type for $t { const NAME: &'static str = $name; })*
+    };
+}
+types! {
+    [] u32 = "u32"
+    [] i32 = "i32"
+    [] i64 = "i64"
+    [] f32 = "f32"
+    [] f64 = "f64"
+    [const N: usize] [core::ffi::c_char; N] = "char"
+    [T] *mut T = "ptr"
+    [F] Option<F> = "fn"
+}
+
+fn bytes_and_type<S, F: Type>(_: impl Fn(&S) -> &F) -> (usize, &'static str) {
+    (core::mem::size_of::<F>(), F::NAME)
 }
 
 macro_rules! layout {
@@ -20,7 +41,10 @@ macro_rules! layout {
         fn rows() -> alloc::vec::Vec<Row> {
             vec![
                 $(Row::Struct(stringify!($s), core::mem::size_of::<$s>()),
-                  $(Row::Field(stringify!($s), stringify!($f), core::mem::offset_of!($s, $f), size_of_field(|s: &$s| &s.$f)),)*)*
+                  $({
+                      let (bytes, of) = bytes_and_type(|s: &$s| &s.$f);
+                      Row::Field(stringify!($s), stringify!($f), core::mem::offset_of!($s, $f), bytes, of)
+                  },)*)*
                 $($(Row::Enum(stringify!($e), stringify!($v), i64::from($e::$v.0)),)*)*
             ]
         }
@@ -42,8 +66,9 @@ fn has(description: &str, row: &Row) -> bool {
         Row::Struct(name, size) => {
             line_of(name).and_then(|line| line.split_whitespace().nth(2)?.parse::<usize>().ok()).is_some_and(|actual| actual >= *size)
         }
-        Row::Field(name, field, offset, bytes) => {
-            line_of(name).is_some_and(|line| line.contains(&format!(" field {field} {offset} {bytes} ")))
+        Row::Field(name, field, offset, bytes, of) => {
+            let want = format!("field {field} {offset} {bytes} {of}");
+            line_of(name).is_some_and(|line| line.split(" ; ").any(|entry| entry == want))
         }
         Row::Enum(name, enumerator, value) => {
             let want = format!("enum {name} {enumerator} {value}");
@@ -61,8 +86,8 @@ pub fn abi_mismatch() -> Option<String> {
     let description = description();
     rows().iter().find(|row| !has(&description, row)).map(|row| match row {
         Row::Struct(name, size) => format!("libkvc differs from kvc.h in struct {name} size (expected {size})"),
-        Row::Field(name, field, offset, bytes) => {
-            format!("libkvc differs from kvc.h in struct {name} field {field} (expected {offset} {bytes})")
+        Row::Field(name, field, offset, bytes, of) => {
+            format!("libkvc differs from kvc.h in struct {name} field {field} (expected {offset} {bytes} {of})")
         }
         Row::Enum(name, enumerator, value) => format!("libkvc differs from kvc.h in enum {name} {enumerator} (expected {value})"),
     })
