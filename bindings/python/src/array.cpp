@@ -176,6 +176,7 @@ bool Array::take_buffer(nb::handle from, const Wanted& wanted, bool written) {
 
 void Array::take_dlpack(nb::handle from, const Wanted& wanted, bool written) {
     if (!(written ? nb::try_cast(from, foreign_->written, false) : nb::try_cast(from, foreign_->read, false))) {
+        if (foreign_->view.obj) refuse_elements(wanted);
         const std::string type = nb::type_name(from.type()).c_str();
         refuse_it(
             (written ? "expected an array (NumPy, DLPack) that can be written, got " : "expected an array (NumPy, DLPack), got ") +
@@ -192,6 +193,14 @@ void Array::take_dlpack(nb::handle from, const Wanted& wanted, bool written) {
         measure(wanted, array.ndim(), array.shape_ptr(), array.stride_ptr());
     };
     written ? look(foreign_->written) : look(foreign_->read);
+}
+
+// Of an array that the buffer protocol gave, whose elements neither it nor DLPack knows as numbers.
+void Array::refuse_elements(const Wanted& wanted) const {
+    const char* format = foreign_->view.format ? foreign_->view.format : "B";
+    if (*format == '>' || *format == '!')
+        refuse_it("its numbers are not in this machine's byte order; pass array.astype(array.dtype.newbyteorder('='))");
+    refuse_it("expected an array of " + dtype_name(wanted.dtype) + ", got elements of the format '" + format + "'");
 }
 
 void Array::check_dtype(const Wanted& wanted, int32_t dtype) const {
@@ -215,6 +224,9 @@ void Array::measure(const Wanted& wanted, size_t ndim, const int64_t* shape, con
     if (is_dense || dense == 0) return;
     if (ndim != 3 || (shape[2] > 1 && strides[2] != 1))
         refuse_it("the array is not C-contiguous, nor [tokens][heads][dim] with whole rows; pass a contiguous copy of it");
+    if ((shape[0] > 1 && strides[0] <= 0) || (shape[1] > 1 && strides[1] <= 0))
+        refuse_it("its tokens lie " + std::to_string(strides[0]) + " elements apart and its heads " + std::to_string(strides[1]) +
+                  ", backwards or all in one place; pass a contiguous copy");
     const int64_t head_stride = wanted.head_stride ? wanted.head_stride : shape[2];
     const int64_t token_stride = wanted.token_stride ? wanted.token_stride : shape[1] * head_stride;
     if ((shape[1] > 1 && strides[1] != head_stride) || (shape[0] > 1 && strides[0] != token_stride))

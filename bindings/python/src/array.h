@@ -59,6 +59,7 @@ private:
     void take_foreign(nb::handle from, const Wanted& wanted, bool written);
     bool take_buffer(nb::handle from, const Wanted& wanted, bool written);
     void take_dlpack(nb::handle from, const Wanted& wanted, bool written);
+    [[noreturn]] void refuse_elements(const Wanted& wanted) const;
     void check_dtype(const Wanted& wanted, int32_t dtype) const;
     void measure(const Wanted& wanted, size_t ndim, const int64_t* shape, const int64_t* strides);
     [[noreturn]] void refuse_it(const std::string& what) const;

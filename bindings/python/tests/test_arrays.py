@@ -104,12 +104,16 @@ def test_append_attend_checks_arrays_first_and_says_how_far_it_came(cache):
 
 
 @pytest.mark.parametrize("spoil, words", [
-    (lambda k: k[:, :, ::2].copy()[:, ::-1], "heads"),                    # backwards
+    (lambda k: k[:, ::-1], "its heads -64, backwards .*; pass a contiguous copy"),
+    (lambda k: k[::-1], "tokens lie -128 elements apart .*, backwards"),
+    (lambda k: np.broadcast_to(k[:, :1], k.shape), "its heads 0, backwards or all in one place"),
     (lambda k: np.repeat(k, 2, axis=2)[:, :, ::2], "whole rows"),         # every other channel
     (lambda k: k.transpose(1, 0, 2), "elements apart"),                   # strides that the step was not told
     (lambda k: np.concatenate([k, k], axis=1)[:, :2], "k_token_stride"),  # likewise; the message says what to say
     (lambda k: k.astype(np.float16), "expected an array of float32, got float16"),
-    (lambda k: k.astype(">f4"), "expected an array"),                     # the other byte order
+    (lambda k: k.astype(">f4"), "k: its numbers are not in this machine's byte order; pass array.astype"),
+    (lambda k: k.astype(object), "expected an array of float32, got elements of the format 'O'"),
+    (lambda k: k.astype(np.float64).view("f4,f4"), "expected an array of float32, got elements of the format 'T{"),
     (lambda k: k.tobytes(), "got uint8"),
     (lambda k: np.frombuffer(b"\0" + k.tobytes(), np.uint8)[1:].view(np.float32), "not aligned"),
     (lambda k: k.tolist(), "got list"),
