@@ -10,7 +10,7 @@ import numpy as np
 
 from .arguments import listed, refuse_type, whole
 from .buffer import Buffer, Native
-from .errors import ArgumentError, BusyError, KvcError, of_status
+from .errors import ArgumentError, BusyError, HandleError, KvcError, of_status
 from .graph import Graph
 from .library import raw
 from .owner import Owner
@@ -155,38 +155,38 @@ class Cache(Owner):
         return Sequence(self, raw.seq_create(self._handle, options))
 
     def destroy_sequence(self, sequence: SupportsIndex) -> None:
-        raw.seq_destroy(self._handle, sequence)
+        self._call(raw.seq_destroy, sequence)
         if isinstance(sequence, Sequence):
             sequence._owned = False
 
     def fork(self, sequence: SupportsIndex, length: int, inexact: bool = False) -> Sequence:
-        return Sequence(self, raw.seq_fork(self._handle, sequence, length, Cut.CUT_INEXACT if inexact else Cut.CUT_EXACT))
+        return Sequence(self, self._call(raw.seq_fork, sequence, length, Cut.CUT_INEXACT if inexact else Cut.CUT_EXACT))
 
     def truncate(self, sequence: SupportsIndex, length: int, inexact: bool = False) -> None:
-        raw.seq_truncate(self._handle, sequence, length, Cut.CUT_INEXACT if inexact else Cut.CUT_EXACT)
+        self._call(raw.seq_truncate, sequence, length, Cut.CUT_INEXACT if inexact else Cut.CUT_EXACT)
 
     def length(self, sequence: SupportsIndex) -> int:
-        return raw.seq_length(self._handle, sequence)
+        return self._call(raw.seq_length, sequence)
 
     def exact_floor(self, sequence: SupportsIndex) -> int:
-        return raw.seq_exact_floor(self._handle, sequence)
+        return self._call(raw.seq_exact_floor, sequence)
 
     def live(self, sequence: SupportsIndex, layer: int, head: int) -> int:
-        return raw.seq_live(self._handle, sequence, layer, head)
+        return self._call(raw.seq_live, sequence, layer, head)
 
     def positions(self, sequence: SupportsIndex, layer: int, head: int) -> np.ndarray:
         return self._of_live(raw.seq_positions, sequence, layer, head)
 
     def set_prompt_end(self, sequence: SupportsIndex, end: int) -> None:
-        raw.seq_prompt_set(self._handle, sequence, end)
+        self._call(raw.seq_prompt_set, sequence, end)
 
     def set_budget(self, sequence: SupportsIndex, budget: int) -> None:
         """Replaces the policy's amount for one sequence: tokens per layer and head, or bytes; 0: the policy's own."""
-        raw.seq_budget_set(self._handle, sequence, budget)
+        self._call(raw.seq_budget_set, sequence, budget)
 
     def step_limit(self, sequence: SupportsIndex) -> int:
         """The most tokens that the next step may add."""
-        return raw.seq_step_limit(self._handle, sequence)
+        return self._call(raw.seq_step_limit, sequence)
 
     # ---- step ----
 
@@ -203,24 +203,24 @@ class Cache(Owner):
 
     def evict(self, sequence: SupportsIndex, scores: Array | None = None, **options: Unpack[EvictOptions]) -> EvictReport:
         """Without scores, as the cache's policy says, or else sinks and the newest tokens stay; options are the fields of kvc_evict_options."""
-        return EvictReport(**raw.evict(self._handle, sequence, scores, options))
+        return EvictReport(**self._call(raw.evict, sequence, scores, options))
 
     def evict_keep(self, sequence: SupportsIndex, positions: Array, **options: Unpack[EvictOptions]) -> EvictReport:
-        return EvictReport(**raw.evict_keep(self._handle, sequence, positions, options))
+        return EvictReport(**self._call(raw.evict_keep, sequence, positions, options))
 
     def merge(self, sequence: SupportsIndex, clusters: Array, **options: Unpack[MergeOptions]) -> EvictReport:
         """clusters: int32 [layers, heads, tokens], the token that each joins, its own index if it stays, or -1; options: kvc_merge_options."""
-        return EvictReport(**raw.merge(self._handle, sequence, clusters, options))
+        return EvictReport(**self._call(raw.merge, sequence, clusters, options))
 
     def step_down(self, sequence: SupportsIndex, **options: Unpack[StepDownOptions]) -> StepDownReport:
         """Coded pages take lower rungs of their ladder; options are the fields of kvc_step_down_options."""
-        return StepDownReport(**raw.step_down(self._handle, sequence, options))
+        return StepDownReport(**self._call(raw.step_down, sequence, options))
 
     # ---- prefix index ----
 
     def publish_prefix(self, sequence: SupportsIndex, tokens: Array, salt: bytes = b"", **options: Unpack[PrefixOptions]) -> None:
         """Publishes the sequence's first len(tokens) tokens; options are the fields of kvc_prefix_options."""
-        raw.prefix_publish(self._handle, sequence, tokens, salt, options)
+        self._call(raw.prefix_publish, sequence, tokens, salt, options)
 
     def look_up_prefix(self, tokens: Array, salt: bytes = b"", **options: Unpack[SeqOptions]) -> tuple[Sequence, PrefixHit]:
         """A new sequence that holds the first hit.tokens of these (0: a miss), and the hit; options as of create_sequence."""
@@ -257,16 +257,16 @@ class Cache(Owner):
         count = live - whole("first", first) if count is None else whole("count", count)
         # Room for more tokens than live is the library's to refuse, which looks at other things first; but not for any number.
         out = np.empty((min(max(0, count), max(live, 1 << 16)), dim), np.float32)
-        raw.seq_read(self._handle, sequence, layer, head, part, first, count, out)
+        self._call(raw.seq_read, sequence, layer, head, part, first, count, out)
         return out
 
     def read_codes(self, sequence: SupportsIndex, layer: int, head: int, part: str | Part, dim: int) -> np.ndarray:
         """Integer codes [tokens in compressed pages, dim]."""
         part = _part("seq_read_codes", part)
         self._check_dim("seq_read_codes", layer, part, dim)
-        out = np.empty((raw.seq_read_codes(self._handle, sequence, layer, head, part, None), dim), np.uint8)
+        out = np.empty((self._call(raw.seq_read_codes, sequence, layer, head, part, None), dim), np.uint8)
         if out.size:
-            raw.seq_read_codes(self._handle, sequence, layer, head, part, out)
+            self._call(raw.seq_read_codes, sequence, layer, head, part, out)
         return out
 
     def read_mass(self, sequence: SupportsIndex, layer: int, head: int) -> np.ndarray:
@@ -285,7 +285,7 @@ class Cache(Owner):
 
     def export(self, sequences: Iterable[SupportsIndex] | None = None) -> bytes:
         """The sequences, or all of the cache, as bytes that any cache of the same configuration takes."""
-        return raw.snapshot_export(self._handle, sequences)
+        return raw.snapshot_export(self._handle, self._chosen("snapshot_export", sequences))
 
     def import_(self, snapshot: bytes | bytearray | memoryview) -> list[Sequence]:
         """New sequences from exported bytes, in the order of the export; all of them or none."""
@@ -299,7 +299,7 @@ class Cache(Owner):
 
     def save(self, path: str | os.PathLike, sequences: Iterable[SupportsIndex] | None = None) -> None:
         """export to a file, which is replaced as a whole."""
-        raw.snapshot_save(self._handle, sequences, path)
+        raw.snapshot_save(self._handle, self._chosen("snapshot_save", sequences), path)
 
     def load(self, path: str | os.PathLike) -> list[Sequence]:
         """import_ from a file."""
@@ -311,19 +311,38 @@ class Cache(Owner):
         return Stats(**raw.stats_get(self._handle))
 
     def sequence_stats(self, sequence: SupportsIndex) -> SeqStats:
-        return SeqStats(**raw.seq_stats_get(self._handle, sequence))
+        return SeqStats(**self._call(raw.seq_stats_get, sequence))
 
     def _of_live(self, function: Any, sequence: SupportsIndex, layer: int, head: int) -> np.ndarray:
         out = np.empty(self._room(function.__name__, sequence, layer, head), np.int64)
-        function(self._handle, sequence, layer, head, out)
+        self._call(function, sequence, layer, head, out)
         return out
 
     def _room(self, operation: str, sequence: SupportsIndex, layer: int, head: int) -> int:
         """Of an answer of that function with something for each live token; what is wrong is wrong with its call."""
         try:
-            return raw.seq_live(self._handle, sequence, layer, head)
+            return self._call(raw.seq_live, sequence, layer, head)
         except KvcError as error:
             raise of_status(error.status, operation, error.message.replace("seq_live", operation)) from None
+
+    def _check_own(self, operation: str, sequence: SupportsIndex) -> None:
+        """A sequence of another cache could have the number of one of this."""
+        if isinstance(sequence, Sequence) and sequence._cache is not self:
+            raise HandleError(f"{operation}: a sequence belongs to another cache", operation=operation)
+
+    def _call(self, function: Any, sequence: SupportsIndex, *arguments: Any) -> Any:
+        """A function of the compiled part over one sequence."""
+        self._check_own(function.__name__, sequence)
+        return function(self._handle, sequence, *arguments)
+
+    def _chosen(self, operation: str, sequences: Iterable[SupportsIndex] | None) -> Iterable[SupportsIndex] | None:
+        """Those that are named; None: all of the cache."""
+        if sequences is None:
+            return None
+        chosen = sequences if isinstance(sequences, list | tuple) else listed("sequences", sequences)
+        for sequence in chosen:
+            self._check_own(operation, sequence)
+        return chosen
 
     def _end_dropped(self) -> None:
         busy = []

@@ -149,6 +149,13 @@ private:
     Wanted k_, v_, q_, out_, lse_;
 };
 
+// A sequence of another cache could have the number of one of this.
+void check_own(nb::handle cache, nb::handle sequence) {
+    static const nb::handle kind = nb::object(nb::module_::import_("kvc.cache").attr("Sequence")).release();
+    if (nb::isinstance(sequence, kind) && !sequence.attr("_cache").is(cache))
+        throw Failure{KVC_E_HANDLE, "step_begin", "step_begin: a sequence belongs to another cache"};
+}
+
 // A step of that class, which is Step or a class over it, without the detour that Python takes to an __init__: of all that a step of one
 // token costs beside its layers, that was the most.
 nb::object step_begin(nb::handle kind, nb::object cache, uint64_t handle, nb::handle sequences, const Counts& counts,
@@ -156,9 +163,11 @@ nb::object step_begin(nb::handle kind, nb::object cache, uint64_t handle, nb::ha
     nb::object held = nb::steal(PySequence_Tuple(sequences.ptr()));  // which nobody can change
     if (!held.is_valid()) refuse_type("sequences", "a list", sequences);
     std::vector<int64_t> handles(size_t(PyTuple_GET_SIZE(held.ptr())));
-    for (size_t i = 0; i < handles.size(); ++i)
-        handles[i] = whole_of<int64_t>("step_begin", PyTuple_GET_ITEM(held.ptr(), Py_ssize_t(i)), "sequences",
-                                       "a list of kvc.Sequence or their numbers");
+    for (size_t i = 0; i < handles.size(); ++i) {
+        const nb::handle sequence = PyTuple_GET_ITEM(held.ptr(), Py_ssize_t(i));
+        check_own(cache, sequence);
+        handles[i] = whole_of<int64_t>("step_begin", sequence, "sequences", "a list of kvc.Sequence or their numbers");
+    }
     nb::object made = nb::inst_alloc(kind);
     new (nb::inst_ptr<Step>(made))
         Step(handle, {std::move(cache), std::move(held), std::move(graph)}, handles, counts, positions, values);

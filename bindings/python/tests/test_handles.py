@@ -34,11 +34,27 @@ def test_a_sequence_ends_with_its_block_and_only_once(cache):
 
 def test_sequences_of_another_cache_are_refused(cache):
     with kvc.Cache(arena_tokens=64, **SHAPE) as other:
-        foreign = other.create_sequence()
-        with pytest.raises(kvc.HandleError):
-            cache.length(foreign)
-        with pytest.raises(kvc.HandleError):
-            cache.step([foreign], [1])
+        own, foreign = cache.create_sequence(), other.create_sequence()
+        ids, scores = np.zeros(1, np.int64), np.zeros(1, np.float32)
+        for operation, use in {
+                "step_begin": lambda: cache.step([own, foreign], [1, 1]), "seq_length": lambda: cache.length(foreign),
+                "seq_destroy": lambda: cache.destroy_sequence(foreign), "seq_fork": lambda: cache.fork(foreign, 0),
+                "seq_truncate": lambda: cache.truncate(foreign, 0), "seq_exact_floor": lambda: cache.exact_floor(foreign),
+                "seq_live": lambda: cache.live(foreign, 0, 0), "seq_positions": lambda: cache.positions(foreign, 0, 0),
+                "seq_prompt_set": lambda: cache.set_prompt_end(foreign, 0), "seq_budget_set": lambda: cache.set_budget(foreign, 0),
+                "seq_step_limit": lambda: cache.step_limit(foreign), "evict": lambda: cache.evict(foreign, scores),
+                "evict_keep": lambda: cache.evict_keep(foreign, ids), "merge": lambda: cache.merge(foreign, ids.astype(np.int32)),
+                "step_down": lambda: cache.step_down(foreign), "prefix_publish": lambda: cache.publish_prefix(foreign, ids),
+                "seq_read": lambda: cache.read(foreign, 0, 0, "keys", 64), "seq_read_codes": lambda: cache.read_codes(foreign, 0, 0, "keys", 64),
+                "seq_read_mass": lambda: cache.read_mass(foreign, 0, 0), "seq_read_counts": lambda: cache.read_counts(foreign, 0, 0),
+                "seq_read_rungs": lambda: cache.rungs(foreign, 0, 0), "snapshot_export": lambda: cache.export([own, foreign]),
+                "snapshot_save": lambda: cache.save("nowhere", iter([foreign])), "seq_stats_get": lambda: cache.sequence_stats(foreign)}.items():
+            with pytest.raises(kvc.HandleError, match=f"^{operation}: a sequence belongs to another cache$") as refusal:
+                use()
+            assert refusal.value.operation == operation
+        with pytest.raises(kvc.HandleError, match="does not exist in this cache"):
+            cache.step([int(foreign)], [1])  # a number of no live one
+        assert other.length(foreign) == 0 and cache.export([int(own)]) == cache.export()
 
 
 def test_an_ended_step_answers_handle(cache):
