@@ -340,6 +340,8 @@ class Cache(Owner):
         if sequences is None:
             return None
         chosen = sequences if isinstance(sequences, list | tuple) else listed("sequences", sequences)
+        if not chosen:
+            raise ArgumentError(f"{operation}: no sequences were named; None stands for all of the cache", operation=operation)
         for sequence in chosen:
             self._check_own(operation, sequence)
         return chosen

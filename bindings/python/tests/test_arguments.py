@@ -142,7 +142,7 @@ RIGHT = dict(sequences=[], counts=[1], positions=None, layer=0, head=0, part="ke
              lse=None, options=None, accepted=None, snapshot=b"", path="never.written", size=64, kind=1, max_tokens=64, attends=0, slots=0,
              address=0, device=1, shape=(1,), dtype=kvc.Dtype.F32, codec="int4", policy="none", status=0, request={}, layers_differ=None,
              logits=None, frequencies=np.zeros(32), inexact=False)
-RIGHT |= {"evict_keep.positions": np.zeros(1, np.int64)}
+RIGHT |= {"evict_keep.positions": np.zeros(1, np.int64), "save.sequences": [0]}
 TRUTHS = {"inexact"}  # whatever is true or not
 
 

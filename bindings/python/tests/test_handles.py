@@ -170,6 +170,19 @@ def test_a_snapshot_can_be_checked_alone(cache, tmp_path):
         cache.check_snapshot(str(tmp_path / "none"))
 
 
+def test_an_empty_list_is_not_all_of_the_cache(cache, tmp_path):
+    kept = cache.create_sequence()
+    for none in ([], (), iter([])):
+        with pytest.raises(kvc.ArgumentError, match="^snapshot_export: no sequences were named") as refusal:
+            cache.export(none)
+        assert refusal.value.operation == "snapshot_export"
+        with pytest.raises(kvc.ArgumentError, match="^snapshot_save: no sequences were named"):
+            cache.save(tmp_path / "a", none)
+    assert not (tmp_path / "a").exists() and cache.export([kept]) == cache.export()
+    with pytest.raises(TypeError, match="sequences must be a list"):
+        cache.export(7)
+
+
 @pytest.mark.parametrize("sequences, counts", [([1], [1, 2]), (["a"], [1]), ([None], [1])])
 def test_steps_of_nonsense_are_refused(cache, sequences, counts):
     with pytest.raises((kvc.ArgumentError, kvc.HandleError, TypeError)):

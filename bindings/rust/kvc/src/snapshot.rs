@@ -8,7 +8,8 @@ use std::path::Path;
 use std::ptr::{null, null_mut};
 
 impl Cache {
-    /// The sequences as bytes; `None` means all of the cache.
+    /// The sequences as bytes; `None` means all of the cache. An empty list is refused, here and in the next three: nobody who computed one
+    /// means all, and nobody wants a snapshot of nothing.
     pub fn snapshot_export(&self, sequences: Option<&[&Sequence]>) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.snapshot_bytes(sequences)? as usize];
         let written = self.snapshot_export_into(sequences, &mut bytes)?;
@@ -65,6 +66,9 @@ impl Cache {
 
     fn handles_of(&self, operation: &'static str, sequences: Option<&[&Sequence]>) -> Result<Option<List>> {
         let Some(sequences) = sequences else { return Ok(None) };
+        if sequences.is_empty() {
+            return Err(Error::argument(operation, "no sequences were named; None stands for all of the cache"));
+        }
         let mut list = List::new();
         for sequence in sequences {
             list.push(self.handle_of(operation, sequence)?);

@@ -148,6 +148,11 @@ fn snapshots_that_are_wrong() {
     let mut bytes = cache.snapshot_export(None).unwrap();
     check(cache.snapshot_export_into(None, &mut [0; 8]).unwrap_err(), Status::Argument, "kvc_snapshot_export", "8 bytes");
     check(cache.snapshot_export(Some(&[&sequence, &sequence])).unwrap_err(), Status::Argument, "kvc_snapshot_export", "");
+    let none = |error: Error, operation| check(error, Status::Argument, operation, "no sequences were named");
+    none(cache.snapshot_export(Some(&[])).unwrap_err(), "kvc_snapshot_export");
+    none(cache.snapshot_bytes(Some(&[])).unwrap_err(), "kvc_snapshot_export");
+    none(cache.snapshot_export_into(Some(&[]), &mut [0; 1 << 16]).unwrap_err(), "kvc_snapshot_export");
+    none(cache.snapshot_save(Some(&[]), "never.written").unwrap_err(), "kvc_snapshot_save");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     check(cache.snapshot_import(&bytes).unwrap_err(), Status::Corrupt, "kvc_snapshot_import", "");
