@@ -14,28 +14,42 @@
 %}
 
 /* What C would take without complaint, but read or write wrongly, is refused here, where the just-in-time compiler removes it. */
+%pragma(java) moduleimports=%{
+import kvc.KvcException;
+%}
 %pragma(java) modulecode=%{
   /** Frees what native memory belongs to objects that are gone. */
   public static final java.lang.ref.Cleaner CLEANER = java.lang.ref.Cleaner.create();
 
   /** The buffer, if its memory can reach C as it is. */
-  public static <B extends java.nio.Buffer> B direct(B buffer, java.nio.ByteOrder order, boolean written) {
+  public static <B extends java.nio.Buffer> B direct(String name, B buffer, java.nio.ByteOrder order, boolean written) {
+    return direct(null, name, buffer, order, written);
+  }
+
+  /** The same for that function of kvc.h; null: the one of this class that called. */
+  public static <B extends java.nio.Buffer> B direct(String operation, String name, B buffer, java.nio.ByteOrder order, boolean written) {
     if (buffer == null) return null;
-    if (!buffer.isDirect()) throw new IllegalArgumentException("kvc: a direct buffer is needed");
-    if (order != java.nio.ByteOrder.nativeOrder()) throw new IllegalArgumentException("kvc: a buffer in native byte order is needed: say .order(ByteOrder.nativeOrder()), after slice() and duplicate(), too");
-    if (written && buffer.isReadOnly()) throw new java.nio.ReadOnlyBufferException();
+    if (!buffer.isDirect()) throw refused(operation, name, "a direct buffer is needed");
+    if (order != java.nio.ByteOrder.nativeOrder()) throw refused(operation, name, "a buffer in native byte order is needed: say .order(ByteOrder.nativeOrder()), after slice() and duplicate(), too");
+    if (written && buffer.isReadOnly()) throw refused(operation, name, "a buffer that can be written is needed");
     return buffer;
+  }
+
+  /** Who called is asked only where something is wrong. */
+  private static KvcException refused(String operation, String name, String why) {
+    String function = operation != null ? operation : StackWalker.getInstance().walk(frames ->
+        frames.map(StackWalker.StackFrame::getMethodName).filter(method -> method.startsWith("kvc_")).findFirst().orElse("kvc"));
+    return KvcException.of(kvc_status.KVC_E_ARGUMENT.swigValue(), function, name + ": " + why);
   }
 
   /** Text in UTF-8 with a final NUL. What JNI makes of a String is of another kind, and no file's name beyond U+FFFF. */
   static java.nio.ByteBuffer utf8(String text) {
     if (text == null) return null;
-    if (text.indexOf('\0') >= 0) throw new IllegalArgumentException("kvc: a text with a NUL");
     try {
       java.nio.ByteBuffer encoded = java.nio.charset.StandardCharsets.UTF_8.newEncoder().encode(java.nio.CharBuffer.wrap(text));
       return java.nio.ByteBuffer.allocateDirect(encoded.remaining() + 1).put(encoded);
     } catch (java.nio.charset.CharacterCodingException e) {
-      throw new IllegalArgumentException("kvc: a text with half a surrogate pair", e);
+      return java.nio.ByteBuffer.allocateDirect(2).put((byte) 0xff); // which no UTF-8 has: C knows whose text it is, and refuses it
     }
   }
 
@@ -43,16 +57,16 @@
   static String text(Object utf8) { return utf8 == null ? null : new String((byte[]) utf8, java.nio.charset.StandardCharsets.UTF_8); }
 
   /* A ByteBuffer's order counts where its bytes are numbers. */
-  private static java.nio.ByteBuffer numbers(java.nio.ByteBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
-  private static java.nio.ByteBuffer bytes(java.nio.ByteBuffer b, boolean written) { return direct(b, java.nio.ByteOrder.nativeOrder(), written); }
-  private static java.nio.FloatBuffer floats(java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
-  private static java.nio.DoubleBuffer doubles(java.nio.DoubleBuffer b) { return b == null ? null : direct(b, b.order(), false); }
-  private static java.nio.LongBuffer longs(java.nio.LongBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
-  private static java.nio.IntBuffer ints(java.nio.IntBuffer b) { return b == null ? null : direct(b, b.order(), false); }
+  private static java.nio.ByteBuffer numbers(String name, java.nio.ByteBuffer b, boolean written) { return b == null ? null : direct(name, b, b.order(), written); }
+  private static java.nio.ByteBuffer bytes(String name, java.nio.ByteBuffer b, boolean written) { return direct(name, b, java.nio.ByteOrder.nativeOrder(), written); }
+  private static java.nio.FloatBuffer floats(String name, java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(name, b, b.order(), written); }
+  private static java.nio.DoubleBuffer doubles(String name, java.nio.DoubleBuffer b) { return b == null ? null : direct(name, b, b.order(), false); }
+  private static java.nio.LongBuffer longs(String name, java.nio.LongBuffer b, boolean written) { return b == null ? null : direct(name, b, b.order(), written); }
+  private static java.nio.IntBuffer ints(String name, java.nio.IntBuffer b) { return b == null ? null : direct(name, b, b.order(), false); }
   private static java.nio.LongBuffer counts(java.nio.LongBuffer seqs, java.nio.LongBuffer counts) {
-    if (seqs == null || counts == null || seqs.remaining() != counts.remaining())
-      throw new IllegalArgumentException("kvc_step_begin: seqs and token_counts differ in length");
-    return longs(counts, false);
+    int n = seqs == null ? 0 : seqs.remaining(), m = counts == null ? 0 : counts.remaining();
+    if (seqs == null || counts == null || n != m) throw refused(null, "token_counts", m + " of them for " + n + " sequences");
+    return longs("token_counts", counts, false);
   }
 %}
 
@@ -146,6 +160,26 @@ static void kvc_throw(JNIEnv* env, const char* operation, const kvc_error* failu
   if ((*env)->ExceptionCheck(env)) return; /* the heap is full, which says more than the failure */
   if (exception) (*env)->Throw(env, (jthrowable)exception);
 }
+
+/* The text in a buffer of utf8(). 0, and an exception is on its way: C would read another text, up to a NUL that is not the last one. The
+ * operation of kvc_options_codec_set is the struct. */
+static int kvc_utf8(JNIEnv* env, jobject buffer, const char* function, const char* name, char** text) {
+  *text = buffer ? (char*)(*env)->GetDirectBufferAddress(env, buffer) : NULL;
+  if (!*text) return 1;
+  const size_t bytes = (size_t)(*env)->GetDirectBufferCapacity(env, buffer) - 1, whole = strlen(*text);
+  if (whole == bytes && !memchr(*text, 0xff, bytes)) return 1;
+  kvc_error failure = {sizeof failure, KVC_E_ARGUMENT, ""};
+  if (whole == bytes)
+    snprintf(failure.message, sizeof failure.message, "%s: a text with half a surrogate pair", name);
+  else
+    snprintf(failure.message, sizeof failure.message, "%s: byte %zu is a NUL", name, whole);
+  char operation[64];
+  snprintf(operation, sizeof operation, "%s", function);
+  char* const field = strstr(operation, name);
+  if (field > operation && !strcmp(field + strlen(name), "_set")) field[-1] = 0;
+  kvc_throw(env, operation, &failure);
+  return 0;
+}
 %}
 
 /* Text crosses as UTF-8: to C in a direct buffer, which leaves nothing to free where a call fails; from C as an array of bytes. */
@@ -153,7 +187,7 @@ static void kvc_throw(JNIEnv* env, const char* operation, const kvc_error* failu
 %typemap(jtype) char*, char[ANY] "Object"
 %typemap(jstype) char*, char[ANY] "String"
 %typemap(javain) char*, char[ANY] "kvc.utf8($javainput)"
-%typemap(in) char*, char[ANY] %{ $1 = $input ? (char*)(*jenv)->GetDirectBufferAddress(jenv, $input) : NULL; %}
+%typemap(in) char*, char[ANY] %{ if (!kvc_utf8(jenv, $input, "$symname", "$1_name", &$1)) return $null; %}
 %typemap(freearg) char*, char[ANY] ""
 %typemap(argout) char*, char[ANY] ""
 %typemap(out) char*, char[ANY] %{ $result = kvc_text(jenv, $1); %}
@@ -196,7 +230,7 @@ KVC_HANDLE(void)
 %typemap(jni) (POINTER, LENGTH) "jobject"
 %typemap(jtype) (POINTER, LENGTH) "java.nio.JAVATYPE"
 %typemap(jstype) (POINTER, LENGTH) "java.nio.JAVATYPE"
-%typemap(javain) (POINTER, LENGTH) "CHECK"
+%typemap(javain) (POINTER, LENGTH) %{CHECK%}
 %typemap(in) (POINTER, LENGTH) (int64_t elements) %{
   $1 = ($1_ltype)kvc_buffer_address(jenv, $input, ELEMENT, &elements);
   $2 = elements * UNIT;
@@ -204,35 +238,35 @@ KVC_HANDLE(void)
 %typemap(freearg) (POINTER, LENGTH) ""
 %typemap(argout) (POINTER, LENGTH) ""
 %enddef
-KVC_BUFFER(const void* k, int64_t k_bytes, ByteBuffer, numbers($javainput, false), 1, 1)
-KVC_BUFFER(const void* v, int64_t v_bytes, ByteBuffer, numbers($javainput, false), 1, 1)
-KVC_BUFFER(const void* q, int64_t q_bytes, ByteBuffer, numbers($javainput, false), 1, 1)
-KVC_BUFFER(void* out, int64_t out_bytes, ByteBuffer, numbers($javainput, true), 1, 1)
-KVC_BUFFER(char* out, int64_t out_bytes, ByteBuffer, bytes($javainput, true), 1, 1)
-KVC_BUFFER(uint8_t* out, int64_t out_bytes, ByteBuffer, bytes($javainput, true), 1, 1)
-KVC_BUFFER(float* out, int64_t out_bytes, FloatBuffer, floats($javainput, true), 4, 4)
-KVC_BUFFER(float* out_lse, int64_t lse_bytes, FloatBuffer, floats($javainput, true), 4, 4)
-KVC_BUFFER(const double* frequencies, int64_t n, DoubleBuffer, doubles($javainput), 8, 1)
-KVC_BUFFER(const float* logits, int64_t n, FloatBuffer, floats($javainput, false), 4, 1)
-KVC_BUFFER(const float* scores, int64_t n_scores, FloatBuffer, floats($javainput, false), 4, 1)
-KVC_BUFFER(const int32_t* clusters, int64_t n_clusters, IntBuffer, ints($javainput), 4, 1)
-KVC_BUFFER(int64_t* out, int64_t capacity, LongBuffer, longs($javainput, true), 8, 1)
-KVC_BUFFER(const int64_t* positions, int64_t n_positions, LongBuffer, longs($javainput, false), 8, 1)
-KVC_BUFFER(const int64_t* positions, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
-KVC_BUFFER(const int64_t* accepted, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
-KVC_BUFFER(const void* data, int64_t data_bytes, ByteBuffer, bytes($javainput, false), 1, 1)
-KVC_BUFFER(const kvc_seq* seqs, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
-KVC_BUFFER(kvc_seq* out, int64_t capacity, LongBuffer, longs($javainput, true), 8, 1)
-KVC_BUFFER(const int64_t* tokens, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
-KVC_BUFFER(const int64_t* counts, int64_t n, LongBuffer, longs($javainput, false), 8, 1)
-KVC_BUFFER(const void* salt, int64_t salt_bytes, ByteBuffer, bytes($javainput, false), 1, 1)
+KVC_BUFFER(const void* k, int64_t k_bytes, ByteBuffer, numbers("$1_name", $javainput, false), 1, 1)
+KVC_BUFFER(const void* v, int64_t v_bytes, ByteBuffer, numbers("$1_name", $javainput, false), 1, 1)
+KVC_BUFFER(const void* q, int64_t q_bytes, ByteBuffer, numbers("$1_name", $javainput, false), 1, 1)
+KVC_BUFFER(void* out, int64_t out_bytes, ByteBuffer, numbers("$1_name", $javainput, true), 1, 1)
+KVC_BUFFER(char* out, int64_t out_bytes, ByteBuffer, bytes("$1_name", $javainput, true), 1, 1)
+KVC_BUFFER(uint8_t* out, int64_t out_bytes, ByteBuffer, bytes("$1_name", $javainput, true), 1, 1)
+KVC_BUFFER(float* out, int64_t out_bytes, FloatBuffer, floats("$1_name", $javainput, true), 4, 4)
+KVC_BUFFER(float* out_lse, int64_t lse_bytes, FloatBuffer, floats("lse", $javainput, true), 4, 4)
+KVC_BUFFER(const double* frequencies, int64_t n, DoubleBuffer, doubles("$1_name", $javainput), 8, 1)
+KVC_BUFFER(const float* logits, int64_t n, FloatBuffer, floats("$1_name", $javainput, false), 4, 1)
+KVC_BUFFER(const float* scores, int64_t n_scores, FloatBuffer, floats("$1_name", $javainput, false), 4, 1)
+KVC_BUFFER(const int32_t* clusters, int64_t n_clusters, IntBuffer, ints("$1_name", $javainput), 4, 1)
+KVC_BUFFER(int64_t* out, int64_t capacity, LongBuffer, longs("$1_name", $javainput, true), 8, 1)
+KVC_BUFFER(const int64_t* positions, int64_t n_positions, LongBuffer, longs("$1_name", $javainput, false), 8, 1)
+KVC_BUFFER(const int64_t* positions, int64_t n, LongBuffer, longs("$1_name", $javainput, false), 8, 1)
+KVC_BUFFER(const int64_t* accepted, int64_t n, LongBuffer, longs("$1_name", $javainput, false), 8, 1)
+KVC_BUFFER(const void* data, int64_t data_bytes, ByteBuffer, bytes("$1_name", $javainput, false), 1, 1)
+KVC_BUFFER(const kvc_seq* seqs, int64_t n, LongBuffer, longs("$1_name", $javainput, false), 8, 1)
+KVC_BUFFER(kvc_seq* out, int64_t capacity, LongBuffer, longs("$1_name", $javainput, true), 8, 1)
+KVC_BUFFER(const int64_t* tokens, int64_t n, LongBuffer, longs("$1_name", $javainput, false), 8, 1)
+KVC_BUFFER(const int64_t* counts, int64_t n, LongBuffer, longs("$1_name", $javainput, false), 8, 1)
+KVC_BUFFER(const void* salt, int64_t salt_bytes, ByteBuffer, bytes("$1_name", $javainput, false), 1, 1)
 KVC_BUFFER(const int64_t* token_counts, int64_t n, LongBuffer, counts(seqs, $javainput), 8, 1)
 
 /* Sequences and token counts share one length; counts() compares them. */
 %typemap(jni) const kvc_seq* seqs "jobject"
 %typemap(jtype) const kvc_seq* seqs "java.nio.LongBuffer"
 %typemap(jstype) const kvc_seq* seqs "java.nio.LongBuffer"
-%typemap(javain) const kvc_seq* seqs "longs($javainput, false)"
+%typemap(javain) const kvc_seq* seqs %{longs("seqs", $javainput, false)%}
 %typemap(in) const kvc_seq* seqs (int64_t elements) %{ $1 = ($1_ltype)kvc_buffer_address(jenv, $input, 8, &elements); %}
 
 /* One number out: the first element of a long[]. */

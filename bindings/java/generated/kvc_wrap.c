@@ -307,6 +307,26 @@ static void kvc_throw(JNIEnv* env, const char* operation, const kvc_error* failu
   if (exception) (*env)->Throw(env, (jthrowable)exception);
 }
 
+/* The text in a buffer of utf8(). 0, and an exception is on its way: C would read another text, up to a NUL that is not the last one. The
+ * operation of kvc_options_codec_set is the struct. */
+static int kvc_utf8(JNIEnv* env, jobject buffer, const char* function, const char* name, char** text) {
+  *text = buffer ? (char*)(*env)->GetDirectBufferAddress(env, buffer) : NULL;
+  if (!*text) return 1;
+  const size_t bytes = (size_t)(*env)->GetDirectBufferCapacity(env, buffer) - 1, whole = strlen(*text);
+  if (whole == bytes && !memchr(*text, 0xff, bytes)) return 1;
+  kvc_error failure = {sizeof failure, KVC_E_ARGUMENT, ""};
+  if (whole == bytes)
+    snprintf(failure.message, sizeof failure.message, "%s: a text with half a surrogate pair", name);
+  else
+    snprintf(failure.message, sizeof failure.message, "%s: byte %zu is a NUL", name, whole);
+  char operation[64];
+  snprintf(operation, sizeof operation, "%s", function);
+  char* const field = strstr(operation, name);
+  if (field > operation && !strcmp(field + strlen(name), "_set")) field[-1] = 0;
+  kvc_throw(env, operation, &failure);
+  return 0;
+}
+
 
 static kvc_status kvc_append_at(kvc_step* step, int64_t layer, const void* k_address, int64_t k_length, const void* v_address,
                                 int64_t v_length, kvc_error* append_err) {
@@ -668,7 +688,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1set(JNIEnv *jen
   (void)jcls;
   (void)jarg1_;
   arg1 = *(struct kvc_error **)&jarg1; 
-  arg2 = jarg2 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg2) : NULL; 
+  if (!kvc_utf8(jenv, jarg2, "kvc_error_message_set", "message", &arg2)) return ; 
   {
     const char* text = arg2 ? arg2 : "";
     if (strlen(text) < 240) {
@@ -681,7 +701,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1set(JNIEnv *jen
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "message", strlen(text), 240 - 1);
       of[sizeof of - sizeof "_message_set"] = 0;
-      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
+      /*@SWIG:java/java.i,196,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -781,7 +801,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1codec_1format(JNIEnv *jenv, jc
   kvc_error failure = {
     sizeof failure, KVC_OK, ""
   }; arg4 = &failure; 
-  arg1 = jarg1 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg1) : NULL; 
+  if (!kvc_utf8(jenv, jarg1, "kvc_codec_format", "codec", &arg1)) return 0; 
   
   arg2 = (char *)kvc_buffer_address(jenv, jarg2, 1, &elements2);
   arg3 = elements2 * 1;
@@ -839,7 +859,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1format(JNIEnv *jenv, j
   kvc_error failure = {
     sizeof failure, KVC_OK, ""
   }; arg4 = &failure; 
-  arg1 = jarg1 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg1) : NULL; 
+  if (!kvc_utf8(jenv, jarg1, "kvc_policy_format", "policy", &arg1)) return 0; 
   
   arg2 = (char *)kvc_buffer_address(jenv, jarg2, 1, &elements2);
   arg3 = elements2 * 1;
@@ -1155,7 +1175,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1set(JNIEnv *jen
   (void)jcls;
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
-  arg2 = jarg2 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg2) : NULL; 
+  if (!kvc_utf8(jenv, jarg2, "kvc_options_codec_set", "codec", &arg2)) return ; 
   {
     const char* text = arg2 ? arg2 : "";
     if (strlen(text) < 128) {
@@ -1168,7 +1188,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1set(JNIEnv *jen
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "codec", strlen(text), 128 - 1);
       of[sizeof of - sizeof "_codec_set"] = 0;
-      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
+      /*@SWIG:java/java.i,196,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -1200,7 +1220,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1set(JNIEnv *je
   (void)jcls;
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
-  arg2 = jarg2 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg2) : NULL; 
+  if (!kvc_utf8(jenv, jarg2, "kvc_options_target_set", "target", &arg2)) return ; 
   {
     const char* text = arg2 ? arg2 : "";
     if (strlen(text) < 16) {
@@ -1213,7 +1233,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1set(JNIEnv *je
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "target", strlen(text), 16 - 1);
       of[sizeof of - sizeof "_target_set"] = 0;
-      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
+      /*@SWIG:java/java.i,196,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -1609,7 +1629,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1set(JNIEnv *je
   (void)jcls;
   (void)jarg1_;
   arg1 = *(struct kvc_options **)&jarg1; 
-  arg2 = jarg2 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg2) : NULL; 
+  if (!kvc_utf8(jenv, jarg2, "kvc_options_policy_set", "policy", &arg2)) return ; 
   {
     const char* text = arg2 ? arg2 : "";
     if (strlen(text) < 128) {
@@ -1622,7 +1642,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1set(JNIEnv *je
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "policy", strlen(text), 128 - 1);
       of[sizeof of - sizeof "_policy_set"] = 0;
-      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
+      /*@SWIG:java/java.i,196,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -1915,7 +1935,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1set(JNIEnv *jenv,
   (void)jcls;
   (void)jarg1_;
   arg1 = *(struct kvc_layer **)&jarg1; 
-  arg2 = jarg2 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg2) : NULL; 
+  if (!kvc_utf8(jenv, jarg2, "kvc_layer_codec_set", "codec", &arg2)) return ; 
   {
     const char* text = arg2 ? arg2 : "";
     if (strlen(text) < 128) {
@@ -1928,7 +1948,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1set(JNIEnv *jenv,
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "codec", strlen(text), 128 - 1);
       of[sizeof of - sizeof "_codec_set"] = 0;
-      /*@SWIG:java/java.i,162,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
+      /*@SWIG:java/java.i,196,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -7299,7 +7319,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1save(JNIEnv *jenv, jc
   arg2 = (kvc_seq *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
   arg3 = elements2 * 1;
   
-  arg4 = jarg4 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg4) : NULL; 
+  if (!kvc_utf8(jenv, jarg4, "kvc_snapshot_save", "path", &arg4)) return ; 
   result = (kvc_status)kvc_snapshot_save((struct kvc_cache const *)arg1,(int64_t const *)arg2,arg3,(char const *)arg4,arg5);
   (void)result; (void)failure; 
   
@@ -7329,7 +7349,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1load(JNIEnv *jenv, jc
     sizeof failure, KVC_OK, ""
   }; arg6 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
-  arg2 = jarg2 ? (char*)(*jenv)->GetDirectBufferAddress(jenv, jarg2) : NULL; 
+  if (!kvc_utf8(jenv, jarg2, "kvc_snapshot_load", "path", &arg2)) return ; 
   
   arg3 = (kvc_seq *)kvc_buffer_address(jenv, jarg3, 8, &elements3);
   arg4 = elements3 * 1;

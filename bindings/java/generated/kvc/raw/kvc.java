@@ -8,29 +8,42 @@
 
 package kvc.raw;
 
+import kvc.KvcException;
+
 public class kvc implements kvcConstants {
 
   /** Frees what native memory belongs to objects that are gone. */
   public static final java.lang.ref.Cleaner CLEANER = java.lang.ref.Cleaner.create();
 
   /** The buffer, if its memory can reach C as it is. */
-  public static <B extends java.nio.Buffer> B direct(B buffer, java.nio.ByteOrder order, boolean written) {
+  public static <B extends java.nio.Buffer> B direct(String name, B buffer, java.nio.ByteOrder order, boolean written) {
+    return direct(null, name, buffer, order, written);
+  }
+
+  /** The same for that function of kvc.h; null: the one of this class that called. */
+  public static <B extends java.nio.Buffer> B direct(String operation, String name, B buffer, java.nio.ByteOrder order, boolean written) {
     if (buffer == null) return null;
-    if (!buffer.isDirect()) throw new IllegalArgumentException("kvc: a direct buffer is needed");
-    if (order != java.nio.ByteOrder.nativeOrder()) throw new IllegalArgumentException("kvc: a buffer in native byte order is needed: say .order(ByteOrder.nativeOrder()), after slice() and duplicate(), too");
-    if (written && buffer.isReadOnly()) throw new java.nio.ReadOnlyBufferException();
+    if (!buffer.isDirect()) throw refused(operation, name, "a direct buffer is needed");
+    if (order != java.nio.ByteOrder.nativeOrder()) throw refused(operation, name, "a buffer in native byte order is needed: say .order(ByteOrder.nativeOrder()), after slice() and duplicate(), too");
+    if (written && buffer.isReadOnly()) throw refused(operation, name, "a buffer that can be written is needed");
     return buffer;
+  }
+
+  /** Who called is asked only where something is wrong. */
+  private static KvcException refused(String operation, String name, String why) {
+    String function = operation != null ? operation : StackWalker.getInstance().walk(frames ->
+        frames.map(StackWalker.StackFrame::getMethodName).filter(method -> method.startsWith("kvc_")).findFirst().orElse("kvc"));
+    return KvcException.of(kvc_status.KVC_E_ARGUMENT.swigValue(), function, name + ": " + why);
   }
 
   /** Text in UTF-8 with a final NUL. What JNI makes of a String is of another kind, and no file's name beyond U+FFFF. */
   static java.nio.ByteBuffer utf8(String text) {
     if (text == null) return null;
-    if (text.indexOf('\0') >= 0) throw new IllegalArgumentException("kvc: a text with a NUL");
     try {
       java.nio.ByteBuffer encoded = java.nio.charset.StandardCharsets.UTF_8.newEncoder().encode(java.nio.CharBuffer.wrap(text));
       return java.nio.ByteBuffer.allocateDirect(encoded.remaining() + 1).put(encoded);
     } catch (java.nio.charset.CharacterCodingException e) {
-      throw new IllegalArgumentException("kvc: a text with half a surrogate pair", e);
+      return java.nio.ByteBuffer.allocateDirect(2).put((byte) 0xff); // which no UTF-8 has: C knows whose text it is, and refuses it
     }
   }
 
@@ -38,23 +51,23 @@ public class kvc implements kvcConstants {
   static String text(Object utf8) { return utf8 == null ? null : new String((byte[]) utf8, java.nio.charset.StandardCharsets.UTF_8); }
 
   /* A ByteBuffer's order counts where its bytes are numbers. */
-  private static java.nio.ByteBuffer numbers(java.nio.ByteBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
-  private static java.nio.ByteBuffer bytes(java.nio.ByteBuffer b, boolean written) { return direct(b, java.nio.ByteOrder.nativeOrder(), written); }
-  private static java.nio.FloatBuffer floats(java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
-  private static java.nio.DoubleBuffer doubles(java.nio.DoubleBuffer b) { return b == null ? null : direct(b, b.order(), false); }
-  private static java.nio.LongBuffer longs(java.nio.LongBuffer b, boolean written) { return b == null ? null : direct(b, b.order(), written); }
-  private static java.nio.IntBuffer ints(java.nio.IntBuffer b) { return b == null ? null : direct(b, b.order(), false); }
+  private static java.nio.ByteBuffer numbers(String name, java.nio.ByteBuffer b, boolean written) { return b == null ? null : direct(name, b, b.order(), written); }
+  private static java.nio.ByteBuffer bytes(String name, java.nio.ByteBuffer b, boolean written) { return direct(name, b, java.nio.ByteOrder.nativeOrder(), written); }
+  private static java.nio.FloatBuffer floats(String name, java.nio.FloatBuffer b, boolean written) { return b == null ? null : direct(name, b, b.order(), written); }
+  private static java.nio.DoubleBuffer doubles(String name, java.nio.DoubleBuffer b) { return b == null ? null : direct(name, b, b.order(), false); }
+  private static java.nio.LongBuffer longs(String name, java.nio.LongBuffer b, boolean written) { return b == null ? null : direct(name, b, b.order(), written); }
+  private static java.nio.IntBuffer ints(String name, java.nio.IntBuffer b) { return b == null ? null : direct(name, b, b.order(), false); }
   private static java.nio.LongBuffer counts(java.nio.LongBuffer seqs, java.nio.LongBuffer counts) {
-    if (seqs == null || counts == null || seqs.remaining() != counts.remaining())
-      throw new IllegalArgumentException("kvc_step_begin: seqs and token_counts differ in length");
-    return longs(counts, false);
+    int n = seqs == null ? 0 : seqs.remaining(), m = counts == null ? 0 : counts.remaining();
+    if (seqs == null || counts == null || n != m) throw refused(null, "token_counts", m + " of them for " + n + " sequences");
+    return longs("token_counts", counts, false);
   }
 
   public static void kvc_append_at(long step, long layer, long k_address, long k_length, long v_address, long v_length) { kvcJNI.kvc_append_at(step, layer, k_address, k_length, v_address, v_length); }
 
   public static void kvc_attend_at(long step, long layer, long q_address, long q_length, long out_address, long out_length, long lse_address, long lse_length, kvc_attend_options options) { kvcJNI.kvc_attend_at(step, layer, q_address, q_length, out_address, out_length, lse_address, lse_length, kvc_attend_options.getCPtr(options), options); }
 
-  public static long kvc_address_of(java.nio.ByteBuffer data) { return kvcJNI.kvc_address_of(bytes(data, false)); }
+  public static long kvc_address_of(java.nio.ByteBuffer data) { return kvcJNI.kvc_address_of(bytes("data", data, false)); }
 
   public static void kvc_layers_set(kvc_layer layers, long index, kvc_layer layer) {
     kvcJNI.kvc_layers_set(kvc_layer.getCPtr(layers), layers, index, kvc_layer.getCPtr(layer), layer);
@@ -69,7 +82,7 @@ public class kvc implements kvcConstants {
   public static String kvc_build_info() { return kvc.text(kvcJNI.kvc_build_info()); }
 
   public static long kvc_abi_describe(java.nio.ByteBuffer out) {
-    return kvcJNI.kvc_abi_describe(bytes(out, true));
+    return kvcJNI.kvc_abi_describe(bytes("out", out, true));
   }
 
   public static String kvc_status_name(int status) { return kvc.text(kvcJNI.kvc_status_name(status)); }
@@ -81,7 +94,7 @@ public class kvc implements kvcConstants {
   public static String kvc_preset_name(long index) { return kvc.text(kvcJNI.kvc_preset_name(index)); }
 
   public static long kvc_codec_format(String codec, java.nio.ByteBuffer out) {
-    return kvcJNI.kvc_codec_format(kvc.utf8(codec), bytes(out, true));
+    return kvcJNI.kvc_codec_format(kvc.utf8(codec), bytes("out", out, true));
   }
 
   public static long kvc_policy_count() {
@@ -91,7 +104,7 @@ public class kvc implements kvcConstants {
   public static String kvc_policy_name(long index) { return kvc.text(kvcJNI.kvc_policy_name(index)); }
 
   public static long kvc_policy_format(String policy, java.nio.ByteBuffer out) {
-    return kvcJNI.kvc_policy_format(kvc.utf8(policy), bytes(out, true));
+    return kvcJNI.kvc_policy_format(kvc.utf8(policy), bytes("out", out, true));
   }
 
   public static long kvc_target_count() {
@@ -105,7 +118,7 @@ public class kvc implements kvcConstants {
   }
 
   public static long kvc_device_describe(int device, long ordinal, java.nio.ByteBuffer out) {
-    return kvcJNI.kvc_device_describe(device, ordinal, bytes(out, true));
+    return kvcJNI.kvc_device_describe(device, ordinal, bytes("out", out, true));
   }
 
   public static void kvc_supports(kvc_options options, kvc_layer layers, long n_layers) { kvcJNI.kvc_supports(kvc_options.getCPtr(options), options, kvc_layer.getCPtr(layers), layers, n_layers); }
@@ -116,9 +129,9 @@ public class kvc implements kvcConstants {
 
   public static void kvc_destroy(long cache) { kvcJNI.kvc_destroy(cache); }
 
-  public static void kvc_sink_logits_set(long cache, long layer, java.nio.FloatBuffer logits) { kvcJNI.kvc_sink_logits_set(cache, layer, floats(logits, false)); }
+  public static void kvc_sink_logits_set(long cache, long layer, java.nio.FloatBuffer logits) { kvcJNI.kvc_sink_logits_set(cache, layer, floats("logits", logits, false)); }
 
-  public static void kvc_rope_frequencies_set(long cache, long layer, java.nio.DoubleBuffer frequencies) { kvcJNI.kvc_rope_frequencies_set(cache, layer, doubles(frequencies)); }
+  public static void kvc_rope_frequencies_set(long cache, long layer, java.nio.DoubleBuffer frequencies) { kvcJNI.kvc_rope_frequencies_set(cache, layer, doubles("frequencies", frequencies)); }
 
   public static long kvc_seq_create(long cache, kvc_seq_options options) {
     return kvcJNI.kvc_seq_create(cache, kvc_seq_options.getCPtr(options), options);
@@ -138,7 +151,7 @@ public class kvc implements kvcConstants {
 
   public static void kvc_seq_live(long cache, long seq, long layer, long head, long[] out) { kvcJNI.kvc_seq_live(cache, seq, layer, head, out); }
 
-  public static void kvc_seq_positions(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_positions(cache, seq, layer, head, longs(out, true)); }
+  public static void kvc_seq_positions(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_positions(cache, seq, layer, head, longs("out", out, true)); }
 
   public static void kvc_seq_prompt_set(long cache, long seq, long end) { kvcJNI.kvc_seq_prompt_set(cache, seq, end); }
 
@@ -146,15 +159,15 @@ public class kvc implements kvcConstants {
 
   public static void kvc_seq_step_limit(long cache, long seq, long[] out) { kvcJNI.kvc_seq_step_limit(cache, seq, out); }
 
-  public static long kvc_step_begin(long cache, java.nio.LongBuffer seqs, java.nio.LongBuffer token_counts, java.nio.LongBuffer positions, kvc_step_options options) { return kvcJNI.kvc_step_begin(cache, longs(seqs, false), counts(seqs, token_counts), longs(positions, false), kvc_step_options.getCPtr(options), options); }
+  public static long kvc_step_begin(long cache, java.nio.LongBuffer seqs, java.nio.LongBuffer token_counts, java.nio.LongBuffer positions, kvc_step_options options) { return kvcJNI.kvc_step_begin(cache, longs("seqs", seqs, false), counts(seqs, token_counts), longs("positions", positions, false), kvc_step_options.getCPtr(options), options); }
 
-  public static void kvc_append(long step, long layer, java.nio.ByteBuffer k, java.nio.ByteBuffer v) { kvcJNI.kvc_append(step, layer, numbers(k, false), numbers(v, false)); }
+  public static void kvc_append(long step, long layer, java.nio.ByteBuffer k, java.nio.ByteBuffer v) { kvcJNI.kvc_append(step, layer, numbers("k", k, false), numbers("v", v, false)); }
 
-  public static void kvc_step_commit(long step, java.nio.LongBuffer accepted) { kvcJNI.kvc_step_commit(step, longs(accepted, false)); }
+  public static void kvc_step_commit(long step, java.nio.LongBuffer accepted) { kvcJNI.kvc_step_commit(step, longs("accepted", accepted, false)); }
 
   public static void kvc_step_abort(long step) { kvcJNI.kvc_step_abort(step); }
 
-  public static long kvc_graph_create(long cache, java.nio.LongBuffer counts, long max_tokens, long attends, long slots) { return kvcJNI.kvc_graph_create(cache, longs(counts, false), max_tokens, attends, slots); }
+  public static long kvc_graph_create(long cache, java.nio.LongBuffer counts, long max_tokens, long attends, long slots) { return kvcJNI.kvc_graph_create(cache, longs("counts", counts, false), max_tokens, attends, slots); }
 
   public static void kvc_graph_destroy(long graph) { kvcJNI.kvc_graph_destroy(graph); }
 
@@ -166,19 +179,19 @@ public class kvc implements kvcConstants {
 
   public static void kvc_buffer_copy(long cache, long to, int to_device, long from, int from_device, long bytes) { kvcJNI.kvc_buffer_copy(cache, to, to_device, from, from_device, bytes); }
 
-  public static void kvc_attend(long step, long layer, java.nio.ByteBuffer q, java.nio.ByteBuffer out, java.nio.FloatBuffer out_lse, kvc_attend_options options) { kvcJNI.kvc_attend(step, layer, numbers(q, false), numbers(out, true), floats(out_lse, true), kvc_attend_options.getCPtr(options), options); }
+  public static void kvc_attend(long step, long layer, java.nio.ByteBuffer q, java.nio.ByteBuffer out, java.nio.FloatBuffer out_lse, kvc_attend_options options) { kvcJNI.kvc_attend(step, layer, numbers("q", q, false), numbers("out", out, true), floats("lse", out_lse, true), kvc_attend_options.getCPtr(options), options); }
 
-  public static void kvc_evict(long cache, long seq, java.nio.FloatBuffer scores, kvc_evict_options options, kvc_evict_report out) { kvcJNI.kvc_evict(cache, seq, floats(scores, false), kvc_evict_options.getCPtr(options), options, kvc_evict_report.getCPtr(out), out); }
+  public static void kvc_evict(long cache, long seq, java.nio.FloatBuffer scores, kvc_evict_options options, kvc_evict_report out) { kvcJNI.kvc_evict(cache, seq, floats("scores", scores, false), kvc_evict_options.getCPtr(options), options, kvc_evict_report.getCPtr(out), out); }
 
-  public static void kvc_evict_keep(long cache, long seq, java.nio.LongBuffer positions, kvc_evict_options options, kvc_evict_report out) { kvcJNI.kvc_evict_keep(cache, seq, longs(positions, false), kvc_evict_options.getCPtr(options), options, kvc_evict_report.getCPtr(out), out); }
+  public static void kvc_evict_keep(long cache, long seq, java.nio.LongBuffer positions, kvc_evict_options options, kvc_evict_report out) { kvcJNI.kvc_evict_keep(cache, seq, longs("positions", positions, false), kvc_evict_options.getCPtr(options), options, kvc_evict_report.getCPtr(out), out); }
 
-  public static void kvc_prefix_publish(long cache, long seq, java.nio.LongBuffer tokens, java.nio.ByteBuffer salt, kvc_prefix_options options) { kvcJNI.kvc_prefix_publish(cache, seq, longs(tokens, false), bytes(salt, false), kvc_prefix_options.getCPtr(options), options); }
+  public static void kvc_prefix_publish(long cache, long seq, java.nio.LongBuffer tokens, java.nio.ByteBuffer salt, kvc_prefix_options options) { kvcJNI.kvc_prefix_publish(cache, seq, longs("tokens", tokens, false), bytes("salt", salt, false), kvc_prefix_options.getCPtr(options), options); }
 
   public static long kvc_prefix_lookup(long cache, java.nio.LongBuffer tokens, java.nio.ByteBuffer salt, kvc_seq_options options, kvc_prefix_hit out) {
-    return kvcJNI.kvc_prefix_lookup(cache, longs(tokens, false), bytes(salt, false), kvc_seq_options.getCPtr(options), options, kvc_prefix_hit.getCPtr(out), out);
+    return kvcJNI.kvc_prefix_lookup(cache, longs("tokens", tokens, false), bytes("salt", salt, false), kvc_seq_options.getCPtr(options), options, kvc_prefix_hit.getCPtr(out), out);
   }
 
-  public static void kvc_prefix_remove(long cache, java.nio.LongBuffer tokens, java.nio.ByteBuffer salt, long[] out) { kvcJNI.kvc_prefix_remove(cache, longs(tokens, false), bytes(salt, false), out); }
+  public static void kvc_prefix_remove(long cache, java.nio.LongBuffer tokens, java.nio.ByteBuffer salt, long[] out) { kvcJNI.kvc_prefix_remove(cache, longs("tokens", tokens, false), bytes("salt", salt, false), out); }
 
   public static void kvc_prefix_clear(long cache) { kvcJNI.kvc_prefix_clear(cache); }
 
@@ -186,31 +199,31 @@ public class kvc implements kvcConstants {
 
   public static void kvc_prefix_stats_get(long cache, kvc_prefix_stats out) { kvcJNI.kvc_prefix_stats_get(cache, kvc_prefix_stats.getCPtr(out), out); }
 
-  public static void kvc_merge(long cache, long seq, java.nio.IntBuffer clusters, kvc_merge_options options, kvc_evict_report out) { kvcJNI.kvc_merge(cache, seq, ints(clusters), kvc_merge_options.getCPtr(options), options, kvc_evict_report.getCPtr(out), out); }
+  public static void kvc_merge(long cache, long seq, java.nio.IntBuffer clusters, kvc_merge_options options, kvc_evict_report out) { kvcJNI.kvc_merge(cache, seq, ints("clusters", clusters), kvc_merge_options.getCPtr(options), options, kvc_evict_report.getCPtr(out), out); }
 
-  public static void kvc_seq_read_counts(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_read_counts(cache, seq, layer, head, longs(out, true)); }
+  public static void kvc_seq_read_counts(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_read_counts(cache, seq, layer, head, longs("out", out, true)); }
 
   public static void kvc_step_down(long cache, long seq, kvc_step_down_options options, kvc_step_down_report out) { kvcJNI.kvc_step_down(cache, seq, kvc_step_down_options.getCPtr(options), options, kvc_step_down_report.getCPtr(out), out); }
 
-  public static void kvc_seq_read_rungs(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_read_rungs(cache, seq, layer, head, longs(out, true)); }
+  public static void kvc_seq_read_rungs(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_read_rungs(cache, seq, layer, head, longs("out", out, true)); }
 
-  public static void kvc_seq_read(long cache, long seq, long layer, long head, int part, long first, long n, java.nio.FloatBuffer out) { kvcJNI.kvc_seq_read(cache, seq, layer, head, part, first, n, floats(out, true)); }
+  public static void kvc_seq_read(long cache, long seq, long layer, long head, int part, long first, long n, java.nio.FloatBuffer out) { kvcJNI.kvc_seq_read(cache, seq, layer, head, part, first, n, floats("out", out, true)); }
 
-  public static void kvc_seq_read_codes(long cache, long seq, long layer, long head, int part, java.nio.ByteBuffer out, long[] out_tokens) { kvcJNI.kvc_seq_read_codes(cache, seq, layer, head, part, bytes(out, true), out_tokens); }
+  public static void kvc_seq_read_codes(long cache, long seq, long layer, long head, int part, java.nio.ByteBuffer out, long[] out_tokens) { kvcJNI.kvc_seq_read_codes(cache, seq, layer, head, part, bytes("out", out, true), out_tokens); }
 
-  public static void kvc_seq_read_mass(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_read_mass(cache, seq, layer, head, longs(out, true)); }
+  public static void kvc_seq_read_mass(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_read_mass(cache, seq, layer, head, longs("out", out, true)); }
 
   public static void kvc_stats_get(long cache, kvc_stats out) { kvcJNI.kvc_stats_get(cache, kvc_stats.getCPtr(out), out); }
 
   public static void kvc_seq_stats_get(long cache, long seq, kvc_seq_stats out) { kvcJNI.kvc_seq_stats_get(cache, seq, kvc_seq_stats.getCPtr(out), out); }
 
-  public static void kvc_snapshot_export(long cache, java.nio.LongBuffer seqs, java.nio.ByteBuffer out, long[] out_written) { kvcJNI.kvc_snapshot_export(cache, longs(seqs, false), numbers(out, true), out_written); }
+  public static void kvc_snapshot_export(long cache, java.nio.LongBuffer seqs, java.nio.ByteBuffer out, long[] out_written) { kvcJNI.kvc_snapshot_export(cache, longs("seqs", seqs, false), numbers("out", out, true), out_written); }
 
-  public static void kvc_snapshot_import(long cache, java.nio.ByteBuffer data, java.nio.LongBuffer out, long[] out_n) { kvcJNI.kvc_snapshot_import(cache, bytes(data, false), longs(out, true), out_n); }
+  public static void kvc_snapshot_import(long cache, java.nio.ByteBuffer data, java.nio.LongBuffer out, long[] out_n) { kvcJNI.kvc_snapshot_import(cache, bytes("data", data, false), longs("out", out, true), out_n); }
 
-  public static void kvc_snapshot_save(long cache, java.nio.LongBuffer seqs, String path) { kvcJNI.kvc_snapshot_save(cache, longs(seqs, false), kvc.utf8(path)); }
+  public static void kvc_snapshot_save(long cache, java.nio.LongBuffer seqs, String path) { kvcJNI.kvc_snapshot_save(cache, longs("seqs", seqs, false), kvc.utf8(path)); }
 
-  public static void kvc_snapshot_load(long cache, String path, java.nio.LongBuffer out, long[] out_n) { kvcJNI.kvc_snapshot_load(cache, kvc.utf8(path), longs(out, true), out_n); }
+  public static void kvc_snapshot_load(long cache, String path, java.nio.LongBuffer out, long[] out_n) { kvcJNI.kvc_snapshot_load(cache, kvc.utf8(path), longs("out", out, true), out_n); }
 
   public static kvc_layer kvc_layers_new(long n) {
     long cPtr = kvcJNI.kvc_layers_new(n);

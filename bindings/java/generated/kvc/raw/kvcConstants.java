@@ -8,6 +8,8 @@
 
 package kvc.raw;
 
+import kvc.KvcException;
+
 public interface kvcConstants {
   public final static int KVC_ABI_VERSION = 1;
 }

@@ -128,11 +128,11 @@ public final class Cache extends Handle {
   public ByteBuffer exportSnapshot() { return export(null); }
 
   /** These sequences as bytes, in their order. */
-  public ByteBuffer exportSnapshot(List<Sequence> sequences) { return export(named(sequences)); }
+  public ByteBuffer exportSnapshot(List<Sequence> sequences) { return export(named("kvc_snapshot_export", sequences)); }
 
   /** Into a buffer that is there; gives the bytes written. null only asks for the size. sequences = null: all. */
   public long exportSnapshot(List<Sequence> sequences, ByteBuffer out) {
-    return export(sequences == null ? null : named(sequences), out);
+    return export(sequences == null ? null : named("kvc_snapshot_export", sequences), out);
   }
 
   private ByteBuffer export(Sequence[] members) {
@@ -172,7 +172,7 @@ public final class Cache extends Handle {
   /** All sequences to a file. */
   public void saveSnapshot(Path file) { save(file, null); }
 
-  public void saveSnapshot(Path file, List<Sequence> sequences) { save(file, named(sequences)); }
+  public void saveSnapshot(Path file, List<Sequence> sequences) { save(file, named("kvc_snapshot_save", sequences)); }
 
   private void save(Path file, Sequence[] members) {
     String name = file.toFile().getPath(); // refuses a path that is none of this system's
@@ -211,9 +211,9 @@ public final class Cache extends Handle {
   }
 
   /** In C an empty list stands for all sequences, which nobody means who computed one. */
-  private static Sequence[] named(List<Sequence> sequences) {
+  private static Sequence[] named(String operation, List<Sequence> sequences) {
     Sequence[] members = sequences.toArray(new Sequence[0]);
-    if (members.length == 0) throw new IllegalArgumentException("kvc: no sequences were named; without a list it is all of them");
+    if (members.length == 0) throw new KvcException.Argument(operation, "no sequences were named; without a list it is all of them");
     return members;
   }
 

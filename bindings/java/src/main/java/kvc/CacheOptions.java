@@ -1,7 +1,7 @@
 package kvc;
 
 import java.nio.ByteBuffer;
-import java.nio.ReadOnlyBufferException;
+import java.nio.ByteOrder;
 import kvc.raw.kvc_keys;
 import kvc.raw.kvc_options;
 import kvc.raw.kvc_positions;
@@ -112,8 +112,7 @@ public final class CacheOptions {
    * of that, such as a MemorySegment of a confined or shared Arena, is the caller's to keep.
    */
   public CacheOptions arenaBlock(ByteBuffer block) {
-    if (block.isReadOnly()) throw new ReadOnlyBufferException();
-    raw.setArena_block(kvc.raw.kvc.kvc_address_of(block));
+    raw.setArena_block(kvc.raw.kvc.kvc_address_of(kvc.raw.kvc.direct("kvc_options", "arena_block", block, ByteOrder.nativeOrder(), true)));
     this.block = block;
     return arenaBytes(block.remaining());
   }

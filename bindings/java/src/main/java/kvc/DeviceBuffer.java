@@ -4,7 +4,6 @@ import static kvc.raw.kvc.*;
 
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
-import java.nio.ReadOnlyBufferException;
 import kvc.raw.kvc_buffer_kind;
 
 /** Memory of a cache's device, for callers that have no library of the device's own. It ends with its cache at the latest. */
@@ -46,7 +45,7 @@ public final class DeviceBuffer extends Handle {
   /** Copies from a direct buffer on the host, position to limit, to the beginning of this one. */
   public void copyFrom(ByteBuffer from) {
     run(() -> {
-      long address = kvc_address_of(fitting(from));
+      long address = kvc_address_of(fitting("from", from, false));
       cache.copy(live(), place, address, Device.CPU, from.remaining());
       Reference.reachabilityFence(from);
     });
@@ -54,17 +53,17 @@ public final class DeviceBuffer extends Handle {
 
   /** Copies the beginning of this one to a direct buffer on the host, from its position to its limit. */
   public void copyTo(ByteBuffer to) {
-    if (to.isReadOnly()) throw new ReadOnlyBufferException();
     run(() -> {
-      long address = kvc_address_of(fitting(to));
+      long address = kvc_address_of(fitting("to", to, true));
       cache.copy(address, Device.CPU, live(), place, to.remaining());
       Reference.reachabilityFence(to);
     });
   }
 
-  private ByteBuffer fitting(ByteBuffer host) {
-    if (host.remaining() > bytes) throw new IllegalArgumentException("kvc: " + host.remaining() + " bytes, the device buffer has " + bytes);
-    return direct(host, host.order(), false); // what lies there is numbers, mostly
+  private ByteBuffer fitting(String name, ByteBuffer host, boolean written) {
+    if (host.remaining() > bytes)
+      throw new KvcException.Argument("kvc_buffer_copy", name + ": " + host.remaining() + " bytes, the device buffer has " + bytes);
+    return direct("kvc_buffer_copy", name, host, host.order(), written); // what lies there is numbers, mostly
   }
 
   /** An address is no handle that C could check. */

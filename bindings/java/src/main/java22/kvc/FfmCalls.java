@@ -60,7 +60,7 @@ final class FfmCalls extends HotCalls {
   @Override
   void append(long step, long layer, ByteBuffer k, ByteBuffer v) {
     try {
-      append(step, layer, address(k, false), bytes(k), address(v, false), bytes(v));
+      append(step, layer, numbers("kvc_append", "k", k, false), bytes(k), numbers("kvc_append", "v", v, false), bytes(v));
     } finally {
       Reference.reachabilityFence(k);
       Reference.reachabilityFence(v);
@@ -93,8 +93,8 @@ final class FfmCalls extends HotCalls {
   @Override
   void attend(long step, long layer, ByteBuffer q, ByteBuffer out, FloatBuffer lse, kvc_attend_options options) {
     try {
-      attend(step, layer, address(q, false), bytes(q), address(out, true), bytes(out),
-          lse == null ? 0 : address(lse, lse.order(), true), lse == null ? 0 : 4L * lse.remaining(), options);
+      attend(step, layer, numbers("kvc_attend", "q", q, false), bytes(q), numbers("kvc_attend", "out", out, true), bytes(out),
+          lse == null ? 0 : address("kvc_attend", "lse", lse, lse.order(), true), lse == null ? 0 : 4L * lse.remaining(), options);
     } finally {
       Reference.reachabilityFence(q);
       Reference.reachabilityFence(out);
@@ -138,7 +138,8 @@ final class FfmCalls extends HotCalls {
     try {
       status = accepted == null
           ? (int) COMMIT.invokeExact(step, 0L, 0L, kvc_error.getCPtr(error))
-          : (int) COMMIT.invokeExact(step, address(accepted, accepted.order(), false), (long) accepted.remaining(), kvc_error.getCPtr(error));
+          : (int) COMMIT.invokeExact(step, address("kvc_step_commit", "accepted", accepted, accepted.order(), false), (long) accepted.remaining(),
+              kvc_error.getCPtr(error));
     } catch (Throwable e) {
       throw unchecked(e);
     } finally {
@@ -148,12 +149,12 @@ final class FfmCalls extends HotCalls {
   }
 
   /** Only the number leaves this method, so that the compiler makes no object of the segment. */
-  private static long address(Buffer buffer, ByteOrder order, boolean written) {
-    return buffer == null ? 0 : MemorySegment.ofBuffer(direct(buffer, order, written)).address();
+  private static long address(String operation, String name, Buffer buffer, ByteOrder order, boolean written) {
+    return buffer == null ? 0 : MemorySegment.ofBuffer(direct(operation, name, buffer, order, written)).address();
   }
 
-  private static long address(ByteBuffer numbers, boolean written) {
-    return numbers == null ? 0 : address(numbers, numbers.order(), written);
+  private static long numbers(String operation, String name, ByteBuffer numbers, boolean written) {
+    return numbers == null ? 0 : address(operation, name, numbers, numbers.order(), written);
   }
 
   private static long bytes(ByteBuffer buffer) { return buffer == null ? 0 : buffer.remaining(); }

@@ -20,7 +20,8 @@ public final class Segments {
 
   /** lse = MemorySegment.NULL: none; options may be null. */
   public static void attend(Step step, long layer, MemorySegment q, MemorySegment out, MemorySegment lse, AttendOptions options) {
-    if (out.isReadOnly() || lse.isReadOnly()) throw new IllegalArgumentException("kvc: out and lse must be writable segments");
+    if (out.isReadOnly() || lse.isReadOnly())
+      throw new KvcException.Argument("kvc_attend", (out.isReadOnly() ? "out" : "lse") + ": a segment that can be written is needed");
     try {
       FfmCalls.attend(step.handle, layer, q, out, lse, options == null ? null : options.raw);
     } finally {

@@ -3,7 +3,6 @@ package kvc;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
-import java.nio.ReadOnlyBufferException;
 import java.util.List;
 
 /** What reaches C is the memory of the buffer itself, from position to limit. */
@@ -66,19 +65,35 @@ final class BufferTests {
     Expect.equal(address(room) + 16, address(room.slice(16, 8)));
   }
 
+  private static final String NATIVE =
+      ": a buffer in native byte order is needed: say .order(ByteOrder.nativeOrder()), after slice() and duplicate(), too";
+
+  /** As an argument, and says in which function of kvc.h, which argument and why. */
+  static void refused(String operation, String message, Runnable call) {
+    KvcException e = Expect.thrown(KvcException.Argument.class, call);
+    Expect.equal(message, e.getMessage());
+    Expect.equal(operation, e.operation());
+  }
+
   static void whatCannotReachCIsRefused() {
     try (Cache cache = new Cache(Fixture.options()); Sequence sequence = cache.newSequence(); Step step = cache.begin(sequence, 1)) {
       ByteBuffer k = Fixture.keys(0, 0, 1), q = Fixture.queries(0, 0, 1), out = Fixture.output(1);
       ByteBuffer heap = ByteBuffer.allocate(k.remaining());
       FloatBuffer foreign = ByteBuffer.allocateDirect(16).order(ByteOrder.BIG_ENDIAN).asFloatBuffer();
-      Expect.thrown(IllegalArgumentException.class, () -> step.append(0, heap, k));
-      Expect.thrown(IllegalArgumentException.class, () -> step.append(0, k, heap));
+      String needed = ": a direct buffer is needed";
+      refused("kvc_append", "k" + needed, () -> step.append(0, heap, k));
+      refused("kvc_append", "v" + needed, () -> step.append(0, k, heap));
       Expect.thrown(KvcException.Argument.class, () -> step.append(0, null, k));
       Expect.thrown(KvcException.Argument.class, () -> step.append(0, ordered(k.duplicate()).limit(8), k));
       step.append(0, ordered(k.asReadOnlyBuffer()), k);
-      Expect.thrown(ReadOnlyBufferException.class, () -> step.attend(0, q, ordered(out.asReadOnlyBuffer())));
-      Expect.thrown(IllegalArgumentException.class, () -> step.attend(0, q, out, foreign, null));
-      Expect.thrown(IllegalArgumentException.class, () -> step.attend(0, q, out, FloatBuffer.allocate(4), null));
+      refused("kvc_attend", "q" + needed, () -> step.attend(0, heap, out));
+      refused("kvc_attend", "out" + needed, () -> step.attend(0, q, heap));
+      refused("kvc_attend", "out: a buffer that can be written is needed", () -> step.attend(0, q, ordered(out.asReadOnlyBuffer())));
+      refused("kvc_attend", "lse" + NATIVE, () -> step.attend(0, q, out, foreign, null));
+      refused("kvc_attend", "lse" + needed, () -> step.attend(0, q, out, FloatBuffer.allocate(4), null));
+      refused("kvc_seq_positions", "out" + needed, () -> sequence.positions(0, 0, java.nio.LongBuffer.allocate(4)));
+      refused("kvc_sink_logits_set", "logits" + needed, () -> cache.sinkLogits(0, FloatBuffer.allocate(4)));
+      refused("kvc_prefix_lookup", "salt" + needed, () -> cache.lookup(Direct.of(1L), ByteBuffer.allocate(4), null));
       Expect.thrown(KvcException.Argument.class, () -> step.attend(0, q, ordered(out.duplicate()).limit(4)));
       step.attend(0, q, out, Direct.floats(Fixture.Q_HEADS), new AttendOptions().scale(1));
     }
@@ -108,12 +123,12 @@ final class BufferTests {
     try (Cache cache = new Cache(Fixture.options()); Sequence sequence = cache.newSequence(); Step step = cache.begin(sequence, 1)) {
       ByteBuffer k = Fixture.keys(0, 0, 1), q = Fixture.queries(0, 0, 1), out = Fixture.output(1);
       for (ByteBuffer foreign : List.of(k.duplicate().order(order), k.asReadOnlyBuffer().order(order), k.slice().order(order))) {
-        Expect.thrown(IllegalArgumentException.class, () -> step.append(0, foreign, k));
-        Expect.thrown(IllegalArgumentException.class, () -> step.append(0, k, foreign));
+        refused("kvc_append", "k" + NATIVE, () -> step.append(0, foreign, k));
+        refused("kvc_append", "v" + NATIVE, () -> step.append(0, k, foreign));
       }
       step.append(0, k, k);
-      Expect.thrown(IllegalArgumentException.class, () -> step.attend(0, q.duplicate().order(order), out));
-      Expect.thrown(IllegalArgumentException.class, () -> step.attend(0, q, out.duplicate().order(order)));
+      refused("kvc_attend", "q" + NATIVE, () -> step.attend(0, q.duplicate().order(order), out));
+      refused("kvc_attend", "out" + NATIVE, () -> step.attend(0, q, out.duplicate().order(order)));
       Expect.equal(out, Fixture.output(1));
       step.attend(0, q, out);
     }
@@ -126,8 +141,8 @@ final class BufferTests {
       Expect.equal((long) expected.remaining(), cache.exportSnapshot(null, out));
       Expect.equal(expected, out);
       Expect.equal(2, cache.importSnapshot(out).size());
-      Expect.thrown(ReadOnlyBufferException.class, () -> cache.exportSnapshot(null, out.asReadOnlyBuffer()));
-      Expect.thrown(IllegalArgumentException.class, () -> cache.exportSnapshot(null, ByteBuffer.allocate(1 << 20)));
+      refused("kvc_snapshot_export", "out: a buffer that can be written is needed", () -> cache.exportSnapshot(null, out.asReadOnlyBuffer()));
+      refused("kvc_snapshot_export", "out: a direct buffer is needed", () -> cache.exportSnapshot(null, ByteBuffer.allocate(1 << 20)));
       salted.codes(0, 0, Sequence.Part.KEYS, ByteBuffer.allocateDirect(1 << 16));
       sequence.publish(Direct.of(1L, 2L, 3L), ByteBuffer.allocateDirect(4), null);
     }
@@ -144,8 +159,8 @@ final class BufferTests {
       Expect.that(block.mismatch(ByteBuffer.allocate(block.remaining())) >= 0, "the arena is untouched");
       Expect.equal(bytes, cache.stats().arenaBytes());
     }
-    Expect.thrown(ReadOnlyBufferException.class, () -> new CacheOptions().arenaBlock(block.asReadOnlyBuffer()));
-    Expect.thrown(IllegalArgumentException.class, () -> new CacheOptions().arenaBlock(ByteBuffer.allocate(1 << 20)));
+    refused("kvc_options", "arena_block: a buffer that can be written is needed", () -> new CacheOptions().arenaBlock(block.asReadOnlyBuffer()));
+    refused("kvc_options", "arena_block: a direct buffer is needed", () -> new CacheOptions().arenaBlock(ByteBuffer.allocate(1 << 20)));
     ByteBuffer crooked = room.slice(1, (int) bytes - 128);
     Expect.thrown(KvcException.Argument.class, () -> new Cache(Fixture.options().arenaTokens(0).arenaBlock(crooked)));
     long address = address(room);
@@ -158,7 +173,7 @@ final class BufferTests {
 
   static void sequencesAndCountsBelongTogether() {
     try (Cache cache = new Cache(Fixture.options()); Sequence a = cache.newSequence(); Sequence b = cache.newSequence()) {
-      Expect.thrown(IllegalArgumentException.class, () -> cache.begin(List.of(a, b), new long[] {1}, null));
+      refused("kvc_step_begin", "token_counts: 1 of them for 2 sequences", () -> cache.begin(List.of(a, b), new long[] {1}, null));
       Expect.thrown(KvcException.Argument.class, () -> cache.begin(List.of(a, a), new long[] {1, 1}, null));
       Expect.thrown(KvcException.Argument.class, () -> cache.begin(List.of(a), new long[] {1}, new long[] {5}, null));
       cache.begin(List.of(a, b), new long[] {1, 0}, new long[] {0, 0}, null).close();

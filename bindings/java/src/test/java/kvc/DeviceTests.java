@@ -35,8 +35,8 @@ final class DeviceTests {
         }
         step.commit();
         outThere.copyTo(out);
-        Expect.thrown(IllegalArgumentException.class, () -> kThere.copyFrom(Direct.bytes(kThere.bytes() + 1)));
-        Expect.thrown(IllegalArgumentException.class, () -> kThere.copyFrom(k.duplicate().order(ByteOrder.BIG_ENDIAN)));
+        Expect.thrown(KvcException.Argument.class, () -> kThere.copyFrom(Direct.bytes(kThere.bytes() + 1)));
+        Expect.thrown(KvcException.Argument.class, () -> kThere.copyFrom(k.duplicate().order(ByteOrder.BIG_ENDIAN)));
       }
       Expect.equal(expected, out);
       DeviceBuffer left = cache.newBuffer(DeviceBuffer.Kind.PINNED, 64);

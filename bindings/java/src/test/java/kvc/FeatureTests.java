@@ -246,7 +246,10 @@ final class FeatureTests {
       Expect.equal(2L, cache.checkSnapshot(both));
       Expect.equal((long) one.remaining(), cache.exportSnapshot(List.of(b), null));
       Expect.thrown(KvcException.Argument.class, () -> cache.exportSnapshot(null, Direct.bytes(8)));
-      Expect.thrown(IllegalArgumentException.class, () -> cache.exportSnapshot(List.of()));
+      String none = "no sequences were named; without a list it is all of them";
+      BufferTests.refused("kvc_snapshot_export", none, () -> cache.exportSnapshot(List.of()));
+      BufferTests.refused("kvc_snapshot_export", none, () -> cache.exportSnapshot(List.of(), Direct.bytes(8)));
+      BufferTests.refused("kvc_snapshot_save", none, () -> cache.saveSnapshot(file, List.of()));
       List<Sequence> all = cache.importSnapshot(both);
       Expect.equal(List.of(70L, 5L), all.stream().map(Sequence::length).toList());
       Expect.equal(Fixture.grow(cache, a, 1), Fixture.grow(cache, all.get(0), 1));
@@ -275,9 +278,13 @@ final class FeatureTests {
       CacheOptions calibrated = Fixture.options().codec("@" + lost);
       Expect.that(Expect.thrown(KvcException.Io.class, () -> new Cache(calibrated)).getMessage().contains(lost.toString()), "the message is garbled");
       Expect.equal("@" + lost, calibrated.raw.getCodec());
-      for (String broken : List.of("int4\0", "@\uD83D", "@\uDE00x")) {
-        Expect.thrown(IllegalArgumentException.class, () -> calibrated.codec(broken));
-        Expect.thrown(IllegalArgumentException.class, () -> Kvc.formatCodec(broken));
+      for (String broken : List.of("\u00e9nt4\0x", "@\uD83D", "@\uDE00x")) {
+        String why = broken.indexOf(0) > 0 ? "byte 5 is a NUL" : "a text with half a surrogate pair";
+        BufferTests.refused("kvc_options", "codec: " + why, () -> calibrated.codec(broken));
+        BufferTests.refused("kvc_options", "policy: " + why, () -> calibrated.policy(broken));
+        BufferTests.refused("kvc_layer", "codec: " + why, () -> new LayerOptions().codec(broken));
+        BufferTests.refused("kvc_codec_format", "codec: " + why, () -> Kvc.formatCodec(broken));
+        BufferTests.refused("kvc_policy_format", "policy: " + why, () -> Kvc.formatPolicy(broken));
       }
       Expect.equal("@" + lost, calibrated.raw.getCodec());
     } finally {
