@@ -20,8 +20,10 @@ def test_there_is_no_other_example(clone):
 
 def test_the_snippets_of_the_readme_run_as_printed(clone, run_python):
     text = (clone / "bindings" / "python" / "README.md").read_text()
-    first, graphs = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert not re.search(r"^    (?!\w+=\S+ pip )", re.sub(r"```.*?```", "", text, flags=re.S), re.M), "a snippet that is not run"
+    first, memory, graphs = re.findall(r"```python\n(.*?)```", text, re.S)
     assert run_python("-c", first).stdout == "1 (1, 4, 64)\n"
+    assert run_python("-c", memory).stdout in ("1 token on CPU\n", "1 token on CUDA\n")
     # On a device there is room for a graph; elsewhere the refusal is the one that the snippet's comment promises.
     refusal = re.search(r"# (graph_create: .*)", graphs)[1]
     assert run_python("-c", graphs).stdout.strip() in ("room for one token of one sequence of up to 4096", refusal)
