@@ -68,8 +68,8 @@ kvc_failed(failure.status, of, failure.message)
 %enddef
 %typemap(in, canthrow=1) char [ANY] %{ $1 = ($1_ltype)$input; %}
 /* C would take a text up to its first NUL, and a cut codec string can be another codec. */
-%typemap(csin) char [ANY] "NativeText.Whole($csinput)"
-%typemap(csin) const char* "NativeText.Whole($csinput ?? throw new global::System.ArgumentNullException(nameof($csinput)))"
+%typemap(csin) char [ANY] %{NativeText.Whole($csinput, "$1_name", GetType().Name)%}
+%typemap(csin) const char* %{NativeText.Whole($csinput ?? throw new global::System.ArgumentNullException(nameof($csinput)), nameof($csinput))%}
 
 /* The error never appears in C#. A function that returns a status but takes no error would not compile: nothing fails silently. */
 %typemap(in, numinputs=0) kvc_error* err %{ kvc_error failure = {sizeof failure, KVC_OK, ""}; $1 = &failure; %}

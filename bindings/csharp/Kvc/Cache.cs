@@ -37,7 +37,8 @@ public sealed unsafe partial class Cache : IDisposable {
   /// <summary>Begins a step that adds tokenCounts[i] tokens to each of the sequences; positions, if given, must be their lengths.</summary>
   public Step Begin(ReadOnlySpan<Sequence> sequences, ReadOnlySpan<long> tokenCounts, StepOptions options = null,
                     ReadOnlySpan<long> positions = default(ReadOnlySpan<long>)) {
-    if (sequences.Length != tokenCounts.Length) throw new ArgumentException("kvc: as many token counts as sequences are needed");
+    if (sequences.Length != tokenCounts.Length)
+      throw new KvcArgumentException("kvc_step_begin", "tokenCounts: " + tokenCounts.Length + " of them for " + sequences.Length + " sequences");
     SequenceHandle[] held = Sequence.Hold(this, "kvc_step_begin", sequences);
     GraphHandle graph = options?.Graph?.handle;
     bool graphHeld = false;

@@ -10,11 +10,11 @@ public sealed unsafe partial class Cache {
   public long Export(Span<byte> to) => ExportOf(to, new Sequence[0]);
 
   /// <summary>The same of these sequences, in their order.</summary>
-  public long Export(Span<byte> to, params Sequence[] sequences) => ExportOf(to, Named(sequences));
+  public long Export(Span<byte> to, params Sequence[] sequences) => ExportOf(to, Named("kvc_snapshot_export", sequences));
 
-  static Sequence[] Named(Sequence[] sequences) {
+  static Sequence[] Named(string operation, Sequence[] sequences) {
     if (sequences == null) throw new ArgumentNullException(nameof(sequences));
-    if (sequences.Length == 0) throw new ArgumentException("kvc: no sequences were named; without a list it is all of them", nameof(sequences));
+    if (sequences.Length == 0) throw new KvcArgumentException(operation, "no sequences were named; without a list it is all of them");
     return sequences;
   }
 
@@ -36,7 +36,7 @@ public sealed unsafe partial class Cache {
   public byte[] Export() => ExportOf(new Sequence[0]);
 
   /// <summary>The same of these sequences, in their order.</summary>
-  public byte[] Export(params Sequence[] sequences) => ExportOf(Named(sequences));
+  public byte[] Export(params Sequence[] sequences) => ExportOf(Named("kvc_snapshot_export", sequences));
 
   byte[] ExportOf(Sequence[] sequences) {
     var bytes = new byte[ExportOf(Span<byte>.Empty, sequences)];
@@ -65,7 +65,7 @@ public sealed unsafe partial class Cache {
   public void Save(string path) => SaveOf(path, new Sequence[0]);
 
   /// <summary>The same of these sequences, in their order.</summary>
-  public void Save(string path, params Sequence[] sequences) => SaveOf(path, Named(sequences));
+  public void Save(string path, params Sequence[] sequences) => SaveOf(path, Named("kvc_snapshot_save", sequences));
 
   void SaveOf(string path, Sequence[] sequences) {
     SequenceHandle[] held = Sequence.Hold(this, "kvc_snapshot_save", sequences);

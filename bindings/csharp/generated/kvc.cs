@@ -54,7 +54,7 @@ unsafe class kvc {
   }
 
   public static long kvc_codec_format(string codec, byte* out_, long out_bytes) {
-    long ret = kvcPINVOKE.kvc_codec_format(NativeText.Whole(codec ?? throw new global::System.ArgumentNullException(nameof(codec))), out_, out_bytes);
+    long ret = kvcPINVOKE.kvc_codec_format(NativeText.Whole(codec ?? throw new global::System.ArgumentNullException(nameof(codec)), nameof(codec)), out_, out_bytes);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     return ret;
   }
@@ -70,7 +70,7 @@ unsafe class kvc {
   }
 
   public static long kvc_policy_format(string policy, byte* out_, long out_bytes) {
-    long ret = kvcPINVOKE.kvc_policy_format(NativeText.Whole(policy ?? throw new global::System.ArgumentNullException(nameof(policy))), out_, out_bytes);
+    long ret = kvcPINVOKE.kvc_policy_format(NativeText.Whole(policy ?? throw new global::System.ArgumentNullException(nameof(policy)), nameof(policy)), out_, out_bytes);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     return ret;
   }
@@ -340,12 +340,12 @@ unsafe class kvc {
   }
 
   public static void kvc_snapshot_save(CacheHandle cache, long* seqs, long n, string path) {
-    kvcPINVOKE.kvc_snapshot_save(cache, seqs, n, NativeText.Whole(path ?? throw new global::System.ArgumentNullException(nameof(path))));
+    kvcPINVOKE.kvc_snapshot_save(cache, seqs, n, NativeText.Whole(path ?? throw new global::System.ArgumentNullException(nameof(path)), nameof(path)));
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
   public static void kvc_snapshot_load(CacheHandle cache, string path, long* out_, long capacity, long* out_n) {
-    kvcPINVOKE.kvc_snapshot_load(cache, NativeText.Whole(path ?? throw new global::System.ArgumentNullException(nameof(path))), out_, capacity, out_n);
+    kvcPINVOKE.kvc_snapshot_load(cache, NativeText.Whole(path ?? throw new global::System.ArgumentNullException(nameof(path)), nameof(path)), out_, capacity, out_n);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 

@@ -78,7 +78,7 @@ class kvc_error : global::System.IDisposable {
 
   public string message {
     set {
-      kvcPINVOKE.kvc_error_message_set(swigCPtr, NativeText.Whole(value));
+      kvcPINVOKE.kvc_error_message_set(swigCPtr, NativeText.Whole(value, "message", GetType().Name));
       if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     } 
     get {

@@ -128,7 +128,7 @@ class kvc_layer : global::System.IDisposable {
 
   public string codec {
     set {
-      kvcPINVOKE.kvc_layer_codec_set(swigCPtr, NativeText.Whole(value));
+      kvcPINVOKE.kvc_layer_codec_set(swigCPtr, NativeText.Whole(value, "codec", GetType().Name));
       if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     } 
     get {

@@ -138,7 +138,7 @@ class kvc_options : global::System.IDisposable {
 
   public string codec {
     set {
-      kvcPINVOKE.kvc_options_codec_set(swigCPtr, NativeText.Whole(value));
+      kvcPINVOKE.kvc_options_codec_set(swigCPtr, NativeText.Whole(value, "codec", GetType().Name));
       if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     } 
     get {
@@ -150,7 +150,7 @@ class kvc_options : global::System.IDisposable {
 
   public string target {
     set {
-      kvcPINVOKE.kvc_options_target_set(swigCPtr, NativeText.Whole(value));
+      kvcPINVOKE.kvc_options_target_set(swigCPtr, NativeText.Whole(value, "target", GetType().Name));
       if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     } 
     get {
@@ -292,7 +292,7 @@ class kvc_options : global::System.IDisposable {
 
   public string policy {
     set {
-      kvcPINVOKE.kvc_options_policy_set(swigCPtr, NativeText.Whole(value));
+      kvcPINVOKE.kvc_options_policy_set(swigCPtr, NativeText.Whole(value, "policy", GetType().Name));
       if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
     } 
     get {

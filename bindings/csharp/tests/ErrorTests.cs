@@ -11,6 +11,9 @@ static class ErrorTests {
     return e;
   }
 
+  static void Refused(string operation, string message, Action call) =>
+      Check.Equal(message, Fails<KvcArgumentException>(operation, call).Message, operation);
+
   public static void Argument() {
     CacheOptions options = Model.Options();
     options.KDim = 17;
@@ -152,8 +155,19 @@ static class ErrorTests {
     KvcException e = Fails<KvcArgumentException>("kvc_options", () => options.Codec = new string('k', 128));
     Check.Equal("codec: a text of 128 bytes (at most 127)", e.Message, "message");
     Fails<KvcArgumentException>("kvc_layer", () => new LayerOptions().Codec = new string('é', 64));
-    Check.Throws<ArgumentException>(() => options.Codec = "int4\0,k=int2");
-    Check.Throws<ArgumentException>(() => Discovery.FormatCodec("int4\0x"));
+    foreach (string broken in new[] {"int4\0,k=int2", "int4\ud83d", "int4\ude00x"}) {
+      string why = broken[4] == 0 ? ": byte 4 is a NUL" : ": a text with half a surrogate pair";
+      Refused("kvc_options", "codec" + why, () => options.Codec = broken);
+      Refused("kvc_options", "policy" + why, () => options.Policy = broken);
+      Refused("kvc_layer", "codec" + why, () => new LayerOptions().Codec = broken);
+      Refused("kvc_codec_format", "codec" + why, () => Discovery.FormatCodec(broken));
+      Refused("kvc_policy_format", "policy" + why, () => Discovery.FormatPolicy(broken));
+      using (Cache cache = Model.Cache()) {
+        Refused("kvc_snapshot_save", "path" + why, () => cache.Save(broken));
+        Refused("kvc_snapshot_load", "path" + why, () => cache.Load(broken));
+      }
+    }
+    Refused("kvc_options", "codec: byte 5 is a NUL", () => options.Codec = "\u00e9int\u0000");
     Check.Equal("int4", options.Codec, "codec after what was refused");
     Check.Throws<ArgumentNullException>(() => new Cache((CacheOptions)null));
     Check.Throws<ArgumentNullException>(() => new Cache(options, new LayerOptions(), null));
@@ -163,15 +177,16 @@ static class ErrorTests {
       Check.Throws<ArgumentNullException>(call);
     using (Cache cache = Model.Cache()) {
       Sequence sequence = cache.CreateSequence();
-      Check.Throws<ArgumentException>(() => cache.Begin(new[] {sequence}, new long[] {1, 1}));
+      Refused("kvc_step_begin", "tokenCounts: 2 of them for 1 sequences", () => cache.Begin(new[] {sequence}, new long[] {1, 1}));
       Check.Throws<ArgumentNullException>(() => cache.Begin(new Sequence[] {sequence, null}, new long[] {1, 1}));
       Check.Throws<ArgumentNullException>(() => cache.Begin((Sequence)null, 1));
       Check.Throws<ArgumentNullException>(() => cache.Prefixes.Publish(null, new long[] {1}, null));
       Check.Throws<ArgumentNullException>(() => cache.Export(sequence, null));
       Check.Throws<ArgumentNullException>(() => cache.Export((Sequence[])null));
-      Check.Throws<ArgumentException>(() => cache.Export(new Sequence[0]));
-      Check.Throws<ArgumentException>(() => cache.Export(new byte[1 << 16], new Sequence[0]));
-      Check.Throws<ArgumentException>(() => cache.Save("nowhere", new Sequence[0]));
+      string none = "no sequences were named; without a list it is all of them";
+      Refused("kvc_snapshot_export", none, () => cache.Export(new Sequence[0]));
+      Refused("kvc_snapshot_export", none, () => cache.Export(new byte[1 << 16], new Sequence[0]));
+      Refused("kvc_snapshot_save", none, () => cache.Save("nowhere", new Sequence[0]));
       Check.Equal(cache.Export(sequence).Length, cache.Export().Length, "bytes of all sequences, which are one");
       Check.Throws<ArgumentNullException>(() => cache.Save(null, sequence));
       Check.Throws<ArgumentNullException>(() => cache.Load(null));
