@@ -222,6 +222,17 @@ namespace {
 
 const std::string one_head = " layers=1 kv_heads=1 q_heads=1 k_dim=32 codec=k=int4.ch.g32.m8,v=int4.tok.rot.sym,window=20,sinks=3";
 
+// Tokens that nothing attends to.
+void append_only(Session& session, const std::string& name, int64_t tokens) {
+    for (int64_t n; tokens > 0; tokens -= n) {
+        n = std::min<int64_t>(tokens, 512);
+        session.ok("begin f " + name + ":" + std::to_string(n));
+        for (int64_t l = 0; l < session.replay.shapes().options.layers; ++l)
+            session.ok("append f seed=1 layer=" + std::to_string(l));
+        session.ok("commit f");
+    }
+}
+
 // A sequence that takes all room that is left.
 void fill(Session& session) {
     session.ok("seq filler data=9");
@@ -310,7 +321,7 @@ TEST_CASE("interplay: an aborted step leaves no trace in a snapshot, whatever th
 TEST_CASE("interplay: an import drops the least recently used prefixes, as few as make room, and none where all would not") {
     Session source(one_head), session(one_head + " growth=0 arena_bytes=524288");
     source.ok("seq a data=3");
-    source.feed("a", 5000, 512);
+    append_only(source, "a", 5000);
     const Bytes snapshot = kvc_snapshots::exported(source, {"a"});
     int64_t texts = 0;
     for (; session.ok("prefix_stats").numbers[7] == 0; texts++) {  // until one was dropped
@@ -333,7 +344,7 @@ TEST_CASE("interplay: an import drops the least recently used prefixes, as few a
     session.ok("destroy newest");
     const int64_t entries = session.ok("prefix_stats").numbers[0];
     // More than the arena could hold: nothing is given up for it.
-    source.feed("a", 10000, 512);
+    append_only(source, "a", 10000);
     const kvc_snapshots::Imported refused = kvc_snapshots::import(session, kvc_snapshots::exported(source, {"a"}));
     CHECK(refused.status == KVC_E_NO_MEMORY);
     CHECK(session.ok("prefix_stats").numbers[0] == entries);
@@ -343,7 +354,7 @@ TEST_CASE("interplay: a refused import leaves a cache as young as it was") {
     const std::string rope = " keys=before rope_theta=10000";
     Session source(one_head + rope), session(one_head + rope + " growth=0 arena_bytes=131072");
     source.ok("seq a data=3");
-    source.feed("a", 5000, 512);
+    append_only(source, "a", 5000);
     CHECK(kvc_snapshots::import(session, kvc_snapshots::exported(source, {"a"})).status == KVC_E_NO_MEMORY);
     const std::vector<double> frequencies(16, 0.5);
     CHECK(kvc_rope_frequencies_set(session.replay.cache(), 0, frequencies.data(), 16, nullptr) == KVC_OK);
