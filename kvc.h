@@ -358,7 +358,12 @@ KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
  *            kvc_step_options.buffers says ends the process, or costs the cache when the fault surfaces.
  * Waits      Nothing else waits but kvc_synchronize, commits of steps that accumulate mass or after which a policy acts, and what reads
  *            records or depends on the values of new tokens: fork, truncate, evict, merge, step-down, publish, snapshot and
- *            read-back, and a begin 1,024 steps after the last wait. All are counted.
+ *            read-back, and a begin 1,024 steps after the last wait; kvc_buffer_create and kvc_buffer_copy where they say so; a call
+ *            that finds memory short; and a host that is too far ahead of the device. It can be two whole steps ahead, each layer
+ *            appended and attended once, as long as these send no more than 64 MiB of tables (16 bytes for each page of each
+ *            sequence, layer and kv head, mostly); begin waits beyond 64 steps, append with buffers on the host where the numbers
+ *            of two appends are on their way, attend where 16 MiB of counters of mass are, and what evicts or steps down where the
+ *            tables of some 10,000 new pages are. kvc_stats.synchronizations counts each wait, of a call that waits several times, too.
  * Numbers    A token that 16 bits cannot hold (KVC_E_NONFINITE on the CPU) is found later: append and commit succeed, and once one of
  *            the calls above has waited, the sequence answers KVC_E_NONFINITE to all but kvc_seq_destroy and kvc_seq_truncate to
  *            that position or below (inexact where the exact floor is above it, as under a policy that scores attention). No policy
@@ -420,8 +425,9 @@ KVC_API void* kvc_buffer_create(kvc_cache* cache, int32_t kind, int64_t bytes, k
 /* kvc's own work with it is done first; the caller's must be. */
 KVC_API kvc_status kvc_buffer_destroy(kvc_cache* cache, int32_t kind, void* buffer, kvc_error* err);
 /* Copies between any two of device buffers (kvc_device of each side: the cache's device, or KVC_CPU for memory of the host), behind all
- * that was launched before; to the host it waits, and is counted. KVC_E_ARGUMENT, and nothing is copied, where a side is not memory of the
- * kind that is said (managed memory is of both), or has fewer bytes: of kvc's buffers that is known, of others if CUDA knows. */
+ * that was launched before. It waits to the host, and to the device for what is more than 1 MiB of a pinned buffer or, of other memory of
+ * the host, where 4 MiB of such copies are on their way. KVC_E_ARGUMENT, and nothing is copied, where a side is not memory of the kind that
+ * is said (managed memory is of both), or has fewer bytes: of kvc's buffers that is known, of others if CUDA knows. */
 KVC_API kvc_status kvc_buffer_copy(kvc_cache* cache, void* to, int32_t to_device, const void* from, int32_t from_device, int64_t bytes,
                                    kvc_error* err);
 
@@ -654,7 +660,7 @@ typedef struct kvc_stats {
     int64_t tokens_requantized;
     int64_t slow_calls;       /* attends that dequantize pages explicitly: those over keys before RoPE */
     int64_t tokens_merged;    /* of tokens_evicted */
-    int64_t synchronizations; /* times that a call waited for the device */
+    int64_t synchronizations; /* waits for the device, of which a call can have several */
     int64_t bytes_staged;     /* of callers' buffers on the host, copied to the device and back */
 } kvc_stats;
 

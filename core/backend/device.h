@@ -29,6 +29,13 @@ struct DeviceStep {
     int64_t entries = 0, counts = 0;  // of all items' tables, each as often as it is named
     int64_t state_floats = 0, lse_floats = 0, page_sums = 0;
     int64_t in_bytes = 0, out_bytes = 0;  // of host buffers of one call, each padded by 256
+
+    // The most that all calls of the step bring together, if each layer is appended and attended once: so that the host can run whole
+    // steps ahead of the device.
+    struct Whole {
+        int64_t calls = 0;  // of an executor's functions
+        int64_t store_jobs = 0, quantize_jobs = 0, items = 0, tiles = 0, entries = 0, counts = 0;
+    } whole;
 };
 
 // It may be destroyed before what it launched has run; what that needs stays until then.
@@ -91,6 +98,9 @@ public:
     // The record layouts and what the host can do with copies of records: store, quantize, read, unpack, pack, unsupported. Its attend,
     // mass, page_mass and finish are nullptr.
     virtual const KernelTable& records() const = 0;
+
+    // How often a function of the device, or of an executor of it, has waited for what was launched. Of a call that waits several times, each.
+    virtual int64_t waits() const = 0;
 
     // ---- memory ----
     virtual std::byte* allocate(int64_t bytes) = 0;  // 256-byte aligned; nullptr: refused

@@ -289,7 +289,6 @@ void Step::set_call(AttendCall& call, const void* queries, void* out, float* out
 Status Step::deliver(const AttendCall& call, bool gathered) {
     KVC_TRY(executor_->deliver());
     if (!cache_.device_ || options_.device_buffers) return {};
-    cache_.counters_.synchronizations++;
     const Layer& shape = call.shape;
     const int64_t v_dim = shape.format.v_dim, unit = bytes_of(options_.out.dtype);
     const BufferLayout rows = dense({options_.out.dtype}, shape.q_heads, v_dim), lse = dense({Dtype::f32}, shape.q_heads, 1);

@@ -185,7 +185,7 @@ private:
     };
     struct Counters {
         std::atomic<int64_t> tokens_appended{0}, tokens_evicted{0}, pages_quantized{0}, tokens_requantized{0}, slow_calls{0};
-        std::atomic<int64_t> tokens_merged{0}, synchronizations{0}, bytes_staged{0};
+        std::atomic<int64_t> tokens_merged{0}, bytes_staged{0};
     };
     using Exclusive = std::unique_lock<std::shared_mutex>;
     using Shared = std::shared_lock<std::shared_mutex>;

@@ -62,7 +62,6 @@ Status Cache::copy_buffer(void* to, bool to_device, const void* from, bool from_
     if (to_device) {
         copied = from_device ? device_->copy(source, target, bytes) : device_->write(target, source, bytes);
     } else {
-        counters_.synchronizations++;
         copied = device_->read(source, target, bytes);
     }
     arena_->note_fault(copied);

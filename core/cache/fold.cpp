@@ -60,7 +60,6 @@ Status Evictor::route_there(size_t layer, std::span<const Tokens> tokens, std::s
                         head.joins.data()});
     }
     if (jobs.empty()) return {};
-    cache_.counters_.synchronizations++;
     KVC_TRY(cache_.arena_->route(jobs));
     for (size_t h = 0; h < tokens.size(); h++) {
         const Head& head = heads[h];
@@ -166,7 +165,6 @@ Status Evictor::means_there(size_t layer, std::span<const Tokens> tokens, std::s
         jobs.push_back({&format, heads[h].places.list(), heads[h].weights.data(), heads[h].ends.data(), int64_t(folds[h].size()),
                         folds[h][0].token.new_key, rows});
     }
-    cache_.counters_.synchronizations++;
     return cache_.arena_->fold(jobs);
 }
 

@@ -42,7 +42,6 @@ Status Evictor::measure_there(size_t layer, std::span<const Tokens> tokens, std:
         jobs.push_back({&format, places[i].list(), traits.keys, heads, queries[i].mean.data(), queries[i].variance.data(),
                         head.of_keys.data(), traits.values ? head.value_norms.data() : nullptr});
     }
-    cache_.counters_.synchronizations++;
     return cache_.arena_->measure(jobs);
 }
 

@@ -22,7 +22,6 @@ void Cache::settle_sequence(Sequence& sequence) const {
 Status Cache::synchronize_device() const {
     if (!device_) return {};
     KVC_TRY(arena_->fault());
-    counters_.synchronizations++;
     if (Status failed = device_->synchronize(&bad_stores_); !failed.ok()) {
         arena_->note_fault(failed);
         return failed;

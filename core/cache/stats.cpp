@@ -78,7 +78,7 @@ Result<CacheStats> Cache::stats() const {
     out.tokens_requantized = counters_.tokens_requantized;
     out.tokens_merged = counters_.tokens_merged;
     out.slow_calls = counters_.slow_calls;
-    out.synchronizations = counters_.synchronizations;
+    out.synchronizations = device_ ? device_->waits() : 0;
     out.bytes_staged = counters_.bytes_staged;
     return out;
 }

@@ -116,10 +116,13 @@ private:
         int64_t sums = 0, tile_sums = 0;  // by pages
         int64_t entries = 0, counts = 0;  // of all items' tables, each as often as it is named
         void cover(const ScratchNeeds& other);
+        void add(const ScratchNeeds& other);
     };
     ScratchNeeds layer_needs(size_t layer) const;
-    Status open_executor(const ScratchNeeds& needs);
-    Status open_device(const ScratchNeeds& needs);
+    // needs: of the largest call; whole: of all layers together.
+    Status open_executor(const ScratchNeeds& needs, const ScratchNeeds& whole);
+    Status open_device(const ScratchNeeds& needs, const ScratchNeeds& whole);
+    int64_t rounds_of(const ScratchNeeds& whole) const;
     Status check_device() const;
     Status size_buffers(DeviceStep* step);
     Result<const void*> bring(const void* buffer, int64_t heads, int64_t dim, const BufferLayout& layout);

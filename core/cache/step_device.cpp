@@ -53,7 +53,13 @@ Status Step::size_buffers(DeviceStep* step) {
     return {};
 }
 
-Status Step::open_device(const ScratchNeeds& needs) {
+// A round holds more than half of what there is room for, or is the only one, so that there are at most two to each such room.
+int64_t Step::rounds_of(const ScratchNeeds& whole) const {
+    const int64_t of_sums = sum_room_ > 0 ? ceil_div(2 * whole.sums, sum_room_) : 0;
+    return int64_t(layers_.size()) + (state_floats_ > 0 ? ceil_div(2 * whole.states, state_floats_) : 0) + of_sums;
+}
+
+Status Step::open_device(const ScratchNeeds& needs, const ScratchNeeds& whole) {
     for (const StepSequence& part : sequences_) {
         if (part.sequence->unsettled.size() >= unsettled_limit) KVC_TRY(cache_.settle());
         std::vector<UnsettledStore>& unsettled = part.sequence->unsettled;  // commit adds one, and must not fail
@@ -73,6 +79,14 @@ Status Step::open_device(const ScratchNeeds& needs) {
     step.state_floats = state_floats_;
     step.lse_floats = options_.accumulate ? needs.lse : 0;
     step.page_sums = sum_room_;
+    // Stores and codes once a layer; attend, finish and mass in each round.
+    step.whole = {2 * int64_t(layers_.size()) + 3 * rounds_of(whole),
+                  whole.stores,
+                  whole.codes,
+                  whole.items,
+                  whole.tiles,
+                  whole.entries,
+                  whole.counts};
     KVC_TRY(size_buffers(&step));
     if (options_.graph) {
         Result<std::unique_ptr<GraphExecutor>> replay = options_.graph->device_->replay(step);

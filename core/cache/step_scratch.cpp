@@ -68,10 +68,20 @@ void Step::ScratchNeeds::cover(const ScratchNeeds& other) {
         this->*need = std::max(this->*need, other.*need);
 }
 
+// What a device asks of all layers.
+void Step::ScratchNeeds::add(const ScratchNeeds& other) {
+    for (const auto need : {&ScratchNeeds::tiles, &ScratchNeeds::items, &ScratchNeeds::states, &ScratchNeeds::stores,
+                            &ScratchNeeds::codes, &ScratchNeeds::entries, &ScratchNeeds::counts, &ScratchNeeds::sums})
+        this->*need += other.*need;
+}
+
 Status Step::reserve_scratch() {
-    ScratchNeeds needs;
-    for (size_t i = 0; i < layers_.size(); i++)
-        needs.cover(layer_needs(i));
+    ScratchNeeds needs, whole;
+    for (size_t i = 0; i < layers_.size(); i++) {
+        const ScratchNeeds of_layer = layer_needs(i);
+        needs.cover(of_layer);
+        whole.add(of_layer);
+    }
     append_.stores.reserve(size_t(needs.stores));
     append_.codes.reserve(size_t(needs.codes));
     append_.groups.reserve(size_t(needs.groups));
@@ -91,14 +101,14 @@ Status Step::reserve_scratch() {
     // A graph has launches for one round.
     state_floats_ = options_.graph ? needs.states : std::max(needs.tile_states, std::min(needs.states, state_floats_target));
     sum_room_ = std::max(needs.tile_sums, std::min(needs.sums, page_sums_target));
-    KVC_TRY(open_executor(needs));
+    KVC_TRY(open_executor(needs, whole));
     scratch_bytes_ = attend_.bytes() + cache_.thread_scratch_bytes_ + table_bytes();
     cache_.step_scratch_bytes_ += scratch_bytes_;
     return {};
 }
 
-Status Step::open_executor(const ScratchNeeds& needs) {
-    if (cache_.device_) return open_device(needs);
+Status Step::open_executor(const ScratchNeeds& needs, const ScratchNeeds& whole) {
+    if (cache_.device_) return open_device(needs, whole);
     attend_.states.resize(size_t(state_floats_));
     if (options_.accumulate) attend_.lse.resize(size_t(needs.lse));
     states_ = attend_.states.data();

@@ -4,6 +4,7 @@
 
 #include "core/backend/device.h"
 #include "kernels/cuda/block.h"
+#include "kernels/cuda/waits.h"
 
 namespace kvc::cuda {
 
@@ -26,7 +27,7 @@ public:
     // Queues the copy of the words to the host.
     Status fetch(Stream stream);
     Result<bool> fetched() { return runtime::done(fetched_); }
-    Status wait() { return runtime::synchronize(fetched_); }
+    Status wait(Waits& waits) { return waits.for_event(fetched_); }
     // After that: appends what was found since the last time.
     void report(std::vector<BadStore>* bad);
 

@@ -80,7 +80,7 @@ Status CudaDevice::create(DeviceHeap heap, const MemorySource& source) {
         *event = *created;
     }
     staging_ = std::make_unique<UploadRing>();
-    KVC_TRY(staging_->create(staging_bytes, false));
+    KVC_TRY(staging_->create(staging_bytes, 0, &waits_));
     return create_recoder();
 }
 
@@ -192,7 +192,7 @@ std::byte* CudaDevice::allocate_for_caller(int64_t bytes) {
     const Selection selection(ordinal_);
     bool used = false;
     std::byte* const block = selection.status().ok() ? allocate_block(bytes, &used) : nullptr;
-    if (block && used && !(gather().ok() && runtime::synchronize(stream_).ok())) {
+    if (block && used && !(gather().ok() && waits_.for_stream(stream_).ok())) {
         release_block(block);
         return nullptr;
     }
@@ -232,7 +232,7 @@ void CudaDevice::free_released() {
 bool CudaDevice::reclaim() {
     const bool idle = !idle_.empty() || !idle_bad_.empty();
     const bool kept = heap_.ordered() || idle || !released_.empty() || !outgrown_.empty() || !retired_.empty();
-    if (!kept || !gather().ok() || !runtime::synchronize(stream_).ok()) {
+    if (!kept || !gather().ok() || !waits_.for_stream(stream_).ok()) {
         return false;
     }
     idle_.clear();
@@ -254,10 +254,10 @@ Status CudaDevice::write(std::byte* to, const std::byte* from, int64_t bytes) {
     if (bytes > staging_piece && is_pinned(from, bytes)) {
         KVC_TRY(runtime::copy_in(to, from, bytes, stream_));
         KVC_TRY(advance());
-        return runtime::synchronize(stream_);
+        return waits_.for_stream(stream_);
     }
     for (int64_t at = 0; at < bytes; at += staging_piece) {
-        Result<UploadRing::Piece> piece = staging_->take(std::min(staging_piece, bytes - at));
+        Result<UploadRing::Piece> piece = staging_->take(std::min(staging_piece, bytes - at), stream_);
         if (!piece.ok()) {
             return piece.status();
         }
@@ -276,16 +276,16 @@ Status CudaDevice::read(const std::byte* from, std::byte* to, int64_t bytes) {
     KVC_TRY(gather());
     if (bytes > 0 && is_pinned(to, bytes)) {
         KVC_TRY(runtime::copy_out(to, from, bytes, stream_));
-        return runtime::synchronize(stream_);
+        return waits_.for_stream(stream_);
     }
     for (int64_t at = 0; at < bytes; at += staging_piece) {
-        const Result<UploadRing::Piece> piece = staging_->take(std::min(staging_piece, bytes - at));
+        const Result<UploadRing::Piece> piece = staging_->take(std::min(staging_piece, bytes - at), stream_);
         if (!piece.ok()) {
             return piece.status();
         }
         KVC_TRY(runtime::copy_out(piece->host, from + at, piece->bytes, stream_));
         KVC_TRY(staging_->mark(stream_));
-        KVC_TRY(runtime::synchronize(stream_));
+        KVC_TRY(waits_.for_stream(stream_));
         std::memcpy(to + at, piece->host, size_t(piece->bytes));
     }
     return {};

@@ -35,6 +35,7 @@ public:
 
     const char* name() const override { return name_.c_str(); }
     const KernelTable& records() const override;
+    int64_t waits() const override { return waits_.count(); }
 
     std::byte* allocate(int64_t bytes) override;
     std::byte* allocate_for_caller(int64_t bytes) override;
@@ -61,6 +62,7 @@ public:
     // Takes back what begin gave.
     void end(QueuedStep& step);
     std::mutex& mutex() { return mutex_; }
+    Status wait_for(Stream stream) { return waits_.for_stream(stream); }
 
     // ---- for graphs ----
     // A step of the graph, whose tables go to a free slot.
@@ -120,6 +122,7 @@ private:
     uint64_t order_ = 0;  // counts the times that order_event_ was recorded
     Status lost_;         // why the device cannot be used any more
 
+    Waits waits_;
     std::mutex mutex_;
     std::unique_ptr<UploadRing> staging_;  // of write and read
     CallRoom room_;

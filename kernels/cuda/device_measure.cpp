@@ -105,7 +105,7 @@ Status CudaDevice::run_call(const CallSizes& sizes, const std::function<Status()
             status = runtime::copy_out(room_.results_here(sizes), room_.results_there(sizes), sizes.results, stream_);
         }
         // Also after a failure: what was queued reads the room.
-        const Status waited = runtime::synchronize(stream_);
+        const Status waited = waits_.for_stream(stream_);
         status = status.ok() ? waited : status;
     }
     if (status.ok()) {

@@ -117,7 +117,7 @@ Status CudaDevice::fold(std::span<const FoldJob> jobs) {
 // Means that are stored saturated are always stored, so that what stands behind the jobs takes no token's number.
 Status CudaDevice::queue_stores(std::span<const StoreParams> jobs) {
     const auto n = int64_t(jobs.size());
-    const Result<UploadRing::Piece> piece = recode_uploads_->take(bytes_of<StoreJob>(n) + 2 * 16);
+    const Result<UploadRing::Piece> piece = recode_uploads_->take(bytes_of<StoreJob>(n) + 2 * 16, stream_);
     if (!piece.ok()) {
         return piece.status();
     }

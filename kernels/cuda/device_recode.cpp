@@ -63,12 +63,12 @@ const RecodeJob* write_jobs(std::span<const RecodeParams> jobs, const UploadRing
 
 Status CudaDevice::create_recoder() {
     recode_uploads_ = std::make_unique<UploadRing>();
-    return recode_uploads_->create(ring_bytes, true, {&heap_});
+    return recode_uploads_->create(ring_bytes, ring_bytes / 2, &waits_, {&heap_});
 }
 
 // The stream is the device's own, so that a piece's copy comes behind whatever still reads that place of the ring.
 Status CudaDevice::queue_recodes(std::span<const RecodeParams> jobs, int64_t bytes) {
-    const Result<UploadRing::Piece> piece = recode_uploads_->take(bytes);
+    const Result<UploadRing::Piece> piece = recode_uploads_->take(bytes, stream_);
     if (!piece.ok()) {
         return piece.status();
     }

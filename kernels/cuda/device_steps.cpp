@@ -23,7 +23,7 @@ Result<std::unique_ptr<Workspace>> CudaDevice::workspace_for(const DeviceStep& s
     std::unique_ptr<Workspace> workspace;
     KVC_TRY(with_memory([&] {
         workspace = std::make_unique<Workspace>();
-        return workspace->create(sizes.rounded(), {&heap_});
+        return workspace->create(sizes.rounded(), &waits_, {&heap_});
     }));
     // The new one takes the place of one that was too small; kernels may still be at work there.
     if (!idle_.empty()) {
@@ -54,7 +54,7 @@ Status CudaDevice::collect(bool wait) {
     while (!ended_bad_.empty()) {
         BadTokens& oldest = *ended_bad_.front();
         if (wait || ended_bad_.size() > most_ended) {
-            KVC_TRY(oldest.wait());
+            KVC_TRY(oldest.wait(waits_));
         } else {
             const Result<bool> here = oldest.fetched();
             if (!here.ok()) {
@@ -144,7 +144,7 @@ Result<std::unique_ptr<DeviceGraph>> CudaDevice::create_graph(const GraphShape& 
         KVC_TRY(lost_);
         retired_.reserve(retired_.size() + graphs_);
         // Replays read it on streams that a pool's memory would have to wait for.
-        return with_memory([&] { return graph->create({heap_.ordered() ? nullptr : &heap_}); });
+        return with_memory([&] { return graph->create(&waits_, {heap_.ordered() ? nullptr : &heap_}); });
     }();
     // A graph that could not be created ends here, outside of the lock.
     if (!created.ok()) {
@@ -221,7 +221,7 @@ Status CudaDevice::synchronize(std::vector<BadStore>* bad) {
         }
     }
     KVC_TRY(gather());
-    KVC_TRY(runtime::synchronize(stream_));
+    KVC_TRY(waits_.for_stream(stream_));
     KVC_TRY(collect(true));
     for (QueuedStep* const step : steps_) {
         step->bad_->report(&found_);

@@ -63,7 +63,7 @@ Result<const void*> CudaExecutor::input(const void* buffer, int64_t bytes) {
     const Selection selection(device_->ordinal());
     KVC_TRY(device_->order(*this));
     UploadRing& ring = workspace_->inputs;
-    const Result<UploadRing::Piece> piece = ring.take(bytes);
+    const Result<UploadRing::Piece> piece = ring.take(bytes, stream_);
     if (!piece.ok()) {
         return piece.status();
     }
@@ -116,7 +116,7 @@ void CudaExecutor::note_rows(const FinishCall& call, std::span<const FinishTile>
 Status CudaExecutor::take_deliveries() {
     KVC_TRY(device_->order(*this));
     KVC_TRY(runtime::copy_out(workspace_->delivery.data(), workspace_->outputs.data(), delivery_bytes_, stream_));
-    KVC_TRY(runtime::synchronize(stream_));
+    KVC_TRY(device_->wait_for(stream_));
     for (const Delivery& d : deliveries_) {
         const std::byte* const from = workspace_->delivery.data() + d.offset;
         for (int64_t row = d.first_row; row < d.end_row; row++) {
@@ -154,7 +154,7 @@ Status CudaExecutor::queue_stores(std::span<const StoreParams> jobs) {
     }
     const Selection selection(device_->ordinal());
     KVC_TRY(device_->order(*this));
-    const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes_of<StoreJob>(int64_t(jobs.size())));
+    const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes_of<StoreJob>(int64_t(jobs.size())), stream_);
     if (!piece.ok()) {
         return piece.status();
     }
@@ -185,7 +185,7 @@ Status CudaExecutor::queue_codes(std::span<const QuantizeParams> jobs) {
     }
     const Selection selection(device_->ordinal());
     KVC_TRY(device_->order(*this));
-    const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes_of<QuantizeJob>(int64_t(jobs.size())));
+    const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes_of<QuantizeJob>(int64_t(jobs.size())), stream_);
     if (!piece.ok()) {
         return piece.status();
     }
@@ -215,7 +215,7 @@ Status CudaExecutor::attend(std::span<const AttendParams* const> params, std::sp
     }
     const Selection selection(device_->ordinal());
     KVC_TRY(device_->order(*this));
-    const Result<UploadRing::Piece> piece = workspace_->uploads.take(table_bytes(items) + rope_bytes(params[0]->rope));
+    const Result<UploadRing::Piece> piece = workspace_->uploads.take(table_bytes(items) + rope_bytes(params[0]->rope), stream_);
     if (!piece.ok()) {
         return piece.status();
     }
@@ -256,7 +256,7 @@ Status CudaExecutor::finish(const FinishCall& call, std::span<const FinishTile> 
     KVC_TRY(device_->order(*this));
     const int64_t n_logits = call.sink_logits ? call.q_heads : 0;
     const int64_t bytes = bytes_of<FinishTile>(int64_t(tiles.size())) + bytes_of<float>(n_logits) + 2 * 16;
-    const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes);
+    const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes, stream_);
     if (!piece.ok()) {
         return piece.status();
     }

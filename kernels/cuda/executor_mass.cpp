@@ -64,7 +64,7 @@ Status CudaExecutor::clear_page_sums(std::span<const AttendParams* const> params
 // Needs nothing of an item but its sums: no tables are uploaded.
 Status CudaExecutor::count_pages(int64_t group, std::span<const MassItem> items, int64_t counters) {
     KVC_TRY(device_->order(*this));
-    const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes_of<PageMassJob>(int64_t(items.size())));
+    const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes_of<PageMassJob>(int64_t(items.size())), stream_);
     if (!piece.ok()) {
         return piece.status();
     }
@@ -91,7 +91,7 @@ Status CudaExecutor::count_pages(int64_t group, std::span<const MassItem> items,
 }
 
 Status CudaExecutor::settle_mass() {
-    KVC_TRY(runtime::synchronize(stream_));
+    KVC_TRY(device_->wait_for(stream_));
     std::lock_guard lock(device_->mutex());
     workspace_->mass.add_to_host();
     workspace_->mass.reuse();
@@ -104,7 +104,7 @@ Status CudaExecutor::count_mass(std::span<const AttendParams* const> params, std
         bytes += item_bytes(mass.item);
     }
     KVC_TRY(device_->order(*this));
-    const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes);
+    const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes, stream_);
     if (!piece.ok()) {
         return piece.status();
     }

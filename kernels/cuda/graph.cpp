@@ -51,7 +51,7 @@ GraphMemory::~GraphMemory() {
     }
 }
 
-Status GraphMemory::create(const GraphShape& shape, HeapSource heap) {
+Status GraphMemory::create(const GraphShape& shape, Waits* waits, HeapSource heap) {
     const GraphSizes sizes = GraphSizes::of(shape);
     const Size states = Size(shape.state_floats) * int64_t(sizeof(float));
     const Size all = (sizes.jobs + sizes.entries) * shape.slots + states;
@@ -63,7 +63,7 @@ Status GraphMemory::create(const GraphShape& shape, HeapSource heap) {
     WorkspaceSizes work;
     work.states = states.value();
     work.slabs = shape.slabs * int64_t(sizeof(std::byte*));
-    KVC_TRY(workspace.create(work, heap));
+    KVC_TRY(workspace.create(work, waits, heap));
     KVC_TRY(tables.allocate("the tables of a graph", jobs_capacity + entries_capacity, heap));
     KVC_TRY(slots.allocate("the tables of a graph (pinned memory of the host)", shape.slots * (jobs_capacity + entries_capacity)));
     fetched.resize(size_t(shape.slots));
@@ -79,9 +79,9 @@ Status GraphMemory::create(const GraphShape& shape, HeapSource heap) {
 
 CudaGraph::~CudaGraph() { device_->retire(std::move(memory_)); }
 
-Status CudaGraph::create(HeapSource heap) {
+Status CudaGraph::create(Waits* waits, HeapSource heap) {
     auto memory = std::make_unique<GraphMemory>();
-    KVC_TRY(memory->create(shape_, heap));
+    KVC_TRY(memory->create(shape_, waits, heap));
     memory_ = std::move(memory);
     used_.resize(size_t(shape_.slots));
     return {};

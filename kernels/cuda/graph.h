@@ -22,7 +22,7 @@ struct GraphSizes {
 // Outlives the graph until nobody can read it any more.
 struct GraphMemory {
     ~GraphMemory();
-    Status create(const GraphShape& shape, HeapSource heap);
+    Status create(const GraphShape& shape, Waits* waits, HeapSource heap);
 
     Workspace workspace;  // partial results, the table of slabs
     DeviceBlock tables;
@@ -36,7 +36,7 @@ public:
     CudaGraph(std::shared_ptr<CudaDevice> device, const GraphShape& shape) : device_(std::move(device)), shape_(shape) {}
     ~CudaGraph() override;
     // With the device selected and locked.
-    Status create(HeapSource heap);
+    Status create(Waits* waits, HeapSource heap);
 
     Result<bool> is_capturing(void* stream) override;
     Result<bool> ready() override;

@@ -11,6 +11,7 @@ namespace kvc::cuda {
 // Bytes of each kind.
 struct WorkspaceSizes {
     int64_t uploads = 0;            // of the largest table that a call uploads
+    int64_t ahead = 0;              // of all tables of the steps that the host may be ahead of the device
     int64_t inputs = 0;             // host buffers that one call reads
     int64_t outputs = 0, lse = 0;   // and writes; log-sum-exps for mass
     int64_t states = 0, slabs = 0;  // partial results; the table of slabs
@@ -25,7 +26,8 @@ struct WorkspaceSizes {
 
 class Workspace {
 public:
-    Status create(const WorkspaceSizes& sizes, HeapSource heap);
+    // Waits for the device are counted there.
+    Status create(const WorkspaceSizes& sizes, Waits* waits, HeapSource heap);
     const WorkspaceSizes& sizes() const { return sizes_; }
 
     // Brings the device's table of slabs in step with the arena's.

@@ -99,6 +99,11 @@ kvc::Status PlainDevice::wait() {
     return broken_.empty() ? kvc::Status{} : kvc::fail(kvc::Code::device, broken_);
 }
 
+kvc::Status PlainDevice::counted_wait() {
+    waits_++;
+    return wait();
+}
+
 kvc::Status PlainDevice::write(std::byte* to, const std::byte* from, int64_t bytes) {
     launch([at = near(to), taken = std::vector<std::byte>(from, from + bytes)] { std::copy(taken.begin(), taken.end(), at); });
     return {};
@@ -107,7 +112,7 @@ kvc::Status PlainDevice::write(std::byte* to, const std::byte* from, int64_t byt
 kvc::Status PlainDevice::read(const std::byte* from, std::byte* to, int64_t bytes) {
     std::lock_guard lock(mutex_);
     reads_++;
-    if (kvc::Status waited = wait(); !waited.ok()) return waited;
+    if (kvc::Status waited = counted_wait(); !waited.ok()) return waited;
     std::memcpy(to, near(from), size_t(bytes));
     return {};
 }
@@ -165,7 +170,7 @@ kvc::Status PlainDevice::recode(std::span<const kvc::RecodeParams> jobs) {
 
 kvc::Status PlainDevice::measure(std::span<const kvc::StatisticJob> jobs) {
     std::lock_guard lock(mutex_);
-    if (kvc::Status waited = wait(); !waited.ok()) return waited;
+    if (kvc::Status waited = counted_wait(); !waited.ok()) return waited;
     for (const kvc::StatisticJob& job : jobs) {
         measured_ += job.tokens.n;
         kvc_plain::measure(kernels_, job, [this](const std::byte* record) { return near(record); });
@@ -175,7 +180,7 @@ kvc::Status PlainDevice::measure(std::span<const kvc::StatisticJob> jobs) {
 
 kvc::Status PlainDevice::route(std::span<const kvc::RouteJob> jobs) {
     std::lock_guard lock(mutex_);
-    if (kvc::Status waited = wait(); !waited.ok()) return waited;
+    if (kvc::Status waited = counted_wait(); !waited.ok()) return waited;
     for (const kvc::RouteJob& job : jobs) {
         routed_ += job.leaving.n;
         kvc_plain::route(kernels_, job, [this](const std::byte* record) { return near(record); });
@@ -185,7 +190,7 @@ kvc::Status PlainDevice::route(std::span<const kvc::RouteJob> jobs) {
 
 kvc::Status PlainDevice::fold(std::span<const kvc::FoldJob> jobs) {
     std::lock_guard lock(mutex_);
-    if (kvc::Status waited = wait(); !waited.ok()) return waited;
+    if (kvc::Status waited = counted_wait(); !waited.ok()) return waited;
     for (kvc::FoldJob job : jobs) {
         folded_ += job.folds;
         job.rows = near(job.rows);
@@ -205,7 +210,7 @@ kvc::Status PlainDevice::store(std::span<const kvc::StoreParams> jobs) {
 
 kvc::Status PlainDevice::synchronize(std::vector<kvc::BadStore>* bad) {
     std::lock_guard lock(mutex_);
-    if (kvc::Status waited = wait(); !waited.ok()) return waited;
+    if (kvc::Status waited = counted_wait(); !waited.ok()) return waited;
     bad->insert(bad->end(), bad_.begin(), bad_.end());
     bad_.clear();
     for (PlainExecutor* executor : executors_)

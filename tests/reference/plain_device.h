@@ -5,6 +5,7 @@
 // reported and ends the process. What is launched waits in a queue until somebody has to wait for it, so that nothing which a real
 // device sees later may be gone or changed by then.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -29,6 +30,7 @@ public:
 
     const char* name() const override { return "plain memory"; }
     const kvc::KernelTable& records() const override { return records_; }
+    int64_t waits() const override { return waits_; }
     std::byte* allocate(int64_t bytes) override;
     void release(std::byte* block) override;
     kvc::Status write(std::byte* to, const std::byte* from, int64_t bytes) override;
@@ -72,6 +74,7 @@ private:
     std::uintptr_t reach(std::uintptr_t address) const;
     void launch(std::function<void()> work);
     kvc::Status wait();             // under the mutex
+    kvc::Status counted_wait();     // where a GPU would wait, too
     void forget(std::byte* block);  // release, without waiting
 
     const kvc::KernelTable& kernels_;
@@ -79,6 +82,7 @@ private:
     std::byte* far_ = nullptr;   // what it hands out
     std::byte* near_ = nullptr;  // the same bytes, to be touched
 
+    std::atomic<int64_t> waits_ = 0;
     std::recursive_mutex mutex_;
     std::map<int64_t, int64_t> blocks_;  // offset and bytes
     std::deque<std::function<void()>> queue_;
