@@ -27,6 +27,7 @@ struct DeviceStep {
     // The most that one call of the step brings, so that later calls allocate nothing.
     int64_t store_jobs = 0, quantize_jobs = 0, items = 0, tiles = 0;
     int64_t entries = 0, counts = 0;  // of all items' tables, each as often as it is named
+    int64_t kept_entries = 0;         // of a step with lse: those of them that have a record
     int64_t state_floats = 0, lse_floats = 0, page_sums = 0;
     int64_t in_bytes = 0, out_bytes = 0;  // of host buffers of one call, each padded by 256
 

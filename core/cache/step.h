@@ -115,6 +115,7 @@ private:
                 groups = 0;
         int64_t sums = 0, tile_sums = 0;  // by pages
         int64_t entries = 0, counts = 0;  // of all items' tables, each as often as it is named
+        int64_t kept_entries = 0;         // those of them that have a record, if the step accumulates
         void cover(const ScratchNeeds& other);
         void add(const ScratchNeeds& other);
     };

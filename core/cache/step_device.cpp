@@ -75,6 +75,7 @@ Status Step::open_device(const ScratchNeeds& needs, const ScratchNeeds& whole) {
     step.items = needs.items;
     step.entries = needs.entries;
     step.counts = needs.counts;
+    step.kept_entries = needs.kept_entries;
     step.tiles = needs.tiles;
     step.state_floats = state_floats_;
     step.lse_floats = options_.accumulate ? needs.lse : 0;

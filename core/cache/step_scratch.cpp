@@ -12,6 +12,10 @@ namespace {
 constexpr int64_t state_floats_target = int64_t{4} << 20;
 constexpr int64_t page_sums_target = int64_t{2} << 20;
 
+int64_t pages_there(const std::vector<PageEntry>& entries) {
+    return std::count_if(entries.begin(), entries.end(), [](const PageEntry& entry) { return entry.record != 0; });
+}
+
 }  // namespace
 
 // Of the calls for one layer.
@@ -52,6 +56,11 @@ Step::ScratchNeeds Step::layer_needs(size_t i) const {
         needs.entries += tiles * layer.kv_heads * layer.rungs() * layer.rule.pages(end);
         for (const HeadPages& head : heads)
             needs.counts += tiles * tile.splits * int64_t(head.counts.size());
+        if (options_.accumulate) {
+            const int64_t new_pages = layer.rule.pages(end) - layer.rule.pages(part.sequence->length);
+            for (const HeadPages& head : heads)
+                needs.kept_entries += tiles * (pages_there(head.coded) + pages_there(head.window) + new_pages);
+        }
         // A run of a new token's record, one of each page that the others fill, and one of sinks.
         needs.stores += layer.kv_heads * (ceil_div(part.count, page_tokens) + 2);
     }
@@ -64,7 +73,7 @@ void Step::ScratchNeeds::cover(const ScratchNeeds& other) {
     for (const auto need :
          {&ScratchNeeds::tiles, &ScratchNeeds::items, &ScratchNeeds::states, &ScratchNeeds::tile_states, &ScratchNeeds::lse,
           &ScratchNeeds::turned, &ScratchNeeds::rung_entries, &ScratchNeeds::stores, &ScratchNeeds::codes, &ScratchNeeds::groups,
-          &ScratchNeeds::entries, &ScratchNeeds::counts, &ScratchNeeds::sums, &ScratchNeeds::tile_sums})
+          &ScratchNeeds::entries, &ScratchNeeds::counts, &ScratchNeeds::kept_entries, &ScratchNeeds::sums, &ScratchNeeds::tile_sums})
         this->*need = std::max(this->*need, other.*need);
 }
 

@@ -60,11 +60,12 @@ private:
     void note_rows(const FinishCall& call, std::span<const FinishTile> tiles);
     // Zeros where an attend is to leave sums.
     Status clear_page_sums(std::span<const AttendParams* const> params, std::span<const AttendItem> items);
-    // Calls count(first, end, counters) for as many items at a time as the block has counters for.
-    template <class Counters, class Count>
-    Status count_in_turns(std::span<const MassItem> items, const Counters& counters_of, const Count& count);
-    Status count_pages(int64_t group, std::span<const MassItem> items, int64_t counters);
-    Status count_mass(std::span<const AttendParams* const> params, std::span<const MassItem> items, int64_t counters);
+    // Calls count(first, n, counters, bytes) for as many parts at a time as the block has counters and an upload has room for.
+    // needs_of(part, first): what it takes. more_bytes: of each upload besides.
+    template <class NeedsOf, class Count>
+    Status count_in_turns(size_t n_parts, int64_t more_bytes, const NeedsOf& needs_of, const Count& count);
+    Status count_pages(int64_t group, std::span<const PagesOfMass> parts, int64_t counters);
+    Status count_mass(std::span<const AttendParams* const> params, std::span<const MassItem> items, int64_t counters, int64_t bytes);
     // Waits, and adds what was counted so far to the host's counters.
     Status settle_mass();
 

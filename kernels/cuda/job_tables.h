@@ -55,11 +55,11 @@ public:
         used_ += round_up(bytes_of<T>(n), 16);
         return at;
     }
-    // The item with its tables in the upload.
-    AttendItem rewrite(AttendItem item) {
+    // The item with its tables in the upload. counts: where these are already, or nullptr.
+    AttendItem rewrite(AttendItem item, const TokenCount* counts = nullptr) {
         item.coded = add(item.coded, item.n_coded);
         item.window = add(item.window, item.n_window);
-        item.counts = add(item.counts, item.n_counts);
+        item.counts = counts ? counts : add(item.counts, item.n_counts);
         return item;
     }
     // Where keys come before RoPE: with its frequencies in the upload.
@@ -84,9 +84,9 @@ private:
     int64_t used_ = 0;
 };
 
-// What rewrite() adds for an item.
-inline int64_t item_bytes(const AttendItem& item) {
-    return bytes_of<PageEntry>(item.n_coded + item.n_window) + round_up(bytes_of<TokenCount>(item.n_counts), 16);
+// What rewrite() adds for an item, with its counts or without.
+inline int64_t item_bytes(const AttendItem& item, bool counts = true) {
+    return bytes_of<PageEntry>(item.n_coded + item.n_window) + (counts ? round_up(bytes_of<TokenCount>(item.n_counts), 16) : 0);
 }
 static_assert(sizeof(PageEntry) == 16);
 

@@ -1,5 +1,7 @@
 #include "kernels/cuda/mass_block.h"
 
+#include <algorithm>
+
 namespace kvc::cuda {
 namespace {
 
@@ -37,10 +39,17 @@ void MassBlock::expect(const MassItem& mass) {
     expect(mass.window, page_tokens * mass.item.n_window);
 }
 
-void MassBlock::expect_runs(const MassItem& mass) {
-    expect(mass.sinks, 1);
-    expect(mass.coded, mass.item.n_coded);
-    expect(mass.window, mass.item.n_window);
+// Of the sinks' run, the coded pages' and the window pages', what lies in first .. end - 1.
+void MassBlock::expect_pages(const PagesOfMass& pages) {
+    const MassItem& mass = *pages.mass;
+    const int64_t end = pages.first + pages.n, coded_end = 1 + mass.item.n_coded;
+    const auto expect_from = [&](int64_t* to, int64_t start, int64_t after) {
+        const int64_t from = std::max(pages.first, start), until = std::min(end, after);
+        expect(from < until ? to + (from - start) : to, until - from);
+    };
+    expect_from(mass.sinks, 0, 1);
+    expect_from(mass.coded, 1, coded_end);
+    expect_from(mass.window, coded_end, mass.item.runs());
 }
 
 void MassBlock::add_to_host() {

@@ -1,11 +1,28 @@
 // Counters of attention mass on their way from the device to the host.
 #pragma once
+#include <span>
 #include <vector>
 
 #include "core/backend/kernel_table.h"
 #include "kernels/cuda/block.h"
 
 namespace kvc::cuda {
+
+// Runs first .. first + n - 1 of an item, as AttendItem::runs() counts them.
+struct PagesOfMass {
+    const MassItem* mass;
+    int64_t first, n;
+};
+
+// The items of a call without the pages that were dropped: as many pieces as there are gaps between what is left, and one more.
+struct MassParts {
+    std::vector<MassItem> tokens;
+    std::vector<const AttendParams*> common;  // of each of these
+    std::vector<PagesOfMass> pages;
+
+    void split(std::span<const AttendParams* const> params, std::span<const MassItem> items);
+    void split_by_pages(std::span<const MassItem> items);
+};
 
 // Pinned memory and as much of the device's, which fill up call by call until somebody has waited for the stream.
 class MassBlock {
@@ -26,7 +43,7 @@ public:
     // ---- with the device locked ----
     // The next counters are this item's, whose pointers are the host's: of tokens, or of runs.
     void expect(const MassItem& item);
-    void expect_runs(const MassItem& item);
+    void expect_pages(const PagesOfMass& pages);
     // After the stream has come to the last fetch.
     void add_to_host();
     // What was expected is nobody's any more.

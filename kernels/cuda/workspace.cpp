@@ -58,7 +58,7 @@ WorkspaceSizes WorkspaceSizes::of(const DeviceStep& s) {
     sizes.slabs = s.slab_count * int64_t(sizeof(std::byte*));
     if (s.lse_floats > 0) {
         const int64_t of_page = s.page_sums > 0 ? 1 : page_tokens;
-        const int64_t one_call = (s.entries + s.items) * of_page * int64_t(sizeof(int64_t));
+        const int64_t one_call = (s.kept_entries + s.items) * of_page * int64_t(sizeof(int64_t));
         sizes.mass = std::min(most_mass, most_mass_calls * one_call);
     }
     return sizes;

@@ -39,6 +39,7 @@ public:
     DeviceBlock states, page_sums, lse, outputs;
     PinnedBlock delivery;  // where outputs arrive
     MassBlock mass;
+    MassParts mass_parts;  // a call's, here because their room is kept
 
 private:
     WorkspaceSizes sizes_;

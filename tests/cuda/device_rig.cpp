@@ -140,6 +140,9 @@ void Rig::plan_codes() {
                 codes_.emplace_back(window, page.record);
             }
             head.coded.push_back(page);
+            if (shape_.dropped && head.coded.size() % 3 == 2) {
+                head.coded.back().record = 0;
+            }
         }
     }
 }

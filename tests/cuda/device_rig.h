@@ -35,7 +35,8 @@ struct RigShape {
     int64_t mass = 0;            // how often the mass of an attend is added to its counters
     bool mass_of_pages = false;  // of runs instead of tokens
     bool keys_before_rope = false;
-    bool counts = false;  // every fifth token stands for several
+    bool counts = false;   // every fifth token stands for several
+    bool dropped = false;  // every third coded page was dropped
 };
 
 // What a program compares the device with.

@@ -67,7 +67,7 @@ kvc::Status Rig::begin(void* stream) {
     step.store_jobs = int64_t(stores_.size());
     step.quantize_jobs = int64_t(codes_.size());
     step.items = splits * shape_.sequences * shape_.heads;
-    step.entries = entries;
+    step.entries = step.kept_entries = entries;
     step.tiles = shape_.sequences;
     step.state_floats = splits * split_floats();
     step.in_bytes = std::max(bytes_of(k_) + bytes_of(v_), bytes_of(q_)) + 512;

@@ -100,6 +100,36 @@ TEST_CASE("executor: mass of pages, of both classes, and of keys before RoPE") {
     }
 }
 
+TEST_CASE("executor: mass where pages were dropped is that of the pages that are left, and no more comes to the host") {
+    for (const bool of_pages : {false, true}) {
+        for (const bool prompt_class : {false, true}) {
+            for (const bool counts : {false, true}) {
+                INFO("of ", of_pages ? "pages" : "tokens", prompt_class ? ", prompt" : ", decode", counts ? ", counts" : "");
+                const Order order(4);
+                int64_t bytes[2];
+                for (const bool dropped : {false, true}) {
+                    Rig rig(open(), {.sequences = 1,
+                                     .device_buffers = true,
+                                     .prompt_class = prompt_class,
+                                     .mass = 1,
+                                     .mass_of_pages = of_pages,
+                                     .counts = counts,
+                                     .dropped = dropped});
+                    run_stream(rig, {64, 64, 64, 64, 64, 64, 64, 64});
+                    rig.plan(1);
+                    const int64_t before = FakeDevice::get().counts().bytes_out;
+                    REQUIRE(rig.run().ok());
+                    bytes[dropped] = FakeDevice::get().counts().bytes_out - before;
+                    REQUIRE(rig.fetch().ok());
+                    rig.check_outputs();
+                }
+                // Two of six coded pages, of two heads.
+                CHECK(bytes[0] - bytes[1] == 2 * 2 * 8 * (of_pages ? 1 : page_tokens));
+            }
+        }
+    }
+}
+
 TEST_CASE("executor: mass of pages is added once, where its block fills up, too") {
     const Order order(3);
     for (const int64_t calls : {1, 1000}) {
