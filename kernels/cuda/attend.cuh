@@ -191,11 +191,11 @@ KVC_DEVICE void attend_run(PageRun run, PageRing* ring, WarpAttend<KD, VD, kind>
 // hundred less; without one it is there once, and kivi4 at head dim 256 keeps nothing in local memory on sm_80 (docs/design/cuda.md, 4).
 template <int KD, int VD, PageKind kind>
 KVC_DEVICE void attend_runs(PageRun run, PageRing* ring, WarpAttend<KD, VD, kind>* warp) {
-    const int64_t n = warp->rows.item->n_coded;
     int64_t first_entry = run.first_entry;
     const auto next = [&] { return start_run<kind, KD, VD>(warp->args, warp->rows, first_entry, ring); };
     if (has_ring<kind, KD, VD>()) {
         attend_run(run, ring, warp);
+        const int64_t n = warp->rows.n_coded();
         for (first_entry += 32 * warps; first_entry < n; first_entry += 32 * warps) {
             attend_run(next(), ring, warp);
         }
@@ -204,7 +204,7 @@ KVC_DEVICE void attend_runs(PageRun run, PageRing* ring, WarpAttend<KD, VD, kind
         for (;;) {
             attend_run(run, ring, warp);
             first_entry += 32 * warps;
-            if (first_entry >= n) {
+            if (first_entry >= warp->rows.n_coded()) {
                 break;
             }
             run = next();
@@ -215,7 +215,7 @@ KVC_DEVICE void attend_runs(PageRun run, PageRing* ring, WarpAttend<KD, VD, kind
 // Tokens first .. first + 63 of which some row may see one: nothing beyond need have been written.
 template <int KD, int VD, PageKind kind>
 KVC_DEVICE uint64_t written_from(const WarpAttend<KD, VD, kind>& warp, int64_t first) {
-    const int64_t n = warp.rows.last.high - first + 1;
+    const int64_t n = warp.rows.last().high - first + 1;
     return n <= 0 ? 0 : n >= page_tokens ? all_live : all_live >> (page_tokens - n);
 }
 
@@ -246,6 +246,13 @@ KVC_DEVICE void attend_sinks(int64_t capacity, WarpAttend<KD, VD, kind>* warp) {
 
 // ---- the kernel ----
 
+// Whether what rows see lies in shared memory: beside 256 channels of outputs, and scales of groups, it finds no registers on sm_80 to
+// sm_89. Others would take up to three instructions in a hundred more (docs/design/cuda.md, 4).
+template <PageKind kind, int VD>
+KVC_DEVICE constexpr bool keeps_rows() {
+    return coding<kind>.meta.v_groups && VD > 128 && simt::architecture() < 90;
+}
+
 template <int KD, int VD, PageKind kind>
 KVC_KERNEL(threads, resident_blocks)
 attend_decode(AttendArgs args, int64_t sink_capacity, RingShape ring_shape) {
@@ -256,7 +263,8 @@ attend_decode(AttendArgs args, int64_t sink_capacity, RingShape ring_shape) {
         return;
     }
     PageRing ring(ring_shape, shared);
-    WarpAttend<KD, VD, kind> warp{args, rows_of(args, item, first_row), {}, {}};
+    KVC_SHARED(KeptRows, kept);
+    WarpAttend<KD, VD, kind> warp{args, ItemRows::of(args, item, first_row, keeps_rows<kind, VD>(), &kept), {}, {}};
     // The first pages are on their way before anything else is waited for.
     const PageRun run = start_run<kind, KD, VD>(args, warp.rows, first_entry_of_warp(item.coded_position), &ring);
     load_queries(args, item, first_row, &warp.query);

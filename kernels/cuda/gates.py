@@ -26,15 +26,14 @@ INSTRUCTIONS_MAX = {"int4": 1.80, "int2": 1.65, "int4_g64": 1.55, "int2_g64": 1.
                     "int4_g64m8": 1.55, "int2_g64m8": 1.45}  # an element, at head dim 128
 PROMPT_INSTRUCTIONS_MAX = 4.10  # a product, of a page at head dim 128 with two tiles
 # What may spill: words that are used once for 32 pages, outside the loop over pages, by prompt kernels with two tiles of rows a warp and, at
-# head dim 256, by the general ones; and bounds of a masked page by one decode kernel without a ring (docs/design/cuda.md, 4). Bytes with
-# their stores and loads, by key and value dims and architecture. All others nothing.
+# head dim 256, by the general ones (docs/design/cuda.md, 4). Bytes with their stores and loads, by key and value dims and architecture. All
+# others, decode kernels among them, nothing.
 PROMPT_SPILLS_MAX = {
     (128, 128): {"sm_80": 10, "sm_86": 10, "sm_89": 10, "sm_90a": 12},
     (192, 128): {"sm_80": 10, "sm_90a": 12},
     (112, 112): {"sm_80": 28, "sm_90a": 30},
 }
 GENERAL_SPILLS_MAX = {(256, 256): {"sm_80": 10, "sm_86": 10, "sm_89": 10}}
-DECODE_SPILLS_MAX = {("kivi4", 256, 256): {"sm_80": 38, "sm_86": 72, "sm_89": 72}}
 # Registers of a thread. Of 65,536, blocks of 128 threads share a multiprocessor: 255 leave room for two, 168 for three, 128 for four, 96
 # for five, 64 for eight, 48 for ten. Every kernel has its cap; decode kernels tighter ones at the head dims that most models have.
 REGISTERS_MAX = {
@@ -286,7 +285,6 @@ def check_kernel(name, instructions, arch, registers, local):
         text, more = describe_attend(kind, k_dim, v_dim, instructions)
         problems += more
         registers_max = DECODE_REGISTERS_MAX.get((k_dim, v_dim), registers_max)
-        spills_max = DECODE_SPILLS_MAX.get((kind.name, k_dim, v_dim), {}).get(arch, 0)
     prompt = re.search(r"(attend_prompt|mass_prompt)I((?:Li\d+E)+)Lb([01])EE", name)
     if prompt:
         text, more, spills_max = describe_prompt(prompt, instructions, arch)

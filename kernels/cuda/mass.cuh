@@ -172,7 +172,7 @@ mass_decode(AttendArgs args, const MassItem* items) {
         return;
     }
     const int row = first_row + 2 * (simt::lane() % 4);
-    WarpMass<KD, VD, kind> warp{{args, rows_of(args, item, first_row), {}, {}},
+    WarpMass<KD, VD, kind> warp{{args, ItemRows::of(args, item, first_row, false, nullptr), {}, {}},
                                 {lse_of_row(args, mass, row), lse_of_row(args, mass, row + 1)}};
     load_queries(args, item, first_row, &warp.attend.query);
     mass_coded(mass, warp);

@@ -7,23 +7,61 @@
 
 namespace kvc::cuda {
 
-// Eight query rows of an item. Between the sights of the first and of the last row lies what some see and some do not.
-struct ItemRows {
-    const AttendItem* item;
-    int first_row;
-    Sight first, last;
+// What a block's rows have in common, in its shared memory.
+struct alignas(16) KeptRows {
+    Sight sights[2];  // of the first row and of the last one
+    int64_t n_coded;
 };
 
-KVC_DEVICE ItemRows rows_of(const AttendArgs& args, const AttendItem& item, int first_row) {
-    return {&item, first_row, sight_of(args, item, first_row), sight_of(args, item, first_row + tile_rows - 1)};
-}
+// Eight query rows of an item. Between the sights of the first and of the last row lies what some see and some do not.
+class ItemRows {
+public:
+    const AttendItem* item;
+    int first_row;
+
+    // keeps: what masked pages and every 32 pages ask for lies at `kept`, where it is read each time; otherwise in registers.
+    static KVC_DEVICE ItemRows of(const AttendArgs& args, const AttendItem& item, int first_row, bool keeps, KeptRows* kept) {
+        ItemRows rows{&item, first_row};
+        rows.sights_[0] = sight_of(args, item, first_row);
+        rows.sights_[1] = sight_of(args, item, first_row + tile_rows - 1);
+        rows.keeps_ = keeps;
+        rows.kept_ = kept;
+        if (keeps) {
+            if (simt::lane() == 0) {
+                *kept = {{rows.sights_[0], rows.sights_[1]}, item.n_coded};  // every warp writes the same
+            }
+            simt::sync_warp();
+        }
+        return rows;
+    }
+
+    KVC_DEVICE Sight first() const { return sight(0); }
+    KVC_DEVICE Sight last() const { return sight(1); }
+    KVC_DEVICE int64_t n_coded() const { return keeps_ ? read(&kept_->n_coded) : item->n_coded; }
+
+private:
+    KVC_DEVICE Sight sight(int i) const {
+        return keeps_ ? Sight{read(&kept_->sights[i].low), read(&kept_->sights[i].high)} : sights_[i];
+    }
+    // Such loads are not moved out of loops, nor done once for several places.
+    static KVC_DEVICE int64_t read(const int64_t* number) {
+        const simt::Words2 words = simt::SharedBytes::of(reinterpret_cast<const std::byte*>(number)).load_64(0);
+        return int64_t(uint64_t{words.w[1]} << 32 | words.w[0]);
+    }
+
+    KVC_DEVICE ItemRows(const AttendItem* of_item, int row) : item(of_item), first_row(row) {}
+
+    Sight sights_[2] = {};
+    bool keeps_ = false;
+    KeptRows* kept_ = nullptr;
+};
 
 // Whether every row sees all tokens of a run, and each stands for itself.
 template <int tiles>
 KVC_DEVICE bool sees_all(const ItemRows& rows, const RunTokens& run) {
     constexpr uint64_t all = all_live >> (page_tokens - 16 * tiles);
-    return (run.live & all) == all && !run.positions && run.first >= rows.last.low && run.first + 16 * tiles - 1 <= rows.first.high &&
-           !has_counts(*rows.item, run.first, run.first + 16 * tiles - 1);
+    return (run.live & all) == all && !run.positions && run.first >= rows.last().low &&
+           run.first + 16 * tiles - 1 <= rows.first().high && !has_counts(*rows.item, run.first, run.first + 16 * tiles - 1);
 }
 
 KVC_DEVICE PageEntry load_entry(const PageEntry* entry) {
@@ -42,7 +80,7 @@ KVC_DEVICE Page find_page(const AttendArgs& args, const ItemRows& rows, const Pa
                           int64_t record_bytes) {
     const PageEntry entry = load_entry(entries + e);
     const int64_t first = position + page_tokens * e;
-    if (entry.record == 0 || (entry.side == 0 && (first > rows.last.high || first + page_tokens - 1 < rows.first.low))) {
+    if (entry.record == 0 || (entry.side == 0 && (first > rows.last().high || first + page_tokens - 1 < rows.first().low))) {
         return {nullptr, {}};
     }
     const PageSide* const side = entry.side ? reinterpret_cast<const PageSide*>(record_address(args, entry.side, side_bytes)) : nullptr;
@@ -82,7 +120,7 @@ struct PageRun {
 KVC_DEVICE PageRun find_run(const AttendArgs& args, const ItemRows& rows, int64_t first_entry) {
     const int64_t e = first_entry + warps * simt::lane();
     Page page = {nullptr, {}};
-    if (e < rows.item->n_coded) {
+    if (e < rows.n_coded()) {
         page = find_coded_page(args, rows, e);
     }
     const uint32_t there = simt::ballot(page.record != nullptr);

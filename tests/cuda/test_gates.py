@@ -169,16 +169,11 @@ class Gates(unittest.TestCase):
         self.assertNotIn("registers", " ".join(problems_of(attend("int4", 96), 255)))
 
     def test_decode_kernels_may_not_spill(self):
-        _, instructions = loop(148, 1000)
-        name = attend("int8", 256)
-        self.assertEqual([], gates.check_kernel(name, instructions, "sm_80", 255, 0)[1])
-        self.assertEqual(["1 spills"], gates.check_kernel(name, instructions, "sm_80", 255, 1)[1])
-
-    def test_bounds_of_a_masked_page_may_spill_in_one_of_them(self):
-        name, (_, instructions) = attend("kivi4", 256), loop(176, 1000)
-        self.assertEqual([], gates.check_kernel(name, instructions, "sm_80", 255, 38)[1])
-        self.assertEqual(["39 spills"], gates.check_kernel(name, instructions, "sm_80", 255, 39)[1])
-        self.assertEqual(["1 spills"], gates.check_kernel(name, instructions, "sm_90a", 255, 1)[1])
+        for kind, products in (("int8", 148), ("kivi4", 176)):
+            _, instructions = loop(products, 1000)
+            for arch in ("sm_80", "sm_86", "sm_90a"):
+                self.assertEqual([], gates.check_kernel(attend(kind, 256), instructions, arch, 255, 0)[1])
+                self.assertEqual(["1 spills"], gates.check_kernel(attend(kind, 256), instructions, arch, 255, 1)[1])
 
     def test_general_prompt_kernels_may_spill_at_head_dim_256_alone(self):
         name = "_ZN3kvc4cuda13attend_promptILi256ELi256ELi1ELb1EEEvNS0_10PromptArgsE"
