@@ -158,6 +158,14 @@ KVC_DEVICE RowSums* sums_of_lane(std::byte* shared, RowSums* in_registers) {
     }
 }
 
+// Whether outputs begin in registers that follow each other four by four, and the values' place is found from the lane's number anew. It
+// decides what ptxas makes of the code, never what the code computes: at this head dim less goes to local memory with it, at others more
+// (docs/design/cuda.md, 4).
+template <int KD, int VD, int tiles>
+KVC_DEVICE constexpr bool outputs_in_fours() {
+    return tiles > 1 && KD == 128 && VD == 128;
+}
+
 // general: also of keys before RoPE, and of rows in bf16, which both take more work for each page.
 template <int KD, int VD, int tiles, bool general>
 KVC_KERNEL(threads, 2)
@@ -173,7 +181,8 @@ attend_prompt(PromptArgs args) {
     load_prompt_rows<KD, VD, tiles, general>(args, item, shared);
     RowsState<VD, tiles> state;
     RowSums in_registers;
-    reset(sums_of_lane<Shared, tiles>(shared, &in_registers), &state);
+    constexpr bool in_fours = outputs_in_fours<KD, VD, tiles>();
+    reset<in_fours>(sums_of_lane<Shared, tiles>(shared, &in_registers), &state);
     for_each_prompt_page<Shared>(args, item, nullptr, shared, [&](const PromptPage& page) {
         const float k_unit = fill_prompt_keys<KD, general>(args, item, page, shared + Shared::keys, bias, lifts);
         const float v_unit = fill_prompt_values<KD, VD, general>(args, page, shared + Shared::values, lifts + warps);
@@ -182,15 +191,17 @@ attend_prompt(PromptArgs args) {
         if (simt::any(sees_nothing<tiles>(warp, page.tokens))) {
             return;
         }
+        RowSums* const sums = sums_of_lane<Shared, tiles>(shared, &in_registers);
         float x[tiles][8][4];
         PageWeights<tiles> weights;
         prompt_logits<KD>(warp, page, shared + Shared::keys + tile_offset(0, 0, warp.lane), k_unit, bias, x);
-        weigh_page(x, &weights, sums_of_lane<Shared, tiles>(shared, &in_registers));
+        weigh_page(x, &weights, sums);
         if (item.page_sums != nullptr) {
-            leave_page_sums(warp.lane, weights, warp.facts, sums_of_lane<Shared, tiles>(shared, &in_registers),
+            leave_page_sums(warp.lane, weights, warp.facts, sums,
                             item.page_sums + page.run * item.tokens * args.attend.group + warp.first_row);
         }
-        add_page_values<general>(shared + Shared::values + tile_offset(0, 0, warp.lane), v_unit, weights, &state);
+        const int lane = in_fours ? simt::lane_anew() : warp.lane;
+        add_page_values<general>(shared + Shared::values + tile_offset(0, 0, lane), v_unit, weights, &state);
     });
     const WarpPrompt warp = prompt_warp<KD, VD, tiles>(args, item, shared);
     if (!warp.idle()) {

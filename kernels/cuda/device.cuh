@@ -31,6 +31,12 @@ KVC_DEVICE int thread_anew() {
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
     return thread;
 }
+// The lane's number likewise, without arithmetic.
+KVC_DEVICE int lane_anew() {
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
 KVC_DEVICE int block_x() { return int(blockIdx.x); }
 KVC_DEVICE int block_y() { return int(blockIdx.y); }
 
@@ -67,7 +73,13 @@ KVC_DEVICE void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32
     c[2] = d[2];
     c[3] = d[3];
 }
-// The same of bf16 numbers.
+// Four zeros as a product's result: ptxas gives them registers that follow each other, and leaves them there while they are added to.
+KVC_DEVICE void zeros_of_mma(float (&c)[4]) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%4,%4,%4}, {%4,%4}, {%5,%5,%5,%5};"
+                 : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+                 : "r"(0), "f"(0.0f));
+}
+// mma() of bf16 numbers.
 KVC_DEVICE void mma_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
     float d[4];
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"

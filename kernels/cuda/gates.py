@@ -29,7 +29,7 @@ PROMPT_INSTRUCTIONS_MAX = 4.10  # a product, of a page at head dim 128 with two 
 # head dim 256, by the general ones (docs/design/cuda.md, 4). Bytes with their stores and loads, by key and value dims and architecture. All
 # others, decode kernels among them, nothing.
 PROMPT_SPILLS_MAX = {
-    (128, 128): {"sm_80": 10, "sm_86": 10, "sm_89": 10, "sm_90a": 12},
+    (128, 128): {"sm_90a": 12},
     (192, 128): {"sm_80": 10, "sm_90a": 12},
     (112, 112): {"sm_80": 28, "sm_90a": 30},
 }

@@ -28,14 +28,19 @@ struct RowsState {
 // The lane's sums of a tile of rows, from those of the first.
 KVC_DEVICE RowSums* sums_of_tile(RowSums* at_lane, int m) { return at_lane + 32 * m; }
 
-template <int VD, int tiles>
+// in_fours: as results of products are (docs/design/cuda.md, 4).
+template <bool in_fours, int VD, int tiles>
 KVC_DEVICE void reset(RowSums* sums, RowsState<VD, tiles>* state) {
     KVC_UNROLL
     for (int m = 0; m < tiles; m++) {
         *sums_of_tile(sums, m) = {{-simt::infinity(), -simt::infinity()}, {0.0f, 0.0f}};
         KVC_UNROLL
         for (int c = 0; c < VD / 8; c++) {
-            state->o[m][c][0] = state->o[m][c][1] = state->o[m][c][2] = state->o[m][c][3] = 0.0f;
+            if (in_fours) {
+                simt::zeros_of_mma(state->o[m][c]);
+            } else {
+                state->o[m][c][0] = state->o[m][c][1] = state->o[m][c][2] = state->o[m][c][3] = 0.0f;
+            }
         }
     }
 }

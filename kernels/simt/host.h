@@ -29,6 +29,7 @@ inline int thread() { return Machine::current().thread(); }
 inline int lane() { return thread() % warp_lanes; }
 inline int warp() { return thread() / warp_lanes; }
 inline int thread_anew() { return thread(); }
+inline int lane_anew() { return lane(); }
 inline int block_x() { return Machine::current().block_x(); }
 inline int block_y() { return Machine::current().block_y(); }
 
@@ -64,6 +65,7 @@ inline void atomic_min(unsigned long long* at, unsigned long long x) { *at = x <
 
 void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1,
          const Site& site = Site::current());
+inline void zeros_of_mma(float (&c)[4]) { c[0] = c[1] = c[2] = c[3] = 0.0f; }
 void mma_bf16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1,
               const Site& site = Site::current());
 uint32_t transpose_8x8(uint32_t x, const Site& site = Site::current());
