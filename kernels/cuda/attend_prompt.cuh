@@ -158,7 +158,7 @@ KVC_DEVICE RowSums* sums_of_lane(std::byte* shared, RowSums* in_registers) {
     }
 }
 
-// Whether outputs begin in registers that follow each other four by four, and the values' place is found from the lane's number anew. It
+// Whether outputs begin as four registers in a row each, and the values' place is found from the lane's number anew. It
 // decides what ptxas makes of the code, never what the code computes: at this head dim less goes to local memory with it, at others more
 // (docs/design/cuda.md, 4).
 template <int KD, int VD, int tiles>

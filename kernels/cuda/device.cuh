@@ -73,7 +73,7 @@ KVC_DEVICE void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32
     c[2] = d[2];
     c[3] = d[3];
 }
-// Four zeros as a product's result: ptxas gives them registers that follow each other, and leaves them there while they are added to.
+// Four zeros as a product's result, which are four registers in a row at first.
 KVC_DEVICE void zeros_of_mma(float (&c)[4]) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%4,%4,%4}, {%4,%4}, {%5,%5,%5,%5};"
                  : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])

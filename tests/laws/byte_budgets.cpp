@@ -144,7 +144,7 @@ TEST_CASE("byte budgets: they hold after every step and eviction, in sealed hits
         Stream stream{session, walk};
         for (int64_t windows = walk.between(1, walk.acts_by_itself() ? 2 : 4); windows > 0; --windows)
             stream.feed_one(walk.sinks + walk.window + walk.between(1, 300));
-        for (int i = 0; i < (laws_are_thinned() ? 15 : 40); ++i)
+        for (int i = 0; i < (laws_are_thinned() ? 10 : 40); ++i)
             stream.act();
         stream.evict();
         filled += stream.most >= walk.limit * 3 / 4;

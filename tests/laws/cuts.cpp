@@ -161,7 +161,7 @@ TEST_CASE("cut: behind an inexact cut through what was evicted, forks and exact 
                     each->ok("evict a budget=180 scores=5");  // scattered: repacked pages hold tokens of pages above them
                     each->ok(at("truncate a", cut) + " cut=inexact");
                 }
-                for (const int64_t more : {0, 14, 64, 150}) {
+                for (const int64_t more : thinned<int64_t>({0, 14, 64, 150})) {
                     const int64_t length = cut + more;
                     shorter.feed("a", length - shorter.number("length a"), 64);
                     longer.feed("a", length + 5 - longer.number("length a"), 64);

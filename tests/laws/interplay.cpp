@@ -215,7 +215,7 @@ TEST_CASE("interplay: detours through snapshots, forks, prefixes and aborted ste
         for (uint64_t seed = 1; seed <= (laws_are_thinned() ? 1 : 2); ++seed) {
             CAPTURE(shape.create);
             CAPTURE(seed);
-            Pair(shape, seed).run(12);
+            Pair(shape, seed).run(laws_are_thinned() ? 6 : 12);
         }
 }
 namespace {
