@@ -55,14 +55,13 @@ TEST_CASE("full arena: an eviction that empties pages finds room for the records
 
 TEST_CASE("full arena: likewise under a policy that never acts by itself, for lists, single heads and merges") {
     const std::string fp16 = "layers=2 kv_heads=4 k_dim=64 codec=fp16";
-    const int64_t tokens = laws_are_thinned() ? 500 : 1000;
-    check_evicts({fp16 + " policy=given:300,every=never", tokens}, "evict a scores=5");
-    check_evicts({fp16, tokens}, "evict a scores=5 budget=200 heads=1:3 layers=1:2");
+    check_evicts({fp16 + " policy=given:300,every=never", 1000}, "evict a scores=5");
+    check_evicts({fp16, 1000}, "evict a scores=5 budget=200 heads=1:3 layers=1:2");
     std::string keep;
-    for (int64_t j = 5; j < tokens; j += 7)
+    for (int64_t j = 5; j < 1000; j += 7)
         keep += (keep.empty() ? "" : ",") + std::to_string(j);
-    check_evicts({fp16, tokens}, "keep a positions=" + keep);
-    check_evicts({fp16, tokens}, "merge a seed=3");
+    check_evicts({fp16, 1000}, "keep a positions=" + keep);
+    check_evicts({fp16, 1000}, "merge a seed=3");
 }
 
 TEST_CASE("full arena: pages that a fork holds, too, are given up without harm to it") {
