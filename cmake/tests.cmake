@@ -52,7 +52,7 @@ else()
 endif()
 add_custom_target(kvc_later_tests)
 # ctest starts what costs more first: all quick tests, whose cost is 0, and then these, so that no processor is idle at the end.
-set(KVC_TESTS_LONGEST_FIRST laws cuda cuda_scripts cuda_laws device kernels snapshot model)
+set(KVC_TESTS_LONGEST_FIRST cuda_laws laws cuda cuda_scripts device kernels snapshot model)
 
 add_library(kvc_doctest_main OBJECT tests/doctest_main.cpp)
 target_link_libraries(kvc_doctest_main PUBLIC kvc_flags)
