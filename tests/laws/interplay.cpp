@@ -356,6 +356,6 @@ TEST_CASE("interplay: a refused import leaves a cache as young as it was") {
     source.ok("seq a data=3");
     append_only(source, "a", 5000);
     CHECK(kvc_snapshots::import(session, kvc_snapshots::exported(source, {"a"})).status == KVC_E_NO_MEMORY);
-    const std::vector<double> frequencies(16, 0.5);
-    CHECK(kvc_rope_frequencies_set(session.replay.cache(), 0, frequencies.data(), 16, nullptr) == KVC_OK);
+    const std::vector<double> frequencies(size_t(session.replay.shapes().layers[0].k_dim / 2), 0.5);
+    CHECK(kvc_rope_frequencies_set(session.replay.cache(), 0, frequencies.data(), int64_t(frequencies.size()), nullptr) == KVC_OK);
 }
