@@ -87,6 +87,14 @@ class Gates(unittest.TestCase):
         outside = ["STL [R1], R2", "LDL R3, [R1]", "NOP", *products, "@P0 BRA 0x20", "@P1 BRA 0x0", "EXIT"]
         self.assertEqual([], gates.check_kernel(name, code(*outside)[1], "sm_90a", 255, 4)[1])
 
+    def test_two_words_may_spill_in_the_loop_of_one_kernel(self):
+        name = "_ZN3kvc4cuda13attend_promptILi112ELi112ELi2ELb0EEEvNS0_10PromptArgsE"
+        products = ["HMMA.16816.F32 R0, R4, R8, R0"] * 224
+        for loads, arch, problems in ((2, "sm_100", []), (3, "sm_100", ["3 spills in the loop over pages"]),
+                                      (2, "sm_90a", ["2 spills in the loop over pages"])):
+            inside = ["STL [R1], R2", *["LDL R3, [R1]"] * loads, *products, "@P0 BRA 0x10", "@P1 BRA 0x0", "EXIT"]
+            self.assertEqual(problems, [p for p in gates.check_kernel(name, code(*inside)[1], arch, 255, 4)[1] if "loop" in p])
+
     def test_too_many_instructions(self):
         _, problems = gates.check_kernel(*loop(76, 900), "sm_90a", 160, 0)
         self.assertEqual(["over 1.80 instructions an element"], problems)
