@@ -177,9 +177,11 @@ static std::string adopt_repacked(Replay& replay, ModelRun& run, const std::stri
 Comparison compare(const Script& script, const RunOptions& options) {
     Comparison result;
     Replay replay(options);
+    ScriptDigest digest;
     ModelRun run(options.target != "scalar", options.product);
     for (size_t i = 0; i < script.size() && result.fault.empty(); ++i) {
         const Outcome outcome = replay.run(script[i]);
+        digest.add(outcome);
         const Verdict verdict = run.apply(script[i], &outcome);
         result.fault = verdict.fault, result.line = i;
         result.operations += 1, result.refused += outcome.status != KVC_OK;
@@ -190,7 +192,7 @@ Comparison compare(const Script& script, const RunOptions& options) {
     if (!result.fault.empty())
         result.kind = script[result.line].verb + " " + result.fault.substr(0, result.fault.find_first_of("0123456789:("));
     result.compared = run.compared();
-    result.digest = replay.digest();
+    result.digest = digest.hex();
     return result;
 }
 

@@ -80,9 +80,12 @@ Outcome Replay::run(const Operation& operation) {
     (this->*verb->second)(operation, outcome);
     outcome.message = error_.message;
     if (outcome.status != KVC_OK) outcome.bytes.clear();
-    digest_.add_value(outcome.status);
-    digest_.add(outcome.bytes.data(), outcome.bytes.size());
     return outcome;
+}
+
+void ScriptDigest::add(const Outcome& outcome) {
+    hash_.add_value(outcome.status);
+    hash_.add(outcome.bytes.data(), outcome.bytes.size());
 }
 
 const StepRecord& Replay::step(const std::string& name) const {

@@ -38,6 +38,16 @@ struct Outcome {
     void add_bytes(const void* from, size_t n);
 };
 
+// The digest of a script: of what all of its operations let a caller see.
+class ScriptDigest {
+public:
+    void add(const Outcome& outcome);
+    std::string hex() const { return hash_.hex(); }
+
+private:
+    kvc_reference::Sha256 hash_;
+};
+
 class Replay {
 public:
     explicit Replay(RunOptions options) : run_options_(std::move(options)) {}
@@ -47,7 +57,6 @@ public:
 
     // Throws std::runtime_error if the line makes no sense as a script (an unknown verb, a missing number).
     Outcome run(const Operation& operation);
-    std::string digest() const { return digest_.hex(); }
 
     const ScriptShapes& shapes() const { return shapes_; }
     const StepRecord& step(const std::string& name) const;
@@ -112,7 +121,6 @@ private:
     std::map<std::string, StepRecord> steps_;
     std::map<std::string, std::vector<uint8_t>> snapshots_;
     kvc_error error_{};
-    kvc_reference::Sha256 digest_;
 };
 
 }  // namespace kvc_scripts
