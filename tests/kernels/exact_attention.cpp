@@ -58,25 +58,30 @@ Seen logit_of(const LayerFormat& f, const Tile& tile, size_t t, const std::vecto
 // The errors of the weighted sum of values, in the stored basis, added to `bound`.
 void bound_values(const LayerFormat& f, const std::vector<Tile>& tiles, const Exact& exact, const Precision& precision,
                   const std::vector<double>& o, double n, std::vector<double>* bound) {
-    const int dim = f.v_dim;
+    const size_t dim = size_t(f.v_dim);
+    const double rounding = (n + 8) * u + precision.product;
     for (size_t i = 0; i < tiles.size(); ++i) {
         const Tile& tile = tiles[i];
-        for (int d = 0; d < dim; ++d) {
-            double largest = 0, seen = 0, sum = 0;
-            for (size_t t = 0; t < size_t(page_tokens); ++t) {
-                const double p = exact.p[i][t];
-                if (p == 0) {
-                    continue;
-                }
-                const size_t at = t * size_t(dim) + size_t(d);
-                const double step = double(tile.v_step[at]);
-                const double reach = std::abs(double(tile.v[at])) + 2 * step * tile.v_last;
-                const double rounding = (n + 8) * u + precision.product;
-                sum += (exact.p_bound[i][t] + rounding * p) * (reach + std::abs(o[size_t(d)]));
-                largest = std::max(largest, p * step);
-                seen += 1;
+        std::vector<double> largest(dim);
+        double seen = 0;
+        for (size_t t = 0; t < size_t(page_tokens); ++t) {
+            const double p = exact.p[i][t];
+            if (p == 0) {
+                continue;
             }
-            (*bound)[size_t(d)] += sum + precision.p_step / 2 * largest * seen * tile.v_last;
+            const float* v = tile.v.data() + t * dim;
+            const float* v_step = tile.v_step.data() + t * dim;
+            const double weight = exact.p_bound[i][t] + rounding * p;
+            for (size_t d = 0; d < dim; ++d) {
+                const double step = double(v_step[d]);
+                const double reach = std::abs(double(v[d])) + 2 * step * tile.v_last;
+                (*bound)[d] += weight * (reach + std::abs(o[d]));
+                largest[d] = std::max(largest[d], p * step);
+            }
+            seen += 1;
+        }
+        for (size_t d = 0; d < dim; ++d) {
+            (*bound)[d] += precision.p_step / 2 * largest[d] * seen * tile.v_last;
         }
     }
 }

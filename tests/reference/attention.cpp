@@ -85,6 +85,7 @@ Logits logits_of(const Query& query, const std::vector<SeenToken>& seen) {
     const size_t dim = static_cast<size_t>(query.k_dim);
     std::vector<double> q, q_error;
     const SeenToken* before = nullptr;  // the token that q was made for
+    const double product_error = gamma(2 * static_cast<double>(dim) + 8) + query.product;
     Logits logits;
     for (const SeenToken& token : seen) {
         if (!before || before->turned != token.turned || before->distance != token.distance) met_query(query, token, q, q_error);
@@ -93,7 +94,7 @@ Logits logits_of(const Query& query, const std::vector<SeenToken>& seen) {
         for (size_t d = 0; d < dim; ++d) {
             const double size = magnitude(token.k, d);
             sum += q[d] * token.k.value[d];
-            error += (gamma(2 * static_cast<double>(dim) + 8) + query.product) * std::fabs(q[d]) * size + q_error[d] * size;
+            error += product_error * std::fabs(q[d]) * size + q_error[d] * size;
             if (token.k.scale) largest = std::max(largest, std::fabs(q[d] * token.k.scale[d])), codes += token.k.last;
         }
         if (query.planes) error += plane_rounding * largest * codes;
@@ -110,29 +111,31 @@ Logits logits_of(const Query& query, const std::vector<SeenToken>& seen) {
 }
 
 // Values weighted by p into out, and the bound of each element, still in the stored basis.
-void weigh_values(const Query& query, const std::vector<SeenToken>& seen, const std::vector<double>& relative, Attention& result) {
+void weigh_values(const Query& query, const std::vector<SeenToken>& seen, Attention& result) {
     const size_t dim = static_cast<size_t>(query.v_dim);
     std::map<int64_t, double> largest;  // p * scale per page
     for (size_t j = 0; j < seen.size(); ++j)
-        if (seen[j].v.scale)
-            for (size_t d = 0; d < dim; ++d) {
-                double& most = largest[seen[j].page];
-                most = std::max(most, (result.p[j] + off_by(result.p[j], relative[j])) * std::fabs(seen[j].v.scale[d]));
-            }
-    const double sum_error = gamma(static_cast<double>(seen.size()) + 8);
-    for (size_t d = 0; d < dim; ++d) {
-        double weights = 0, sums = 0, low = query.has_sink ? 0.0 : infinity, high = query.has_sink ? 0.0 : -infinity;
-        for (size_t j = 0; j < seen.size(); ++j) {
-            const double size = magnitude(seen[j].v, d);
-            result.out[d] += result.p[j] * seen[j].v.value[d];
-            weights += off_by(result.p[j], relative[j]) * size;
-            sums += (result.p[j] + off_by(result.p[j], relative[j])) * (sum_error + query.product) * size;
-            if (query.planes && seen[j].v.scale) sums += plane_rounding * largest[seen[j].page] * seen[j].v.last;
-            low = std::min(low, double{seen[j].v.value[d]}), high = std::max(high, double{seen[j].v.value[d]});
+        if (seen[j].v.scale) {
+            double& most = largest[seen[j].page];
+            for (size_t d = 0; d < dim; ++d)
+                most = std::max(most, (result.p[j] + result.p_bound[j]) * std::fabs(seen[j].v.scale[d]));
         }
-        sums += query.product * std::max(std::fabs(low), std::fabs(high));  // their sum, which divides the result
+    const double sum_error = gamma(static_cast<double>(seen.size()) + 8) + query.product;
+    std::vector<double> weights(dim), sums(dim), low(dim, query.has_sink ? 0.0 : infinity), high(dim, query.has_sink ? 0.0 : -infinity);
+    for (size_t j = 0; j < seen.size(); ++j) {
+        const double planes = query.planes && seen[j].v.scale ? plane_rounding * largest[seen[j].page] * seen[j].v.last : 0.0;
+        for (size_t d = 0; d < dim; ++d) {
+            const double size = magnitude(seen[j].v, d), value = seen[j].v.value[d];
+            result.out[d] += result.p[j] * value;
+            weights[d] += result.p_bound[j] * size;
+            sums[d] += (result.p[j] + result.p_bound[j]) * sum_error * size + planes;
+            low[d] = std::min(low[d], value), high[d] = std::max(high[d], value);
+        }
+    }
+    for (size_t d = 0; d < dim; ++d) {
+        sums[d] += query.product * std::max(std::fabs(low[d]), std::fabs(high[d]));  // their sum, which divides the result
         // However wrong the weights are, they are weights: the result stays between the values.
-        result.out_bound[d] = std::min(weights, high - low) + sums;
+        result.out_bound[d] = std::min(weights[d], high[d] - low[d]) + sums[d];
     }
 }
 
@@ -185,7 +188,7 @@ Attention attend(const Query& query, const std::vector<SeenToken>& seen) {
     }
     result.lse_bound =
         (denominator_error < 1 ? -std::log1p(-denominator_error) : infinity) + 4 * u * (std::fabs(result.lse) + std::fabs(most));
-    weigh_values(query, seen, relative, result);
+    weigh_values(query, seen, result);
     if (query.rotate_v) {
         result.out_bound = rotated_bound(result.out_bound, result.out);
         rotate_exact(result.out);
