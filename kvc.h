@@ -294,7 +294,9 @@ KVC_API kvc_status kvc_seq_truncate(kvc_cache* cache, kvc_seq seq, int64_t lengt
 /* Position of the next token: first_position + tokens committed. */
 KVC_API kvc_status kvc_seq_length(const kvc_cache* cache, kvc_seq seq, int64_t* out, kvc_error* err);
 /* Lowest length to which truncate and fork are exact. Pages turn into codes as the sequence grows, so without spare pages that is 0
- * to 63 tokens back; options.spare_pages adds 64 tokens each. 16-bit codecs: the first position. */
+ * to 63 tokens back; options.spare_pages adds 64 tokens each. 16-bit codecs: the first position. What was evicted, merged or stepped
+ * down no cut brings back: after it, and at each commit under a policy that counts mass, the floor is the length. To go on from an
+ * earlier length, fork or publish (kvc_prefix_publish) it before, or cut with KVC_CUT_INEXACT. */
 KVC_API kvc_status kvc_seq_exact_floor(const kvc_cache* cache, kvc_seq seq, int64_t* out, kvc_error* err);
 /* Tokens kept by one layer and kv head. */
 KVC_API kvc_status kvc_seq_live(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, kvc_error* err);
@@ -473,9 +475,9 @@ typedef struct kvc_evict_report {
 } kvc_evict_report;
 
 KVC_API kvc_status kvc_evict_options_init(kvc_evict_options* options, int64_t struct_size);
-/* Evicts down to the budget. scores = NULL: by the cache's policy; without one, sinks and the most recent tokens stay (StreamingLLM,
- * arXiv 2309.17453). Otherwise the highest scores stay (ties: the higher position): f32 [layers acted on, heads acted on,
- * length - first_position], n_scores in all. A policy that looks at the last queries is KVC_E_UNSUPPORTED where they have not been
+/* Evicts down to the budget; if tokens leave, the exact floor becomes the length. scores = NULL: by the cache's policy; without one,
+ * sinks and the most recent tokens stay (StreamingLLM, arXiv 2309.17453). Otherwise the highest scores stay (ties: the higher
+ * position): f32 [layers acted on, heads acted on, length - first_position], n_scores in all. A policy that looks at the last queries is KVC_E_UNSUPPORTED where they have not been
  * counted: between two boundaries, or shortly before the declared end of a prompt (docs/POLICIES.md, "Which queries count").
  * Sinks and the residual window of the codec always stay; of a 16-bit codec, which has none unless its string says so, the first 4
  * tokens stay where there are neither scores nor a policy (but not with KVC_POSITIONS_IN_CACHE). Other sequences never change. The
