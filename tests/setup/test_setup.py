@@ -78,6 +78,23 @@ class Setup(Machine):
         self.assertIn("sudo apt-get install -y --no-install-recommends git\n", result.stdout)
         self.assertEqual([], self.calls())
 
+    def test_remedy_names_the_group_that_was_asked_for(self):
+        self.with_build_tools()
+        for group, folder in (("go", "bindings"), ("cuda", "kernels/cuda"), ("python", "tools")):
+            listed = self.clone / folder / ("requirements-go.txt" if group == "go" else "requirements.txt")
+            listed.parent.mkdir(parents=True, exist_ok=True)
+            listed.write_text("package==1\n")
+            self.command("unzip", ""), self.command("python3", "")
+            result = self.run_script("setup.sh", group, NO_INSTALL="1")
+            self.assertIn(f"    cmake/setup.sh {group}\n", result.stdout, result.stderr)
+
+    def test_path_with_a_blank_is_refused_at_once(self):
+        self.with_build_tools()
+        self.clone = self.clone.rename(self.clone.parent / "a clone")
+        result = self.run_script("setup.sh", "build")
+        self.assertEqual((1, []), (result.returncode, self.calls()))
+        self.assertIn("blank", result.stderr)
+
     def test_failing_download_is_tried_again(self):
         self.with_build_tools(but=["git"])
         count = self.bin / "count"
