@@ -250,4 +250,4 @@ clean: ## remove what was built (.venv stays)
 	rm -rf build out
 
 help: ## this list
-	@grep -E '^[a-z -]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 24
+	@grep -E '^[a-z0-9 -]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 24

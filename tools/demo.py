@@ -65,6 +65,10 @@ def main() -> int:
     shape = model.shape
     print(f"{shape.layers} layers, {shape.q_heads} query heads, {shape.kv_heads} kv heads of {shape.head_dim}; "
           f"{shape.fp16_bytes(1) / 1024:.1f} KiB per token in fp16; {THREADS} threads\n")
+    busy = os.getloadavg()[0]
+    if busy > 1.5 * THREADS:
+        print(f"This machine is busy (load {busy:.1f}, {THREADS} threads wanted): expect many times the usual time, "
+              "or start with KVC_EVAL_THREADS=1\n")
     rows = [Row(mode, plan_mode(shape, mode)) for mode in MODES]
     show_plan(rows)
     prompts = make_prompts(tokenizer, max(row.plan.max_sequences for row in rows))

@@ -17,10 +17,14 @@ fn main() {
 
 fn link_shared(folder: Option<String>) {
     println!("cargo:rustc-link-lib=dylib=kvc");
-    match folder {
-        Some(folder) => println!("cargo:rustc-link-search=native={folder}"),
-        None => println!("cargo:warning=neither KVC_LIB_DIR nor pkg-config names the folder of libkvc; the linker has to find it"),
-    }
+    let Some(folder) = folder else {
+        println!("cargo:warning=neither KVC_LIB_DIR nor pkg-config names the folder of libkvc; the linker has to find it");
+        return;
+    };
+    let here = |name: &str| std::path::Path::new(&folder).join(name).exists();
+    let names = ["libkvc.so", "libkvc.dylib", "kvc.lib"];
+    assert!(names.into_iter().any(here), "no libkvc in {folder}, which KVC_LIB_DIR or pkg-config names (looked for {})", names.join(", "));
+    println!("cargo:rustc-link-search=native={folder}");
 }
 
 fn folder_of_pkg_config() -> Option<String> {
