@@ -358,6 +358,11 @@ KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
  *            buffers on the host the calls return when out is written: each attend waits, and kvc_stats.synchronizations counts it.
  *            Whose memory a buffer of a step is, nobody asks, as that would take time in every call: one that is not where
  *            kvc_step_options.buffers says ends the process, or costs the cache when the fault surfaces.
+ * Captures   Other streams may be captured meanwhile, in any mode and by any thread: that is nothing to kvc, and kvc spoils no capture.
+ *            While a step's own stream is captured, a begin without a graph, calls of a step that was begun before, its commit and abort,
+ *            and kvc_synchronize are KVC_E_CAPTURE; after the capture they succeed. The same holds of the legacy default stream while a
+ *            stream is captured that waits for it. What evicts, steps down, imports or reads back other sequences meanwhile, and
+ *            kvc_destroy, cannot wait for such a step: they cost the cache.
  * Waits      Nothing else waits but kvc_synchronize, commits of steps that accumulate mass or after which a policy acts, and what reads
  *            records or depends on the values of new tokens: fork, truncate, evict, merge, step-down, publish, snapshot and
  *            read-back, and a begin 1,024 steps after the last wait; kvc_buffer_create and kvc_buffer_copy where they say so; a call

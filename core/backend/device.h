@@ -46,6 +46,8 @@ public:
     virtual float* states() = 0;
     virtual float* lse() = 0;
     virtual PageSum* page_sums() = 0;
+    // Code::capture: not now, since a caller has begun to capture the step's stream. An executor that goes all the same costs the device.
+    virtual Status may_end() { return {}; }
 };
 
 // The most that one call for a layer of a graph brings.
@@ -125,7 +127,8 @@ public:
     // Tokens into 16-bit records, of numbers in the device's memory; in order with all else, as recode. All are saturated.
     virtual Status store(std::span<const StoreParams> jobs) = 0;
     // Waits for everything, adds the mass of living executors to its counters, and appends what stores found since the last time. Its error
-    // is an asynchronous fault: from then on the device is lost and every call may fail. Code::device in all of these.
+    // is an asynchronous fault: from then on the device is lost and every call may fail. Code::device in all of these. Code::capture, here
+    // and above: a step's stream is being captured, and nothing was done.
     virtual Status synchronize(std::vector<BadStore>* bad) = 0;
 
     // Whether bytes > 0 at p are the device's memory, or the host's, so far as that can be told without touching them. Code::argument: they are

@@ -167,6 +167,7 @@ Status Step::commit(std::span<const int64_t> accepted) {
     std::lock_guard call(mutex_);
     KVC_TRY(check_commit(accepted));
     if (recording_) return commit_recording();
+    if (device_executor_) KVC_TRY(noted(device_executor_->may_end()));
     Result<Cache::Exclusive> lock = cache_.exclusive();
     if (!lock.ok()) return lock.status();
     if (options_.accumulate) KVC_TRY(cache_.synchronize_device());  // mass comes with it

@@ -52,20 +52,12 @@ Status Cache::copy_buffer(void* to, bool to_device, const void* from, bool from_
     const Status named[] = {named_memory("to", device_->check_memory(to, bytes, to_device)),
                             named_memory("from", device_->check_memory(from, bytes, from_device))};
     for (const Status& status : named) {
-        if (status.code == Code::argument) return status;
-        arena_->note_fault(status);
-        KVC_TRY(status);
+        KVC_TRY(arena_->answered(status));
     }
     auto* const target = static_cast<std::byte*>(to);
     auto* const source = static_cast<const std::byte*>(from);
-    Status copied;
-    if (to_device) {
-        copied = from_device ? device_->copy(source, target, bytes) : device_->write(target, source, bytes);
-    } else {
-        copied = device_->read(source, target, bytes);
-    }
-    arena_->note_fault(copied);
-    return copied;
+    if (!to_device) return arena_->answered(device_->read(source, target, bytes));
+    return arena_->answered(from_device ? device_->copy(source, target, bytes) : device_->write(target, source, bytes));
 }
 
 }  // namespace kvc

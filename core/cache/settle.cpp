@@ -22,10 +22,7 @@ void Cache::settle_sequence(Sequence& sequence) const {
 Status Cache::synchronize_device() const {
     if (!device_) return {};
     KVC_TRY(arena_->fault());
-    if (Status failed = device_->synchronize(&bad_stores_); !failed.ok()) {
-        arena_->note_fault(failed);
-        return failed;
-    }
+    KVC_TRY(arena_->answered(device_->synchronize(&bad_stores_)));
     if (unsettled_ > 0) {
         for (const SequenceSlot& slot : slots_) {
             if (!slot.sequence) continue;

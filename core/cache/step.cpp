@@ -95,7 +95,7 @@ Status Cache::check_guard(int64_t id, const Sequence& sequence, const int64_t* p
 }
 
 Step::~Step() {
-    if (phase_ == Phase::open) (void)abort();
+    if (phase_ == Phase::open) (void)drop();
     if (phase_ == Phase::reserving) {
         cut_reservations();  // begin failed half-way, under the cache's lock
         release_staging();
@@ -334,6 +334,11 @@ void Step::count_work() {
 Status Step::abort() {
     std::lock_guard call(mutex_);
     KVC_TRY(check_open("step_abort"));
+    const Status may_end = device_executor_ ? device_executor_->may_end() : Status{};
+    return may_end.code == Code::capture ? may_end : drop();  // a step of a lost cache may end
+}
+
+Status Step::drop() {
     Result<Cache::Exclusive> lock = cache_.exclusive_for_release();
     if (!lock.ok()) return lock.status();
     cut_reservations();

@@ -9,6 +9,7 @@
 
 #include "core/attend/host_executor.h"
 #include "core/attend/plan.h"
+#include "core/backend/device.h"
 #include "core/backend/kernel_table.h"
 #include "core/base/status.h"
 #include "core/cache/buffer.h"
@@ -18,7 +19,6 @@ namespace kvc {
 
 class Cache;
 class Graph;
-class GraphExecutor;
 struct DeviceStep;
 struct Layer;
 
@@ -183,6 +183,7 @@ private:
     void publish_queries(size_t layer, size_t b);
     void publish_unsettled(size_t b, int64_t count);
     void close();
+    Status drop();
 
     Cache& cache_;
     StepOptions options_;
@@ -204,7 +205,7 @@ private:
     AttendScratch attend_;
     std::vector<std::byte> out_rows_;  // dense rows of out on their way from a device to strides in host memory
     std::optional<HostExecutor> host_executor_;
-    std::unique_ptr<Executor> device_executor_;
+    std::unique_ptr<DeviceExecutor> device_executor_;
     Executor* executor_ = nullptr;
     GraphExecutor* graph_executor_ = nullptr;  // the same, of a step that names a graph
     bool recording_ = false;

@@ -103,6 +103,8 @@ public:
     // Why the device failed in one of these, or in what its user noted; from then on the bytes mean nothing.
     Status fault() const;
     void note_fault(const Status& status) const;
+    // What the device said to a call that can be refused: noted if it is a fault.
+    Status answered(const Status& status) const;
 
     ArenaView view() const { return {slab_data_.get()}; }
 
@@ -138,7 +140,6 @@ private:
     };
 
     Arena() = default;
-    Status answered(const Status& status) const;
     std::byte* take(int64_t bytes);
     void add_slab(std::byte* data);
     bool grow();

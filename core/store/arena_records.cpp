@@ -23,7 +23,8 @@ Status Arena::fault() const {
 void Arena::note_fault(const Status& status) const {
     if (status.ok()) return;
     std::lock_guard lock(fault_mutex_);
-    if (!failed_) fault_ = status;
+    // A capture that stood in the way here has cost the cache as a fault does, and is none to ask for again.
+    if (!failed_) fault_ = status.code == Code::capture ? fail(Code::device, status.message) : status;
     failed_ = true;
 }
 

@@ -36,6 +36,24 @@ Selection::~Selection() {
     }
 }
 
+OwnCall::OwnCall(int ordinal) : selection_(ordinal), status_(selection_.status()) {
+    if (!status_.ok()) {
+        return;
+    }
+    const Result<CaptureMode> before = runtime::exchange_capture_mode(CaptureMode::relaxed);
+    if (before.ok()) {
+        before_ = *before;
+    } else {
+        status_ = before.status();
+    }
+}
+
+OwnCall::~OwnCall() {
+    if (before_ != CaptureMode::relaxed) {
+        (void)runtime::exchange_capture_mode(before_).ok();
+    }
+}
+
 Result<std::shared_ptr<Device>> CudaDevice::open(int ordinal, DeviceHeap heap, const MemorySource& source) {
     std::shared_ptr<CudaDevice> device(new CudaDevice(ordinal));
     KVC_TRY(device->create(heap, source));
@@ -63,8 +81,8 @@ Status CudaDevice::check_code() {
 }
 
 Status CudaDevice::create(DeviceHeap heap, const MemorySource& source) {
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     KVC_TRY(check_code());
     const Result<Stream> stream = runtime::create_stream();
     if (!stream.ok()) {
@@ -85,7 +103,7 @@ Status CudaDevice::create(DeviceHeap heap, const MemorySource& source) {
 }
 
 CudaDevice::~CudaDevice() {
-    const Selection selection(ordinal_);
+    const OwnCall own(ordinal_);
     if (!lost_.ok() && !heap_.release_waits()) {
         (void)runtime::synchronize_device().ok();  // no event stands for what the streams of steps still hold
     }
@@ -116,8 +134,21 @@ const KernelTable& CudaDevice::records() const { return record_table(); }
 
 // ---- order ----
 
+// Else the device's stream would join the capture, or a launch of the step be recorded in it.
+Status CudaDevice::check_uncaptured(const QueuedStep& step) const {
+    if (step.stream_ == stream_) {
+        return {};
+    }
+    const Result<bool> capturing = runtime::is_capturing(step.stream_);
+    if (!capturing.ok()) {
+        return capturing.status();
+    }
+    return *capturing ? fail(Code::capture, "step: its stream is being captured, and the step was begun before") : Status{};
+}
+
 Status CudaDevice::gather_one(QueuedStep& step) {
     if ((step.queued_ || step.unseen_) && step.stream_ != stream_) {
+        KVC_TRY(check_uncaptured(step));
         KVC_TRY(runtime::record(gather_event_, step.stream_));
         KVC_TRY(runtime::wait(stream_, gather_event_));
     }
@@ -145,6 +176,7 @@ Status CudaDevice::order(QueuedStep& step) {
     if (runtime::selected() != ordinal_) {
         return fail(Code::device, "CUDA: device ", ordinal_, " cannot be selected");
     }
+    KVC_TRY(check_uncaptured(step));
     if (step.stream_ != stream_ && step.seen_order_ != order_) {
         KVC_TRY(runtime::wait(step.stream_, order_event_));
     }
@@ -182,16 +214,16 @@ std::byte* CudaDevice::allocate_block(int64_t bytes, bool* used) {
 
 std::byte* CudaDevice::allocate(int64_t bytes) {
     std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
+    const OwnCall own(ordinal_);
     bool used = false;
-    return selection.status().ok() ? allocate_block(bytes, &used) : nullptr;
+    return own.status().ok() ? allocate_block(bytes, &used) : nullptr;
 }
 
 std::byte* CudaDevice::allocate_for_caller(int64_t bytes) {
     std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
+    const OwnCall own(ordinal_);
     bool used = false;
-    std::byte* const block = selection.status().ok() ? allocate_block(bytes, &used) : nullptr;
+    std::byte* const block = own.status().ok() ? allocate_block(bytes, &used) : nullptr;
     if (block && used && !(gather().ok() && waits_.for_stream(stream_).ok())) {
         release_block(block);
         return nullptr;
@@ -201,7 +233,7 @@ std::byte* CudaDevice::allocate_for_caller(int64_t bytes) {
 
 void CudaDevice::release(std::byte* block) {
     std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
+    const OwnCall own(ordinal_);
     release_block(block);
 }
 
@@ -248,8 +280,8 @@ Status CudaDevice::with_memory(const std::function<Status()>& attempt) {
 
 Status CudaDevice::write(std::byte* to, const std::byte* from, int64_t bytes) {
     std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     KVC_TRY(gather());
     if (bytes > staging_piece && is_pinned(from, bytes)) {
         KVC_TRY(runtime::copy_in(to, from, bytes, stream_));
@@ -271,8 +303,8 @@ Status CudaDevice::write(std::byte* to, const std::byte* from, int64_t bytes) {
 
 Status CudaDevice::read(const std::byte* from, std::byte* to, int64_t bytes) {
     std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     KVC_TRY(gather());
     if (bytes > 0 && is_pinned(to, bytes)) {
         KVC_TRY(runtime::copy_out(to, from, bytes, stream_));
@@ -293,8 +325,8 @@ Status CudaDevice::read(const std::byte* from, std::byte* to, int64_t bytes) {
 
 Status CudaDevice::copy(const std::byte* from, std::byte* to, int64_t bytes) {
     std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     KVC_TRY(gather());
     if (bytes > 0) {
         KVC_TRY(runtime::copy(to, from, bytes, stream_));
@@ -304,8 +336,8 @@ Status CudaDevice::copy(const std::byte* from, std::byte* to, int64_t bytes) {
 
 void* CudaDevice::allocate_pinned(int64_t bytes) {
     std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
-    if (!selection.status().ok()) {
+    const OwnCall own(ordinal_);
+    if (!own.status().ok()) {
         return nullptr;
     }
     const Result<std::byte*> block = runtime::allocate_pinned(bytes);
@@ -318,7 +350,7 @@ void* CudaDevice::allocate_pinned(int64_t bytes) {
 
 void CudaDevice::release_pinned(void* block) {
     std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
+    const OwnCall own(ordinal_);
     if (pinned_.erase(static_cast<std::byte*>(block)) > 0) {
         runtime::release_pinned(static_cast<std::byte*>(block));
     }
@@ -333,8 +365,8 @@ bool CudaDevice::is_pinned(const void* p, int64_t bytes) const {
 // What the device has given out is known here, to the byte; of all else the runtime knows whose it is.
 Status CudaDevice::check_memory(const void* p, int64_t bytes, bool on_device) {
     std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     KVC_TRY(lost_);
     const auto* const first = static_cast<const std::byte*>(p);
     const auto check_end = [&](const auto* block) -> Status {

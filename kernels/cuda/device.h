@@ -28,6 +28,22 @@ private:
     Status status_;
 };
 
+// Around whatever kvc asks of the runtime: the device is selected, and captures of callers' streams, by whichever thread, neither forbid it
+// nor are spoiled by it.
+class OwnCall {
+public:
+    explicit OwnCall(int ordinal);
+    ~OwnCall();
+    OwnCall(const OwnCall&) = delete;
+    OwnCall& operator=(const OwnCall&) = delete;
+    const Status& status() const { return status_; }
+
+private:
+    const Selection selection_;
+    CaptureMode before_ = CaptureMode::relaxed;
+    Status status_;
+};
+
 class CudaDevice final : public Device, public std::enable_shared_from_this<CudaDevice> {
 public:
     static Result<std::shared_ptr<Device>> open(int ordinal, DeviceHeap heap, const MemorySource& source);
@@ -61,6 +77,10 @@ public:
     Status order(QueuedStep& step);
     // Takes back what begin gave.
     void end(QueuedStep& step);
+    // Code::capture as long as the step's stream is captured: nothing can be put there then, and nothing waited for.
+    Status check_uncaptured(const QueuedStep& step) const;
+    // The same, with the device selected.
+    Status may_end(const QueuedStep& step) const;
     std::mutex& mutex() { return mutex_; }
     Status wait_for(Stream stream) { return waits_.for_stream(stream); }
 

@@ -95,8 +95,8 @@ void CudaDevice::release_call(int64_t kept) {
 
 Status CudaDevice::run_call(const CallSizes& sizes, const std::function<Status()>& queue, const std::function<void(CallMemory)>& take) {
     std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     KVC_TRY(gather());
     Status status = reserve_call(sizes);
     if (status.ok()) {

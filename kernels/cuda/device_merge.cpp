@@ -144,8 +144,8 @@ Status CudaDevice::store(std::span<const StoreParams> jobs) {
         return {};
     }
     std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     KVC_TRY(gather());
     while (!jobs.empty()) {
         const size_t n = std::min(jobs.size(), jobs_of_piece);

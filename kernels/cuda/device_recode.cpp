@@ -86,8 +86,8 @@ Status CudaDevice::recode(std::span<const RecodeParams> jobs) {
         return {};
     }
     std::lock_guard lock(mutex_);
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     KVC_TRY(gather());
     while (!jobs.empty()) {
         int64_t bytes = 0;

@@ -96,8 +96,8 @@ Status CudaDevice::admit(QueuedStep& queued, const DeviceStep& step, Workspace& 
 }
 
 Result<std::unique_ptr<DeviceExecutor>> CudaDevice::begin(const DeviceStep& step) {
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     if (step.stream) {
         KVC_TRY(check_stream(static_cast<Stream>(step.stream)));
         const Result<bool> capturing = runtime::is_capturing(static_cast<Stream>(step.stream));
@@ -135,8 +135,8 @@ Result<std::unique_ptr<DeviceExecutor>> CudaDevice::begin(const DeviceStep& step
 }
 
 Result<std::unique_ptr<DeviceGraph>> CudaDevice::create_graph(const GraphShape& shape) {
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     auto graph = std::make_unique<CudaGraph>(shared_from_this(), shape);
     const Status created = [&]() -> Status {
         std::lock_guard lock(mutex_);
@@ -187,20 +187,27 @@ void CudaDevice::retire(std::unique_ptr<GraphMemory> memory) {
     }
 }
 
+Status CudaDevice::may_end(const QueuedStep& step) const {
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
+    return check_uncaptured(step);
+}
+
 void CudaDevice::end(QueuedStep& step) {
-    const Selection selection(ordinal_);
+    const OwnCall own(ordinal_);
     std::lock_guard lock(mutex_);
     std::erase(steps_, &step);
     const Status left = [&]() -> Status {
-        KVC_TRY(selection.status());
+        KVC_TRY(own.status());
         if (step.bad_->any()) {
+            KVC_TRY(check_uncaptured(step));
             step.queued_ = true;
             KVC_TRY(step.bad_->fetch(step.stream_));
         }
         return gather_one(step);
     }();
     if (!left.ok() && lost_.ok()) {
-        lost_ = left;  // nobody can wait for what the step has queued, or knows what its stores have found
+        lost_ = fail(Code::device, left.message);  // nobody can wait for what the step has queued, or knows what its stores have found
     }
     (step.bad_->any() && left.ok() ? ended_bad_ : idle_bad_).push_back(std::move(step.bad_));
     if (step.workspace_) {
@@ -210,10 +217,13 @@ void CudaDevice::end(QueuedStep& step) {
 }
 
 Status CudaDevice::synchronize(std::vector<BadStore>* bad) {
-    const Selection selection(ordinal_);
+    const OwnCall own(ordinal_);
     std::lock_guard lock(mutex_);
-    KVC_TRY(selection.status());
+    KVC_TRY(own.status());
     KVC_TRY(lost_);
+    for (const QueuedStep* const step : steps_) {
+        KVC_TRY(check_uncaptured(*step));
+    }
     for (QueuedStep* const step : steps_) {
         if (step->bad_->any()) {
             step->queued_ = true;

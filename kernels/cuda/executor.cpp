@@ -36,6 +36,8 @@ CudaExecutor::CudaExecutor(std::shared_ptr<CudaDevice> device, Stream stream, bo
 
 CudaExecutor::~CudaExecutor() { device_->end(*this); }
 
+Status CudaExecutor::may_end() { return device_->may_end(*this); }
+
 void CudaExecutor::start(size_t) { forget_deliveries(); }
 
 void CudaExecutor::forget_deliveries() {
@@ -60,7 +62,7 @@ Result<const void*> CudaExecutor::input(const void* buffer, int64_t bytes) {
     if (device_buffers_ || bytes == 0) {
         return buffer;
     }
-    const Selection selection(device_->ordinal());
+    const OwnCall own(device_->ordinal());
     KVC_TRY(device_->order(*this));
     UploadRing& ring = workspace_->inputs;
     const Result<UploadRing::Piece> piece = ring.take(bytes, stream_);
@@ -133,7 +135,7 @@ Status CudaExecutor::deliver() {
     if (deliveries_.empty()) {
         return {};
     }
-    const Selection selection(device_->ordinal());
+    const OwnCall own(device_->ordinal());
     const Status status = take_deliveries();
     forget_deliveries();
     return status;
@@ -152,7 +154,7 @@ Status CudaExecutor::queue_stores(std::span<const StoreParams> jobs) {
     if (jobs.empty()) {
         return {};
     }
-    const Selection selection(device_->ordinal());
+    const OwnCall own(device_->ordinal());
     KVC_TRY(device_->order(*this));
     const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes_of<StoreJob>(int64_t(jobs.size())), stream_);
     if (!piece.ok()) {
@@ -183,7 +185,7 @@ Status CudaExecutor::queue_codes(std::span<const QuantizeParams> jobs) {
     if (jobs.empty()) {
         return {};
     }
-    const Selection selection(device_->ordinal());
+    const OwnCall own(device_->ordinal());
     KVC_TRY(device_->order(*this));
     const Result<UploadRing::Piece> piece = workspace_->uploads.take(bytes_of<QuantizeJob>(int64_t(jobs.size())), stream_);
     if (!piece.ok()) {
@@ -213,7 +215,7 @@ Status CudaExecutor::attend(std::span<const AttendParams* const> params, std::sp
     if (items.empty()) {
         return {};
     }
-    const Selection selection(device_->ordinal());
+    const OwnCall own(device_->ordinal());
     KVC_TRY(device_->order(*this));
     const Result<UploadRing::Piece> piece = workspace_->uploads.take(table_bytes(items) + rope_bytes(params[0]->rope), stream_);
     if (!piece.ok()) {
@@ -252,7 +254,7 @@ Status CudaExecutor::finish(const FinishCall& call, std::span<const FinishTile> 
     if (tiles.empty()) {
         return {};
     }
-    const Selection selection(device_->ordinal());
+    const OwnCall own(device_->ordinal());
     KVC_TRY(device_->order(*this));
     const int64_t n_logits = call.sink_logits ? call.q_heads : 0;
     const int64_t bytes = bytes_of<FinishTile>(int64_t(tiles.size())) + bytes_of<float>(n_logits) + 2 * 16;

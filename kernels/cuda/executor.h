@@ -31,6 +31,7 @@ public:
     Status finish(const FinishCall& call, std::span<const FinishTile> tiles) override;
     float* states() override { return reinterpret_cast<float*>(workspace_->states.data()); }
     PageSum* page_sums() override { return reinterpret_cast<PageSum*>(workspace_->page_sums.data()); }
+    Status may_end() override;
     float* lse() override { return reinterpret_cast<float*>(workspace_->lse.data()); }
 
 private:

@@ -91,7 +91,7 @@ void MassParts::split_by_pages(std::span<const MassItem> items) {
 // Waits only where the block is full: what was counted comes with the next synchronize.
 template <class NeedsOf, class Count>
 Status CudaExecutor::count_in_turns(size_t n_parts, int64_t more_bytes, const NeedsOf& needs_of, const Count& count) {
-    const Selection selection(device_->ordinal());
+    const OwnCall own(device_->ordinal());
     {
         std::lock_guard lock(device_->mutex());
         workspace_->mass.reuse();

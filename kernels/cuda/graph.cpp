@@ -88,8 +88,8 @@ Status CudaGraph::create(Waits* waits, HeapSource heap) {
 }
 
 Result<bool> CudaGraph::is_capturing(void* stream) {
-    const Selection selection(device_->ordinal());
-    KVC_TRY(selection.status());
+    const OwnCall own(device_->ordinal());
+    KVC_TRY(own.status());
     return runtime::is_capturing(static_cast<Stream>(stream));
 }
 
@@ -97,8 +97,8 @@ Result<bool> CudaGraph::ready() {
     if (!used_[slot_]) {
         return true;
     }
-    const Selection selection(device_->ordinal());
-    KVC_TRY(selection.status());
+    const OwnCall own(device_->ordinal());
+    KVC_TRY(own.status());
     return runtime::done(memory_->fetched[slot_]);
 }
 
@@ -115,8 +115,8 @@ Result<std::unique_ptr<GraphExecutor>> CudaGraph::record(void* stream) {
 }
 
 Result<std::unique_ptr<GraphExecutor>> CudaGraph::replay(const DeviceStep& step) {
-    const Selection selection(device_->ordinal());
-    KVC_TRY(selection.status());
+    const OwnCall own(device_->ordinal());
+    KVC_TRY(own.status());
     return device_->begin_replay(step, *this);
 }
 

@@ -43,8 +43,8 @@ Result<int64_t> GraphCalls::take_bytes(int64_t bytes) {
 
 Result<BadToken> GraphRecorder::append(std::span<const StoreParams> stores, std::span<const QuantizeParams> codes,
                                        std::span<const AppendGroup>) {
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     const int64_t n_stores = layer().store_jobs, n_codes = layer().quantize_jobs;
     const Result<int64_t> stores_at = take<StoreJob>(n_stores), codes_at = take<QuantizeJob>(n_codes);
     if (!stores_at.ok() || !codes_at.ok()) {
@@ -61,8 +61,8 @@ Result<BadToken> GraphRecorder::append(std::span<const StoreParams> stores, std:
 }
 
 Status GraphRecorder::attend(std::span<const AttendParams* const> params, std::span<const AttendItem>) {
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     const int64_t n_items = layer().items;
     entries_bytes_ += round_up(bytes_of<PageEntry>(layer().entries), 16);
     const Result<int64_t> items_at = take<AttendItem>(n_items * layer().rungs), rope_at = take<double>(layer().rope_pairs);
@@ -85,8 +85,8 @@ Status GraphRecorder::attend(std::span<const AttendParams* const> params, std::s
 }
 
 Status GraphRecorder::finish(const FinishCall& call, std::span<const FinishTile>) {
-    const Selection selection(ordinal_);
-    KVC_TRY(selection.status());
+    const OwnCall own(ordinal_);
+    KVC_TRY(own.status());
     const Result<int64_t> tiles_at = take<FinishTile>(layer().tiles), logits_at = take<float>(layer().q_heads);
     if (!tiles_at.ok() || !logits_at.ok()) {
         return no_room();
@@ -118,6 +118,8 @@ GraphReplay::GraphReplay(std::shared_ptr<CudaDevice> device, CudaGraph& graph, S
 }
 
 GraphReplay::~GraphReplay() { device_->end(*this); }
+
+Status GraphReplay::may_end() { return device_->may_end(*this); }
 
 Status GraphReplay::write_stores(int64_t at, std::span<const StoreParams> jobs) {
     std::lock_guard lock(device_->mutex());  // a synchronize of another thread reads the tags
@@ -194,8 +196,8 @@ Status GraphReplay::finish(const FinishCall& call, std::span<const FinishTile> t
 }
 
 Status GraphReplay::seal() {
-    const Selection selection(device_->ordinal());
-    KVC_TRY(selection.status());
+    const OwnCall own(device_->ordinal());
+    KVC_TRY(own.status());
     KVC_TRY(device_->order(*this));
     KVC_TRY(runtime::copy_in(graph_.memory().tables.data(), host_, graph_.jobs_bytes() + entries_.used(), stream_));
     KVC_TRY(runtime::record(graph_.slot_event(), stream_));

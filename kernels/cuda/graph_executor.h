@@ -71,6 +71,7 @@ class GraphReplay final : public GraphCalls, public QueuedStep {
 public:
     GraphReplay(std::shared_ptr<CudaDevice> device, CudaGraph& graph, Stream stream, std::unique_ptr<BadTokens> bad);
     ~GraphReplay() override;
+    Status may_end() override;
 
     Result<BadToken> append(std::span<const StoreParams> stores, std::span<const QuantizeParams> codes,
                             std::span<const AppendGroup> groups) override;

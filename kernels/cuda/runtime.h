@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "core/base/status.h"
+#include "kernels/cuda/capture_mode.h"
 #include "kernels/cuda/stream.h"
 
 namespace kvc::cuda {
@@ -89,10 +90,13 @@ Status wait(Stream stream, Event event);  // the stream waits, the host does not
 Status synchronize(Event event);
 Result<bool> done(Event event);
 
-// Whether what is queued on the stream is recorded into a caller's graph instead.
+// Whether what is queued on the stream is recorded into a caller's graph instead. Code::capture, of this and of all calls: a capture forbids
+// them. So is the legacy default stream's, while a stream that waits for it is captured.
 Result<bool> is_capturing(Stream stream);
-// What callers do with their graphs, for tests: while a stream is captured, no thread may wait, allocate or release.
-Status begin_capture(Stream stream);
+// The calling thread's mode, global at first, and what it was. Needs no selected device.
+Result<CaptureMode> exchange_capture_mode(CaptureMode mode);
+// What callers do with their graphs, for tests.
+Status begin_capture(Stream stream, CaptureMode mode = CaptureMode::global);
 Result<CapturedGraph> end_capture(Stream stream);
 Status launch(CapturedGraph graph, Stream stream);
 void destroy_graph(CapturedGraph graph);

@@ -11,13 +11,44 @@ cudaGraphExec_t native(CapturedGraph graph) { return reinterpret_cast<cudaGraphE
 cudaEvent_t native(Event event) { return reinterpret_cast<cudaEvent_t>(event); }
 cudaMemPool_t native(Pool pool) { return reinterpret_cast<cudaMemPool_t>(pool); }
 
+cudaStreamCaptureMode native(CaptureMode mode) {
+    return mode == CaptureMode::global  ? cudaStreamCaptureModeGlobal
+           : mode == CaptureMode::local ? cudaStreamCaptureModeThreadLocal
+                                        : cudaStreamCaptureModeRelaxed;
+}
+
+CaptureMode mode_of(cudaStreamCaptureMode mode) {
+    return mode == cudaStreamCaptureModeGlobal        ? CaptureMode::global
+           : mode == cudaStreamCaptureModeThreadLocal ? CaptureMode::local
+                                                      : CaptureMode::relaxed;
+}
+
+// A capture is no fault of the device, and must not cost the cache.
+Code code_of_error(cudaError_t error) {
+    switch (error) {
+    case cudaErrorMemoryAllocation:
+        return Code::no_memory;
+    case cudaErrorStreamCaptureUnsupported:
+    case cudaErrorStreamCaptureInvalidated:
+    case cudaErrorStreamCaptureMerge:
+    case cudaErrorStreamCaptureUnmatched:
+    case cudaErrorStreamCaptureUnjoined:
+    case cudaErrorStreamCaptureIsolation:
+    case cudaErrorStreamCaptureImplicit:
+    case cudaErrorCapturedEvent:
+    case cudaErrorStreamCaptureWrongThread:
+        return Code::capture;
+    default:
+        return Code::device;
+    }
+}
+
 Status status_of(const char* what, cudaError_t error) {
     if (error == cudaSuccess) {
         return {};
     }
     cudaGetLastError();  // an error that a call has returned is not reported by the next launch once more
-    const Code code = error == cudaErrorMemoryAllocation ? Code::no_memory : Code::device;
-    return fail(code, "CUDA: ", what, ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")");
+    return fail(code_of_error(error), "CUDA: ", what, ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")");
 }
 
 Status copy_bytes(const char* what, std::byte* to, const std::byte* from, int64_t bytes, cudaMemcpyKind kind, Stream stream) {
@@ -250,8 +281,14 @@ Result<bool> is_capturing(Stream stream) {
     return found != cudaStreamCaptureStatusNone;
 }
 
-Status begin_capture(Stream stream) {
-    return status_of("begin of a capture", cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+Result<CaptureMode> exchange_capture_mode(CaptureMode mode) {
+    cudaStreamCaptureMode exchanged = native(mode);
+    KVC_TRY(status_of("the thread's capture mode", cudaThreadExchangeStreamCaptureMode(&exchanged)));
+    return mode_of(exchanged);
+}
+
+Status begin_capture(Stream stream, CaptureMode mode) {
+    return status_of("begin of a capture", cudaStreamBeginCapture(stream, native(mode)));
 }
 
 Result<CapturedGraph> end_capture(Stream stream) {

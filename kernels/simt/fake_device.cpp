@@ -8,6 +8,7 @@ namespace kvc::simt {
 namespace {
 
 thread_local int selected_by_thread = 0;
+thread_local cuda::CaptureMode capture_mode_of_thread = cuda::CaptureMode::global;
 thread_local FakeDevice::Outcome launch_of_thread;  // the first that went wrong
 
 }  // namespace
@@ -136,15 +137,14 @@ void FakeDevice::count_stray() {
     counts_.strays++;
 }
 
-bool FakeDevice::forbidden() {
+bool FakeDevice::forbidden(const QueuedStream* touched) {
     std::lock_guard lock(mutex_);
-    if (!schedule.any_capturing()) {
-        return false;
-    }
-    counts_.forbidden++;
-    schedule.spoil_captures();
-    return true;
+    const bool forbidden = schedule.spoil_captures(capture_mode_of_thread, touched);
+    counts_.forbidden += forbidden;
+    return forbidden;
 }
+
+cuda::CaptureMode FakeDevice::exchange_capture_mode(cuda::CaptureMode mode) { return std::exchange(capture_mode_of_thread, mode); }
 
 int FakeDevice::owner(const void* p, int64_t bytes) const {
     const auto found = std::find_if(memory_.begin(), memory_.end(), [&](const DeviceMemory& m) { return m.holds(p, bytes); });

@@ -96,8 +96,10 @@ public:
     void count_allocation() { counts_.allocations++; }
     void count_wait() { counts_.waits++; }
     void count_copy_out(int64_t bytes) { counts_.copies_out++, counts_.bytes_out += bytes; }
-    // Whether a capture forbids what it would not at another time; the capture is then lost.
-    bool forbidden();
+    // Whether a capture forbids what it would not at another time; the capture is then lost. touched: a stream that the call is about.
+    bool forbidden(const QueuedStream* touched = nullptr);
+    // Of the calling thread; what it was.
+    static cuda::CaptureMode exchange_capture_mode(cuda::CaptureMode mode);
 
 private:
     FakeDevice();

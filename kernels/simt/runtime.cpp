@@ -60,14 +60,14 @@ Status call_own(const char* what, bool own, const std::function<void()>& body) {
 
 constexpr const char* capturing = "operation not permitted when stream is capturing";
 
-// What CUDA forbids to all threads while a stream is captured in its global mode.
-Status call_outside_captures(const char* what, bool own, const std::function<void()>& body) {
-    return device().forbidden() ? fail(Code::device, "CUDA: ", what, ": ", capturing) : call_own(what, own, body);
+// What CUDA forbids while a stream is captured: to all threads, or fewer (capture_mode.h). touched: a stream that must not be captured.
+Status call_outside_captures(const char* what, bool own, const std::function<void()>& body, Stream touched = nullptr) {
+    return device().forbidden(queued(touched)) ? fail(Code::capture, "CUDA: ", what, ": ", capturing) : call_own(what, own, body);
 }
 
 // Forks of a capture are not emulated, and kvc has none.
 Status call_with_event(const char* what, Stream stream, bool own, const std::function<void()>& body) {
-    return device().schedule.is_capturing(queued(stream)) ? call_outside_captures(what, own, body) : call_own(what, own, body);
+    return device().schedule.is_capturing(queued(stream)) ? call_outside_captures(what, own, body, stream) : call_own(what, own, body);
 }
 
 // What cannot fail is done all the same, and leaves a fault.
@@ -312,10 +312,13 @@ void destroy_stream(Stream stream) {
 }
 
 Status synchronize(Stream stream) {
-    return call_outside_captures("the stream's work", own(stream), [&] {
-        device().count_wait();
-        device().schedule.finish(queued(stream));
-    });
+    return call_outside_captures(
+        "the stream's work", own(stream),
+        [&] {
+            device().count_wait();
+            device().schedule.finish(queued(stream));
+        },
+        stream);
 }
 
 Status synchronize_device() {
@@ -361,14 +364,22 @@ Result<bool> done(Event event) {
 }
 
 Result<bool> is_capturing(Stream stream) {
-    bool found = false;
-    device().run([&] { found = device().schedule.is_capturing(queued(stream)); });
-    return found;
+    bool found = false, unusable = false;
+    device().run([&] {
+        found = device().schedule.is_capturing(queued(stream));
+        unusable = device().schedule.is_unusable(queued(stream));
+    });
+    return unusable ? Result<bool>(fail(Code::capture,
+                                        "CUDA: whether a stream is captured: operation would make the legacy stream depend on "
+                                        "a capturing blocking stream"))
+                    : Result<bool>(found);
 }
 
-Status begin_capture(Stream stream) {
-    return call_own("begin of a capture", own(stream) && !*is_capturing(stream),
-                    [&] { device().schedule.begin_capture(queued(stream)); });
+Result<CaptureMode> exchange_capture_mode(CaptureMode mode) { return FakeDevice::exchange_capture_mode(mode); }
+
+Status begin_capture(Stream stream, CaptureMode mode) {
+    return call_own("begin of a capture", own(stream) && !device().schedule.is_capturing(queued(stream)),
+                    [&] { device().schedule.begin_capture(queued(stream), mode); });
 }
 
 // An injected failure ends the capture, too.

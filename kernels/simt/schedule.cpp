@@ -33,8 +33,8 @@ uint64_t Schedule::random_below(uint64_t n) {
 }
 
 void Schedule::queue(QueuedStream* stream, std::function<void()> work) {
-    if (stream->captured_) {
-        stream->captured_->push_back(std::move(work));
+    if (stream->capture_) {
+        stream->capture_->work.push_back(std::move(work));
         return;
     }
     stream->queue_.push_back({std::move(work), nullptr, nullptr, 0});
@@ -52,14 +52,33 @@ void Schedule::queue_wait(QueuedStream* stream, const EventPointer& event) {
 }
 
 std::optional<Captured> Schedule::end_capture(QueuedStream* stream) {
-    std::optional<Captured> captured = std::exchange(stream->captured_, std::nullopt);
-    const bool spoiled = captures_spoiled_;
-    captures_spoiled_ = captures_spoiled_ && any_capturing();
-    return spoiled ? std::nullopt : std::move(captured);
+    std::optional<Capture> capture = std::exchange(stream->capture_, std::nullopt);
+    return capture && !capture->spoiled ? std::optional(std::move(capture->work)) : std::nullopt;
 }
 
-bool Schedule::any_capturing() const {
-    return std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) { return is_capturing(stream.get()); });
+bool Capture::forbids(cuda::CaptureMode mode_of_caller) const {
+    using cuda::CaptureMode;
+    if (mode_of_caller == CaptureMode::relaxed) {
+        return false;
+    }
+    const bool own = thread == std::this_thread::get_id();
+    return own ? mode != CaptureMode::relaxed : mode_of_caller == CaptureMode::global && mode == CaptureMode::global;
+}
+
+bool Schedule::spoil_captures(cuda::CaptureMode mode, const QueuedStream* touched) {
+    bool any = false;
+    for (const auto& stream : streams_) {
+        if (stream->capture_ && (stream.get() == touched || stream->capture_->forbids(mode))) {
+            any = stream->capture_->spoiled = true;
+        }
+    }
+    return any;
+}
+
+bool Schedule::is_unusable(const QueuedStream* stream) const {
+    return stream == legacy_ && std::any_of(streams_.begin(), streams_.end(), [&](const auto& other) {
+               return other.get() != stream && other->device_ == stream->device_ && is_capturing(other.get());
+           });
 }
 
 int64_t Schedule::waiting() const {

@@ -5,8 +5,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "kernels/cuda/capture_mode.h"
 #include "kernels/simt/machine.h"
 
 namespace kvc::simt {
@@ -21,6 +23,16 @@ class Schedule;
 
 // The work of a graph, in its order.
 using Captured = std::vector<std::function<void()>>;
+
+struct Capture {
+    Captured work;
+    cuda::CaptureMode mode;
+    std::thread::id thread;  // that began it
+    bool spoiled = false;
+
+    // Whether it forbids what is unsafe to the calling thread, which has that mode.
+    bool forbids(cuda::CaptureMode mode_of_caller) const;
+};
 
 // A launch is queued; Schedule runs it.
 class QueuedStream final : public Machine {
@@ -40,7 +52,7 @@ private:
     Schedule& schedule_;
     const int device_;
     std::deque<Operation> queue_;
-    std::optional<Captured> captured_;  // there is one: what is queued goes there
+    std::optional<Capture> capture_;  // there is one: what is queued goes there
 };
 
 class Schedule {
@@ -58,12 +70,17 @@ public:
     void queue_wait(QueuedStream* stream, const EventPointer& event);
 
     // What is queued on the stream until the end of the capture is recorded. Events are not.
-    void begin_capture(QueuedStream* stream) { stream->captured_.emplace(); }
+    static void begin_capture(QueuedStream* stream, cuda::CaptureMode mode) {
+        stream->capture_ = {{}, mode, std::this_thread::get_id()};
+    }
     // std::nullopt if the stream was not captured, or somebody did meanwhile what a capture forbids.
     std::optional<Captured> end_capture(QueuedStream* stream);
-    static bool is_capturing(const QueuedStream* stream) { return stream->captured_.has_value(); }
-    bool any_capturing() const;
-    void spoil_captures() { captures_spoiled_ = true; }
+    static bool is_capturing(const QueuedStream* stream) { return stream->capture_.has_value(); }
+    // The caller, a thread of that mode, does what is unsafe, or touches that stream: whether a capture forbids it, which is lost then.
+    bool spoil_captures(cuda::CaptureMode mode, const QueuedStream* touched);
+    // A stream that stands for the legacy default one: it is of no use while another stream of its device is captured. nullptr: none.
+    void set_legacy(const QueuedStream* stream) { legacy_ = stream; }
+    bool is_unusable(const QueuedStream* stream) const;
 
     // Run what has to be run, and perhaps more, until the stream (the event, the device's streams, everything) is done.
     void finish(const QueuedStream* stream);
@@ -98,7 +115,8 @@ private:
     std::function<void(int)> before_, after_;
     std::vector<std::unique_ptr<QueuedStream>> streams_;
     std::optional<std::string> fault_;
-    bool captures_spoiled_ = false, held_ = false;
+    const QueuedStream* legacy_ = nullptr;
+    bool held_ = false;
 };
 
 }  // namespace kvc::simt
