@@ -340,7 +340,8 @@ KVC_API kvc_status kvc_step_options_init(kvc_step_options* options, int64_t stru
  * Options may be NULL. NULL on failure: KVC_E_NO_MEMORY, KVC_E_BUSY, KVC_E_HANDLE, KVC_E_ARGUMENT. */
 KVC_API kvc_step* kvc_step_begin(kvc_cache* cache, const kvc_seq* seqs, const int64_t* token_counts, int64_t n,
                                  const int64_t* positions, int64_t n_positions, const kvc_step_options* options, kvc_error* err);
-/* Stores the keys and values of one layer; each layer once, in any order. Bytes must cover the declared strides exactly or more. */
+/* Stores the keys and values of one layer; each layer once, in any order. Bytes must cover the declared strides exactly or more. Here
+ * and in kvc_attend a buffer whose address is no multiple of its numbers' size (2 or 4 bytes) is KVC_E_ARGUMENT, wherever it lies. */
 KVC_API kvc_status kvc_append(kvc_step* step, int64_t layer, const void* k, int64_t k_bytes, const void* v, int64_t v_bytes,
                               kvc_error* err);
 /* Publishes the step: all tokens (accepted = NULL), or the first accepted[i] of each sequence if it was begun with partial_commit.

@@ -29,6 +29,9 @@ Status check_buffer(const char* what, const void* data, int64_t bytes, int64_t t
                     const BufferLayout& layout) {
     if (tokens == 0) return {};
     if (!data) return fail(Code::argument, what, " is NULL");
+    // A device faults on such an address, which costs the process its context; C forbids it anyway.
+    const int64_t unit = bytes_of(layout.dtype), over = int64_t(reinterpret_cast<uintptr_t>(data) % uintptr_t(unit));
+    if (over != 0) return fail(Code::argument, what, " is ", over, " bytes behind a multiple of its numbers' ", unit);
     const Size needed = reach_of_buffer(tokens, heads, dim, layout);
     if (!needed.valid()) return fail(Code::argument, what, ": negative strides, or strides beyond 2^63 bytes");
     if (bytes < needed.value()) {

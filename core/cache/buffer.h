@@ -20,7 +20,7 @@ BufferLayout dense(BufferLayout layout, int64_t heads, int64_t dim);
 // From the first to the last element that the (filled in) strides name; of 0 tokens none.
 Size reach_of_buffer(int64_t tokens, int64_t heads, int64_t dim, const BufferLayout& layout);
 bool is_dense(const BufferLayout& layout, int64_t heads, int64_t dim);
-// Checks that the buffer reaches the last element that the (filled in) strides name.
+// Checks that the buffer is aligned to its elements and reaches the last one that the (filled in) strides name.
 Status check_buffer(const char* what, const void* data, int64_t bytes, int64_t tokens, int64_t heads, int64_t dim,
                     const BufferLayout& layout);
 // The largest magnitude in a row; infinity or NaN if it holds one.

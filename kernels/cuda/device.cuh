@@ -122,6 +122,10 @@ KVC_DEVICE uint32_t load_32(const void* p) {
     return v;
 }
 
+// Before a number of a caller's buffer is read or written, which is as aligned as its caller made it: here the machine itself traps.
+template <class T>
+KVC_DEVICE void require_aligned(const T*) {}
+
 // ---- shared memory whose size the launch says, and bulk copies into it (sm_90 and later) ----
 
 KVC_DEVICE std::byte* dynamic_shared() {

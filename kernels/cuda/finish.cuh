@@ -46,8 +46,10 @@ KVC_DEVICE uint16_t bfloat_of(float x) {
 
 KVC_DEVICE void write_number(void* out, Dtype dtype, int64_t i, float x) {
     if (dtype == Dtype::f32) {
+        simt::require_aligned(static_cast<float*>(out));
         static_cast<float*>(out)[i] = x;
     } else {
+        simt::require_aligned(static_cast<uint16_t*>(out));
         static_cast<uint16_t*>(out)[i] = dtype == Dtype::f16 ? simt::float_to_half(x) : bfloat_of(x);
     }
 }
@@ -96,6 +98,7 @@ KVC_KERNEL(threads, 1) finish_rows(FinishArgs args) {
         write_number(args.out, args.out_dtype, out + c, o->x[c]);
     }
     if (simt::lane() == 0 && args.out_lse) {
+        simt::require_aligned(args.out_lse);
         args.out_lse[at] = lse;
     }
     if (simt::lane() == 0 && args.full_lse) {

@@ -34,8 +34,10 @@ KVC_DEVICE const std::byte* record_address(const AttendArgs& args, RecordId id, 
 template <Dtype dtype>
 KVC_DEVICE float load_number(const void* p, int64_t i) {
     if constexpr (dtype == Dtype::f32) {
+        simt::require_aligned(static_cast<const float*>(p));
         return static_cast<const float*>(p)[i];
     } else {
+        simt::require_aligned(static_cast<const uint16_t*>(p));
         const uint32_t bits = static_cast<const uint16_t*>(p)[i];
         return dtype == Dtype::f16 ? simt::half_to_float(bits) : simt::float_of_bits(bits << 16);
     }

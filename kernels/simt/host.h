@@ -76,12 +76,15 @@ template <class T>
 const T* pin(const T* p) {
     return p;
 }
+inline void require_aligned(const void* p, size_t bytes, const Site& site) {
+    if (reinterpret_cast<uintptr_t>(p) % bytes != 0) {
+        Machine::current().fault("address of ", int64_t(bytes), " bytes is misaligned", site);
+    }
+}
 // Inline, so that it is the kernel's code that reads, which sanitizers watch.
 template <class T>
 T load(const void* p, const Site& site) {
-    if (reinterpret_cast<uintptr_t>(p) % sizeof(T) != 0) {
-        Machine::current().fault("address of ", sizeof(T), " bytes is misaligned", site);
-    }
+    require_aligned(p, sizeof(T), site);
     T v;
     std::memcpy(&v, p, sizeof v);
     return v;
@@ -89,6 +92,12 @@ T load(const void* p, const Site& site) {
 inline Words4 load_128(const void* p, const Site& site = Site::current()) { return load<Words4>(p, site); }
 inline Words2 load_64(const void* p, const Site& site = Site::current()) { return load<Words2>(p, site); }
 inline uint32_t load_32(const void* p, const Site& site = Site::current()) { return load<uint32_t>(p, site); }
+
+// A number of a caller's buffer, which kernels read and write as it is.
+template <class T>
+void require_aligned(const T* p, const Site& site = Site::current()) {
+    require_aligned(p, sizeof(T), site);
+}
 
 // ---- dynamic shared memory, and bulk copies into it ----
 

@@ -35,6 +35,50 @@ TEST_CASE("attend: rows of out that overlap are refused, any layout of rows apar
     }
 }
 
+TEST_CASE("append, attend: a buffer that is not aligned to its numbers is refused by name, and nothing has changed") {
+    SmallCache small;
+    kvc_error error = empty_error();
+    for (const int32_t dtype : {KVC_F32, KVC_F16, KVC_BF16}) {
+        const int64_t unit = dtype == KVC_F32 ? 4 : 2;
+        kvc_step_options options;
+        kvc_step_options_init(&options, sizeof options);
+        options.kv_dtype = options.q_dtype = options.out_dtype = dtype;
+        const int64_t count = 1;
+        kvc_step* step = kvc_step_begin(small.cache, &small.seq, &count, 1, nullptr, 0, &options, &error);
+        REQUIRE(step);
+        std::vector<float> room(300);
+        char* const there = reinterpret_cast<char*>(room.data());
+        const auto append = [&](int64_t k, int64_t v) {
+            return kvc_append(step, 0, there + k, 64 * unit, there + v, 64 * unit, &error);
+        };
+        const auto attend = [&](int64_t q, int64_t out, int64_t lse) {
+            void* const sums = there + 1024 + lse;
+            return kvc_attend(step, 0, there + q, 128 * unit, there + out, 128 * unit, static_cast<float*>(sums), 16, nullptr, &error);
+        };
+        for (int64_t off = 1; off < unit; off++) {
+            CHECK(append(off, 0) == KVC_E_ARGUMENT);
+            expect_message(error, ("append: k is " + std::to_string(off) + " bytes behind a multiple").c_str());
+            CHECK(append(0, off) == KVC_E_ARGUMENT);
+            expect_message(error, "append: v is");
+        }
+        REQUIRE(append(unit, 0) == KVC_OK);
+        const std::vector<float> before = room;
+        for (int64_t off = 1; off < unit; off++) {
+            CHECK(attend(off, 0, 0) == KVC_E_ARGUMENT);
+            expect_message(error, "attend: q is");
+            CHECK(attend(0, off, 0) == KVC_E_ARGUMENT);
+            expect_message(error, "attend: out is");
+        }
+        for (const int64_t off : {1, 2, 3}) {
+            CHECK(attend(0, 512, off) == KVC_E_ARGUMENT);
+            expect_message(error, "attend: lse is");
+        }
+        CHECK(room == before);
+        CHECK(attend(unit, 512, 4) == KVC_OK);
+        CHECK(kvc_step_abort(step, &error) == KVC_OK);
+    }
+}
+
 TEST_CASE("append: a refused number is told with its row, the limit and what to do") {
     SmallCache small;
     kvc_error error = empty_error();

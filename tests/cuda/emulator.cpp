@@ -5,7 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cuda/simt.cuh"
+#include "core/codec/codec.h"
+#include "core/codec/format.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/query_tile.cuh"
 
 using namespace kvc;
 using simt::LaneOrder;
@@ -156,6 +159,33 @@ TEST_CASE("misaligned addresses are reported, aligned ones load their bytes") {
     CHECK(contains(fault_of(32, [&] { simt::load_128(bytes + 8); }), "16 bytes is misaligned"));
     CHECK(contains(fault_of(32, [&] { simt::load_64(bytes + 4); }), "8 bytes is misaligned"));
     CHECK(contains(fault_of(32, [&] { simt::load_32(bytes + 2); }), "4 bytes is misaligned"));
+    // Single numbers of callers' buffers, which are no kernel's own.
+    const auto* const whole = reinterpret_cast<const char*>(words);
+    CHECK(fault_of(32, [&] { kvc::cuda::load_number<Dtype::f16>(whole + 2, 0); }).empty());
+    CHECK(contains(fault_of(32, [&] { kvc::cuda::load_number<Dtype::f32>(whole + 2, 0); }), "4 bytes is misaligned"));
+    CHECK(contains(fault_of(32, [&] { kvc::cuda::load_number<Dtype::f16>(whole + 1, 0); }), "2 bytes is misaligned"));
+    CHECK(contains(fault_of(32, [&] { kvc::cuda::load_number<Dtype::bf16>(whole + 1, 0); }), "2 bytes is misaligned"));
+    const std::vector<float> states(66, 1.0f);
+    const FinishTile tile{states.data(), 1, 1, 66, 0};
+    const LayerFormat format = *make_format(*parse_codec("fp16"), 64, 64);
+    std::vector<float> room(80, -1.0f);
+    char* const out = reinterpret_cast<char*>(room.data());
+    const auto finish = [&](int64_t out_off, Dtype dtype, int64_t lse_off) {
+        const FinishCall call{&format, 1, nullptr, dtype, out + out_off, 64, 64, reinterpret_cast<float*>(out + 288 + lse_off),
+                              nullptr};
+        Machine machine;
+        try {
+            kvc::cuda::launch_finish(call, &tile, 1, 1, &machine);
+        } catch (const simt::Fault& fault) {
+            return std::string(fault.what());
+        }
+        return std::string();
+    };
+    CHECK(contains(finish(2, Dtype::f32, 0), "4 bytes is misaligned"));
+    CHECK(contains(finish(1, Dtype::bf16, 0), "2 bytes is misaligned"));
+    CHECK(room == std::vector<float>(80, -1.0f));
+    CHECK(contains(finish(0, Dtype::f16, 2), "4 bytes is misaligned"));
+    CHECK(finish(2, Dtype::f16, 4).empty());
 }
 
 TEST_CASE("shared memory is one for the block, NaN before it is written, and limited") {
