@@ -232,8 +232,8 @@ KVC_DEVICE void fill_values_of(const std::byte* record, const CodedForm& form, s
     ElementScales s[4];
     // Loaded in the loop's first turn alone, they look unwritten in the others, and ptxas keeps them through all pages: 32 registers, on
     // Blackwell for each width of codes (docs/design/cuda.md, 4). Beside more than 128 channels the others do better with it.
-    constexpr bool before_loop = !grouped && (VD <= 128 || simt::is_blackwell());
-    if constexpr (before_loop) {
+    const bool before_loop = !grouped && (VD <= 128 || simt::is_blackwell());
+    if (before_loop) {
         load_value_scales<grouped>(self, record, form, 0, s);
     }
     KVC_NO_UNROLL

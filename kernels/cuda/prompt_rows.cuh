@@ -254,7 +254,7 @@ KVC_DEVICE void multiply_values_of(const std::byte* values, int c, const PageWei
 // values: the lane's place in the tile; scaled: times the unit of the page's values.
 template <bool scaled, int VD, int tiles>
 KVC_DEVICE void add_page_values(const std::byte* values, float unit, const PageWeights<tiles>& weights, RowsState<VD, tiles>* state) {
-    constexpr int behind = simt::sums_behind();
+    const int behind = simt::sums_behind();
     // A page's sums of their own: tensor cores cut off where they add to a large number, which must not add up over a context.
     float acc[VD / 16][tiles][2][4] = {};
     KVC_UNROLL

@@ -109,8 +109,8 @@ private:
     std::array<DeviceMemory, 8> memory_;
     int count_ = 2;
     bool pools_ = true;
-    int architecture_ = 90;
-    std::vector<int> code_ = {90};
+    int architecture_ = architecture_of_run();
+    std::vector<int> code_ = {architecture_}, ptx_;
     const std::byte* managed_ = nullptr;
     int64_t managed_bytes_ = 0;
     int64_t fail_select_in_ = 0;

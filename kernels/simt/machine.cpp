@@ -1,6 +1,7 @@
 #include "kernels/simt/machine.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <numeric>
 #include <utility>
@@ -54,6 +55,12 @@ int block_shared_limit(int architecture) {
     }
 }
 
+int architecture_of_run() {
+    static const char* const asked = std::getenv("KVC_SIMT_ARCHITECTURE");
+    static const int architecture = asked ? std::atoi(asked) : 90;
+    return architecture;
+}
+
 Machine::Machine(LaneOrder order, uint64_t seed) : order_(order), random_(seed | 1) {
     // Room for the largest block, aligned as a GPU aligns it.
     shared_.resize(shared_limit + shared_alignment, not_written);
@@ -64,8 +71,12 @@ Machine::~Machine() = default;
 Machine& Machine::current() { return *machine; }
 
 void Machine::launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel, int shared_bytes) {
-    if (shared_bytes > block_shared_limit(architecture_)) {
-        throw Fault("dynamic shared memory of " + std::to_string(shared_bytes) + " bytes on sm_" + std::to_string(architecture_));
+    if (blocks_x <= 0 || blocks_y <= 0 || blocks_y > grid_y_limit || threads <= 0 || threads > 1024) {
+        throw Fault("invalid configuration: " + std::to_string(blocks_x) + " x " + std::to_string(blocks_y) + " blocks of " +
+                    std::to_string(threads) + " threads");
+    }
+    if (shared_bytes > block_shared_limit(device_)) {
+        throw Fault("dynamic shared memory of " + std::to_string(shared_bytes) + " bytes on sm_" + std::to_string(device_));
     }
     dynamic_bytes_ = shared_bytes;
     Machine* const outer = std::exchange(machine, this);
@@ -216,7 +227,7 @@ void* Machine::shared(size_t bytes, size_t alignment, const Site& site) {
     if (t.shared_used > size_t(shared_limit)) {
         fault("shared memory beyond ", shared_limit, " bytes", site);
     }
-    if (int(t.shared_used) + dynamic_bytes_ > block_shared_limit(architecture_)) {
+    if (int(t.shared_used) + dynamic_bytes_ > block_shared_limit(device_)) {
         fault("static and dynamic shared memory of ", int64_t(t.shared_used) + dynamic_bytes_, " bytes", site);
     }
     shared_used_ = std::max(shared_used_, t.shared_used);

@@ -27,6 +27,9 @@ constexpr int warp_lanes = 32;
 constexpr int shared_limit = 48 * 1024;  // static shared memory of a block on every architecture
 // Static and dynamic shared memory of a block on the architecture that kernels find, as CUDA's programming guide lists it.
 int block_shared_limit(int architecture);
+constexpr int grid_y_limit = 65535;
+// What machines and emulated devices are at first: KVC_SIMT_ARCHITECTURE, or 90.
+int architecture_of_run();
 
 // What the lanes of a warp bring to an operation and take from it, each in a place of its own.
 struct WarpWords {
@@ -44,8 +47,12 @@ public:
     // Runs all blocks one after the other; throws Fault. kernel is called once for each thread.
     virtual void launch(int blocks_x, int blocks_y, int threads, const std::function<void()>& kernel, int shared_bytes = 0);
 
-    // The architecture that kernels find: 80 and later, as in sm_80.
-    void set_architecture(int architecture) { architecture_ = architecture; }
+    // The architecture that kernels find: 80 and later, as in sm_80. device: the one whose shared memory they have, if it is another's
+    // code that runs there; 0: the same.
+    void set_architecture(int architecture, int device = 0) {
+        architecture_ = architecture;
+        device_ = device ? device : architecture;
+    }
     int architecture() const { return architecture_; }
 
     // ---- called by the thread that runs ----
@@ -132,7 +139,7 @@ private:
     int dynamic_bytes_ = 0;  // of dynamic_shared_ without its alignment
     std::map<const void*, Copies> copies_;
     Site pause_site_;  // of the last thread that paused
-    int architecture_ = 90;
+    int architecture_ = architecture_of_run(), device_ = architecture_;
     std::string fault_;
 };
 

@@ -1,4 +1,5 @@
 // The emulator itself: its primitives against their definitions, and that it reports what a GPU would not forgive.
+#include <array>
 #include <cmath>
 #include <doctest/doctest.h>
 #include <random>
@@ -186,6 +187,27 @@ TEST_CASE("misaligned addresses are reported, aligned ones load their bytes") {
     CHECK(room == std::vector<float>(80, -1.0f));
     CHECK(contains(finish(0, Dtype::f16, 2), "4 bytes is misaligned"));
     CHECK(finish(2, Dtype::f16, 4).empty());
+}
+
+TEST_CASE("launches that CUDA refuses are reported, and run nothing") {
+    const int limit = simt::grid_y_limit;
+    int ran = 0;
+    const auto fault_at = [&](int blocks_x, int blocks_y, int threads) {
+        Machine machine;
+        try {
+            machine.launch(blocks_x, blocks_y, threads, [&] { ran++; });
+        } catch (const simt::Fault& fault) {
+            return std::string(fault.what());
+        }
+        return std::string();
+    };
+    for (const auto& [x, y, threads] : {std::array{0, 1, 32}, {1, 0, 32}, {-1, 1, 32}, {1, limit + 1, 32}, {1, 1, 0}, {1, 1, 1025}}) {
+        CHECK(contains(fault_at(x, y, threads), "invalid configuration"));
+    }
+    CHECK(ran == 0);
+    CHECK(fault_at(1, limit, 1).empty());
+    CHECK(fault_at(limit + 1, 1, 1).empty());
+    CHECK(ran == 2 * limit + 1);
 }
 
 TEST_CASE("shared memory is one for the block, NaN before it is written, and limited") {

@@ -63,7 +63,8 @@ TEST_CASE("lane order: forward, reverse and random orders write the same bytes")
     }
 }
 
-// With a ring of one slot, of two, and without one: for lack of bulk copies (80), or of shared memory (120, int8 at head dim 256).
+// With a ring of one slot, of two, and without one: for lack of bulk copies (80), or of shared memory (120, int8 at head dim 256). Prompt
+// kernels in all their forms: scales read before the loop (100) or in it, sums one fragment behind (120) or not.
 TEST_CASE("lane order: all architectures write the same bytes") {
     for (const char* codec : {"int8", "int4", "int3", "int2", "kivi2", "fp16", "bf16"}) {
         for (const int dim : {80, 128, 256}) {
@@ -74,6 +75,9 @@ TEST_CASE("lane order: all architectures write the same bytes") {
             const std::vector<std::byte> with = bytes_of(codec, dim, false, LaneOrder::random, 5);
             CHECK(bytes_of(codec, dim, false, LaneOrder::random, 5, 80) == with);
             CHECK(bytes_of(codec, dim, false, LaneOrder::random, 5, 120) == with);
+            const std::vector<std::byte> prompt = bytes_of(codec, dim, true, LaneOrder::random, 5);
+            CHECK(bytes_of(codec, dim, true, LaneOrder::random, 5, 100) == prompt);
+            CHECK(bytes_of(codec, dim, true, LaneOrder::random, 5, 120) == prompt);
         }
     }
 }
