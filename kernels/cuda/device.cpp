@@ -6,6 +6,7 @@
 #include "kernels/cuda/any_kernel.h"
 #include "kernels/cuda/place.h"
 #include "kernels/cuda/records.h"
+#include "kernels/cuda/shared_memory.cuh"
 
 namespace kvc::cuda {
 namespace {
@@ -71,13 +72,20 @@ Status CudaDevice::check_code() {
         return fail(Code::unsupported, "CUDA device ", ordinal_, " (", name_, "): compute capability ", found->major, ".", found->minor,
                     " is below ", least_major, ".0");
     }
-    const Status has = runtime::has_code(any_kernel());
-    if (has.code != Code::unsupported) {
+    const Result<int> code = runtime::code_of(any_kernel());
+    const Status has = code.ok() ? Status{} : code.status();
+    const int asked = code.ok() ? block_shared_asked(*code) : 0;
+    if (has.code != Code::unsupported && asked <= found->block_shared) {
         return has;
     }
+    // Another architecture's PTX runs, but its blocks can be larger than the device's.
+    const std::string reason = code.ok() ? "the PTX for sm_" + std::to_string(*code) + " takes up to " + std::to_string(asked / 1024) +
+                                               " KB of shared memory a block, and the device has " +
+                                               std::to_string(found->block_shared / 1024)
+                                         : has.message;
     const int architecture = 10 * found->major + found->minor;
     return fail(Code::unsupported, "CUDA device ", ordinal_, " (", name_, ") is sm_", architecture, ", and this build (",
-                device_build(), ") has no code for it; rebuild with KVC_CUDA_ARCHS=", architecture, " (", has.message, ")");
+                device_build(), ") has no code for it; rebuild with KVC_CUDA_ARCHS=", architecture, " (", reason, ")");
 }
 
 Status CudaDevice::create(DeviceHeap heap, const MemorySource& source) {

@@ -25,6 +25,7 @@ namespace runtime {
 struct Properties {
     char name[256];
     int major, minor;  // compute capability
+    int block_shared;  // bytes that a block may have, static and dynamic
 };
 
 // As CUDA counts them: 1000 * major + 10 * minor. Of the driver, the newest CUDA that it serves; 0: there is no driver.
@@ -35,9 +36,9 @@ Versions versions();
 // At least 1. Fails with the runtime's reason where there is none; Code::unsupported: no driver, or one older than the runtime.
 Result<int> device_count();
 Result<Properties> properties(int ordinal);
-// Whether the build has code of that kernel which the selected device and its driver can run. Code::unsupported, and the runtime's reason:
-// it has none.
-Status has_code(const void* kernel);
+// The architecture that the build's code of that kernel is written for which the selected device and its driver would run, 90 as in sm_90;
+// of PTX its own, not the device's. Code::unsupported, and the runtime's reason: it has none.
+Result<int> code_of(const void* kernel);
 // The device that the calling thread has selected; -1 if that cannot be said.
 int selected();
 Status select(int ordinal);

@@ -85,10 +85,11 @@ Result<Properties> properties(int ordinal) {
     std::snprintf(out.name, sizeof out.name, "%s", found.name);
     out.major = found.major;
     out.minor = found.minor;
+    out.block_shared = int(found.sharedMemPerBlockOptin);
     return out;
 }
 
-Status has_code(const void* kernel) {
+Result<int> code_of(const void* kernel) {
     cudaFuncAttributes attributes;
     const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
     switch (error) {
@@ -102,7 +103,8 @@ Status has_code(const void* kernel) {
         cudaGetLastError();
         return fail(Code::unsupported, cudaGetErrorString(error));
     default:
-        return status_of("code for the device", error);
+        KVC_TRY(status_of("code for the device", error));
+        return attributes.ptxVersion;
     }
 }
 

@@ -16,4 +16,9 @@ KVC_HOST_DEVICE constexpr int block_shared_of(int arch) {
 // What a block may have on every architecture.
 constexpr int block_shared_max = 99 * 1024;
 
+// What a block of code for an architecture asks for at most, on whatever device it runs: only rings for bulk copies take more.
+KVC_HOST_DEVICE constexpr int block_shared_asked(int code) {
+    return code < bulk_copies_since ? block_shared_max : block_shared_of(code);
+}
+
 }  // namespace kvc::cuda

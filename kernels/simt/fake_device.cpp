@@ -88,14 +88,22 @@ void FakeDevice::set_absent(std::string reason, int driver) {
     driver_ = driver;
 }
 
-void FakeDevice::set_architecture(int of_devices, std::vector<int> of_code) {
+void FakeDevice::set_architecture(int of_devices, std::vector<int> of_code, std::vector<int> of_ptx) {
     std::lock_guard lock(mutex_);
     architecture_ = of_devices;
     code_ = std::move(of_code);
+    ptx_ = std::move(of_ptx);
 }
 
-bool FakeDevice::has_code() const {
-    return std::any_of(code_.begin(), code_.end(), [&](int code) { return code / 10 == architecture_ / 10 && code <= architecture_; });
+int FakeDevice::code() const {
+    int best = 0;
+    for (const int code : code_) {
+        best = code / 10 == architecture_ / 10 && code <= architecture_ ? std::max(best, code) : best;
+    }
+    for (const int ptx : best == 0 ? ptx_ : std::vector<int>{}) {
+        best = ptx <= architecture_ ? std::max(best, ptx) : best;
+    }
+    return best;
 }
 
 void FakeDevice::set_managed(const void* p, int64_t bytes) {

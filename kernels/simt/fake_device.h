@@ -34,8 +34,9 @@ public:
     void heal();
     // No device, for that reason, beside a driver for that CUDA (0: no driver); "" for as many as there were. The runtime is of 13.0.
     void set_absent(std::string reason, int driver = 13000);
-    // What the devices are, 90 as in sm_90, and what the build has code for: it runs on the same major, from its minor on.
-    void set_architecture(int of_devices, std::vector<int> of_code);
+    // What the devices are, 90 as in sm_90, and what the build has for them: machine code runs on the same major, from its minor on, PTX on
+    // that architecture and all later ones. Of streams that are created later.
+    void set_architecture(int of_devices, std::vector<int> of_code, std::vector<int> of_ptx = {});
     // Memory of the host that place_of calls managed from now on; nothing can be copied there. nullptr: none.
     void set_managed(const void* p, int64_t bytes);
     // Whether the devices have memory pools.
@@ -77,7 +78,7 @@ public:
 
     int count() const { return count_; }
     int architecture() const { return architecture_; }
-    bool has_code() const;
+    int code() const;  // the architecture whose code the devices run; 0: none
     bool is_managed(const void* p) const;
     bool has_pools() const { return pools_; }
     void count_pool(int64_t more) { counts_.pools += more; }

@@ -147,16 +147,17 @@ Result<Properties> properties(int ordinal) {
     }
     Properties found = {};
     KVC_TRY(call("properties of the device", [&] {
-        found = {"", device().architecture() / 10, device().architecture() % 10};
+        const int architecture = device().architecture();
+        found = {"", architecture / 10, architecture % 10, simt::block_shared_limit(architecture)};
         std::snprintf(found.name, sizeof found.name, "emulated %d", ordinal);
     }));
     return found;
 }
 
-Status has_code(const void*) {
-    bool has = false;
-    KVC_TRY(call("code for the device", [&] { has = device().has_code(); }));
-    return has ? Status{} : fail(Code::unsupported, "no kernel image is available for execution on the device");
+Result<int> code_of(const void*) {
+    int code = 0;
+    KVC_TRY(call("code for the device", [&] { code = device().code(); }));
+    return code ? Result<int>(code) : fail(Code::unsupported, "no kernel image is available for execution on the device");
 }
 
 Result<Place> place_of(const void* p) {
@@ -300,8 +301,10 @@ Status fill(std::byte* to, int value, int64_t bytes, Stream stream) {
 
 Result<Stream> create_stream() {
     Stream stream = nullptr;
-    KVC_TRY(
-        call("creation of a stream", [&] { stream = device().schedule.create(selected(), device().lanes(), device().lane_seed()); }));
+    KVC_TRY(call("creation of a stream", [&] {
+        stream = device().schedule.create(selected(), device().lanes(), device().lane_seed());
+        stream->set_architecture(device().code(), device().architecture());
+    }));
     return stream;
 }
 
