@@ -163,7 +163,8 @@ KVC_API const char* kvc_target_name(int64_t index);
 /* Devices of a kind that this build and machine have. 0 with err filled in if there are none: KVC_E_UNSUPPORTED, and the message says
  * why (no backend in this build, no driver or one too old, no hardware) and what to do. KVC_CPU: 1. */
 KVC_API int64_t kvc_device_count(int32_t device, kvc_error* err);
-/* The name of one of them, with a final NUL. Returns the bytes needed; 0 with err filled in on failure. */
+/* The name of one of them, with a final NUL, also of a device that this build has no code for; takes no memory there. Returns the bytes
+ * needed; 0 with err filled in on failure. */
 KVC_API int64_t kvc_device_describe(int32_t device, int64_t ordinal, char* out, int64_t out_bytes, kvc_error* err);
 
 /* ---- Options ---- */
@@ -358,7 +359,8 @@ KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
  *            ordinary buffers of that stream. Steps that begin after others ended come after them, whatever their streams. With
  *            buffers on the host the calls return when out is written: each attend waits, and kvc_stats.synchronizations counts it.
  *            Whose memory a buffer of a step is, nobody asks, as that would take time in every call: one that is not where
- *            kvc_step_options.buffers says ends the process, or costs the cache when the fault surfaces.
+ *            kvc_step_options.buffers says ends the process, or costs the cache when the fault surfaces. Memory that the device reaches
+ *            where it lies may be said to be there: managed memory, and that of KVC_BUFFER_PINNED.
  * Captures   Other streams may be captured meanwhile, in any mode and by any thread: that is nothing to kvc, and kvc spoils no capture.
  *            While a step's own stream is captured, a begin without a graph, calls of a step that was begun before, its commit and abort,
  *            and kvc_synchronize are KVC_E_CAPTURE; after the capture they succeed. The same holds of the legacy default stream while a
@@ -366,7 +368,7 @@ KVC_API kvc_status kvc_step_abort(kvc_step* step, kvc_error* err);
  *            kvc_destroy, cannot wait for such a step: they cost the cache.
  * Waits      Nothing else waits but kvc_synchronize, commits of steps that accumulate mass or after which a policy acts, and what reads
  *            records or depends on the values of new tokens: fork, truncate, evict, merge, step-down, publish, snapshot and
- *            read-back, and a begin 1,024 steps after the last wait; kvc_buffer_create and kvc_buffer_copy where they say so; a call
+ *            read-back, and a begin 1,024 steps after the last wait; kvc_buffer_create, _destroy and _copy where they say so; a call
  *            that finds memory short; and a host that is too far ahead of the device. It can be two whole steps ahead, each layer
  *            appended and attended once, as long as these send no more than 64 MiB of tables (16 bytes for each page of each
  *            sequence, layer and kv head, mostly); begin waits beyond 64 steps, append with buffers on the host where the numbers
@@ -418,7 +420,8 @@ KVC_API kvc_status kvc_graph_destroy(kvc_graph* graph, kvc_error* err);
 KVC_API kvc_status kvc_synchronize(kvc_cache* cache, kvc_error* err);
 
 /* Memory for callers that have no library of the device's own. KVC_BUFFER_PINNED is memory of the host that the device reads and writes
- * without a copy in between. */
+ * without a copy in between: to kvc_buffer_copy it is the host's, and steps take it as either side's. As the device's it is read and
+ * written over the bus whenever a kernel comes to it, so until the step's stream is done it is not the host's to touch. */
 typedef enum kvc_buffer_kind {
     KVC_BUFFER_UNSET = 0,
     KVC_BUFFER_DEVICE = 1,
@@ -430,7 +433,8 @@ typedef enum kvc_buffer_kind {
  * at work in that memory. The caller destroys it before the cache. NULL on failure: KVC_E_NO_MEMORY, KVC_E_ARGUMENT, KVC_E_UNSUPPORTED
  * for a cache on the host. */
 KVC_API void* kvc_buffer_create(kvc_cache* cache, int32_t kind, int64_t bytes, kvc_error* err);
-/* kvc's own work with it is done first; the caller's must be. */
+/* kvc's own work with it is done first, for which KVC_BUFFER_PINNED waits; the caller's must be. Pinned memory that cannot be waited for,
+ * as while the stream of an open step is captured, is freed by kvc_destroy. */
 KVC_API kvc_status kvc_buffer_destroy(kvc_cache* cache, int32_t kind, void* buffer, kvc_error* err);
 /* Copies between any two of device buffers (kvc_device of each side: the cache's device, or KVC_CPU for memory of the host), behind all
  * that was launched before. It waits to the host, and to the device for what is more than 1 MiB of a pinned buffer or, of other memory of

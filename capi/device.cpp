@@ -35,9 +35,9 @@ int64_t kvc_device_describe(int32_t device, int64_t ordinal, char* out, int64_t 
         if (device == KVC_CPU && ordinal != 0)
             return fail(Code::argument, "device_describe: ordinal ", ordinal, " is out of range (0 .. 0)");
         if (device == KVC_CPU) return copy_text(kernel_table(0)->name, out, out_bytes);
-        Result<std::shared_ptr<Device>> opened = open_device(ordinal);
-        if (!opened.ok()) return opened.status();
-        return copy_text((*opened)->name(), out, out_bytes);
+        Result<std::string> name = device_name(ordinal);
+        if (!name.ok()) return name.status();
+        return copy_text(name->c_str(), out, out_bytes);
     });
 }
 

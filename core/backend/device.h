@@ -2,6 +2,7 @@
 // and, if a step says so, callers' buffers lie in the device's memory, which the host never dereferences.
 #pragma once
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/backend/executor.h"
@@ -137,7 +138,7 @@ public:
 
     // Memory of the host that copies to and from the device do not have to stage; nullptr: refused.
     virtual void* allocate_pinned(int64_t bytes) = 0;
-    virtual void release_pinned(void* block) = 0;
+    virtual void release_pinned(void* block) = 0;  // waits for what still uses the block
 
     // Kernels of the step run behind those of every executor that was destroyed before, whatever stream these used: records change hands
     // between steps.
@@ -158,8 +159,10 @@ enum class DeviceHeap {
     callers,      // the caller's own functions, which give memory of the device
 };
 
-// Devices of the kind that this build has; the error says why there are none. The backend that is linked in defines both, or a stand-in.
+// Devices of the kind that this build has; the error says why there are none. The backend that is linked in defines these, or a stand-in.
 Result<int64_t> device_count();
+// Of one of them, whether or not it can be opened. Touches nothing of it, so that it costs no memory there. Code::argument: out of range.
+Result<std::string> device_name(int64_t ordinal);
 // For kvc_build_info: what this build has for them, such as a toolkit and architectures, or that it has nothing. Static.
 const char* device_build();
 // A new one at each call, with its own answers. Code::unsupported where the hardware has no such heap; nothing takes its place.

@@ -127,6 +127,9 @@ CudaDevice::~CudaDevice() {
     for (const auto& [block, bytes] : blocks_) {
         heap_.release(block, bytes);
     }
+    for (const auto& [block, bytes] : pinned_) {
+        runtime::release_pinned(const_cast<std::byte*>(block));
+    }
     free_released();
     // Members that hold what is the device's go while it is selected.
     staging_.reset();
@@ -356,10 +359,12 @@ void* CudaDevice::allocate_pinned(int64_t bytes) {
     return *block;
 }
 
+// Copies and kernels that were queued may use it yet. What cannot be waited for now, the device's end gives back.
 void CudaDevice::release_pinned(void* block) {
     std::lock_guard lock(mutex_);
     const OwnCall own(ordinal_);
-    if (pinned_.erase(static_cast<std::byte*>(block)) > 0) {
+    const bool done = own.status().ok() && gather().ok() && waits_.for_stream(stream_).ok();
+    if (done && pinned_.erase(static_cast<std::byte*>(block)) > 0) {
         runtime::release_pinned(static_cast<std::byte*>(block));
     }
 }

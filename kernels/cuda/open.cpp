@@ -19,6 +19,18 @@ std::string absence(const Status& found) {
     return "the NVIDIA driver shows none; see what nvidia-smi and CUDA_VISIBLE_DEVICES say";
 }
 
+// The device that there must be.
+Result<int> known(int64_t ordinal) {
+    const Result<int64_t> count = device_count();
+    if (!count.ok()) {
+        return count.status();
+    }
+    if (ordinal < 0 || ordinal >= *count) {
+        return fail(Code::argument, "CUDA device ", ordinal, " is out of range (devices = ", *count, ")");
+    }
+    return int(ordinal);
+}
+
 }  // namespace
 
 Result<int64_t> device_count() {
@@ -38,14 +50,17 @@ const char* device_build() {
 }
 
 Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap, const MemorySource& source) {
-    const Result<int64_t> count = device_count();
-    if (!count.ok()) {
-        return count.status();
+    const Result<int> device = known(ordinal);
+    return device.ok() ? cuda::CudaDevice::open(*device, heap, source) : device.status();
+}
+
+Result<std::string> device_name(int64_t ordinal) {
+    const Result<int> device = known(ordinal);
+    if (!device.ok()) {
+        return device.status();
     }
-    if (ordinal < 0 || ordinal >= *count) {
-        return fail(Code::argument, "CUDA device ", ordinal, " is out of range (devices = ", *count, ")");
-    }
-    return cuda::CudaDevice::open(int(ordinal), heap, source);
+    const Result<cuda::runtime::Properties> found = cuda::runtime::properties(*device);
+    return found.ok() ? Result<std::string>(found->name) : found.status();
 }
 
 }  // namespace kvc

@@ -13,6 +13,8 @@ Status no_backend() {
 
 Result<int64_t> device_count() { return no_backend(); }
 
+Result<std::string> device_name(int64_t) { return no_backend(); }
+
 const char* device_build() { return "no cuda"; }
 
 Result<std::shared_ptr<Device>> open_device(int64_t, DeviceHeap, const MemorySource&) { return no_backend(); }

@@ -84,8 +84,6 @@ TEST_CASE("architectures: a device that the build has no code for is refused wit
         CHECK(error.status == expected);
         CHECK(error.message == said);
         CHECK((!cache || kvc_destroy(cache, nullptr) == KVC_OK));
-        char name[16];
-        CHECK((kvc_device_describe(KVC_CUDA, used_device, name, sizeof name, &error) > 0) == said.empty());
         const FakeDevice::Counts after = FakeDevice::get().counts();
         CHECK(after.blocks == before.blocks);
         CHECK(after.operations == before.operations);
@@ -125,4 +123,16 @@ TEST_CASE("architectures: where a cache opens, its steps run: no block asks for 
         }
         CHECK(kvc_destroy(cache, &error) == KVC_OK);
     }
+}
+
+TEST_CASE("architectures: a device is named without being opened, so also where the build has no code, or the card no memory") {
+    const Architectures architectures(120, {80}, {});
+    const FakeDevice::Counts before = FakeDevice::get().counts();
+    kvc_error error = {sizeof error, 0, ""};
+    char name[16] = "";
+    CHECK(kvc_device_describe(KVC_CUDA, used_device, name, sizeof name, &error) == 11);
+    CHECK(std::string(name) == "emulated 1");
+    const FakeDevice::Counts after = FakeDevice::get().counts();
+    CHECK(after.allocations == before.allocations);
+    CHECK(after.calls == before.calls + 1);
 }

@@ -9,6 +9,11 @@ namespace kvc {
 
 Result<int64_t> device_count() { return int64_t{kernel_table_count()}; }
 
+Result<std::string> device_name(int64_t ordinal) {
+    if (ordinal < 0 || ordinal >= kernel_table_count()) return fail(Code::argument, "no device ", ordinal);
+    return std::string(kvc_plain::open_plain_device(ordinal)->name());
+}
+
 const char* device_build() { return "plain devices"; }
 
 Result<std::shared_ptr<Device>> open_device(int64_t ordinal, DeviceHeap heap, const MemorySource&) {
