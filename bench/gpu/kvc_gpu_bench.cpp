@@ -11,6 +11,7 @@
 #include "bench/gpu/evict_bench.h"
 #include "bench/gpu/machine_bench.h"
 #include "bench/gpu/step_bench.h"
+#include "bench/gpu/step_plan.h"
 
 using namespace kvc_bench;
 
@@ -21,7 +22,7 @@ struct Options {
     std::string only;
     bool quick = false, tiny = false;
     std::vector<std::string> codecs{"fp16", "int8", "int4", "int3", "k3v2", "int2"};
-    std::vector<int64_t> splits{512, 1024, 2048, 4096, 8192};
+    std::vector<int64_t> splits{512, 1024, 2048, 8192};  // beside the library's own
 };
 
 [[noreturn]] void refuse(const std::string& what) {
@@ -64,8 +65,8 @@ Options parse(int argc, char** argv) {
         }
     }
     for (const int64_t tokens : options.splits) {
-        if (tokens < kvc::page_tokens) {
-            refuse("splits have at least the tokens of a page, 64");
+        if (tokens < kvc::page_tokens || tokens % kvc::page_tokens != 0) {
+            refuse("splits are of whole pages, multiples of 64 tokens");
         }
     }
     return options;
@@ -150,9 +151,9 @@ public:
         std::ostringstream out;
         out << "{\"kind\": \"machine\", \"device\": \"" << device.name << "\", \"driver\": \"" << device.driver << "\", \"runtime\": \""
             << device.runtime << "\", \"multiprocessors\": " << device.multiprocessors << ", \"l2_bytes\": " << device.l2_bytes
-            << ", \"memory_bytes\": " << device.memory_bytes << ", \"timed\": " << (device.timed ? "true" : "false")
-            << ", \"read_bytes_per_second\": " << number(bandwidth.read) << ", \"copy_bytes_per_second\": " << number(bandwidth.copy)
-            << "}";
+            << ", \"memory_bytes\": " << device.memory_bytes << ", \"library_split_tokens\": " << library_split_tokens(Shape{})
+            << ", \"timed\": " << (device.timed ? "true" : "false") << ", \"read_bytes_per_second\": " << number(bandwidth.read)
+            << ", \"copy_bytes_per_second\": " << number(bandwidth.copy) << "}";
         add(out.str());
     }
     // The file is complete after each result: a run that is cut off leaves what it measured.
@@ -209,9 +210,9 @@ bool run_case(const Options& options, const Shape& shape, const std::string& cod
         report->add("{\"kind\": \"skipped\", " + shape_fields(shape, codec) + ", \"reason\": \"" + reason + "\"}");
         return true;
     }
-    StepOptions step{.split_tokens = options.splits};
+    StepOptions step{.other_splits = options.splits};
     if (shape.new_tokens) {
-        step.split_tokens = {16384, 1 << 20};
+        step.other_splits = {options.tiny ? 128 : 16384};
         step.launches = 4;
     }
     if (options.tiny) {

@@ -1,6 +1,12 @@
-"""The table of goals: what was measured, what the peer reached in the same run, and what is unmeasured."""
+"""The table of goals: what was measured, what the peer reached in the same run, and what is unmeasured.
 
+    report.py RESULTS.json      # the report of a run anew, from its figures
+"""
+
+import json
+import sys
 import time
+from pathlib import Path
 
 import steps
 
@@ -22,6 +28,26 @@ AS_MANY_BITS = {"f16": "fp16", "q8_0": "int8", "q4_0": "int4", "int4": "int4", "
 APPEND_GOAL = ("batch16-32k-gqa4", "int4", 0.03)  # of a decode step
 PAGE_GOALS = [("batch16-32k-gqa4", "int4", 0.03), ("batch16-32k-gqa4", "int2", 0.05)]  # on top of a decode step
 EVICT_GOAL = ("batch1-32k", "int4", "scores", 30)  # us a layer, without waiting for the device
+
+# Tokens of a split in the library, which runs before 2026-11-29 do not name: each figure of theirs is of the fastest split.
+UNNAMED_SPLIT = 4096
+
+
+def of_the_library(kvc):
+    """The results with figures of the splits that the library makes, which is what goals are about."""
+    if any("library_split_tokens" in r for r in kvc if r["kind"] == "machine"):
+        return kvc
+    return [at_library_split(r) if r["kind"] in ("decode", "prompt") else r for r in kvc]
+
+
+def at_library_split(r):
+    """A result whose figures are of the fastest split: the library's has a median alone, if it was tried; the rest is unmeasured."""
+    if r["split_tokens"] == UNNAMED_SPLIT or (r["kind"] == "prompt" and r["split_tokens"] >= r["context"]):
+        return r
+    us = r["us_of_split"].get(str(UNNAMED_SPLIT)) if r["kind"] == "decode" else None
+    rates = {name: r[name] * r["us"] / us if us else None for name in ("bytes_per_second", "share_of_read", "operations_per_second")}
+    return {**r, **rates, "us": us, "split_tokens": UNNAMED_SPLIT if r["kind"] == "decode" else r["context"], "checked_split": r["split_tokens"],
+            "us_low": None, "us_high": None, "attend_us": None, "mass_us": None, "page_us": None}
 
 
 def find(results, kind, case, codec):
@@ -106,16 +132,30 @@ def table(header, rows):
     return ["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *("| " + " | ".join(row) + " |" for row in rows)]
 
 
+def scaled(value, factor, form):
+    return cell(None if value is None else factor * value, form)
+
+
 def decode_rows(kvc, peer):
     for r in kvc:
         if r["kind"] not in ("decode", "prompt"):
             continue
-        other = find(peer, "peer", r["case"], "fp16")
-        yield [r["case"], r["codec"], f"{r['us']:,.1f}", f"{r['us_low']:,.1f}-{r['us_high']:,.1f}", f"{r['attend_us']:,.1f}",
-               f"{r['mass_us']:,.1f}" if r["mass_us"] else "", f"{r['page_us']:,.1f}" if r.get("page_us") else "",
-               f"{r['operations_per_second'] * 1e-12:,.0f}", str(r["split_tokens"]), f"{r['bytes_per_second'] * 1e-9:,.0f}", f"{100 * r['share_of_read']:.1f} %",
-               f"{r['bytes_per_element']:.3f}", cell(other and other["us"] / r["us"], "{:.2f} x"), f"{r['out_error']:.1e}",
-               "yes" if r["correct"] else "WRONG"]
+        other = find(peer, "peer", r["case"], "fp16") if r["us"] else None
+        where = f" at {r['checked_split']}" if "checked_split" in r else ""
+        yield [r["case"], r["codec"], cell(r["us"], "{:,.1f}"), "unmeasured" if r["us_low"] is None else f"{r['us_low']:,.1f}-{r['us_high']:,.1f}",
+               cell(r["attend_us"], "{:,.1f}"), "" if r["mass_us"] == 0 else cell(r["mass_us"], "{:,.1f}"),
+               "" if r.get("page_us") == 0 else cell(r.get("page_us"), "{:,.1f}"),
+               scaled(r["operations_per_second"], 1e-12, "{:,.0f}"), str(r["split_tokens"]), scaled(r["bytes_per_second"], 1e-9, "{:,.0f}"),
+               scaled(r["share_of_read"], 100, "{:.1f} %"), f"{r['bytes_per_element']:.3f}", cell(other and other["us"] / r["us"], "{:.2f} x"),
+               f"{r['out_error']:.1e}{where}", ("yes" if r["correct"] else "WRONG") + where]
+
+
+def split_rows(kvc):
+    """What other lengths of splits would take, beside the library's."""
+    for r in kvc:
+        if r["kind"] in ("decode", "prompt") and r.get("us_of_split"):
+            others = sorted((int(tokens), us) for tokens, us in r["us_of_split"].items() if int(tokens) != r["split_tokens"])
+            yield [r["case"], r["codec"], f"{r['split_tokens']}: {cell(r['us'], '{:,.1f}')}", "; ".join(f"{tokens}: {us:,.1f}" for tokens, us in others)]
 
 
 def peer_rows(peer):
@@ -153,6 +193,7 @@ def append_rows(kvc):
 
 
 def markdown(title_lines, kvc, peer, outcomes, others=()):
+    kvc = of_the_library(kvc)
     machine = next((r for r in kvc if r["kind"] == "machine"), None)
     timed = bool(machine and machine["timed"])
     lines = ["# The CUDA kernels on a GPU" if timed else "# The CUDA kernels: no time of a GPU", "", *[f"- {line}" for line in title_lines]]
@@ -167,9 +208,11 @@ def markdown(title_lines, kvc, peer, outcomes, others=()):
     lines += table(["step", "result", "seconds"], [[o["name"], o["state"], f"{o['seconds']:.0f}"] for o in outcomes])
     lines += ["", "Goals:", "", *table(["goal", "wanted", "measured", ""], goal_rows(kvc, peer, timed, others)), ""]
     if timed:
-        lines += ["A step of one layer (attention and finish; median, extremes, attention alone; summing the probabilities of tokens comes on top; the whole with those of pages), us:", "",
+        lines += ["A step of one layer, cut as the library cuts it (attention and finish; median, extremes, attention alone; summing the probabilities of tokens comes on top; the whole with those of pages), us:", "",
                   *table(["case", "codec", "us", "extremes", "attention", "mass", "with page scores", "TFLOP/s", "split", "GB/s", "of read", "B/element", "x FlashInfer fp16", "error", "correct"],
                          decode_rows(kvc, peer)), "",
+                  "An aside: other lengths of splits, which the library does not make, us:", "",
+                  *table(["case", "codec", "the library's", "others"], split_rows(kvc)), "",
                   "FlashInfer, its best variant, us:", "", *table(["case", "type", "us", "extremes", "GB/s", "variant"], peer_rows(peer)), "",
                   *(["Other peers, us (error: of BitDecoding, with what its codes lose):", "",
                      *table(["peer", "case", "type", "us", "extremes", "GB/s", "error", "how", "kvc of as many bits"], other_rows(kvc, others)), ""]
@@ -199,3 +242,14 @@ def file_stem(machine):
     name = machine["device"] if machine else "no-device"
     kept = "".join(c if c.isalnum() else "-" for c in name.lower().replace("nvidia", "")).strip("-")
     return f"{date()}-{kept}"
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    run = json.loads(Path(sys.argv[1]).read_text())
+    print(markdown(run["machine"], run["kvc"], run["peer"], run["steps"], run.get("others", ())), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -26,8 +26,21 @@ Queries random_queries(int64_t n) {
     return q;
 }
 
-void check_rows(const DecodeCache& cache, const StepPlan& plan, const Queries& q, int64_t rows, StepResult* result) {
+// Rows of a step's output, spread over the last layer, and what they are in double precision.
+std::vector<std::pair<int64_t, ExactRow>> exact_rows(const DecodeCache& cache, const StepPlan& plan, const Queries& q, int64_t rows) {
     const Shape& s = cache.shape();
+    std::vector<std::pair<int64_t, ExactRow>> exact;
+    for (int64_t i = 0; i < std::min(rows, plan.rows()); i++) {
+        const int64_t row = (i * 7919) % plan.rows(), list = row / s.group, token = list / s.kv_heads % plan.tokens();
+        const RowPlace place{cache.layers() - 1, list / s.kv_heads / plan.tokens(), int(list % s.kv_heads),
+                             cache.window_tokens() - (plan.tokens() - 1 - token)};
+        exact.emplace_back(row, exact_row(cache, place, q.numbers.data() + row * cache.format().k_dim, double(plan.scale())));
+    }
+    return exact;
+}
+
+void check_rows(const DecodeCache& cache, const StepPlan& plan, const std::vector<std::pair<int64_t, ExactRow>>& exact_rows,
+                StepResult* result) {
     const int v_dim = cache.format().v_dim;
     const int64_t layer = cache.layers() - 1;
     // A pattern that no output has, so that a row that is not written is an error.
@@ -39,11 +52,7 @@ void check_rows(const DecodeCache& cache, const StepPlan& plan, const Queries& q
     std::vector<float> lse(size_t(plan.rows()));
     from_device(out.data(), plan.out().data(), plan.out().bytes());
     from_device(lse.data(), plan.lse().data(), plan.lse().bytes());
-    for (int64_t i = 0; i < std::min(rows, plan.rows()); i++) {
-        const int64_t row = (i * 7919) % plan.rows(), list = row / s.group, token = list / s.kv_heads % plan.tokens();
-        const RowPlace place{layer, list / s.kv_heads / plan.tokens(), int(list % s.kv_heads),
-                             cache.window_tokens() - (plan.tokens() - 1 - token)};
-        const ExactRow exact = exact_row(cache, place, q.numbers.data() + row * cache.format().k_dim, double(plan.scale()));
+    for (const auto& [row, exact] : exact_rows) {
         compare(exact, out.data() + row * v_dim, lse[size_t(row)], &result->errors);
     }
 }
@@ -92,6 +101,15 @@ void check_page_scores(const DecodeCache& cache, const StepPlan& plan, StepResul
     }
 }
 
+void check(const DecodeCache& cache, const StepPlan& plan, const std::vector<std::pair<int64_t, ExactRow>>& exact_rows,
+           StepResult* result) {
+    check_rows(cache, plan, exact_rows, result);
+    if (cache.shape().new_tokens == 0) {
+        check_mass(cache, plan, result);
+        check_page_scores(cache, plan, result);
+    }
+}
+
 // Microseconds of one launch, over all layers in turn.
 template <class Launch>
 std::vector<double> time_layers(const DecodeCache& cache, const StepOptions& options, const Launch& launch) {
@@ -109,18 +127,11 @@ std::vector<double> time_layers(const DecodeCache& cache, const StepOptions& opt
     return us;
 }
 
-void time_split(const DecodeCache& cache, const StepPlan& plan, const StepOptions& options, int64_t split_tokens, StepResult* result) {
-    const std::vector<double> us = time_layers(cache, options, [&](int64_t layer) {
+std::vector<double> time_step(const DecodeCache& cache, const StepPlan& plan, const StepOptions& options) {
+    return time_layers(cache, options, [&](int64_t layer) {
         launch_attend(plan.call(layer));
         launch_finish(plan.call(layer));
     });
-    result->us_of_split.emplace_back(split_tokens, median_of(us));
-    if (result->us == 0 || median_of(us) < result->us) {
-        result->us = median_of(us);
-        result->us_low = *std::min_element(us.begin(), us.end());
-        result->us_high = *std::max_element(us.begin(), us.end());
-        result->split_tokens = split_tokens;
-    }
 }
 
 // Of q * k and p * v, two operations for each pair of numbers; query t of n sees all but the n - 1 - t last tokens.
@@ -139,19 +150,28 @@ StepResult bench_step(const DecodeCache& cache, const StepOptions& options) {
     StepResult result;
     result.bytes = cache.bytes_read();
     result.bytes_per_element = double(result.bytes) / double(s.batch * s.kv_heads * s.context * (f.k_dim + f.v_dim));
-    for (const int64_t split_tokens : options.split_tokens) {
-        time_split(cache, StepPlan(cache, q.halves, split_tokens), options, split_tokens, &result);
-    }
-    const StepPlan best(cache, q.halves, result.split_tokens);
-    result.products = products_of(cache, best.tokens());
-    result.attend_us = median_of(time_layers(cache, options, [&](int64_t layer) { launch_attend(best.call(layer)); }));
-    check_rows(cache, best, q, options.rows_checked, &result);
+    result.split_tokens = library_split_tokens(s);
+    const StepPlan plan(cache, q.halves, result.split_tokens);
+    const std::vector<double> us = time_step(cache, plan, options);
+    result.us = median_of(us);
+    result.us_low = *std::min_element(us.begin(), us.end());
+    result.us_high = *std::max_element(us.begin(), us.end());
+    result.us_of_split.emplace_back(result.split_tokens, result.us);
+    result.products = products_of(cache, plan.tokens());
+    result.attend_us = median_of(time_layers(cache, options, [&](int64_t layer) { launch_attend(plan.call(layer)); }));
     if (s.new_tokens == 0) {
         result.mass_us =
-            median_of(time_layers(cache, options, [&](int64_t layer) { launch_mass(best.call(layer), best.mass_items(layer)); }));
-        check_mass(cache, best, &result);
-        result.page_us = median_of(time_layers(cache, options, [&](int64_t layer) { launch_with_page_scores(best, layer, s.group); }));
-        check_page_scores(cache, best, &result);
+            median_of(time_layers(cache, options, [&](int64_t layer) { launch_mass(plan.call(layer), plan.mass_items(layer)); }));
+        result.page_us = median_of(time_layers(cache, options, [&](int64_t layer) { launch_with_page_scores(plan, layer, s.group); }));
+    }
+    const auto exact = exact_rows(cache, plan, q, options.rows_checked);
+    check(cache, plan, exact, &result);
+    for (const int64_t split_tokens : options.other_splits) {
+        if (split_tokens != result.split_tokens) {
+            const StepPlan other(cache, q.halves, split_tokens);
+            result.us_of_split.emplace_back(split_tokens, median_of(time_step(cache, other, options)));
+            check(cache, other, exact, &result);
+        }
     }
     return result;
 }

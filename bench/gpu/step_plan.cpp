@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "bench/gpu/exact_row.h"
+#include "core/attend/plan.h"
 
 namespace kvc_bench {
 namespace {
@@ -12,12 +13,16 @@ constexpr int64_t prompt_tile = 64;
 
 }  // namespace
 
+int64_t library_split_tokens(const Shape& shape) {
+    return (shape.new_tokens > 0 ? ceil_div(shape.context, kvc::page_tokens) : kvc::split_pages) * kvc::page_tokens;
+}
+
 StepPlan::StepPlan(const DecodeCache& cache, const std::vector<uint16_t>& q, int64_t split_tokens)
     : cache_(cache),
       tile_tokens_(cache.shape().new_tokens > 0 ? prompt_tile : 1),
       tiles_(cache.shape().new_tokens > 0 ? cache.shape().new_tokens / prompt_tile : 1),
-      splits_(std::max<int64_t>(1, ceil_div(cache.coded_pages() * kvc::page_tokens, split_tokens))),
-      split_pages_(ceil_div(cache.coded_pages(), splits_)),
+      split_pages_(std::min(split_tokens / kvc::page_tokens, cache.coded_pages())),
+      splits_(split_pages_ > 0 ? ceil_div(cache.coded_pages(), split_pages_) : 1),
       q_(on_device(q)),
       states_(rows() * splits_ * state_row() * 4),
       out_(rows() * cache.format().v_dim * 2),

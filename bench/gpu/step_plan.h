@@ -7,9 +7,12 @@
 
 namespace kvc_bench {
 
+// How many tokens of coded pages an item has in a step of the library (core/attend/plan.h); a prompt's items have all.
+int64_t library_split_tokens(const Shape& shape);
+
 class StepPlan {
 public:
-    // q: halves [batch][tokens][kv_heads][group][k_dim].
+    // q: halves [batch][tokens][kv_heads][group][k_dim]; split_tokens: of whole pages.
     StepPlan(const DecodeCache& cache, const std::vector<uint16_t>& q, int64_t split_tokens);
 
     StepCall call(int64_t layer) const;
@@ -55,7 +58,7 @@ private:
     void add_tiles();
 
     const DecodeCache& cache_;
-    int64_t tile_tokens_, tiles_, splits_, split_pages_;
+    int64_t tile_tokens_, tiles_, split_pages_, splits_;
     Memory q_, states_, out_, lse_, counters_{0}, items_{0}, mass_items_{0}, tile_list_{0};
     // Of one layer: layers come one after the other.
     Memory page_sums_{0}, page_counters_{0}, items_with_sums_{0}, page_counts_{0};
