@@ -60,7 +60,7 @@ cuda: ## the CUDA kernels by nvcc, and the programs that test and time them on a
 gates: ## what the machine code of the CUDA kernels costs, within its budgets, one line a kernel: all for sm_90a, one of each family for the others
 	@$(SETUP) build test cuda
 	$(call configure_and_build,gates)
-	@$(PYTHON) kernels/cuda/gates.py build/gates
+	@$(PYTHON) kernels/cuda/gates.py build/gates --families
 
 gates-full: cuda ## the same of every kernel for sm_80, too
 	@$(PYTHON) kernels/cuda/gates.py build/cuda

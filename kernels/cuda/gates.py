@@ -1,10 +1,14 @@
 """Counts what the machine code of the CUDA kernels costs, and refuses what is over budget.
 
-    gates.py BUILD_FOLDER
+    gates.py BUILD_FOLDER [--families]
 
 One line a kernel: instructions that a warp issues for each element of its main loop (keys and values, a lane's share), registers,
 spills, and the most shared memory of a block (static and dynamic, on any architecture of the list, in bytes). The count is of the path
 through the loop that a page takes whose tokens are all seen; blocks that only masked pages enter are not on it.
+
+What is missing is over budget, too: an object for each unit of this folder, machine code in it for each architecture of the build
+(kernels/cuda/units.txt, which the build writes, has both), and every kernel that the library launches, in each of these architectures.
+--families: likewise one kernel of each family for the other architectures (kvc_cuda_families).
 
 How much dynamic shared memory a launch asks for is not written down here: the program kvc_cuda_launches of the build makes the library's
 launches for every architecture and tells.
@@ -298,18 +302,70 @@ def check_kernel(name, instructions, arch, registers, local):
 
 
 def check_object(cuobjdump, path, launches):
-    """Prints a line for each kernel in each architecture; returns what is over budget."""
-    over = []
+    """Prints a line for each kernel in each architecture; returns what is over budget, and architecture -> names of kernels."""
+    over, found = [], {}
     for arch in re.findall(r"\.(sm_\d+\w?)\.cubin", run([cuobjdump, "-lelf", path])):
         listing = run([cuobjdump, "-arch", arch, "-res-usage", path])
         usage, static = resources(listing), static_shared(listing, arch)
+        found[arch] = set()
         for name, instructions in parse_functions(run([cuobjdump, "-arch", arch, "-sass", path])):
+            found[arch].add(name)
             line, problems = check_kernel(name, instructions, arch, *usage[name])
             shared, more = check_shared(name, static[name], launches)
             problems += more
             line += f" shared={shared}"
             print(line)
             over += [f"{line}: {problem}" for problem in problems]
+    return over, found
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a build has been asked for."""
+    name: str
+    archs: list  # of machine code, sm_90a, say
+    units: list  # attend.cu, say
+    folder: Path  # of its objects
+
+
+def read_targets(build, with_families):
+    """The targets whose kernels must be there, as the build lists them in units.txt: name, architectures, units."""
+    listing = build / "kernels/cuda/units.txt"
+    if not listing.exists():
+        sys.exit(f"gates: {listing} is not there; build the kernels with: make cuda")
+    targets = {}
+    for line in listing.read_text(encoding="utf-8").splitlines():
+        name, archs, units = line.split(" ", 2)
+        codes = ["sm_" + arch.removesuffix("-real") for arch in archs.split(";") if not arch.endswith("-virtual")]
+        targets[name] = Target(name, codes, units.split(";"), listing.parent / "CMakeFiles" / f"{name}.dir")
+    wanted = ["kvc_cuda", *(["kvc_cuda_families"] if with_families else [])]
+    for name in wanted:
+        if name not in targets or not targets[name].archs:
+            sys.exit(f"gates: {listing} asks for no machine code of {name}")
+    # A unit that was added since the build was configured counts as well.
+    sources = {path.name for path in Path(__file__).parent.glob("*.cu")}
+    whole = targets["kvc_cuda"]
+    targets["kvc_cuda"] = Target(whole.name, whole.archs, sorted(sources.union(whole.units)), whole.folder)
+    return [targets[name] for name in wanted]
+
+
+def check_target(cuobjdump, target, launches):
+    """What is over budget or missing."""
+    over, kernels = [], {arch: set() for arch in target.archs}
+    for unit in target.units:
+        path = target.folder / f"{unit}.o"
+        if not path.exists():
+            over.append(f"{target.name} has no object of {unit}")
+            continue
+        problems, found = check_object(cuobjdump, path, launches)
+        over += problems
+        over += [f"{unit} of {target.name} has no code for {arch}" for arch in target.archs if arch not in found]
+        for arch in set(target.archs).intersection(found):  # a unit may have no kernels, but then for no architecture
+            over += [f"{unit} of {target.name} has no kernel {name} for {arch}" for name in sorted(set().union(*found.values()) - found[arch])]
+            kernels[arch] |= found[arch]
+    if target.name == "kvc_cuda":
+        over += [f"kernel={plain_name(name)} arch={arch}: is launched and has no machine code: {name}"
+                 for arch in target.archs for name in sorted(set(launches) - kernels[arch])]
     return over
 
 
@@ -324,13 +380,14 @@ def find_cuobjdump():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build", type=Path)
-    build = parser.parse_args().build
-    objects = sorted(build.rglob("kvc_cuda*.dir/*.cu.o"))
-    if not objects:
-        sys.exit("gates: no objects of CUDA kernels; build them with: make cuda")
+    parser.add_argument("--families", action="store_true", help="the kernels of kvc_cuda_families have to be there, too")
+    arguments = parser.parse_args()
+    targets = read_targets(arguments.build, arguments.families)
     cuobjdump = find_cuobjdump()
-    launches = read_launches(run([build / "programs" / "kvc_cuda_launches"]))
-    over = [problem for path in objects for problem in check_object(cuobjdump, path, launches)]
+    launches = read_launches(run([arguments.build / "programs" / "kvc_cuda_launches"]))
+    if not launches:
+        sys.exit("gates: kvc_cuda_launches launches nothing")
+    over = [problem for target in targets for problem in check_target(cuobjdump, target, launches)]
     for problem in over:
         print("gates: FAILED:", problem, file=sys.stderr)
     return 1 if over else 0

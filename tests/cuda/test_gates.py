@@ -7,6 +7,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "kernels" / "cuda"), str(Path(__file__).resolve().parent)]
 import gates
@@ -224,6 +225,114 @@ class Gates(unittest.TestCase):
         _, instructions = code("STL [R1], R0", "LDL R0, [R1]", "EXIT")
         _, problems = gates.check_kernel("_ZN3kvc4cuda12store_tokensE", instructions, "sm_80", 10, 0)
         self.assertEqual(["2 spills"], problems)
+
+
+class Expectation(unittest.TestCase):
+    """What has to be there, on a build folder of made-up objects: a file that says which architectures it has kernels for."""
+
+    units = sorted(path.name for path in Path(gates.__file__).parent.glob("*.cu"))
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.build = Path(folder.name)
+        self.launched = [self.kernel_of(unit) for unit in self.units]
+        self.without_kernels = []  # (folder, object, architecture)
+        for patch in (mock.patch.object(gates, "run", self.run_tool), mock.patch.object(gates, "find_cuobjdump", lambda: "cuobjdump")):
+            patch.start()
+            self.addCleanup(patch.stop)
+        self.list_units("kvc_cuda 80-real;120;121-virtual " + ";".join(self.units), "kvc_cuda_families 86-real turn.cu")
+        for unit in self.units:
+            self.make_object("kvc_cuda", unit, "sm_80", "sm_120")
+
+    def list_units(self, *lines):
+        (self.build / "kernels/cuda").mkdir(parents=True, exist_ok=True)
+        (self.build / "kernels/cuda/units.txt").write_text("".join(line + "\n" for line in lines))
+
+    def object_of(self, target, unit):
+        return self.build / f"kernels/cuda/CMakeFiles/{target}.dir/{unit}.o"
+
+    def make_object(self, target, unit, *archs):
+        self.object_of(target, unit).parent.mkdir(parents=True, exist_ok=True)
+        self.object_of(target, unit).write_text(" ".join(archs))
+
+    @staticmethod
+    def kernel_of(unit):
+        return f"_ZN3kvc4cuda12store_tokensI{unit.removesuffix('.cu')}E"
+
+    def run_tool(self, command):
+        if Path(command[0]).name == "kvc_cuda_launches":
+            return "".join(f"{arch} {name} 0\n" for arch in gates.SHARED_MAX for name in self.launched)
+        archs, name = command[-1].read_text().split(), self.kernel_of(command[-1].name.removesuffix(".o"))
+        if command[1] == "-lelf":
+            return "".join(f"ELF file {i}: a.{i}.{arch}.cubin\n" for i, arch in enumerate(archs))
+        if (command[-1].parent.name, command[-1].name, command[2]) in self.without_kernels:
+            return ""
+        if "-res-usage" in command:
+            return f" Function {name}:\n  REG:20 STACK:0 SHARED:1024 LOCAL:0 CONSTANT[0]:0\n"
+        return f"\n\t\tFunction : {name}\n        /*0000*/    EXIT ;   /* 0x0 */\n"
+
+    def failures(self, *options):
+        with mock.patch.object(sys, "argv", ["gates.py", str(self.build), *options]), contextlib.redirect_stdout(io.StringIO()), \
+                contextlib.redirect_stderr(io.StringIO()) as said:
+            status = gates.main()
+        found = [line.removeprefix("gates: FAILED: ") for line in said.getvalue().splitlines()]
+        self.assertEqual(status, 1 if found else 0)
+        return found
+
+    def test_all_units_in_all_architectures_are_enough(self):
+        self.assertEqual([], self.failures())
+
+    def test_a_unit_without_an_object_is_missing(self):
+        self.launched = [self.kernel_of("turn.cu")]
+        for unit in self.units:
+            if unit != "turn.cu":
+                self.object_of("kvc_cuda", unit).unlink()
+        self.assertEqual([f"kvc_cuda has no object of {unit}" for unit in self.units if unit != "turn.cu"], self.failures())
+
+    def test_a_unit_that_the_build_does_not_list_is_missing_too(self):
+        self.list_units("kvc_cuda 80-real;120 turn.cu", "kvc_cuda_families 86-real turn.cu")
+        self.object_of("kvc_cuda", "mass.cu").unlink()
+        self.assertIn("kvc_cuda has no object of mass.cu", self.failures())
+
+    def test_an_architecture_that_was_asked_for_is_missing(self):
+        self.make_object("kvc_cuda", "mass.cu", "sm_80")
+        name = self.kernel_of("mass.cu")
+        self.assertEqual(["mass.cu of kvc_cuda has no code for sm_120",
+                          f"kernel=store_tokens arch=sm_120: is launched and has no machine code: {name}"], self.failures())
+
+    def test_a_kernel_that_is_launched_and_not_there_is_missing(self):
+        another = attend("int4", 64)
+        self.launched.append(another)
+        self.assertEqual([f"kernel=attend_decode arch={arch}: is launched and has no machine code: {another}" for arch in ("sm_80", "sm_120")],
+                         self.failures())
+
+    def test_a_unit_without_kernels_is_none_that_lacks_them_for_one_architecture(self):
+        self.list_units("kvc_cuda 80-real;120 " + ";".join(self.units), "kvc_cuda_families 80-real;86-real turn.cu")
+        self.make_object("kvc_cuda_families", "turn.cu", "sm_80", "sm_86")
+        self.without_kernels = [("kvc_cuda_families.dir", "turn.cu.o", "sm_86")]
+        self.assertEqual([f"turn.cu of kvc_cuda_families has no kernel {self.kernel_of('turn.cu')} for sm_86"], self.failures("--families"))
+        self.without_kernels.append(("kvc_cuda_families.dir", "turn.cu.o", "sm_80"))
+        self.assertEqual([], self.failures("--families"))
+
+    def test_a_library_that_launches_nothing_is_refused(self):
+        self.launched = []
+        with self.assertRaisesRegex(SystemExit, "kvc_cuda_launches launches nothing"):
+            self.failures()
+
+    def test_families_are_missing_where_they_are_asked_for(self):
+        self.assertEqual(["kvc_cuda_families has no object of turn.cu"], self.failures("--families"))
+        self.make_object("kvc_cuda_families", "turn.cu", "sm_86")
+        self.assertEqual([], self.failures("--families"))
+
+    def test_a_folder_that_says_nothing_is_refused(self):
+        for lines in ([], ["kvc_cuda 121-virtual turn.cu"]):
+            self.list_units(*lines)
+            with self.assertRaisesRegex(SystemExit, "asks for no machine code of kvc_cuda"):
+                self.failures()
+        (self.build / "kernels/cuda/units.txt").unlink()
+        with self.assertRaisesRegex(SystemExit, "is not there"):
+            self.failures()
 
 
 if __name__ == "__main__":
