@@ -12,6 +12,8 @@ import steps
 
 # The native suite of the kernels, that of the device and its executor, and the benchmark; bench/gpu/pack has the same list.
 PROGRAMS = ("kvc_cuda_native_tests", "kvc_cuda_device_tests", "kvc_gpu_bench")
+# Over the emulator, for dry runs; likewise in bench/gpu/pack.
+EMULATED = ("kvc_gpu_bench_emulated",)
 TOOLKITS = ["/usr/local/cuda/bin"]
 
 
@@ -74,3 +76,12 @@ def find_or_build(root, packed):
     if (build / "programs").is_dir():
         return build / "programs", None
     return sys.exit("bench/gpu/run: there is neither nvcc here nor build/cuda/programs: build them elsewhere (bench/gpu/pack), and run with --packed")
+
+
+def find_emulated(root, packed):
+    """program -> its path, of the programs that a dry run takes."""
+    found = {name: (packed or root / "build/release/programs") / name for name in EMULATED}
+    missing = [str(path) for path in found.values() if not path.exists()]
+    if missing:
+        sys.exit(f"bench/gpu/run: {', '.join(missing)} is not there: {'bench/gpu/pack puts it there' if packed else 'make builds it'}")
+    return found

@@ -9,7 +9,10 @@ from pathlib import Path
 
 NO_DEVICE = 77
 PEERS = ("FlashInfer", "llama.cpp", "BitDecoding")  # which may be missing
-BUDGET_S, QUICK_BUDGET_S = 480, 200  # of all steps together, building apart
+COMPILING = "FlashInfer's kernels"
+BUDGET_S, QUICK_BUDGET_S = 540, 200  # of all steps together, building apart
+COMPILE_LIMIT_S = 3600
+FAILED, CUT_SHORT = 1, 3  # what a run exits with; CUT_SHORT: nothing failed, but steps ran out of time
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 # Every 13th combination of the largest grids: no side of a grid has that divisor.
 THINNED = ["--every", "13"]
@@ -23,6 +26,7 @@ class Step:
     name: str
     command: list
     limit_s: int
+    least_s: int = 0  # of the budget, that steps before it leave it; 0: compiling, which is not in the budget
     writes: str = ""  # the JSON that it leaves, in the folder of results
     missing: str = ""  # what to say where the program is not there
 
@@ -31,7 +35,7 @@ class Step:
 class Outcome:
     name: str
     command: str
-    state: str  # passed, failed, timed out, not there, not run
+    state: str  # passed, failed (status), timed out after s, not there, not run: why
     seconds: float
     tail: str
 
@@ -48,40 +52,70 @@ def bench_program(programs):
     return programs / "kvc_gpu_bench"
 
 
-def sanitizer_steps(programs, quick):
-    for tool in SANITIZER_TOOLS[:1] if quick else SANITIZER_TOOLS:
+def sanitizer_steps(programs, tools, least_s):
+    for tool in tools:
         sanitizer = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", "--print-limit", "20"]
         # Records in device memory of exactly their size, and the tests, most of whose memory is the host's.
-        yield Step(f"{tool}, small benchmark", [*sanitizer, bench_program(programs), "--tiny"], 45)
-        yield Step(f"{tool}, thinned tests", [*sanitizer, tests_program(programs), *THINNED], 45)
-        yield Step(f"{tool}, device tests", [*sanitizer, device_tests_program(programs), f"-tc={','.join(SHORT_DEVICE_CASES)}"], 45)
+        yield Step(f"{tool}, small benchmark", [*sanitizer, bench_program(programs), "--tiny"], 45, least_s)
+        yield Step(f"{tool}, thinned tests", [*sanitizer, tests_program(programs), *THINNED], 45, least_s)
+        yield Step(f"{tool}, device tests", [*sanitizer, device_tests_program(programs), f"-tc={','.join(SHORT_DEVICE_CASES)}"], 45, least_s)
 
 
-def peer_steps(root, peers, scratch, flags):
-    """FlashInfer, whose ratios are goals, and the others as far as bench/gpu/build_peers has built them."""
-    python = [sys.executable, root / "bench/gpu/flashinfer_decode.py"], [sys.executable, root / "bench/gpu/bitdecoding_decode.py"]
-    yield Step("FlashInfer", [*python[0], *flags, "--json", scratch / "flashinfer.json"], 90, "flashinfer.json")
-    yield Step("llama.cpp", [peers / "llama_decode", *flags, "--json", scratch / "llama.json"], 60, "llama.json",
+def flashinfer_step(root, scratch, flags):
+    return Step("FlashInfer", [sys.executable, root / "bench/gpu/flashinfer_decode.py", *flags, "--json", scratch / "flashinfer.json"], 120, 60,
+                "flashinfer.json")
+
+
+def other_peer_steps(root, peers, scratch, flags):
+    """The peers that bench/gpu/build_peers builds, as far as it has."""
+    yield Step("llama.cpp", [peers / "llama_decode", *flags, "--json", scratch / "llama.json"], 60, 30, "llama.json",
                "llama.cpp was not built (bench/gpu/build_peers)")
-    yield Step("BitDecoding", [*python[1], *flags, "--json", scratch / "bitdecoding.json"], 60, "bitdecoding.json")
+    yield Step("BitDecoding", [sys.executable, root / "bench/gpu/bitdecoding_decode.py", *flags, "--json", scratch / "bitdecoding.json"], 60, 30,
+               "bitdecoding.json")
 
 
 def gpu_steps(root, programs, scratch, quick, peers=None):
-    tests = [Step("kernel tests", [tests_program(programs)], 60), Step("device tests", [device_tests_program(programs)], 60)]
-    timed = ["--quick"] if quick else []
-    bench = Step("kvc", [bench_program(programs), *timed, "--json", scratch / "kvc.json"], 90, "kvc.json")
-    # The tests first, because times of wrong kernels are none; the slow tools last.
-    return [*tests, bench, *peer_steps(root, peers or programs, scratch, timed), *sanitizer_steps(programs, quick)]
+    """The tests first, because times of wrong kernels are none; then what is compared with goals; then memcheck, and what may be missing."""
+    flags = ["--quick"] if quick else []
+    return [Step(COMPILING, [sys.executable, root / "bench/gpu/prebuild_flashinfer.py", "--here"], COMPILE_LIMIT_S),
+            Step("kernel tests", [tests_program(programs)], 60, 30),
+            Step("device tests", [device_tests_program(programs)], 60, 30),
+            Step("kvc", [bench_program(programs), *flags, "--json", scratch / "kvc.json"], 120, 80, "kvc.json"),
+            flashinfer_step(root, scratch, flags),
+            *sanitizer_steps(programs, SANITIZER_TOOLS[:1], 25),
+            *other_peer_steps(root, peers or programs, scratch, flags),
+            *sanitizer_steps(programs, [] if quick else SANITIZER_TOOLS[1:], 15)]
 
 
-def dry_steps(root, programs, scratch, peers=None):
-    return [Step("kvc on the emulator", [programs / "kvc_gpu_bench_emulated", "--tiny", "--json", scratch / "kvc.json"], 300, "kvc.json"),
-            *peer_steps(root, peers or programs, scratch, [])]
+def dry_steps(root, programs, scratch, peers):
+    """programs: name -> path."""
+    return [Step("kvc on the emulator", [programs["kvc_gpu_bench_emulated"], "--tiny", "--json", scratch / "kvc.json"], 300, 300, "kvc.json"),
+            flashinfer_step(root, scratch, []), *other_peer_steps(root, peers, scratch, [])]
 
 
-def run_step(step, log_folder, seconds_left):
-    """Runs the command with its limit, or what is left of the run's; the whole output goes to a file, its end into the outcome."""
-    limit_s = min(step.limit_s, seconds_left)
+class Budget:
+    """Seconds for all steps together. What a step leaves goes to the next ones, up to their limits, but none takes what later ones have to get."""
+
+    def __init__(self, todo, seconds, usual):
+        self.left = seconds
+        self.stretch = max(1.0, seconds / usual)  # of a step's own limit, where there is more time than usual
+        needed = sum(step.least_s for step in todo)
+        self.share = min(self.stretch, seconds / needed) if needed else 1.0  # of what each step has to get
+        self.owed = needed * self.share  # to steps that are still to come
+
+    def limit_of(self, step):
+        if not step.least_s:
+            return step.limit_s
+        self.owed -= step.least_s * self.share
+        return min(step.limit_s * self.stretch, self.left - self.owed)
+
+    def took(self, step, seconds):
+        if step.least_s:
+            self.left -= seconds
+
+
+def run_step(step, log_folder, limit_s):
+    """Runs the command for so many seconds at most; the whole output goes to a file, its end into the outcome."""
     if limit_s < 1:
         return Outcome(step.name, "", "not run: no time was left", 0.0, "")
     command = [str(part) for part in step.command]
@@ -100,9 +134,18 @@ def run_step(step, log_folder, seconds_left):
     return Outcome(step.name, " ".join(command), state, time.monotonic() - began, "\n".join(tail))
 
 
+def is_cut_short(outcome):
+    return outcome["state"].startswith(("timed out", "not run"))
+
+
 def is_fine(outcome):
     """Whether the run may call itself a success: peers may be missing, kvc's own tests and benchmarks may not."""
-    return outcome["state"] == "passed" or (outcome["name"] in PEERS and outcome["state"] == "not there")
+    return outcome["state"] == "passed" or (outcome["name"] in (*PEERS, COMPILING) and outcome["state"] == "not there")
+
+
+def exit_status(outcomes):
+    bad = [outcome for outcome in outcomes if not is_fine(outcome)]
+    return 0 if not bad else CUT_SHORT if all(is_cut_short(outcome) for outcome in bad) else FAILED
 
 
 def install_wheels(folders, target):
@@ -115,12 +158,13 @@ def install_wheels(folders, target):
     return target
 
 
-def set_environment(site, scratch):
+def set_environment(site, cache):
+    """cache: where FlashInfer keeps what it compiles, from one run to the next."""
     if site:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
         if (Path(site) / "flashinfer_jit_cache").is_dir():
             os.environ["FLASHINFER_DISABLE_JIT"] = "1"  # a variant that was not compiled beforehand fails at once, and is named
-    os.environ.setdefault("FLASHINFER_WORKSPACE_BASE", str(scratch))
+    os.environ.setdefault("FLASHINFER_WORKSPACE_BASE", str(cache))
 
 
 def machine_lines():

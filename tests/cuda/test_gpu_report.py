@@ -216,13 +216,26 @@ class Programs(unittest.TestCase):
 
     def test_go_along_to_another_machine_all_of_them(self):
         pack = (ROOT / "bench/gpu/pack").read_text()
-        for program in programs.PROGRAMS:
-            self.assertIn(program, re.search(r"^programs=\((.*)\)$", pack, re.MULTILINE)[1].split())
+        for name, wanted in (("programs", programs.PROGRAMS), ("emulated", programs.EMULATED)):
+            self.assertEqual(re.search(rf"^{name}=\((.*?)\)", pack, re.MULTILINE)[1].split(), list(wanted))
+
+    def test_of_a_dry_run_are_found_where_they_were_packed_and_missed_by_name(self):
+        with self.assertRaisesRegex(SystemExit, "/packed/kvc_gpu_bench_emulated.* is not there: bench/gpu/pack"):
+            programs.find_emulated(self.root, Path("/packed"))
+        with self.assertRaisesRegex(SystemExit, "build/release/programs/kvc_gpu_bench_emulated.* is not there: make"):
+            programs.find_emulated(self.root, None)
+        for packed, folder in ((None, self.root / "build/release/programs"), (self.tools, self.tools)):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in programs.EMULATED:
+                (folder / name).touch()
+            self.assertEqual(programs.find_emulated(self.root, packed), {name: folder / name for name in programs.EMULATED})
 
 
 class WholeRun(unittest.TestCase):
     def test_needs_neither_git_nor_anything_else_in_the_path(self):
         with tempfile.TemporaryDirectory() as folder:
+            for name in programs.EMULATED:
+                (Path(folder) / name).touch()
             done = subprocess.run([sys.executable, ROOT / "bench/gpu/run", "--dry-run", "--only", "nothing", "--packed", folder, "--results",
                                    folder], env={"PATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -242,9 +255,9 @@ class BitDecoding(unittest.TestCase):
 
 
 class Steps(unittest.TestCase):
-    def outcome(self, script, limit_s=60, seconds_left=60):
+    def outcome(self, script, limit_s=60):
         with tempfile.TemporaryDirectory() as folder:
-            return steps.run_step(steps.Step("a step", [sys.executable, "-c", script], limit_s), folder, seconds_left)
+            return steps.run_step(steps.Step("a step", [sys.executable, "-c", script], limit_s), folder, limit_s)
 
     def test_each_end_has_its_name(self):
         self.assertEqual(self.outcome("print(7)").state, "passed")
@@ -258,21 +271,30 @@ class Steps(unittest.TestCase):
             self.assertEqual(steps.run_step(steps.Step("a step", ["/no/such/program"], 1), folder, 60).state, "not there")
 
     def test_only_peers_may_be_missing(self):
-        for name in ("FlashInfer", "llama.cpp", "BitDecoding"):
+        for name in ("FlashInfer", "llama.cpp", "BitDecoding", steps.COMPILING):
             self.assertTrue(steps.is_fine({"name": name, "state": "not there"}))
             self.assertFalse(steps.is_fine({"name": name, "state": "failed (1)"}))
         self.assertFalse(steps.is_fine({"name": "kernel tests", "state": "not there"}))
         self.assertTrue(steps.is_fine({"name": "kernel tests", "state": "passed"}))
 
-    def test_all_steps_share_one_budget(self):
-        self.assertEqual(self.outcome("import time; time.sleep(60)", seconds_left=1).state, "timed out after 1 s")
-        self.assertEqual(self.outcome("print(7)", seconds_left=0).state, "not run: no time was left")
+    def test_without_time_nothing_runs(self):
+        self.assertEqual(self.outcome("print(7)", limit_s=0).state, "not run: no time was left")
 
-    def test_tests_come_before_times(self):
+    def test_a_run_tells_what_failed_from_what_lacked_time(self):
+        def status(*states):
+            return steps.exit_status([{"name": name, "state": state} for name, state in zip(("kvc", "FlashInfer", "memcheck"), states)])
+        self.assertEqual(status("passed", "not there", "passed"), 0)
+        self.assertEqual(status("passed", "timed out after 60 s", "not run: no time was left"), 3)
+        self.assertEqual(status("passed", "timed out after 60 s", "failed (9)"), 1)
+        self.assertEqual(status("not there", "passed", "timed out after 60 s"), 1)
+
+    def test_tests_come_before_times_and_these_before_slow_tools(self):
         for quick, tools in ((True, 1), (False, 4)):
             names = [step.name for step in steps.gpu_steps(Path("/root"), Path("/programs"), Path("/scratch"), quick)]
-            self.assertEqual(names[:6], ["kernel tests", "device tests", "kvc", "FlashInfer", "llama.cpp", "BitDecoding"])
-            self.assertEqual(len(names), 6 + 3 * tools)
+            self.assertEqual(names[:5], [steps.COMPILING, "kernel tests", "device tests", "kvc", "FlashInfer"])
+            self.assertEqual(names[8:10], ["llama.cpp", "BitDecoding"])
+            self.assertEqual(len(names), 7 + 3 * tools)
+            self.assertEqual([name.split(",")[0] for name in names if "," in name], [tool for tool in steps.SANITIZER_TOOLS[:tools] for _ in range(3)])
 
     def test_the_whole_native_suite_runs_alone_and_under_every_tool(self):
         todo = steps.gpu_steps(Path("/root"), Path("/programs"), Path("/scratch"), False)
@@ -292,7 +314,8 @@ class Steps(unittest.TestCase):
         self.assertLess(steps.QUICK_BUDGET_S, 240)
 
     def test_peers_are_tried_without_a_gpu_too_and_what_was_not_built_says_so(self):
-        todo = {step.name: step for step in steps.dry_steps(Path("/root"), Path("/programs"), Path("/scratch"), Path("/no/such/peers"))}
+        emulated = {name: Path("/programs") / name for name in programs.EMULATED}
+        todo = {step.name: step for step in steps.dry_steps(Path("/root"), emulated, Path("/scratch"), Path("/no/such/peers"))}
         self.assertEqual(list(todo)[1:], list(steps.PEERS))
         with tempfile.TemporaryDirectory() as folder:
             outcome = steps.run_step(todo["llama.cpp"], folder, 60)
