@@ -10,10 +10,11 @@ from pathlib import Path
 
 import steps
 
-# The native suite of the kernels, that of the device and its executor, and the benchmark; bench/gpu/pack has the same list.
-PROGRAMS = ("kvc_cuda_native_tests", "kvc_cuda_device_tests", "kvc_gpu_bench")
+# The native suites of the kernels, of the device and its executor, and of caches through kvc.h, and the benchmark; bench/gpu/pack has the same
+# list.
+PROGRAMS = ("kvc_cuda_native_tests", "kvc_cuda_device_tests", "kvc_cuda_native_scripts_tests", "kvc_cuda_native_laws_tests", "kvc_gpu_bench")
 # Over the emulator, for dry runs; likewise in bench/gpu/pack.
-EMULATED = ("kvc_gpu_bench_emulated",)
+EMULATED = ("kvc_gpu_bench_emulated", "kvc_cuda_scripts_tests", "kvc_cuda_laws_tests")
 TOOLKITS = ["/usr/local/cuda/bin"]
 
 

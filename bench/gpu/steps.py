@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 NO_DEVICE = 77
@@ -19,6 +19,8 @@ THINNED = ["--every", "13"]
 # Of the tests of the device those that take little and leave nothing out: pools, copies, streams, tokens that cannot be stored, replays.
 SHORT_DEVICE_CASES = ("gpu: memory of pools*", "gpu: bytes go there*", "gpu: sequences on streams*", "gpu: tokens that cannot*",
                       "gpu: replays of several*")
+# What a dry run takes of the scripts and laws over the emulated device: that they start and pass. ctest runs them all.
+DRY_SCRIPTS, DRY_LAWS = ("-tc=cuda measure: expected attention*",), ("-tc=empty steps*,busy*",)
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Step:
     least_s: int = 0  # of the budget, that steps before it leave it; 0: compiling, which is not in the budget
     writes: str = ""  # the JSON that it leaves, in the folder of results
     missing: str = ""  # what to say where the program is not there
+    environment: dict = field(default_factory=dict)  # beside the run's own
 
 
 @dataclass
@@ -50,6 +53,12 @@ def device_tests_program(programs):
 
 def bench_program(programs):
     return programs / "kvc_gpu_bench"
+
+
+def cache_steps(scripts, laws, scripts_arguments=(), laws_arguments=()):
+    """Caches through kvc.h; the laws over one preset and policy of each family, without those that take longest. -d: how long each takes."""
+    yield Step("cache scripts", [scripts, "-d", *scripts_arguments], 90, 40, environment={"KVC_MODEL_SECONDS": "10"})
+    yield Step("cache laws", [laws, "-d", *laws_arguments], 120, 50, environment={"KVC_LAWS_THINNED": "1"})
 
 
 def sanitizer_steps(programs, tools, least_s):
@@ -80,16 +89,18 @@ def gpu_steps(root, programs, scratch, quick, peers=None):
     return [Step(COMPILING, [sys.executable, root / "bench/gpu/prebuild_flashinfer.py", "--here"], COMPILE_LIMIT_S),
             Step("kernel tests", [tests_program(programs)], 60, 30),
             Step("device tests", [device_tests_program(programs)], 60, 30),
+            *cache_steps(programs / "kvc_cuda_native_scripts_tests", programs / "kvc_cuda_native_laws_tests"),
             Step("kvc", [bench_program(programs), *flags, "--json", scratch / "kvc.json"], 120, 80, "kvc.json"),
             flashinfer_step(root, scratch, flags),
             *sanitizer_steps(programs, SANITIZER_TOOLS[:1], 25),
             *other_peer_steps(root, peers or programs, scratch, flags),
-            *sanitizer_steps(programs, [] if quick else SANITIZER_TOOLS[1:], 15)]
+            *sanitizer_steps(programs, [] if quick else SANITIZER_TOOLS[1:], 12)]
 
 
 def dry_steps(root, programs, scratch, peers):
     """programs: name -> path."""
     return [Step("kvc on the emulator", [programs["kvc_gpu_bench_emulated"], "--tiny", "--json", scratch / "kvc.json"], 300, 300, "kvc.json"),
+            *cache_steps(programs["kvc_cuda_scripts_tests"], programs["kvc_cuda_laws_tests"], DRY_SCRIPTS, DRY_LAWS),
             flashinfer_step(root, scratch, []), *other_peer_steps(root, peers, scratch, [])]
 
 
@@ -123,7 +134,7 @@ def run_step(step, log_folder, limit_s):
     began = time.monotonic()
     with open(log, "w") as out:
         try:
-            done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, timeout=limit_s)
+            done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, timeout=limit_s, env={**os.environ, **step.environment})
             state = {0: "passed", NO_DEVICE: "not there"}.get(done.returncode, f"failed ({done.returncode})")
         except subprocess.TimeoutExpired:
             state = f"timed out after {limit_s:.0f} s"

@@ -291,23 +291,37 @@ class Steps(unittest.TestCase):
     def test_tests_come_before_times_and_these_before_slow_tools(self):
         for quick, tools in ((True, 1), (False, 4)):
             names = [step.name for step in steps.gpu_steps(Path("/root"), Path("/programs"), Path("/scratch"), quick)]
-            self.assertEqual(names[:5], [steps.COMPILING, "kernel tests", "device tests", "kvc", "FlashInfer"])
-            self.assertEqual(names[8:10], ["llama.cpp", "BitDecoding"])
-            self.assertEqual(len(names), 7 + 3 * tools)
+            self.assertEqual(names[:7], [steps.COMPILING, "kernel tests", "device tests", "cache scripts", "cache laws", "kvc", "FlashInfer"])
+            self.assertEqual(names[10:12], ["llama.cpp", "BitDecoding"])
+            self.assertEqual(len(names), 9 + 3 * tools)
             self.assertEqual([name.split(",")[0] for name in names if "," in name], [tool for tool in steps.SANITIZER_TOOLS[:tools] for _ in range(3)])
 
-    def test_the_whole_native_suite_runs_alone_and_under_every_tool(self):
+    def test_the_whole_native_suite_runs_alone_and_but_for_caches_under_every_tool(self):
         todo = steps.gpu_steps(Path("/root"), Path("/programs"), Path("/scratch"), False)
         for program in programs.PROGRAMS:
             commands = [[str(part) for part in step.command] for step in todo if Path("/programs") / program in step.command]
             self.assertEqual(len([c for c in commands if c[0] == f"/programs/{program}"]), 1)
-            self.assertEqual({c[2] for c in commands if c[0] == "compute-sanitizer"}, set(steps.SANITIZER_TOOLS))
+            tools = set() if program in ("kvc_cuda_native_scripts_tests", "kvc_cuda_native_laws_tests") else set(steps.SANITIZER_TOOLS)
+            self.assertEqual({c[2] for c in commands if c[0] == "compute-sanitizer"}, tools)
+
+    def test_a_step_has_its_own_environment_beside_the_run_s(self):
+        with tempfile.TemporaryDirectory() as folder:
+            step = steps.Step("a step", ["sh", "-c", "echo $KVC_LAWS_THINNED $KVC_OF_RUN"], 60, environment={"KVC_LAWS_THINNED": "1"})
+            with mock.patch.dict(os.environ, {"KVC_OF_RUN": "2"}):
+                self.assertEqual(steps.run_step(step, folder, 60).tail, "1 2")
 
     def test_cases_that_the_slow_tools_run_are_there(self):
         sources = (ROOT / "tests/cuda/native/device").glob("*.cpp")
         cases = [name for source in sources for name in re.findall(r'TEST_CASE\("(.*)"\)', source.read_text())]
         for pattern in steps.SHORT_DEVICE_CASES:
             self.assertEqual(len(fnmatch.filter(cases, pattern)), 1, pattern)
+
+    def test_cases_of_a_dry_run_are_there(self):
+        for folders, wanted in ((("cuda/scripts",), steps.DRY_SCRIPTS), (("laws",), steps.DRY_LAWS)):
+            sources = [path for folder in folders for path in (ROOT / "tests" / folder).glob("*.cpp")]
+            cases = [name for source in sources for name in re.findall(r'TEST_CASE\("(.*)"\)', source.read_text())]
+            for pattern in wanted[0].removeprefix("-tc=").split(","):
+                self.assertTrue(fnmatch.filter(cases, pattern), pattern)
 
     def test_a_step_of_a_gpu_machine_never_takes_the_whole_loan(self):
         self.assertLess(steps.BUDGET_S, 600)  # of 15 minutes that include starting, and trying once more
@@ -316,7 +330,7 @@ class Steps(unittest.TestCase):
     def test_peers_are_tried_without_a_gpu_too_and_what_was_not_built_says_so(self):
         emulated = {name: Path("/programs") / name for name in programs.EMULATED}
         todo = {step.name: step for step in steps.dry_steps(Path("/root"), emulated, Path("/scratch"), Path("/no/such/peers"))}
-        self.assertEqual(list(todo)[1:], list(steps.PEERS))
+        self.assertEqual(list(todo)[1:], ["cache scripts", "cache laws", *steps.PEERS])
         with tempfile.TemporaryDirectory() as folder:
             outcome = steps.run_step(todo["llama.cpp"], folder, 60)
         self.assertEqual((outcome.state, outcome.tail), ("not there", "llama.cpp was not built (bench/gpu/build_peers)"))

@@ -1,4 +1,4 @@
-// How far outputs of the CPU and of the emulated CUDA device may lie apart.
+// How far outputs of the CPU and of a CUDA device may lie apart.
 #pragma once
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-// Random scripts over caches on the emulated CUDA device, beside the reference model. What the device has no kernels for (most
+// Random scripts over caches on a CUDA device, beside the reference model. What the device has no kernels for (most
 // head dims and pairs of codecs) is taken out of the scripts, and numbers that cannot be stored, which it finds later.
 //
 // KVC_MODEL_SECONDS says how long (default 30); KVC_MODEL_SEED where to begin.
@@ -9,21 +9,17 @@
 #include <utility>
 
 #include "doctest/doctest.h"
-#include "kernels/cuda/runtime.h"
-#include "kernels/simt/fake_device.h"
+#include "tests/cuda/scripts/machine.h"
 #include "tests/model/generate.h"
 #include "tests/model/model_run.h"
 
 using namespace kvc_scripts;
-using kvc::simt::FakeDevice;
-using kvc::simt::LaneOrder;
+using namespace kvc_cuda_scripts;
 
 namespace {
 
 // Before any test: scripts make their caches on a device.
 [[maybe_unused]] const int32_t before = std::exchange(device_of_scripts(), KVC_CUDA);
-// It is not the one that the thread has selected, so that a call which forgets to select it is noticed.
-[[maybe_unused]] const bool elsewhere = kvc::cuda::runtime::select(1).ok();
 
 // q and p become fp16 once as they are, and once more times a scale.
 constexpr double product_rounding = 0x1p-10;
@@ -74,11 +70,10 @@ bool differs_on_host(const Script& script, const std::string& kind) {
 TEST_CASE("cuda scripts: random scripts give what the reference model gives, in any order of streams and lanes") {
     const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(number_from("KVC_MODEL_SECONDS", 30));
     auto seed = static_cast<uint64_t>(number_from("KVC_MODEL_SEED", 1));
-    const int64_t strays = FakeDevice::get().counts().strays;
+    const int selected = select_another_device();
     int64_t scripts = 0, operations = 0, refused = 0, compared = 0, elsewhere = 0;
-    const LaneOrder orders[] = {LaneOrder::forward, LaneOrder::reverse, LaneOrder::random};
     for (; std::chrono::steady_clock::now() < end; ++seed, ++scripts) {
-        FakeDevice::get().set_order(seed % 4, orders[seed % 3]);
+        const Order order(seed % 4, seed);
         const Script script = for_device(generate(seed, {40, false}), seed);
         const Comparison result = compare(script, {.product = product_rounding});
         operations += result.operations, refused += result.refused, compared += result.compared;
@@ -91,12 +86,10 @@ TEST_CASE("cuda scripts: random scripts give what the reference model gives, in 
             break;
         }
     }
-    FakeDevice::get().set_order(0);
     MESSAGE(scripts << " scripts, " << operations << " operations, " << refused << " refused, " << compared << " numbers compared; in "
                     << elsewhere << " scripts the library differs from the model on the host, too");
     CHECK(elsewhere * 50 <= scripts);
     CHECK(refused < operations / 2);
     CHECK(compared > 0);
-    CHECK(FakeDevice::get().counts().strays == strays);
-    CHECK(kvc::cuda::runtime::selected() == 1);
+    CHECK(selected_device() == selected);
 }

@@ -1,4 +1,4 @@
-// Law: a snapshot of the CPU's cache goes on on the CUDA backend, here emulated, and comes back: bytes to the bit, outputs within what
+// Law: a snapshot of the CPU's cache goes on on the CUDA backend and comes back: bytes to the bit, outputs within what
 // the rounding of q and p allows.
 #include <kvc.h>
 
