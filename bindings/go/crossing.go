@@ -98,6 +98,15 @@ func (x *crossing) turnIsOver(now time.Duration) bool {
 	return true
 }
 
+// given is a list that a caller has given, as C takes it: one that came out empty, which is nil where nothing was appended to it, is no
+// list left out.
+func given[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
 // number runs a function that gives one number.
 func (s *Sequence) number(operation string, run func(cache uintptr, sequence int64, out *int64, x *crossing) raw.Kvc_status) (int, error) {
 	var out int64

@@ -276,3 +276,31 @@ func TestMemoryIsTakenByAddress(t *testing.T) {
 	}
 	wants(t, step.AppendMemory(1, Memory{block, kv - 1}, v), ErrArgument, "append", "")
 }
+
+// A list that came out empty is refused: nobody who computed one meant all tokens, no guard or the policy.
+func TestEmptyListsAreNotLeftOut(t *testing.T) {
+	cache := newCache(t)
+	sequence := newSequence(cache)
+	check(run(sequence, 300))
+	for _, empty := range [][]int64{nil, {}} {
+		_, err := cache.BeginAt([]Entry{{sequence, 1}}, empty, StepOptions{})
+		wants(t, err, ErrArgument, "step_begin", "n_positions 0")
+		step := must(sequence.Begin(4, StepOptions{PartialCommit: true}))
+		p := newPass[float32](4)
+		for layer := range layers {
+			check(Append(step, layer, p.k, p.v))
+		}
+		wants(t, step.CommitAccepted(empty), ErrArgument, "step_commit", "accepted")
+		check(step.Abort())
+	}
+	for _, empty := range [][]float32{nil, {}} {
+		_, err := sequence.EvictByScores(empty, EvictOptions{Budget: 200})
+		wants(t, err, ErrArgument, "evict", "0 scores given")
+	}
+	if live, length := must(sequence.Live(0, 0)), must(sequence.Length()); live != 300 || length != 300 {
+		t.Errorf("%d of %d tokens are left after what was refused", live, length)
+	}
+	if report := must(sequence.Evict(EvictOptions{Budget: 200})); report.TokensEvicted == 0 {
+		t.Error("without scores nothing was evicted")
+	}
+}

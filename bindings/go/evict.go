@@ -50,9 +50,15 @@ func (s *Sequence) reported(operation string,
 	return evictReportOf(out), nil
 }
 
-// Evict evicts down to the budget: by the policy, or by scores [layers acted on, heads acted on, length - first position], of which
-// the highest stay.
-func (s *Sequence) Evict(scores []float32, options EvictOptions) (EvictReport, error) {
+// Evict evicts down to the budget by the policy.
+func (s *Sequence) Evict(options EvictOptions) (EvictReport, error) { return s.evict(nil, options) }
+
+// EvictByScores is Evict where the highest scores stay: [layers acted on, heads acted on, length - first position].
+func (s *Sequence) EvictByScores(scores []float32, options EvictOptions) (EvictReport, error) {
+	return s.evict(given(scores), options)
+}
+
+func (s *Sequence) evict(scores []float32, options EvictOptions) (EvictReport, error) {
 	with := raw.NewKvc_evict_options()
 	defer raw.DeleteKvc_evict_options(with)
 	options.fill(with)

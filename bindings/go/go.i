@@ -1,5 +1,6 @@
 /* Go: handles are uintptr, so that the collector never takes one for a pointer; errors are a status and a Kvc_error, as in C;
- * a slice stands for pointer and length, and its memory reaches C as it is: no copy and no allocation. An empty slice is NULL.
+ * a slice stands for pointer and length, and its memory reaches C as it is: no copy and no allocation. An empty slice is NULL, but for
+ * lists that C can do without (KVC_LIST): there only a nil one is.
  *
  * KVC_STATIC means nothing to C: Go's build cache looks at flags but not at what pkg-config is asked for, and would take the one library
  * for the other. */
@@ -35,18 +36,24 @@ KVC_BUFFER(float* out, int64_t out_bytes, float32, 4)
 KVC_BUFFER(float* out_lse, int64_t lse_bytes, float32, 4)
 KVC_BUFFER(const double* frequencies, int64_t n, float64, 1)
 KVC_BUFFER(const float* logits, int64_t n, float32, 1)
-KVC_BUFFER(const float* scores, int64_t n_scores, float32, 1)
 KVC_BUFFER(const int32_t* clusters, int64_t n_clusters, int32, 1)
 KVC_BUFFER(int64_t* out, int64_t capacity, int64, 1)
-KVC_BUFFER(const int64_t* positions, int64_t n_positions, int64, 1)
 KVC_BUFFER(const int64_t* positions, int64_t n, int64, 1)
-KVC_BUFFER(const int64_t* accepted, int64_t n, int64, 1)
 KVC_BUFFER(const void* data, int64_t data_bytes, byte, 1)
 KVC_BUFFER(const kvc_seq* seqs, int64_t n, int64, 1)
 KVC_BUFFER(kvc_seq* out, int64_t capacity, int64, 1)
 KVC_BUFFER(const int64_t* tokens, int64_t n, int64, 1)
 KVC_BUFFER(const int64_t* counts, int64_t n, int64, 1)
 KVC_BUFFER(const void* salt, int64_t salt_bytes, byte, 1)
+
+/* NULL stands for "all", "no guard" or "by the policy", which nobody means who computed a list that came out empty. */
+%define KVC_LIST(POINTER, LENGTH, GOTYPE)
+%typemap(gotype) (POINTER, LENGTH) "[]GOTYPE"
+%typemap(in) (POINTER, LENGTH) %{ $1 = ($1_ltype)$input.array; $2 = (int64_t)$input.len; %}
+%enddef
+KVC_LIST(const float* scores, int64_t n_scores, float32)
+KVC_LIST(const int64_t* positions, int64_t n_positions, int64)
+KVC_LIST(const int64_t* accepted, int64_t n, int64)
 
 /* Sequences and token counts share one length: kvc_step_begin refuses slices of different lengths here, where both are known. */
 %typemap(gotype) const kvc_seq* seqs "[]int64"

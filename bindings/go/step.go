@@ -45,11 +45,15 @@ type abandoned struct {
 
 // Begin starts a step and reserves all that it can need.
 func (c *Cache) Begin(entries []Entry, options StepOptions) (*Step, error) {
-	return c.BeginAt(entries, nil, options)
+	return c.begin(entries, nil, options)
 }
 
 // BeginAt is Begin with a guard against lost updates: positions, one for each entry, must equal the sequences' lengths.
 func (c *Cache) BeginAt(entries []Entry, positions []int64, options StepOptions) (*Step, error) {
+	return c.begin(entries, given(positions), options)
+}
+
+func (c *Cache) begin(entries []Entry, positions []int64, options StepOptions) (*Step, error) {
 	s := &Step{cache: c, kv: options.KVDType, q: options.QDType, out: options.OutDType}
 	s.device = options.Buffers != 0 && options.Buffers != CPU
 	for _, dtype := range []*DType{&s.kv, &s.q, &s.out} {
@@ -92,8 +96,13 @@ func (s *Sequence) Begin(tokens int, options StepOptions) (*Step, error) {
 	return s.cache.Begin([]Entry{{s, tokens}}, options)
 }
 
-// Commit publishes the step: all tokens, or with PartialCommit the first accepted[i] of each sequence. On failure it stays open.
-func (s *Step) Commit(accepted ...int64) error {
+// Commit publishes all tokens of the step. On failure it stays open.
+func (s *Step) Commit() error { return s.commit(nil) }
+
+// CommitAccepted publishes the first accepted[i] tokens of each sequence, of a step with PartialCommit. On failure it stays open.
+func (s *Step) CommitAccepted(accepted []int64) error { return s.commit(given(accepted)) }
+
+func (s *Step) commit(accepted []int64) error {
 	err := s.call("step_commit", func(step uintptr, x *crossing) raw.Kvc_status {
 		return raw.Kvc_step_commit(step, accepted, x.failure)
 	})

@@ -34,9 +34,17 @@ public sealed unsafe partial class Cache : IDisposable {
   /// <summary>An empty sequence.</summary>
   public Sequence CreateSequence(SequenceOptions options = null) => new Sequence(this, kvc.kvc_seq_create(handle, options?.raw));
 
-  /// <summary>Begins a step that adds tokenCounts[i] tokens to each of the sequences; positions, if given, must be their lengths.</summary>
-  public Step Begin(ReadOnlySpan<Sequence> sequences, ReadOnlySpan<long> tokenCounts, StepOptions options = null,
-                    ReadOnlySpan<long> positions = default(ReadOnlySpan<long>)) {
+  /// <summary>Begins a step that adds tokenCounts[i] tokens to each of the sequences.</summary>
+  public Step Begin(ReadOnlySpan<Sequence> sequences, ReadOnlySpan<long> tokenCounts, StepOptions options = null) =>
+      Begin(sequences, tokenCounts, options, null, 0);
+
+  /// <summary>The same with a guard against lost updates: the positions must be the lengths of the sequences.</summary>
+  public Step Begin(ReadOnlySpan<Sequence> sequences, ReadOnlySpan<long> tokenCounts, StepOptions options,
+                    ReadOnlySpan<long> positions) {
+    fixed (long* at = &GivenList<long>.Of(positions)) return Begin(sequences, tokenCounts, options, at, positions.Length);
+  }
+
+  Step Begin(ReadOnlySpan<Sequence> sequences, ReadOnlySpan<long> tokenCounts, StepOptions options, long* positions, long n) {
     if (sequences.Length != tokenCounts.Length)
       throw new KvcArgumentException("kvc_step_begin", "tokenCounts: " + tokenCounts.Length + " of them for " + sequences.Length + " sequences");
     SequenceHandle[] held = Sequence.Hold(this, "kvc_step_begin", sequences);
@@ -44,12 +52,11 @@ public sealed unsafe partial class Cache : IDisposable {
     bool graphHeld = false;
     try {
       long* values = stackalloc long[Math.Min(held.Length, 128)];
-      fixed (long* many = held.Length > 128 ? new long[held.Length] : null, counts = &tokenCounts.GetPinnableReference(),
-             at = &positions.GetPinnableReference()) {
+      fixed (long* many = held.Length > 128 ? new long[held.Length] : null, counts = &tokenCounts.GetPinnableReference()) {
         long* seqs = many != null ? many : values;
         for (int i = 0; i < held.Length; i++) seqs[i] = held[i].Value;
         if (graph != null) graph.DangerousAddRef(ref graphHeld);
-        StepHandle begun = kvc.kvc_step_begin(handle, seqs, counts, held.Length, at, positions.Length, options?.raw);
+        StepHandle begun = kvc.kvc_step_begin(handle, seqs, counts, held.Length, positions, n, options?.raw);
         begun.Hold(held, graph);
         held = null;
         graphHeld = false;

@@ -68,10 +68,17 @@ public sealed unsafe class Sequence : IDisposable {
   /// <summary>Replaces the amount of the cache's policy for this sequence; 0 = the policy's own again.</summary>
   public void SetBudget(long budget) => kvc.kvc_seq_budget_set(In, handle, budget);
 
-  /// <summary>Evicts down to the budget: by scores if there are some, otherwise by the cache's policy.</summary>
-  public EvictReport Evict(EvictOptions options = null, ReadOnlySpan<float> scores = default(ReadOnlySpan<float>)) {
+  /// <summary>Evicts down to the budget by the cache's policy.</summary>
+  public EvictReport Evict(EvictOptions options = null) {
     var report = new EvictReport();
-    fixed (float* from = &scores.GetPinnableReference()) {
+    kvc.kvc_evict(In, handle, null, 0, options?.raw, report.raw);
+    return report;
+  }
+
+  /// <summary>Evicts down to the budget so that the highest scores stay: [layers acted on, heads acted on, length - first position].</summary>
+  public EvictReport Evict(EvictOptions options, ReadOnlySpan<float> scores) {
+    var report = new EvictReport();
+    fixed (float* from = &GivenList<float>.Of(scores)) {
       kvc.kvc_evict(In, handle, from, scores.Length, options?.raw, report.raw);
     }
     return report;

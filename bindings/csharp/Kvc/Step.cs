@@ -66,9 +66,15 @@ public sealed unsafe class Step : IDisposable {
                      AttendOptions options = null) =>
       kvc.kvc_attend(handle, layer, (void*)q, qBytes, (void*)output, outputBytes, (float*)lse, lseBytes, options?.raw);
 
-  /// <summary>Publishes the step; with counts the first accepted[i] tokens of each sequence. On failure it stays open.</summary>
-  public void Commit(ReadOnlySpan<long> accepted = default(ReadOnlySpan<long>)) {
-    fixed (long* counts = &accepted.GetPinnableReference()) kvc.kvc_step_commit(handle, counts, accepted.Length);
+  /// <summary>Publishes all tokens of the step. On failure it stays open.</summary>
+  public void Commit() {
+    kvc.kvc_step_commit(handle, null, 0);
+    own.End();
+  }
+
+  /// <summary>Publishes the first accepted[i] tokens of each sequence. On failure the step stays open.</summary>
+  public void Commit(ReadOnlySpan<long> accepted) {
+    fixed (long* counts = &GivenList<long>.Of(accepted)) kvc.kvc_step_commit(handle, counts, accepted.Length);
     own.End();
   }
 

@@ -62,7 +62,8 @@ sealed partial class Replay {
       positions[i] = record.First[i] + operation.Number("position_error");
     }
     bool guard = operation.Has("guard") || operation.Has("position_error");
-    record.Step = cache.Begin(taken, record.Counts, StepOptions(operation, record), guard ? positions : null);
+    StepOptions options = StepOptions(operation, record);
+    record.Step = guard ? cache.Begin(taken, record.Counts, options, positions) : cache.Begin(taken, record.Counts, options);
     made.Add(record.Step);
     steps[operation.Name(0)] = record;
   }
@@ -112,6 +113,11 @@ sealed partial class Replay {
   void Commit(Operation operation) {
     var accepted = new long[operation.Counts.Count];
     for (int i = 0; i < accepted.Length; i++) accepted[i] = operation.Counts[i].Value;
-    StepOf(operation).Step.Commit(accepted);
+    Step step = StepOf(operation).Step;
+    if (accepted.Length == 0) {
+      step.Commit();
+    } else {
+      step.Commit(accepted);
+    }
   }
 }

@@ -23,14 +23,16 @@ sealed partial class Replay {
 
   void Evict(Operation operation) {
     Track track = TrackOf(operation.Name(0));
+    if (!operation.Has("scores")) {
+      Report(track.Sequence.Evict(EvictOptions(operation)));
+      return;
+    }
     var scores = new List<float>();
-    if (operation.Has("scores")) {
-      var numbers = new Numbers(operation.Seed("scores"), track.Data);
-      int n = TokensOf(track);
-      foreach (KeyValuePair<long, long> at in shapes.ActedOn(operation)) {
-        ulong row = numbers.Row(at.Key, Source.Scores, at.Value);
-        for (int i = 0; i < n; i++) scores.Add(Numbers.Bell(row, i) / 65536f);
-      }
+    var numbers = new Numbers(operation.Seed("scores"), track.Data);
+    int n = TokensOf(track);
+    foreach (KeyValuePair<long, long> at in shapes.ActedOn(operation)) {
+      ulong row = numbers.Row(at.Key, Source.Scores, at.Value);
+      for (int i = 0; i < n; i++) scores.Add(Numbers.Bell(row, i) / 65536f);
     }
     Report(track.Sequence.Evict(EvictOptions(operation), scores.ToArray()));
   }

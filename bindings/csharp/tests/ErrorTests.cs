@@ -196,6 +196,30 @@ static class ErrorTests {
     }
   }
 
+  // Nobody who computed a list that came out empty meant all tokens, no guard or the policy.
+  public static void EmptyListsAreNotLeftOut() {
+    using (Cache cache = Model.Cache()) {
+      Sequence sequence = cache.CreateSequence();
+      Model.Run(cache, sequence, 300);
+      foreach (long[] empty in new[] {null, new long[0]}) {
+        KvcException e = Fails<KvcArgumentException>(
+            "kvc_step_begin", () => cache.Begin(new[] {sequence}, new long[] {1}, null, empty));
+        Check.That(e.Message.Contains("n_positions 0, expected 1"), e.Message);
+        using (Step step = cache.Begin(sequence, 4, new StepOptions {PartialCommit = true})) {
+          Model.Layer(step, 4);
+          e = Fails<KvcArgumentException>("kvc_step_commit", () => step.Commit(empty));
+          Check.That(e.Message.Contains("accepted"), e.Message);
+        }
+      }
+      foreach (float[] empty in new[] {null, new float[0]}) {
+        KvcException e = Fails<KvcArgumentException>("kvc_evict", () => sequence.Evict(new EvictOptions {Budget = 200}, empty));
+        Check.That(e.Message.Contains("0 scores given"), e.Message);
+      }
+      Check.Equal("300 300", sequence.Length + " " + sequence.Live(0, 0), "length and live tokens after what was refused");
+      Check.That(sequence.Evict(new EvictOptions {Budget = 200}).TokensEvicted > 0, "without scores nothing was evicted");
+    }
+  }
+
   // C sees lengths alone: four bytes of an int would be taken for a float.
   public static void SpansOfOtherElements() {
     float[] row = Model.Row(1, 1);

@@ -791,7 +791,7 @@ void _wrap_kvc_error_message_set_raw_8ea93096e5e931f8(struct kvc_error *_swig_go
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "message", strlen(text), 240 - 1);
       of[sizeof of - sizeof "_message_set"] = 0;
-      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/(void)of;
+      /*@SWIG:go/go.i,15,KVC_TEXT_TOO_LONG@*/(void)of;
       _swig_gopanic(failure.message)
       /*@SWIG@*/;
     }
@@ -1410,7 +1410,7 @@ void _wrap_kvc_options_codec_set_raw_8ea93096e5e931f8(struct kvc_options *_swig_
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "codec", strlen(text), 128 - 1);
       of[sizeof of - sizeof "_codec_set"] = 0;
-      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/(void)of;
+      /*@SWIG:go/go.i,15,KVC_TEXT_TOO_LONG@*/(void)of;
       _swig_gopanic(failure.message)
       /*@SWIG@*/;
     }
@@ -1458,7 +1458,7 @@ void _wrap_kvc_options_target_set_raw_8ea93096e5e931f8(struct kvc_options *_swig
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "target", strlen(text), 16 - 1);
       of[sizeof of - sizeof "_target_set"] = 0;
-      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/(void)of;
+      /*@SWIG:go/go.i,15,KVC_TEXT_TOO_LONG@*/(void)of;
       _swig_gopanic(failure.message)
       /*@SWIG@*/;
     }
@@ -1831,7 +1831,7 @@ void _wrap_kvc_options_policy_set_raw_8ea93096e5e931f8(struct kvc_options *_swig
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "policy", strlen(text), 128 - 1);
       of[sizeof of - sizeof "_policy_set"] = 0;
-      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/(void)of;
+      /*@SWIG:go/go.i,15,KVC_TEXT_TOO_LONG@*/(void)of;
       _swig_gopanic(failure.message)
       /*@SWIG@*/;
     }
@@ -2113,7 +2113,7 @@ void _wrap_kvc_layer_codec_set_raw_8ea93096e5e931f8(struct kvc_layer *_swig_go_0
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "codec", strlen(text), 128 - 1);
       of[sizeof of - sizeof "_codec_set"] = 0;
-      /*@SWIG:go/go.i,14,KVC_TEXT_TOO_LONG@*/(void)of;
+      /*@SWIG:go/go.i,15,KVC_TEXT_TOO_LONG@*/(void)of;
       _swig_gopanic(failure.message)
       /*@SWIG@*/;
     }
@@ -3571,7 +3571,7 @@ kvc_step *_wrap_kvc_step_begin_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, _gosl
   arg3 = (int64_t*)_swig_go_2.array;
   arg4 = _swig_go_2.len;
   
-  arg5 = (int64_t *)(_swig_go_3.len > 0 ? _swig_go_3.array : NULL); arg6 = (int64_t)_swig_go_3.len * 1; 
+  arg5 = (int64_t *)_swig_go_3.array; arg6 = (int64_t)_swig_go_3.len; 
   arg7 = *(kvc_step_options **)&_swig_go_4; 
   arg8 = *(kvc_error **)&_swig_go_5; 
   
@@ -3613,7 +3613,7 @@ intgo _wrap_kvc_step_commit_raw_8ea93096e5e931f8(kvc_step *_swig_go_0, _goslice_
   intgo _swig_go_result;
   
   arg1 = *(kvc_step **)&_swig_go_0; 
-  arg2 = (int64_t *)(_swig_go_1.len > 0 ? _swig_go_1.array : NULL); arg3 = (int64_t)_swig_go_1.len * 1; 
+  arg2 = (int64_t *)_swig_go_1.array; arg3 = (int64_t)_swig_go_1.len; 
   arg4 = *(kvc_error **)&_swig_go_2; 
   
   result = (kvc_status)kvc_step_commit(arg1,(int64_t const *)arg2,arg3,arg4);
@@ -4383,7 +4383,7 @@ intgo _wrap_kvc_evict_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swi
   
   arg1 = *(kvc_cache **)&_swig_go_0; 
   arg2 = (kvc_seq)_swig_go_1; 
-  arg3 = (float *)(_swig_go_2.len > 0 ? _swig_go_2.array : NULL); arg4 = (int64_t)_swig_go_2.len * 1; 
+  arg3 = (float *)_swig_go_2.array; arg4 = (int64_t)_swig_go_2.len; 
   arg5 = *(kvc_evict_options **)&_swig_go_3; 
   arg6 = *(kvc_evict_report **)&_swig_go_4; 
   arg7 = *(kvc_error **)&_swig_go_5; 

@@ -78,17 +78,20 @@ func tokensSince(s sequence) int {
 
 func (r *replay) evict(o *operation) error {
 	of := r.sequences[o.name(0)]
-	var scores []float32
-	if o.has("scores") {
-		n := tokensSince(of)
-		r.shapes.eachHead(o, func(layer, head int) {
-			row := make([]float32, n)
-			stream := numbers.Stream{Seed: uint64(o.number("scores")), Data: of.data, Layer: int64(layer), Part: numbers.Scores}
-			numbers.Fill(row, stream, int64(head), 1)
-			scores = append(scores, row...)
-		})
+	if !o.has("scores") {
+		report, err := of.Evict(evictOptions(o))
+		r.giveReport(report)
+		return err
 	}
-	report, err := of.Evict(scores, evictOptions(o))
+	var scores []float32
+	n := tokensSince(of)
+	r.shapes.eachHead(o, func(layer, head int) {
+		row := make([]float32, n)
+		stream := numbers.Stream{Seed: uint64(o.number("scores")), Data: of.data, Layer: int64(layer), Part: numbers.Scores}
+		numbers.Fill(row, stream, int64(head), 1)
+		scores = append(scores, row...)
+	})
+	report, err := of.EvictByScores(scores, evictOptions(o))
 	r.giveReport(report)
 	return err
 }

@@ -44,9 +44,6 @@ func (r *replay) begin(o *operation) error {
 		entries = append(entries, kvc.Entry{Sequence: of.Sequence, Tokens: pair.n})
 		positions = append(positions, int64(length+o.number("position_error")))
 	}
-	if !o.flag("guard") && !o.has("position_error") {
-		positions = nil
-	}
 	options := kvc.StepOptions{KVDType: made.kv, QDType: made.q, OutDType: made.out, PartialCommit: o.flag("partial_commit"),
 		Strict: o.flag("strict"), Accumulate: o.flag("accumulate")}
 	if made.padding > 0 {
@@ -56,9 +53,13 @@ func (r *replay) begin(o *operation) error {
 		options.QTokenStride = shape.QHeads*shape.KDim + made.padding
 		options.OutTokenStride = shape.QHeads*shape.VDim + made.padding
 	}
-	begun, err := r.cache.BeginAt(entries, positions, options)
+	var err error
+	if o.flag("guard") || o.has("position_error") {
+		made.Step, err = r.cache.BeginAt(entries, positions, options)
+	} else {
+		made.Step, err = r.cache.Begin(entries, options)
+	}
 	if err == nil {
-		made.Step = begun
 		r.steps[o.name(0)] = made
 	}
 	return err
@@ -171,11 +172,14 @@ func checkPadding[T kvc.Element](padding []T) {
 }
 
 func (r *replay) commit(o *operation) error {
+	if len(o.counts) == 0 {
+		return r.steps[o.name(0)].Commit()
+	}
 	var accepted []int64
 	for _, pair := range o.counts {
 		accepted = append(accepted, int64(pair.n))
 	}
-	return r.steps[o.name(0)].Commit(accepted...)
+	return r.steps[o.name(0)].CommitAccepted(accepted)
 }
 
 func (r *replay) abort(o *operation) error { return r.steps[o.name(0)].Abort() }

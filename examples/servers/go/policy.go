@@ -98,7 +98,7 @@ func (e *Engine) relieve() bool {
 				return true
 			}
 		} else if e.policy.evictTo > 0 {
-			if report, err := sequence.Evict(nil, kvc.EvictOptions{Budget: e.policy.evictTo}); err == nil && report.TokensEvicted > 0 {
+			if report, err := sequence.Evict(kvc.EvictOptions{Budget: e.policy.evictTo}); err == nil && report.TokensEvicted > 0 {
 				e.count.evicted.Add(1)
 				return true
 			}

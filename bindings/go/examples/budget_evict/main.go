@@ -14,7 +14,7 @@ func main() {
 	sequence := model.NewSequence(cache)
 	defer sequence.Close()
 	model.Run(sequence, 512, 1)
-	report, err := sequence.Evict(nil, kvc.EvictOptions{Budget: 256, Recent: 32})
+	report, err := sequence.Evict(kvc.EvictOptions{Budget: 256, Recent: 32})
 	model.Check(err)
 	for layer := range model.Layers {
 		live, err := sequence.Live(layer, 0)

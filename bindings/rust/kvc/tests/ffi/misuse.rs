@@ -73,6 +73,20 @@ fn steps_that_are_wrong() {
 }
 
 #[test]
+fn lists_that_came_out_empty_are_not_left_out() {
+    let (cache, mut sequence) = cache_and_sequence();
+    let at = cache.begin_at([(&sequence, 1)], &[], &Default::default()).map(drop).unwrap_err();
+    check(at, Status::Argument, "kvc_step_begin", "n_positions 0");
+    let mut step = cache.begin([(&sequence, 4)], &StepOptions { partial_commit: true, ..Default::default() }).unwrap();
+    step.append(0, &[0f32; 64], &[0f32; 64]).unwrap();
+    check(step.try_commit(Some(&[])).unwrap_err(), Status::Argument, "kvc_step_commit", "accepted");
+    check(step.commit_accepted(&[]).unwrap_err(), Status::Argument, "kvc_step_commit", "accepted");
+    let evicted = sequence.evict(Some(&[]), &EvictOptions { budget: 2, ..Default::default() }).unwrap_err();
+    check(evicted, Status::Argument, "kvc_evict", "0 scores given");
+    assert_eq!((sequence.length().unwrap(), sequence.live(0, 0).unwrap()), (3, 3));
+}
+
+#[test]
 fn buffers_of_a_wrong_type_or_place_do_not_reach_c() {
     let (cache, sequence) = cache_and_sequence();
     let mut step = cache.begin([(&sequence, 1)], &StepOptions { kv_dtype: Dtype::F16, ..Default::default() }).unwrap();
