@@ -1,6 +1,12 @@
 package kvc
 
-import "kvc/raw"
+import (
+	"errors"
+	"math"
+	"slices"
+
+	"kvc/raw"
+)
 
 // Read writes live tokens first .. first + n of one layer and kv head to out, f32 [n, dim].
 func (s *Sequence) Read(layer, head int, part Part, first, n int, out []float32) error {
@@ -43,16 +49,29 @@ func (s *Sequence) ReadRungs(layer, head int, buffer []int64) ([]int64, error) {
 func (s *Sequence) perToken(operation string,
 	read func(cache uintptr, sequence, layer, head int64, out []int64, failure raw.Kvc_error) raw.Kvc_status,
 	layer, head int, buffer []int64) ([]int64, error) {
-	live, _ := s.Live(layer, head) // what fails here fails below, too, in the name of the operation
-	if cap(buffer) < live {
-		buffer = make([]int64, live)
+	for {
+		live, failure := s.Live(layer, head) // what fails here fails below, too, in the name of the operation
+		if cap(buffer) < live {
+			buffer = make([]int64, live)
+		}
+		buffer = buffer[:live]
+		for i := range buffer {
+			buffer[i] = unwritten
+		}
+		err := s.call(operation, func(cache uintptr, sequence int64, x *crossing) raw.Kvc_status {
+			return read(cache, sequence, int64(layer), int64(head), buffer, x.failure)
+		})
+		if err == nil {
+			if n := slices.Index(buffer, unwritten); n >= 0 { // a commit has evicted meanwhile
+				buffer = buffer[:n]
+			}
+			return buffer, nil
+		}
+		if failure != nil || !errors.Is(err, ErrArgument) { // that there is no room is all that can be wrong with the arguments
+			return nil, err
+		}
 	}
-	buffer = buffer[:live]
-	err := s.call(operation, func(cache uintptr, sequence int64, x *crossing) raw.Kvc_status {
-		return read(cache, sequence, int64(layer), int64(head), buffer, x.failure)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return buffer, nil
 }
+
+// unwritten is no number of a token. C does not say how many it wrote, which are fewer than were live before if a commit evicted.
+const unwritten = math.MinInt64

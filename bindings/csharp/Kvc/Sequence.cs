@@ -116,24 +116,34 @@ public sealed unsafe class Sequence : IDisposable {
     return value;
   }
 
-  /// <summary>Positions of the live tokens, ascending; room for all of them is needed, here and in the next three.</summary>
-  public void ReadPositions(long layer, long head, Span<long> to) {
-    fixed (long* out_ = &to.GetPinnableReference()) kvc.kvc_seq_positions(In, handle, layer, head, out_, to.Length);
-  }
+  /// <summary>
+  /// Positions of the live tokens, ascending; room for all of them is needed, here and in the next three. Returns how many there are: a
+  /// commit on another thread may have evicted some since Live was asked.
+  /// </summary>
+  public long ReadPositions(long layer, long head, Span<long> to) => ReadPerToken(kvc.kvc_seq_positions, layer, head, to);
 
   /// <summary>Attention mass of each live token, in units of 2^-30.</summary>
-  public void ReadMass(long layer, long head, Span<long> to) {
-    fixed (long* out_ = &to.GetPinnableReference()) kvc.kvc_seq_read_mass(In, handle, layer, head, out_, to.Length);
-  }
+  public long ReadMass(long layer, long head, Span<long> to) => ReadPerToken(kvc.kvc_seq_read_mass, layer, head, to);
 
   /// <summary>Tokens that each live token stands for.</summary>
-  public void ReadCounts(long layer, long head, Span<long> to) {
-    fixed (long* out_ = &to.GetPinnableReference()) kvc.kvc_seq_read_counts(In, handle, layer, head, out_, to.Length);
-  }
+  public long ReadCounts(long layer, long head, Span<long> to) => ReadPerToken(kvc.kvc_seq_read_counts, layer, head, to);
 
   /// <summary>The rung of the page of each live token; -1 for those that are not coded.</summary>
-  public void ReadRungs(long layer, long head, Span<long> to) {
-    fixed (long* out_ = &to.GetPinnableReference()) kvc.kvc_seq_read_rungs(In, handle, layer, head, out_, to.Length);
+  public long ReadRungs(long layer, long head, Span<long> to) => ReadPerToken(kvc.kvc_seq_read_rungs, layer, head, to);
+
+  delegate void PerToken(CacheHandle cache, SequenceHandle sequence, long layer, long head, long* to, long capacity);
+
+  // C does not say how many numbers it wrote: what is no number of a token stays behind them. The caller's memory stays as it was there,
+  // and if the call fails, so they are read to memory that is not the caller's.
+  long ReadPerToken(PerToken read, long layer, long head, Span<long> to) {
+    const long unwritten = long.MinValue;
+    var numbers = new long[to.Length];
+    Span<long> room = numbers;
+    room.Fill(unwritten);
+    fixed (long* first = numbers) read(In, handle, layer, head, first, numbers.Length);
+    int n = Array.IndexOf(numbers, unwritten);
+    room.Slice(0, n < 0 ? numbers.Length : n).CopyTo(to);
+    return n < 0 ? numbers.Length : n;
   }
 
   /// <summary>Live tokens first .. first + n of one layer and kv head, as numbers: [n, dim].</summary>

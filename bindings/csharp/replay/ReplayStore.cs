@@ -4,7 +4,7 @@ using Kvc;
 
 // What leaves a sequence, and what is read of it; the prefix index; snapshots.
 sealed partial class Replay {
-  delegate void NumberReader(long layer, long head, Span<long> to);
+  delegate long NumberReader(long layer, long head, Span<long> to);
 
   // ---- Evict, merge, step down ----
 
@@ -110,7 +110,7 @@ sealed partial class Replay {
     Sequence sequence = Of(operation);
     long layer = operation.Number("layer"), head = operation.Number("head");
     var numbers = new long[OrZero(() => sequence.Live(layer, head))];
-    read(layer, head, numbers);
+    if (read(layer, head, numbers) != numbers.Length) throw new ScriptException("fewer numbers than live tokens");
     answer.Numbers(numbers);
   }
 

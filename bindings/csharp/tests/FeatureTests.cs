@@ -66,6 +66,7 @@ static class FeatureTests {
       var counts = new long[200];
       sequence.ReadCounts(1, 0, counts);
       Check.That(counts.All(count => count == 1), "counts");
+      ReadsOfMoreRoom(sequence);
       var keys = new float[200 * Model.Dim];
       sequence.Read(1, 0, Part.Keys, 0, 200, keys);
       Check.That(keys.Zip(Model.Row(200, 1), (a, b) => Math.Abs(a - b)).Max() < 0.2f, "keys read back");
@@ -74,6 +75,21 @@ static class FeatureTests {
       Check.That(codes.Length > 0 && codes.All(code => code < 16), "codes of 4 bits");
     }
   }
+
+  // A list can be shorter than its room, as after an eviction: its end is told, and what lies behind it stays.
+  static void ReadsOfMoreRoom(Sequence sequence) {
+    foreach (ReadNumbers read in new ReadNumbers[] {sequence.ReadPositions, sequence.ReadMass, sequence.ReadCounts, sequence.ReadRungs}) {
+      var numbers = Enumerable.Repeat(-7L, 210).ToArray();
+      Check.Throws<KvcArgumentException>(() => read(1, 0, new Span<long>(numbers, 0, 199)));
+      Check.Throws<KvcArgumentException>(() => read(1, 1, numbers));
+      Check.That(numbers.All(number => number == -7), "a call that failed wrote");
+      Check.Equal(200, read(1, 0, numbers), "numbers of 200 live tokens");
+      Check.That(!numbers.Take(200).Contains(-7) && numbers.Skip(200).All(number => number == -7), "the end of the list");
+    }
+    Check.Equal(0, sequence.Cache.CreateSequence().ReadPositions(0, 0, default(Span<long>)), "positions of an empty sequence");
+  }
+
+  delegate long ReadNumbers(long layer, long head, Span<long> to);
 
   public static void EvictionMergeMassAndSteppingDown() {
     CacheOptions options = Model.Options();

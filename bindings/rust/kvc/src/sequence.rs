@@ -1,7 +1,7 @@
 //! A sequence of a cache: its life, eviction, merging, precision and read-back.
 
 use crate::cache::Owner;
-use crate::error::{call, make, report, Result};
+use crate::error::{call, make, report, Result, Status};
 use crate::kinds::{Cut, Part};
 use crate::options::{EvictOptions, MergeOptions, StepDownOptions};
 use crate::Cache;
@@ -9,6 +9,9 @@ use kvc_sys::{kvc_evict_report, kvc_seq, kvc_seq_stats, kvc_step_down_report};
 use std::ops::Range;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
+
+/// No number of a token. C does not say how many it wrote, which are fewer than were live before if a commit evicted.
+const UNWRITTEN: i64 = i64::MIN;
 
 /// A sequence, destroyed when it is dropped. It keeps its cache alive.
 ///
@@ -126,32 +129,41 @@ impl Sequence {
 
     /// Positions of the live tokens, ascending.
     pub fn positions(&self, layer: i64, head: i64) -> Result<Vec<i64>> {
-        let (mut out, n) = self.room_for_live(layer, head);
-        call!(kvc_seq_positions(self.owner.raw, self.raw, layer, head, out.as_mut_ptr(), n)).map(|()| out)
+        self.per_token(layer, head, |out, n| call!(kvc_seq_positions(self.owner.raw, self.raw, layer, head, out, n)))
     }
 
     /// Tokens that each live token stands for.
     pub fn read_counts(&self, layer: i64, head: i64) -> Result<Vec<i64>> {
-        let (mut out, n) = self.room_for_live(layer, head);
-        call!(kvc_seq_read_counts(self.owner.raw, self.raw, layer, head, out.as_mut_ptr(), n)).map(|()| out)
+        self.per_token(layer, head, |out, n| call!(kvc_seq_read_counts(self.owner.raw, self.raw, layer, head, out, n)))
     }
 
     /// The rung of the page of each live token; -1: not coded.
     pub fn read_rungs(&self, layer: i64, head: i64) -> Result<Vec<i64>> {
-        let (mut out, n) = self.room_for_live(layer, head);
-        call!(kvc_seq_read_rungs(self.owner.raw, self.raw, layer, head, out.as_mut_ptr(), n)).map(|()| out)
+        self.per_token(layer, head, |out, n| call!(kvc_seq_read_rungs(self.owner.raw, self.raw, layer, head, out, n)))
     }
 
     /// Attention mass of each live token, in units of 2^-30.
     pub fn read_mass(&self, layer: i64, head: i64) -> Result<Vec<i64>> {
-        let (mut out, n) = self.room_for_live(layer, head);
-        call!(kvc_seq_read_mass(self.owner.raw, self.raw, layer, head, out.as_mut_ptr(), n)).map(|()| out)
+        self.per_token(layer, head, |out, n| call!(kvc_seq_read_mass(self.owner.raw, self.raw, layer, head, out, n)))
     }
 
-    /// One number for each live token. What is wrong with the sequence, layer or head is said by the call that wants the room.
-    fn room_for_live(&self, layer: i64, head: i64) -> (Vec<i64>, i64) {
-        let n = self.live(layer, head).unwrap_or(0);
-        (vec![0; n as usize], n)
+    /// One number for each live token, all of one moment: a commit may evict or add some at any time. What is wrong with the sequence,
+    /// layer or head is said by `read`.
+    fn per_token(&self, layer: i64, head: i64, mut read: impl FnMut(*mut i64, i64) -> Result<()>) -> Result<Vec<i64>> {
+        loop {
+            let live = self.live(layer, head);
+            let n = *live.as_ref().unwrap_or(&0);
+            let mut out = vec![UNWRITTEN; n as usize];
+            match read(out.as_mut_ptr(), n) {
+                Ok(()) => {
+                    out.truncate(out.iter().position(|number| *number == UNWRITTEN).unwrap_or(out.len()));
+                    return Ok(out);
+                }
+                // That there is no room is all that can be wrong with the arguments.
+                Err(error) if live.is_ok() && error.status == Status::Argument => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Live tokens of one layer and kv head, counted by position, dequantized into `[tokens, dim]`.
@@ -173,5 +185,51 @@ impl Drop for Sequence {
         if self.raw != 0 {
             let _ = self.destroy();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+
+    fn extend(cache: &Cache, sequence: &Sequence, tokens: i64) {
+        let rows = vec![0.5f32; 16 * tokens as usize];
+        let mut step = cache.begin([(sequence, tokens)], &Default::default()).unwrap();
+        step.append(0, &rows, &rows).unwrap();
+        step.commit().unwrap();
+    }
+
+    #[test]
+    fn what_is_read_back_is_of_one_moment_while_the_sequence_changes() {
+        let options = Options { layers: 1, kv_heads: 1, k_dim: 16, arena_tokens: 1024, ..Default::default() };
+        let cache = Cache::new(&options).unwrap();
+        let sequence = cache.sequence(&Default::default()).unwrap();
+        extend(&cache, &sequence, 600);
+        type Change<'a> = (&'a str, &'a dyn Fn(&mut Sequence));
+        let changes: [Change; 5] = [
+            ("nothing", &|_| {}),
+            ("an eviction", &|same| {
+                same.evict(None, &EvictOptions { budget: 400, ..Default::default() }).unwrap();
+            }),
+            ("a longer sequence", &|same| extend(&cache, same, 50)),
+            ("the end of all tokens", &|same| same.truncate(0, Cut::Inexact).unwrap()),
+            ("the first tokens", &|same| extend(&cache, same, 5)),
+        ];
+        for (name, change) in changes {
+            let mut changed = false;
+            let read = |out: *mut i64, n: i64| {
+                if !std::mem::replace(&mut changed, true) {
+                    let mut same = Sequence::from_raw(&cache, sequence.raw());
+                    change(&mut same);
+                    same.into_raw();
+                }
+                call!(kvc_seq_positions(cache.raw(), sequence.raw(), 0, 0, out, n))
+            };
+            let got = sequence.per_token(0, 0, read).unwrap();
+            assert_eq!(got.len() as i64, sequence.live(0, 0).unwrap(), "{name}");
+            assert_eq!(got, sequence.positions(0, 0).unwrap(), "{name}");
+        }
+        assert_eq!(sequence.positions(1, 0).unwrap_err().status, Status::Argument);
     }
 }
