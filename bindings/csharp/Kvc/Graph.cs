@@ -10,6 +10,8 @@ namespace Kvc {
 public sealed unsafe class Graph : IDisposable {
   internal readonly GraphHandle handle;
 
+  internal Graph(GraphHandle handle) => this.handle = handle;
+
   internal Graph(Cache cache, ReadOnlySpan<long> counts, long maxTokens, long attends, long slots) {
     handle = new GraphHandle(cache.handle);
     try {

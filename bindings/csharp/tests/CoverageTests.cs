@@ -15,7 +15,7 @@ static class CoverageTests {
 
   static Type[] Types => typeof(Cache).Assembly.GetTypes();
 
-  static string Pascal(string name) =>
+  internal static string Pascal(string name) =>
       string.Concat(name.Split('_').Where(word => word.Length > 0).Select(word => char.ToUpperInvariant(word[0]) + word.Substring(1)));
 
   // Every method of the raw layer that some method of the namespace Kvc calls or takes as a delegate.
@@ -59,23 +59,42 @@ static class CoverageTests {
   }
 
   // Lines: struct NAME SIZE ; field NAME OFFSET BYTES TYPE ; ...
-  public static void EveryFieldIsAProperty() {
-    var wrappers = new Dictionary<string, Type> {{"kvc_error", typeof(KvcException)}};
+  static IEnumerable<KeyValuePair<string, string[]>> Structs() {
+    foreach (string line in Discovery.AbiDescription.Split('\n')) {
+      string[] words = line.Split(' ');
+      if (words[0] != "struct") continue;
+      var fields = words.Zip(words.Skip(1), (word, next) => word == "field" ? next : null).Where(name => name != null && !leftOut.Contains(name));
+      yield return new KeyValuePair<string, string[]>(words[1], fields.ToArray());
+    }
+  }
+
+  // The class that stands for each struct.
+  static Dictionary<string, Type> Wrappers() {
+    var wrappers = new Dictionary<string, Type>();
     foreach (Type type in Types.Where(type => type.Namespace == "Kvc")) {
       FieldInfo raw = type.GetField("raw", All);
       if (raw != null) wrappers.Add(raw.FieldType.Name, type);
     }
+    return wrappers;
+  }
+
+  /// <summary>Each class that stands for a struct, and the struct's fields.</summary>
+  internal static Dictionary<Type, string[]> WrappersAndFields() {
+    Dictionary<string, Type> wrappers = Wrappers();
+    return Structs().Where(one => wrappers.ContainsKey(one.Key)).ToDictionary(one => wrappers[one.Key], one => one.Value);
+  }
+
+  public static void EveryFieldIsAProperty() {
+    Dictionary<string, Type> wrappers = Wrappers();
+    wrappers.Add("kvc_error", typeof(KvcException));
     var missing = new StringBuilder();
-    foreach (string line in Discovery.AbiDescription.Split('\n')) {
-      string[] words = line.Split(' ');
-      if (words[0] != "struct") continue;
-      if (!wrappers.TryGetValue(words[1], out Type wrapper)) {
-        missing.Append(words[1]).Append(' ');
+    foreach (KeyValuePair<string, string[]> one in Structs()) {
+      if (!wrappers.TryGetValue(one.Key, out Type wrapper)) {
+        missing.Append(one.Key).Append(' ');
         continue;
       }
-      for (int i = 0; i + 1 < words.Length; i++)
-        if (words[i] == "field" && !leftOut.Contains(words[i + 1]) && wrapper.GetProperty(Pascal(words[i + 1])) == null)
-          missing.Append(words[1]).Append('.').Append(words[i + 1]).Append(' ');
+      foreach (string field in one.Value.Where(field => wrapper.GetProperty(Pascal(field)) == null))
+        missing.Append(one.Key).Append('.').Append(field).Append(' ');
     }
     Check.Equal("", missing.ToString(), "structs and fields without a class or property");
   }

@@ -1,5 +1,8 @@
 //! This crate covers the whole of kvc.h: what the header and the library name is compared with what is written here.
 
+mod fields;
+
+pub(crate) use fields::{Crossed, Sample, Samples};
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -29,6 +29,12 @@ impl Drop for Inner {
 }
 
 impl Graph {
+    /// One of that handle, which may be none.
+    #[cfg(test)]
+    pub(crate) fn of_handle(cache: &Cache, raw: *mut kvc_graph) -> Graph {
+        Graph { inner: Arc::new(Inner { raw, _owner: cache.owner.clone() }) }
+    }
+
     pub(crate) fn handle(&self) -> *mut kvc_graph {
         self.inner.raw
     }

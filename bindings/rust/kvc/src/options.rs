@@ -85,6 +85,20 @@ macro_rules! options {
         /// What of each struct of C is in this crate, for the test that nothing is missing.
         #[cfg(test)]
         pub(crate) const OPTIONS: &[(&str, &[&str])] = &[$((stringify!($raw), &[$($(stringify!($to),)+)*])),*];
+
+        /// Every field set alone and by itself, for the test that it arrives where it belongs.
+        #[cfg(test)]
+        pub(crate) fn each_field_alone(samples: &crate::coverage::Samples) -> Vec<crate::coverage::Crossed> {
+            use crate::coverage::{Crossed, Sample};
+            let mut all = Vec::new();
+            $($({
+                let (value, expected) = Sample::of(samples);
+                let options = $name { $field: value, ..Default::default() };
+                let (raw, unset) = (options.raw("").unwrap(), $name::default().raw("").unwrap());
+                all.push(Crossed::new((stringify!($raw), stringify!($field)), &[$(stringify!($to)),+], (&unset, &raw), expected));
+            })*)*
+            all
+        }
     };
 }
 
