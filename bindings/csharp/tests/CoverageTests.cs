@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.IO;
 using System.Linq;
 using System.Reflection;
 using System.Text;
@@ -131,10 +132,21 @@ static class CoverageTests {
       "NativeLoader.dlopen", "NativeLoader.dlerror", "NativeLoader.mono_dllmap_insert", "NativeOrigin.KvcLoadedFrom",
       "CacheHandle.KvcReleaseCache", "GraphHandle.KvcReleaseGraph", "SequenceHandle.KvcReleaseSequence", "StepHandle.KvcReleaseStep", "BufferHandle.KvcReleaseBuffer"
     };
-    var found = new HashSet<string>(
-        from type in Types where type != typeof(kvcPINVOKE) && type.DeclaringType != typeof(kvcPINVOKE)
-        from method in type.GetMethods(All) where (method.Attributes & MethodAttributes.PinvokeImpl) != 0
-        select type.Name + "." + method.Name);
-    Check.Equal(string.Join(" ", known.OrderBy(name => name)), string.Join(" ", found.OrderBy(name => name)), "imports");
+    var found = Imports(Types.Where(type => type != typeof(kvcPINVOKE) && type.DeclaringType != typeof(kvcPINVOKE)));
+    Check.Equal(string.Join(" ", known.OrderBy(name => name)), found, "imports");
   }
+
+  // The replayer and the examples show how the classes are used: they know no library themselves.
+  public static void ProgramsImportNothing() {
+    string own = Assembly.GetExecutingAssembly().Location;
+    string[] programs = Directory.GetFiles(Path.GetDirectoryName(own), "*.exe").Where(path => path != own).ToArray();
+    foreach (string name in new[] {"replay_csharp", "append_attend", "budget_evict", "devices", "prefix_fork", "snapshot"})
+      Check.That(programs.Any(path => Path.GetFileNameWithoutExtension(path) == name), "no program " + name + " beside the tests");
+    foreach (string program in programs) Check.Equal("", Imports(Assembly.LoadFrom(program).GetTypes()), "imports of " + program);
+    Check.That(Imports(Assembly.GetExecutingAssembly().GetTypes()).Contains("HotPathTests.witness_seen"), "the tests' own imports were not found");
+  }
+
+  static string Imports(IEnumerable<Type> types) => string.Join(" ",
+      (from type in types from method in type.GetMethods(All) where (method.Attributes & MethodAttributes.PinvokeImpl) != 0
+       select type.Name + "." + method.Name).Distinct().OrderBy(name => name));
 }
