@@ -61,6 +61,9 @@ def plan_compute(options: Mapping[str, Any], layers: list, request: Mapping[str,
 
 def create(options: Mapping[str, Any], layers: list) -> int: ...
 
+def dims_of(cache: int) -> list[tuple[int, int]]:
+    """The head dims (k, v) of each layer, with all defaults in place."""
+
 def destroy(cache: int) -> None: ...
 
 def synchronize(cache: int) -> None: ...

@@ -94,11 +94,7 @@ class Cache(Owner):
             self._native = Native(self._handle, block)
         finally:
             del block  # a traceback may hold this frame
-        default = options.get("k_dim") or 0
-        self._k_dims = [layer.get("k_dim") or default for layer in layers] or [default] * options["layers"]
-        default = options.get("v_dim") or default
-        self._v_dims = [layer.get("v_dim") or layer.get("k_dim") or default for layer in layers]
-        self._v_dims = self._v_dims or [default] * options["layers"]
+        self._k_dims, self._v_dims = zip(*raw.dims_of(self._handle))
         self.device = Device(options.get("device") or Device.CPU)
         self.device_ordinal = int(options.get("device_ordinal", 0))
 

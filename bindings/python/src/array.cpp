@@ -91,6 +91,45 @@ int32_t side_of(int32_t device) {
     return device == cuda_pinned ? int32_t{KVC_CPU} : device;
 }
 
+std::string in_brackets(const int64_t* numbers, size_t n) {
+    std::string text;
+    for (size_t i = 0; i < n; ++i)
+        text.append("[").append(std::to_string(numbers[i])).append("]");
+    return text;
+}
+std::string in_brackets(std::initializer_list<int64_t> numbers) { return in_brackets(numbers.begin(), numbers.size()); }
+
+template <class Int>
+bool fit(const Rows& rows, size_t ndim, const Int* shape) {
+    const int64_t row = rows.heads * rows.dim;
+    switch (ndim) {
+    case 1:
+        return shape[0] == rows.tokens * row;
+    case 2:
+        return shape[0] == rows.tokens && shape[1] == row;
+    case 3:
+        return shape[0] == rows.tokens && shape[1] == rows.heads && shape[2] == rows.dim;
+    default:
+        return false;
+    }
+}
+
+struct Strides {
+    int64_t token, head;
+};
+
+// What the step was begun with; the product is compared alone, and wraps where a stride is no memory's.
+Strides strides_of(const Wanted& wanted, const Rows& rows) {
+    const int64_t head = wanted.head_stride ? wanted.head_stride : rows.dim;
+    return {wanted.token_stride ? wanted.token_stride : int64_t(uint64_t(rows.heads) * uint64_t(head)), head};
+}
+
+// Whether a dense array is what a step with these strides reads.
+bool are_dense(const Wanted& wanted, const Rows& rows) {
+    const auto [token, head] = strides_of(wanted, rows);
+    return (rows.heads <= 1 || head == rows.dim) && (rows.tokens <= 1 || token == rows.heads * rows.dim);
+}
+
 // Whether the fields of an array are where they are looked for.
 bool can_look_into(nb::handle array, int32_t dtype, int64_t rows, int64_t columns) {
     const auto* seen = reinterpret_cast<const NumpyArray*>(array.ptr());
@@ -140,6 +179,7 @@ bool Array::take_numpy(nb::handle from, const Wanted& wanted, bool written) {
         elements *= array->shape[i];
     }
     if (reinterpret_cast<uintptr_t>(array->data) % uintptr_t(unit)) return false;
+    if (rows_ && rows_->tokens >= 0 && !(fit(*rows_, size_t(array->ndim), array->shape) && are_dense(wanted, *rows_))) return false;
     data_ = array->data;
     elements_ = elements;
     bytes_ = elements * unit;
@@ -208,7 +248,6 @@ void Array::check_dtype(const Wanted& wanted, int32_t dtype) const {
     if (dtype != wanted.dtype && !as_bits) refuse_it("expected an array of " + dtype_name(wanted.dtype) + ", got " + dtype_name(dtype));
 }
 
-// An array is dense, or [tokens][heads][dim] with whole rows and the strides that the step was told.
 void Array::measure(const Wanted& wanted, size_t ndim, const int64_t* shape, const int64_t* strides) {
     const int64_t unit = wanted.dtype % 256 / 8;
     int64_t dense = 1;
@@ -221,19 +260,39 @@ void Array::measure(const Wanted& wanted, size_t ndim, const int64_t* shape, con
     bytes_ = dense * unit;
     if (wanted.device == KVC_CPU && reinterpret_cast<uintptr_t>(data_) % uintptr_t(unit))
         refuse_it("its numbers are not aligned in memory");
-    if (is_dense || dense == 0) return;
-    if (ndim != 3 || (shape[2] > 1 && strides[2] != 1))
+    if (rows_) return measure_rows(wanted, ndim, shape, strides);
+    if (!is_dense && dense) refuse_it("the array is not C-contiguous; pass a contiguous copy of it");
+}
+
+// The shape of the step, whole rows, and the strides that the step was told.
+void Array::measure_rows(const Wanted& wanted, size_t ndim, const int64_t* shape, const int64_t* strides) {
+    if (rows_->tokens < 0) return;
+    if (!fit(*rows_, ndim, shape)) refuse_shape(ndim, shape);
+    if (elements_ == 0) return;
+    const auto [tokens, heads, dim] = *rows_;
+    const int64_t inner = strides[ndim - 1];
+    const int64_t head = ndim == 3 ? strides[1] : dim * inner, token = ndim == 1 ? heads * dim * inner : strides[0];
+    if ((ndim == 3 ? dim : elements_ / (ndim == 1 ? 1 : tokens)) > 1 && inner != 1)
         refuse_it("the array is not C-contiguous, nor [tokens][heads][dim] with whole rows; pass a contiguous copy of it");
-    if ((shape[0] > 1 && strides[0] <= 0) || (shape[1] > 1 && strides[1] <= 0))
-        refuse_it("its tokens lie " + std::to_string(strides[0]) + " elements apart and its heads " + std::to_string(strides[1]) +
-                  ", backwards or all in one place; pass a contiguous copy");
-    const int64_t head_stride = wanted.head_stride ? wanted.head_stride : shape[2];
-    const int64_t token_stride = wanted.token_stride ? wanted.token_stride : shape[1] * head_stride;
-    if ((shape[1] > 1 && strides[1] != head_stride) || (shape[0] > 1 && strides[0] != token_stride))
-        refuse_it("its tokens lie " + std::to_string(strides[0]) + " elements apart and its heads " + std::to_string(strides[1]) +
-                  ", but the step was begun for " + std::to_string(token_stride) + " and " + std::to_string(head_stride) +
-                  "; say them as " + name_ + "_token_stride and " + name_ + "_head_stride, or pass a contiguous copy");
-    bytes_ = ((shape[0] - 1) * token_stride + (shape[1] - 1) * head_stride + shape[2]) * unit;
+    if ((tokens > 1 && token <= 0) || (heads > 1 && head <= 0))
+        refuse_strides(token, head, ", backwards or all in one place; pass a contiguous copy");
+    const auto [token_stride, head_stride] = strides_of(wanted, *rows_);
+    if ((heads > 1 && head != head_stride) || (tokens > 1 && token != token_stride))
+        refuse_strides(token, head,
+                       ", but the step was begun for " + std::to_string(token_stride) + " and " + std::to_string(head_stride) +
+                           "; say them as " + name_ + "_token_stride and " + name_ + "_head_stride, or pass a contiguous copy");
+    bytes_ = ((tokens - 1) * token_stride + (heads - 1) * head_stride + dim) * (wanted.dtype % 256 / 8);
+}
+
+void Array::refuse_shape(size_t ndim, const int64_t* shape) const {
+    const auto [tokens, heads, dim] = *rows_;
+    const std::string has = ndim ? in_brackets(shape, ndim) : "that of a single number";
+    refuse_it("its shape is " + has + ", but the step's is " + in_brackets({tokens, heads, dim}) + ", [tokens][heads][dim], which " +
+              in_brackets({tokens, heads * dim}) + " and " + in_brackets({tokens * heads * dim}) + " may stand for");
+}
+
+void Array::refuse_strides(int64_t tokens, int64_t heads, const std::string& what) const {
+    refuse_it("its tokens lie " + std::to_string(tokens) + " elements apart and its heads " + std::to_string(heads) + what);
 }
 
 }  // namespace kvc_python

@@ -20,6 +20,11 @@ struct Wanted {
     uint64_t cache = 0;  // whose buffers alone it may lie in, on a device; 0 = any
 };
 
+// The shape of an array with something for each token of a step: [tokens][heads][dim], the same as [tokens][heads * dim], or flat.
+struct Rows {
+    int64_t tokens, heads, dim;  // tokens -1: of a layer that is not there, which the library refuses
+};
+
 // Buffers that caches made, with the caches, by address: a buffer's end waits for the work of its own cache, and that of another one could
 // still be under way.
 void remember_buffer(uint64_t cache, uint64_t buffer, int64_t bytes);
@@ -30,9 +35,9 @@ public:
     // A NumPy array, anything else with Python's buffer protocol, or any producer of DLPack. Dense NumPy arrays, which hot loops bring, are
     // looked into where they lie: each of the others' protocols runs through so much code that it costs as much as an append.
     Array(const char* operation, const char* name, nb::handle from, const Wanted& wanted, bool written = false)
-        : operation_(operation), name_(name) {
-        if (!take_numpy(from, wanted, written)) take_foreign(from, wanted, written);
-    }
+        : Array(operation, name, from, wanted, nullptr, written) {}
+    Array(const char* operation, const char* name, nb::handle from, const Wanted& wanted, const Rows& rows, bool written = false)
+        : Array(operation, name, from, wanted, &rows, written) {}
     Array(const Array&) = delete;
     Array& operator=(const Array&) = delete;
 
@@ -55,6 +60,11 @@ private:
         nb::ndarray<> written;
     };
 
+    Array(const char* operation, const char* name, nb::handle from, const Wanted& wanted, const Rows* rows, bool written)
+        : operation_(operation), name_(name), rows_(rows) {
+        if (!take_numpy(from, wanted, written)) take_foreign(from, wanted, written);
+    }
+
     bool take_numpy(nb::handle from, const Wanted& wanted, bool written);
     void take_foreign(nb::handle from, const Wanted& wanted, bool written);
     bool take_buffer(nb::handle from, const Wanted& wanted, bool written);
@@ -62,10 +72,14 @@ private:
     [[noreturn]] void refuse_elements(const Wanted& wanted) const;
     void check_dtype(const Wanted& wanted, int32_t dtype) const;
     void measure(const Wanted& wanted, size_t ndim, const int64_t* shape, const int64_t* strides);
+    void measure_rows(const Wanted& wanted, size_t ndim, const int64_t* shape, const int64_t* strides);
+    [[noreturn]] void refuse_shape(size_t ndim, const int64_t* shape) const;
+    [[noreturn]] void refuse_strides(int64_t tokens, int64_t heads, const std::string& what) const;
     [[noreturn]] void refuse_it(const std::string& what) const;
 
     const char* operation_;
     const char* name_;
+    const Rows* rows_;  // null: any shape, but dense
     std::optional<Foreign> foreign_;
     void* data_ = nullptr;
     int64_t bytes_ = 0, elements_ = 1;

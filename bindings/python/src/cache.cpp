@@ -6,6 +6,7 @@
 
 #include "arguments.h"
 #include "array.h"
+#include "shape.h"
 #include "structs.h"
 
 namespace kvc_python {
@@ -192,7 +193,13 @@ nb::dict prefix_stats_get(uint64_t cache) {
 }  // namespace
 
 void define_cache(nb::module_& m) {
-    m.def("destroy", [](uint64_t cache) { call("destroy", kvc_destroy, cache_of(cache)); }, nb::arg("cache"));
+    m.def(
+        "destroy",
+        [](uint64_t cache) {
+            call("destroy", kvc_destroy, cache_of(cache));
+            forget_shapes(cache);
+        },
+        nb::arg("cache"));
     m.def("synchronize", [](uint64_t cache) { call("synchronize", kvc_synchronize, cache_of(cache)); }, nb::arg("cache"));
     m.def("sink_logits_set", &sink_logits_set, nb::arg("cache"), any("layer"), nb::arg("logits").none(),
           nb::sig("def sink_logits_set(cache: int, layer: int, logits: Array | None) -> None"));

@@ -1,11 +1,13 @@
 // Version, discovery, planning: what needs no cache. And the module itself.
 #include <dlfcn.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
-#include <vector>
+#include <nanobind/stl/vector.h>
 
 #include "../../abi_check.h"
 #include "arguments.h"
 #include "array.h"
+#include "shape.h"
 #include "structs.h"
 
 namespace kvc_python {
@@ -68,7 +70,18 @@ nb::dict plan_compute(nb::dict values, nb::list layers, nb::handle request) {
 uint64_t create(nb::dict values, nb::list layers) {
     const auto o = options<kvc_options>("create", kvc_options_init, values);
     const auto differ = layers_of("create", layers);
-    return reinterpret_cast<uint64_t>(make("create", kvc_create, &o, differ.empty() ? nullptr : differ.data(), int64_t(differ.size())));
+    const auto made =
+        reinterpret_cast<uint64_t>(make("create", kvc_create, &o, differ.empty() ? nullptr : differ.data(), int64_t(differ.size())));
+    remember_shapes(made, shapes_of(o, differ));
+    return made;
+}
+
+// Head dims (k, v) of each layer.
+std::vector<std::pair<int64_t, int64_t>> dims_of(uint64_t cache) {
+    std::vector<std::pair<int64_t, int64_t>> dims;
+    for (const Shape& shape : *shapes_of_cache(cache))
+        dims.emplace_back(shape.k_dim, shape.v_dim);
+    return dims;
 }
 
 // Python's exception for a failure is made by kvc.errors, which holds one class a status.
@@ -125,6 +138,7 @@ void define_library(nb::module_& m) {
     m.def("supports", &supports, nb::arg("options"), nb::arg("layers"));
     m.def("plan_compute", &plan_compute, nb::arg("options"), nb::arg("layers"), any("request"));
     m.def("create", &create, nb::arg("options"), nb::arg("layers"));
+    m.def("dims_of", &dims_of, nb::arg("cache"), "The head dims (k, v) of each layer, with all defaults in place.");
 }
 
 }  // namespace kvc_python

@@ -4,6 +4,7 @@
 
 #include "arguments.h"
 #include "array.h"
+#include "shape.h"
 #include "structs.h"
 
 namespace kvc_python {
@@ -22,7 +23,7 @@ class Step {
 public:
     Step(uint64_t cache, Owners owners, const std::vector<int64_t>& sequences, const Counts& counts, const At& positions,
          nb::dict values)
-        : owners_(std::move(owners)) {
+        : owners_(std::move(owners)), shapes_(shapes_of_cache(cache)) {
         if (int64_t(sequences.size()) != counts.size())
             refuse("step_begin",
                    std::to_string(sequences.size()) + " sequences but " + std::to_string(counts.size()) + " token counts");
@@ -50,14 +51,18 @@ public:
     Step& operator=(const Step&) = delete;
 
     void append(Whole<"append", "layer"> layer, nb::handle k, nb::handle v) {
-        const Array keys("append", "k", k, k_), values("append", "v", v, v_);
+        const Shape* shape = shape_of(layer);
+        const Array keys("append", "k", k, k_, stored(shape, &Shape::k_dim)),
+            values("append", "v", v, v_, stored(shape, &Shape::v_dim));
         call("append", kvc_append, handle_, layer, keys.data(), keys.bytes(), values.data(), values.bytes());
     }
 
     // Both of a layer's calls; the GIL is away from the first to the end of the second.
     void append_attend(Whole<"append", "layer"> layer, nb::handle k, nb::handle v, nb::handle q, nb::handle out) {
-        const Array keys("append", "k", k, k_), values("append", "v", v, v_), queries("attend", "q", q, q_),
-            results("attend", "out", out, out_, true);
+        const Shape* shape = shape_of(layer);
+        const Array keys("append", "k", k, k_, stored(shape, &Shape::k_dim)),
+            values("append", "v", v, v_, stored(shape, &Shape::v_dim)), queries("attend", "q", q, q_, asked(shape, &Shape::k_dim)),
+            results("attend", "out", out, out_, asked(shape, &Shape::v_dim), true);
         kvc_error error = empty_error();
         const char* operation = "append";
         kvc_status status;
@@ -74,7 +79,9 @@ public:
     }
 
     void attend(Whole<"attend", "layer"> layer, nb::handle q, nb::handle out, nb::handle lse, nb::handle settings) {
-        const Array queries("attend", "q", q, q_), results("attend", "out", out, out_, true);
+        const Shape* shape = shape_of(layer);
+        const Array queries("attend", "q", q, q_, asked(shape, &Shape::k_dim)),
+            results("attend", "out", out, out_, asked(shape, &Shape::v_dim), true);
         kvc_attend_options o;
         if (!settings.is_none()) o = options<kvc_attend_options>("attend", kvc_attend_options_init, dict_of("options", settings));
         const auto run = [&](float* sums, int64_t bytes) {
@@ -82,7 +89,7 @@ public:
                  settings.is_none() ? nullptr : &o);
         };
         if (lse.is_none()) return run(nullptr, 0);
-        const Array sums("attend", "lse", lse, lse_, true);
+        const Array sums("attend", "lse", lse, lse_, shape ? Rows{tokens_, shape->q_heads, 1} : Rows{-1, 0, 0}, true);
         run(sums.as<float>(), sums.bytes());
     }
 
@@ -140,12 +147,24 @@ private:
             tokens_ += count;
     }
 
+    // Null if there is no such layer, or if the cache had ended before the step began: the library refuses both.
+    const Shape* shape_of(int64_t layer) const {
+        return layer >= 0 && layer < int64_t(shapes_->size()) ? &(*shapes_)[size_t(layer)] : nullptr;
+    }
+    Rows stored(const Shape* shape, int64_t Shape::* dim) const {
+        return shape ? Rows{tokens_, shape->kv_heads, shape->*dim} : Rows{-1, 0, 0};
+    }
+    Rows asked(const Shape* shape, int64_t Shape::* dim) const {
+        return shape ? Rows{tokens_, shape->q_heads, shape->*dim} : Rows{-1, 0, 0};
+    }
+
     static int32_t type_of(int32_t dtype) { return dtype == KVC_DTYPE_DEFAULT ? int32_t{KVC_F32} : dtype; }
 
     kvc_step* handle_ = nullptr;  // kept when the step has ended: the library knows that it is stale
     bool is_open_ = false;
     int64_t tokens_ = 0;
     Owners owners_;
+    std::shared_ptr<const Shapes> shapes_;
     Wanted k_, v_, q_, out_, lse_;
 };
 

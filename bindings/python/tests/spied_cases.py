@@ -35,10 +35,10 @@ def address(array: np.ndarray) -> int:
 def cache():
     with kvc.Cache(codec="int4", arena_tokens=1024, arena_growth=1, **SHAPE) as opened:
         yield opened
-    SPY_STATUS.value = SPY_WAIT.value = 0
+    SPY_STATUS.value = SPY_WAIT.value = SPY_ATTEND_STATUS.value = 0
 
 
-SPY_STATUS, SPY_WAIT = number("spy_status", ctypes.c_int32), number("spy_wait_ms", ctypes.c_int32)
+SPY_STATUS, SPY_WAIT, SPY_ATTEND_STATUS = (number(name, ctypes.c_int32) for name in ("spy_status", "spy_wait_ms", "spy_attend_status"))
 
 
 # ---- no copies ----
@@ -216,6 +216,21 @@ def test_a_status_that_nobody_knows_is_no_success(cache):
     with pytest.raises(kvc.InternalError, match="status 77, which this binding does not know") as caught:
         cache.synchronize()
     assert caught.value.status == 77
+
+
+def test_append_attend_says_how_far_it_came(cache):
+    q, k, v = (np.ones((2, heads, 64), np.float32) for heads in (4, 2, 2))
+    with cache.step([cache.create_sequence()], [2]) as step:
+        SPY_ATTEND_STATUS.value = kvc.Status.E_NO_MEMORY
+        with pytest.raises(kvc.OutOfMemoryError, match="attend: told to fail") as refused:
+            step.append_attend(0, k, v, q, q.copy())
+        assert refused.value.operation == "attend"
+        SPY_ATTEND_STATUS.value = 0
+        with pytest.raises(kvc.OrderError) as refused:
+            step.append_attend(0, k, v, q, q.copy())  # the layer was appended
+        assert refused.value.operation == "append"
+        step.attend_into(0, q, q.copy())
+        step.append_attend(1, k, v, q, q.copy())
 
 
 # ---- device memory ----

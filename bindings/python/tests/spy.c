@@ -13,6 +13,7 @@ int64_t spy_caches, spy_buffers, spy_graphs; /* alive */
 const void* spy_seen[6];                     /* k, v of the last append; q, out, lse of the last attend; stream of the last step */
 int64_t spy_bytes[2];                        /* of k and of q */
 int32_t spy_status, spy_wait_ms;             /* of kvc_synchronize */
+int32_t spy_attend_status;                   /* of kvc_attend */
 volatile int32_t spy_inside;                 /* 1 while it waits */
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -48,9 +49,16 @@ kvc_status kvc_append(kvc_step* step, int64_t layer, const void* k, int64_t k_by
     return REAL(kvc_append)(step, layer, k, k_bytes, v, v_bytes, err);
 }
 
+static kvc_status told_to_fail(const char* function, int32_t status, kvc_error* err) {
+    err->status = status;
+    snprintf(err->message, sizeof err->message, "%s: told to fail with %d", function, (int)status);
+    return (kvc_status)status;
+}
+
 kvc_status kvc_attend(kvc_step* step, int64_t layer, const void* q, int64_t q_bytes, void* out, int64_t out_bytes, float* lse,
                       int64_t lse_bytes, const kvc_attend_options* options, kvc_error* err) {
     spy_seen[2] = q, spy_seen[3] = out, spy_seen[4] = lse, spy_bytes[1] = q_bytes;
+    if (spy_attend_status) return told_to_fail("attend", spy_attend_status, err);
     return REAL(kvc_attend)(step, layer, q, q_bytes, out, out_bytes, lse, lse_bytes, options, err);
 }
 
@@ -61,9 +69,7 @@ kvc_status kvc_synchronize(kvc_cache* cache, kvc_error* err) {
         spy_inside = 0;
     }
     if (!spy_status) return REAL(kvc_synchronize)(cache, err);
-    err->status = spy_status;
-    snprintf(err->message, sizeof err->message, "synchronize: told to fail with %d", (int)spy_status);
-    return (kvc_status)spy_status;
+    return told_to_fail("synchronize", spy_status, err);
 }
 
 void* kvc_buffer_create(kvc_cache* cache, int32_t kind, int64_t bytes, kvc_error* err) {

@@ -1,4 +1,5 @@
 """What arrays the binding takes as they lie, what it refuses, and that a hot loop allocates nothing."""
+import array
 import gc
 import mmap
 import sys
@@ -24,15 +25,28 @@ def tensors(tokens: int, seed: int = 0) -> tuple[np.ndarray, ...]:
     return tuple(random.standard_normal((tokens, heads, 64)).astype(np.float32) for heads in (4, 2, 2))
 
 
-def as_bf16(array: np.ndarray):
+class Dlpack:
+    """A producer of DLPack and nothing else, such as a tensor of another library."""
+
+    def __init__(self, held: np.ndarray):
+        self._held = held
+
+    def __dlpack__(self, **arguments):
+        return self._held.__dlpack__(**arguments)
+
+    def __dlpack_device__(self):
+        return self._held.__dlpack_device__()
+
+
+def as_bf16(numbers: np.ndarray):
     """A DLPack tensor of bfloat16, which NumPy does not have, over the upper halves of the numbers; and the numbers that are left."""
-    bits = (array.view(np.uint32) >> 16).astype(np.uint16)
+    bits = (numbers.view(np.uint32) >> 16).astype(np.uint16)
     rounded = (bits.astype(np.uint32) << 16).view(np.float32)
     return raw.view(bits.__array_interface__["data"][0], bits.shape, kvc.Dtype.BF16, kvc.Device.CPU, 0, bits), bits, rounded
 
 
 def test_bfloat16_tensors_and_their_bits_are_the_same(cache):
-    q, k, v = (as_bf16(array) for array in tensors(5))
+    q, k, v = (as_bf16(numbers) for numbers in tensors(5))
     outs = []
     for form in (0, 1):  # tensors, bits
         step = cache.step([cache.create_sequence()], [5], kv_dtype="bf16", q_dtype=np.uint16, out_dtype=kvc.Dtype.BF16)
@@ -85,21 +99,15 @@ def test_append_attend_is_both(cache):
     assert np.abs(outs[0]).max() > 0.1
 
 
-def test_append_attend_checks_arrays_first_and_says_how_far_it_came(cache):
+def test_append_attend_checks_arrays_first(cache):
     q, k, v = tensors(5)
     sequence = cache.create_sequence()
     with cache.step([sequence], [5]) as step:
-        for wrong in ((k, v, q.astype(np.float64), q.copy()), (k, v, q, q.tolist()), (k[:, :, ::2], v, q, q.copy()), (k[:3], v, q, q.copy())):
+        for wrong in ((k, v, q.astype(np.float64), q.copy()), (k, v, q, q.tolist()), (k[:, :, ::2], v, q, q.copy()), (k[:3], v, q, q.copy()), (k, v, q[:3], q.copy())):
             with pytest.raises(kvc.ArgumentError):
                 step.append_attend(0, *wrong)
-        with pytest.raises(kvc.ArgumentError) as refused:
-            step.append_attend(0, k, v, q[:3], q.copy())  # what the library finds after it has appended
-        assert refused.value.operation == "attend"
-        with pytest.raises(kvc.OrderError) as refused:
-            step.append_attend(0, k, v, q, q.copy())
-        assert refused.value.operation == "append"
-        step.attend_into(0, q, q.copy())
-        step.append_attend(1, k, v, q, q.copy())
+        for layer in range(2):
+            step.append_attend(layer, k, v, q, q.copy())  # none of them was appended
     assert cache.length(sequence) == 5
 
 
@@ -108,7 +116,7 @@ def test_append_attend_checks_arrays_first_and_says_how_far_it_came(cache):
     (lambda k: k[::-1], "tokens lie -128 elements apart .*, backwards"),
     (lambda k: np.broadcast_to(k[:, :1], k.shape), "its heads 0, backwards or all in one place"),
     (lambda k: np.repeat(k, 2, axis=2)[:, :, ::2], "whole rows"),         # every other channel
-    (lambda k: k.transpose(1, 0, 2), "elements apart"),                   # strides that the step was not told
+    (lambda k: k.transpose(1, 0, 2).copy().transpose(1, 0, 2), "elements apart"),  # strides that the step was not told
     (lambda k: np.concatenate([k, k], axis=1)[:, :2], "k_token_stride"),  # likewise; the message says what to say
     (lambda k: k.astype(np.float16), "expected an array of float32, got float16"),
     (lambda k: k.astype(">f4"), "k: its numbers are not in this machine's byte order; pass array.astype"),
@@ -118,7 +126,6 @@ def test_append_attend_checks_arrays_first_and_says_how_far_it_came(cache):
     (lambda k: np.frombuffer(b"\0" + k.tobytes(), np.uint8)[1:].view(np.float32), "not aligned"),
     (lambda k: k.tolist(), "got list"),
     (lambda k: None, "got NoneType"),
-    (lambda k: k[:3], "k"),                                               # too short: the library's own words
 ])
 def test_what_cannot_be_taken_as_it_is_is_refused(cache, spoil, words):
     q, k, v = tensors(4)
@@ -128,6 +135,89 @@ def test_what_cannot_be_taken_as_it_is_is_refused(cache, spoil, words):
         step.append(0, spoil(k), v)
     assert (caught.value.operation, caught.value.status) == ("append", kvc.Status.E_ARGUMENT)
     step.append(0, k, v)  # nothing has changed
+
+
+STEPS = r"its shape is {0}, but the step's is \[4\]\[2\]\[64\], \[tokens\]\[heads\]\[dim\]"
+OTHER_SHAPES = [
+    (lambda k: k.reshape(2, 4, 64), r"\[2\]\[4\]\[64\]"),      # [heads][tokens][dim], as PyTorch's models have it
+    (lambda k: k.transpose(1, 0, 2), r"\[2\]\[4\]\[64\]"),
+    (lambda k: k.reshape(8, 64, 1), r"\[8\]\[64\]\[1\]"),
+    (lambda k: k.reshape(4, 64, 2), r"\[4\]\[64\]\[2\]"),
+    (lambda k: k.reshape(8, 64), r"\[8\]\[64\]"),
+    (lambda k: k.reshape(2, 256), r"\[2\]\[256\]"),
+    (lambda k: k.reshape(1, 4, 2, 64), r"\[1\]\[4\]\[2\]\[64\]"),
+    (lambda k: k.reshape(4, 2, 64, 1), r"\[4\]\[2\]\[64\]\[1\]"),
+    (lambda k: np.concatenate([k, k]), r"\[8\]\[2\]\[64\]"),   # more tokens than the step has
+    (lambda k: k[:3], r"\[3\]\[2\]\[64\]"),
+    (lambda k: k[:0], r"\[0\]\[2\]\[64\]"),
+    (lambda k: np.concatenate([k, k], axis=1), r"\[4\]\[4\]\[64\]"),
+    (lambda k: np.concatenate([k, k]).ravel(), r"\[1024\]"),
+    (lambda k: np.array(1, np.float32), "that of a single number"),
+]
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, memoryview, Dlpack], ids=["numpy", "buffer", "dlpack"])
+@pytest.mark.parametrize("spoil, shape", OTHER_SHAPES)
+def test_other_shapes_than_the_steps_are_refused(spoil, shape, wrap):
+    """Where their numbers would fill the step's rows, too: each would be taken for another head's or token's."""
+    _, k, v = tensors(4)
+    q, out = k, np.empty_like(k)
+    with kvc.Cache(layers=1, kv_heads=2, k_dim=64, arena_tokens=64) as cache:
+        step = cache.step([cache.create_sequence()], [4])
+        wrong = wrap(spoil(k))
+        for name, use in {"append: k": lambda: step.append(0, wrong, v), "append: v": lambda: step.append(0, k, wrong),
+                          "append: v ": lambda: step.append_attend(0, k, wrong, q, out)}.items():
+            with pytest.raises(kvc.ArgumentError, match=name.strip() + ": " + STEPS.format(shape)):
+                use()
+        step.append(0, k, v)  # nothing has changed
+        for name, use in {"attend: q": lambda: step.attend_into(0, wrong, out), "attend: out": lambda: step.attend_into(0, q, wrong)}.items():
+            with pytest.raises(kvc.ArgumentError, match=name + ": " + STEPS.format(shape)):
+                use()
+
+
+def test_rows_may_be_joined_or_flat(cache):
+    q, k, v = tensors(4)
+    lse, outs = np.empty((4, 4), np.float32), []
+    for joined in (lambda a: a, lambda a: a.reshape(4, -1), np.ravel, lambda a: array.array("f", a.ravel())):
+        step = cache.step([cache.create_sequence()], [4])
+        step.append(0, joined(k), joined(v))
+        out = np.zeros_like(q)
+        step.attend_into(0, joined(q), out.reshape(4, 256) if len(outs) % 2 else out.reshape(-1), lse.reshape(-1) if len(outs) % 2 else lse)
+        outs.append(out)
+        for wrong in (lse.T.reshape(2, 8), lse.reshape(8, 2), lse[:3], np.empty((8, 4), np.float32)):
+            with pytest.raises(kvc.ArgumentError, match="lse: its shape is .* but the step's is .4..4..1., .tokens..heads..dim."):
+                step.attend_into(0, q, out, wrong)
+    for out in outs[1:]:
+        np.testing.assert_array_equal(out, outs[0])
+
+
+def test_dense_arrays_are_not_taken_for_the_strides_that_a_step_was_told(cache):
+    """[tokens][heads][dim] has as many numbers as [heads][tokens][dim]."""
+    _, k, v = tensors(4)
+    step = cache.step([cache.create_sequence()], [4], k_token_stride=64, k_head_stride=4 * 64)
+    for wrong in (k, k.reshape(4, 128), k.ravel(), memoryview(k), Dlpack(k)):
+        with pytest.raises(kvc.ArgumentError, match="k: its tokens lie 128 elements apart and its heads 64, but the step was begun for 64 and 256"):
+            step.append(0, wrong, v)
+    step.append(0, np.ascontiguousarray(k.transpose(1, 0, 2)).transpose(1, 0, 2), v)
+
+
+def test_each_layer_has_its_own_shape():
+    """As kvc.h has it: what a layer leaves open is the cache's, and only where that is open too the layer's other field."""
+    differ = [dict(k_dim=32), dict(kv_heads=4, q_heads=8, v_dim=32)]
+    shapes = [(2, 4, 32, 128), (4, 8, 64, 32)]
+    with kvc.Cache(layers=2, kv_heads=2, q_heads=4, k_dim=64, v_dim=128, codec="fp16", arena_tokens=64, layers_differ=differ) as cache:
+        sequence = cache.create_sequence()
+        with cache.step([sequence], [3]) as step:
+            for layer, (kv_heads, q_heads, k_dim, v_dim) in enumerate(shapes):
+                k, v, q = (np.ones((3, heads, dim), np.float32) for heads, dim in ((kv_heads, k_dim), (kv_heads, v_dim), (q_heads, k_dim)))
+                with pytest.raises(kvc.ArgumentError, match="k: its shape"):
+                    step.append(1 - layer, k, v)
+                step.append(layer, k, v)
+                assert step.attend(layer, q).shape == (3, q_heads, v_dim)
+                assert cache.v_dim(layer) == v_dim
+            with pytest.raises(kvc.ArgumentError, match="layer 2 is out of range"):
+                step.attend_into(2, q, q)
+        assert cache.read(sequence, 0, 1, "values", 128).shape == (3, 128)
 
 
 def test_results_go_into_writable_arrays_only(cache):
