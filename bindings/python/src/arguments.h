@@ -69,8 +69,10 @@ template <Name operation, Name name, bool may_be_none = false>
 struct Listed {
     std::vector<int64_t> values;
     bool given = false;
+    static constexpr int64_t nothing = 0;
 
-    const int64_t* data() const { return given ? values.data() : nullptr; }
+    // NULL only if it was not given: to the library that is another thing than an empty list, whose vector may have no memory.
+    const int64_t* data() const { return !given ? nullptr : values.empty() ? &nothing : values.data(); }
     int64_t size() const { return int64_t(values.size()); }
 };
 

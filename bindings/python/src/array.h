@@ -63,6 +63,7 @@ private:
     Array(const char* operation, const char* name, nb::handle from, const Wanted& wanted, const Rows* rows, bool written)
         : operation_(operation), name_(name), rows_(rows) {
         if (!take_numpy(from, wanted, written)) take_foreign(from, wanted, written);
+        if (!data_ && !elements_ && wanted.device == KVC_CPU) data_ = nothing;
     }
 
     bool take_numpy(nb::handle from, const Wanted& wanted, bool written);
@@ -76,6 +77,9 @@ private:
     [[noreturn]] void refuse_shape(size_t ndim, const int64_t* shape) const;
     [[noreturn]] void refuse_strides(int64_t tokens, int64_t heads, const std::string& what) const;
     [[noreturn]] void refuse_it(const std::string& what) const;
+
+    // Where an array lies that has no numbers and says NULL, as PyTorch's do: to the library that is one that was not given.
+    alignas(16) static inline char nothing[16];
 
     const char* operation_;
     const char* name_;

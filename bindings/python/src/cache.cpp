@@ -90,24 +90,13 @@ int64_t prefix_remove(uint64_t cache, nb::handle tokens, Salt salt) {
 
 // ---- Snapshots ----
 
-struct Chosen {  // nullptr and 0: all sequences of the cache
-    template <Name operation, Name name>
-    explicit Chosen(const Listed<operation, name, true>& from) : n(from.size()) {
-        static const kvc_seq none = 0;
-        seqs = from.given && n == 0 ? &none : from.data();
-    }
-    const kvc_seq* seqs;
-    int64_t n;
-};
-
 // Straight into the bytes object that Python gets.
 nb::bytes snapshot_export(uint64_t cache, const Listed<"snapshot_export", "sequences", true>& sequences) {
-    const Chosen chosen(sequences);
     int64_t bytes = 0;
-    call("snapshot_export", kvc_snapshot_export, cache_of(cache), chosen.seqs, chosen.n, nullptr, int64_t{0}, &bytes);
+    call("snapshot_export", kvc_snapshot_export, cache_of(cache), sequences.data(), sequences.size(), nullptr, int64_t{0}, &bytes);
     nb::object out = nb::steal(PyBytes_FromStringAndSize(nullptr, bytes));
     if (!out.is_valid()) throw nb::python_error();
-    call("snapshot_export", kvc_snapshot_export, cache_of(cache), chosen.seqs, chosen.n,
+    call("snapshot_export", kvc_snapshot_export, cache_of(cache), sequences.data(), sequences.size(),
          static_cast<void*>(PyBytes_AS_STRING(out.ptr())), bytes, &bytes);
     if (bytes == PyBytes_GET_SIZE(out.ptr())) return nb::borrow<nb::bytes>(out);
     return nb::bytes(PyBytes_AS_STRING(out.ptr()), size_t(bytes));  // it became shorter in between
@@ -166,8 +155,7 @@ int64_t snapshot_check_file(uint64_t cache, const Path<"snapshot_load", "snapsho
 
 void snapshot_save(uint64_t cache, const Listed<"snapshot_save", "sequences", true>& sequences,
                    const Path<"snapshot_save", "path">& path) {
-    const Chosen chosen(sequences);
-    call("snapshot_save", kvc_snapshot_save, cache_of(cache), chosen.seqs, chosen.n, path.text());
+    call("snapshot_save", kvc_snapshot_save, cache_of(cache), sequences.data(), sequences.size(), path.text());
 }
 
 // ---- Statistics ----

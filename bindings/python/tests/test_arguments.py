@@ -37,6 +37,49 @@ def test_a_sequence_is_asked_for_its_number_and_a_class_over_it_for_its_own(cach
     assert cache.length(sequence) == 1
 
 
+# ---- nothing, and an empty list ----
+
+def nowhere(dtype: int):
+    """An empty tensor whose data is NULL, as PyTorch's are."""
+    return raw.view(0, (0,), dtype, kvc.Device.CPU, 0, ROW)
+
+
+EMPTY = [list, tuple, lambda: np.zeros(0, np.int64)]
+
+
+@pytest.mark.parametrize("empty", EMPTY)
+def test_an_empty_list_is_none_that_was_omitted(cache, empty):
+    """Left out, positions are no guard and what is accepted is everything."""
+    sequence = cache.create_sequence()
+    with pytest.raises(kvc.ArgumentError, match="position"):
+        cache.step([sequence], [1], empty())
+    step = cache.step([sequence], [1], partial_commit=1)
+    for layer in range(2):
+        step.append(layer, np.ones((1, 2, 64), np.float32), np.ones((1, 2, 64), np.float32))
+    with pytest.raises(kvc.ArgumentError, match="accepted"):
+        step.commit(empty())
+    assert step.is_open and cache.length(sequence) == 0
+    step.commit()
+    assert cache.length(sequence) == 1
+    for use in (lambda: cache.create_graph(empty(), 64), lambda: cache.step(empty(), empty()), lambda: cache.export(empty())):
+        with pytest.raises(kvc.KvcError):
+            use()
+
+
+@pytest.mark.parametrize("empty", [lambda: np.zeros(0, np.float32), lambda: nowhere(kvc.Dtype.F32)], ids=["numpy", "tensor"])
+def test_an_empty_array_is_none_that_was_omitted(cache, empty):
+    """Scores that are left out mean: by the policy, or the oldest first."""
+    sequence = cache.create_sequence()
+    with cache.step([sequence], [200]) as step:
+        for layer in range(2):
+            step.append(layer, np.ones((200, 2, 64), np.float32), np.ones((200, 2, 64), np.float32))
+    with pytest.raises(kvc.ArgumentError, match="scores"):
+        cache.evict(sequence, empty(), budget=100)
+    assert cache.live(sequence, 0, 0) == 200
+    with pytest.raises(kvc.ArgumentError, match="merge: 0 entries given"):
+        cache.merge(sequence, nowhere(0x020))
+
+
 # ---- what changes while it is read ----
 
 class Emptying:
