@@ -10,7 +10,7 @@ import numpy as np
 
 from .arguments import listed, refuse_type, whole
 from .buffer import Buffer, Native
-from .errors import ArgumentError, BusyError, HandleError, KvcError, of_status
+from .errors import ArgumentError, BusyError, HandleError, KvcError, RangeError, of_status
 from .graph import Graph
 from .library import raw
 from .owner import Owner
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     from .structs import EvictOptions, MergeOptions, Options, PrefixOptions, SeqOptions, StepDownOptions, StepOptions
 
+# Other threads may commit between two calls. Where tokens came since their number was asked for, the room is too small, which is an
+# ArgumentError, and the same is asked again with room for so many more.
+_SPARE = (0, 64, 4096, 1 << 20)
+_UNWRITTEN = np.int64(-1 << 63)  # no number that is read back: where tokens went since, what stays of these is cut off
 _PARTS: dict[Any, Part] = {"keys": Part.KEYS, "values": Part.VALUES, Part.KEYS: Part.KEYS, Part.VALUES: Part.VALUES}
 
 
@@ -250,20 +254,31 @@ class Cache(Owner):
         part = _part("seq_read", part)
         self._check_dim("seq_read", layer, part, dim)
         live = self._room("seq_read", sequence, layer, head)
-        count = live - whole("first", first) if count is None else whole("count", count)
-        # Room for more tokens than live is the library's to refuse, which looks at other things first; but not for any number.
-        out = np.empty((min(max(0, count), max(live, 1 << 16)), dim), np.float32)
-        self._call(raw.seq_read, sequence, layer, head, part, first, count, out)
-        return out
+        while True:
+            wanted = live - whole("first", first) if count is None else whole("count", count)
+            # Room for more tokens than live is the library's to refuse, which looks at other things first; but not for any number.
+            out = np.empty((min(max(0, wanted), max(live, 1 << 16)), dim), np.float32)
+            try:
+                self._call(raw.seq_read, sequence, layer, head, part, first, wanted, out)
+            except RangeError:
+                if count is not None or live == (live := self._room("seq_read", sequence, layer, head)):
+                    raise
+            else:
+                if count is not None or live == (live := self._room("seq_read", sequence, layer, head)):
+                    return out
 
     def read_codes(self, sequence: SupportsIndex, layer: int, head: int, part: str | Part, dim: int) -> np.ndarray:
         """Integer codes [tokens in compressed pages, dim]."""
         part = _part("seq_read_codes", part)
         self._check_dim("seq_read_codes", layer, part, dim)
-        out = np.empty((self._call(raw.seq_read_codes, sequence, layer, head, part, None), dim), np.uint8)
-        if out.size:
-            self._call(raw.seq_read_codes, sequence, layer, head, part, out)
-        return out
+        room = self._call(raw.seq_read_codes, sequence, layer, head, part, None)
+        for spare in _SPARE:
+            out = np.empty((room + spare, dim), np.uint8)
+            try:
+                return out[:self._call(raw.seq_read_codes, sequence, layer, head, part, out) if out.size else 0]
+            except ArgumentError:
+                if spare == _SPARE[-1]:
+                    raise
 
     def read_mass(self, sequence: SupportsIndex, layer: int, head: int) -> np.ndarray:
         """Attention mass per live token, in units of 2^-30."""
@@ -310,9 +325,16 @@ class Cache(Owner):
         return SeqStats(**self._call(raw.seq_stats_get, sequence))
 
     def _of_live(self, function: Any, sequence: SupportsIndex, layer: int, head: int) -> np.ndarray:
-        out = np.empty(self._room(function.__name__, sequence, layer, head), np.int64)
-        self._call(function, sequence, layer, head, out)
-        return out
+        room = self._room(function.__name__, sequence, layer, head)
+        for spare in _SPARE:
+            out = np.full(room + spare, _UNWRITTEN)
+            try:
+                self._call(function, sequence, layer, head, out)
+            except ArgumentError:
+                if spare == _SPARE[-1]:
+                    raise
+            else:
+                return out[:np.count_nonzero(out != _UNWRITTEN)]
 
     def _room(self, operation: str, sequence: SupportsIndex, layer: int, head: int) -> int:
         """Of an answer of that function with something for each live token; what is wrong is wrong with its call."""
