@@ -192,7 +192,7 @@ class Cache(Owner):
 
     def step(self, sequences: Iterable[SupportsIndex], counts: Iterable[SupportsIndex],
              positions: Iterable[SupportsIndex] | None = None, **options: Unpack[StepOptions]) -> Step:
-        """Begins a step; options are the fields of kvc_step_options."""
+        """Begins a step; options are the fields of kvc_step_options. stream: None is one of kvc's own, 1 the legacy default stream; 0 is refused."""
         if self._dropped:
             self._end_dropped()
         if options:

@@ -33,6 +33,12 @@ public:
             return;
         }
         const kvc_step_options o = options<kvc_step_options>("step_begin", kvc_step_options_init, values);
+        // The default stream of other libraries, such as PyTorch's: the library would take it for none, and a stream that does not wait for it.
+        if (!o.stream && values.contains("stream") && !values["stream"].is_none())
+            refuse("step_begin",
+                   "stream 0 is the legacy default stream to some and no stream to others; say None for a stream of kvc's own, 1 for "
+                   "the legacy "
+                   "default stream or 2 for the thread's default stream (of PyTorch: torch.cuda.current_stream().cuda_stream or 1)");
         const int32_t device = o.buffers == KVC_DEVICE_DEFAULT ? int32_t{KVC_CPU} : o.buffers;
         k_ = {type_of(o.kv_dtype), o.k_token_stride, o.k_head_stride, device, cache};
         v_ = {type_of(o.kv_dtype), o.v_token_stride, o.v_head_stride, device, cache};

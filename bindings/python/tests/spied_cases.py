@@ -267,6 +267,27 @@ def test_device_buffers_and_streams_reach_the_library():
         np.testing.assert_array_equal(on_host.attend(0, q), out)
 
 
+def test_the_default_streams_have_numbers_of_their_own():
+    """0 is the legacy default stream to PyTorch and no stream to kvc, which then takes one that does not wait for that."""
+    with kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE) as cache:
+        for stream, handed in ((1, 1), (2, 2), (np.int64(1), 1), (None, None)):
+            cache.step([cache.create_sequence()], [1], buffers=kvc.Device.CUDA, stream=stream)
+            assert seen()[5] == handed
+        sequence = cache.create_sequence()
+        for zero in (0, False, np.int64(0), sequence_of_nothing()):
+            with pytest.raises(kvc.ArgumentError, match="stream 0 .* None .* 1 .* 2 ") as refused:
+                cache.step([sequence], [1], buffers=kvc.Device.CUDA, stream=zero)
+            assert refused.value.operation == "step_begin"
+        cache.step([sequence], [1]).abort()  # nothing was begun
+
+
+def sequence_of_nothing() -> kvc.Sequence:
+    """An object that stands for 0."""
+    made = kvc.Sequence.__new__(kvc.Sequence)
+    made._owned = False
+    return made
+
+
 def test_a_step_refuses_the_buffers_of_another_cache():
     """Whose end would not wait for what the step does with them, however they come."""
     arrays = [np.zeros((1, heads, 64), np.float32) for heads in (2, 2, 4, 4)]
