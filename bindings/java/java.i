@@ -111,6 +111,76 @@ static int kvc_buffer_fields(JNIEnv* env, jclass buffer) {
   return same;
 }
 
+static void kvc_throw(JNIEnv* env, const char* operation, const kvc_error* failure);
+
+/* Memory of an Arena is freed by its owner's word, whoever has a buffer over it. So the Arena is held open, by what the class library has for
+ * its own calls, from before a buffer's address is read until its call has returned. No call of kvc's is made inside another of its thread. */
+static jfieldID kvc_segment_field;
+static jmethodID kvc_session, kvc_acquire, kvc_release;
+static jclass kvc_closed_type;
+static int kvc_arenas; /* are there any in this Java? */
+static __thread jobject kvc_held[4];
+static __thread int kvc_held_count;
+
+static int kvc_arena_methods(JNIEnv* env, jclass buffer) {
+  kvc_segment_field = (*env)->GetFieldID(env, buffer, "segment", "Ljava/lang/foreign/MemorySegment;");
+  kvc_session = kvc_segment_field ? (*env)->GetMethodID(env, buffer, "session", "()Ljdk/internal/foreign/MemorySessionImpl;") : NULL;
+  jclass session = kvc_session ? (*env)->FindClass(env, "jdk/internal/foreign/MemorySessionImpl") : NULL;
+  kvc_acquire = session ? (*env)->GetMethodID(env, session, "acquire0", "()V") : NULL;
+  kvc_release = kvc_acquire ? (*env)->GetMethodID(env, session, "release0", "()V") : NULL;
+  jclass closed = kvc_release ? (*env)->FindClass(env, "java/lang/IllegalStateException") : NULL;
+  kvc_closed_type = closed ? (jclass)(*env)->NewGlobalRef(env, closed) : NULL;
+  if (!kvc_closed_type) (*env)->ExceptionClear(env);
+  return kvc_closed_type != NULL;
+}
+
+static void kvc_find_arenas(JNIEnv* env, jclass buffer) {
+  jclass arena = (*env)->FindClass(env, "java/lang/foreign/Arena");
+  kvc_arenas = arena != NULL;
+  if (!arena) (*env)->ExceptionClear(env);
+#ifdef KVC_BUFFER_METHODS
+  (void)kvc_arena_methods;
+#else
+  if (kvc_arenas && kvc_arena_methods(env, buffer)) return;
+#endif
+  kvc_segment_field = NULL;
+}
+
+/* Before any exception is thrown: what is released is Java's. */
+static void kvc_release_held(JNIEnv* env) {
+  while (kvc_held_count > 0) {
+    jobject session = kvc_held[--kvc_held_count];
+    (*env)->CallVoidMethod(env, session, kvc_release);
+    (void)(*env)->ExceptionCheck(env);
+    (*env)->DeleteLocalRef(env, session);
+  }
+}
+
+/* 0, and an exception is on its way. The direction of a copy is no part of the name in kvc.h. */
+static int kvc_refuse_memory(JNIEnv* env, const char* function, const char* name, const char* why) {
+  static const char copy[] = "kvc_buffer_copy";
+  kvc_release_held(env);
+  kvc_error failure = {sizeof failure, KVC_E_ARGUMENT, ""};
+  snprintf(failure.message, sizeof failure.message, "%s: %s", strcmp(name, "out_lse") ? name : "lse", why);
+  kvc_throw(env, strncmp(function, copy, sizeof copy - 1) ? function : copy, &failure);
+  return 0;
+}
+
+static int kvc_hold_arena(JNIEnv* env, jobject buffer, const char* function, const char* name) {
+  if (!kvc_arenas || !buffer) return 1;
+  if (!kvc_segment_field) return kvc_refuse_memory(env, function, name, "this Java does not tell whether an Arena can free its memory");
+  jobject segment = (*env)->GetObjectField(env, buffer, kvc_segment_field);
+  if (!segment) return 1;
+  (*env)->DeleteLocalRef(env, segment);
+  jobject session = (*env)->CallObjectMethod(env, buffer, kvc_session);
+  if (!(*env)->ExceptionCheck(env) && session) (*env)->CallVoidMethod(env, session, kvc_acquire);
+  jthrowable failed = (*env)->ExceptionOccurred(env);
+  if (!failed) return kvc_held[kvc_held_count++] = session, 1;
+  (*env)->ExceptionClear(env);
+  const int closed = (*env)->IsInstanceOf(env, failed, kvc_closed_type);
+  return kvc_refuse_memory(env, function, name, closed ? "its Arena is closed" : "its Arena belongs to another thread");
+}
+
 JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* vm, void* reserved) {
   JNIEnv* env = NULL;
   (void)reserved;
@@ -122,6 +192,7 @@ JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* vm, void* reserved) {
 #else
   if (!kvc_buffer_fields(env, buffer)) kvc_address_field = NULL;
 #endif
+  kvc_find_arenas(env, buffer);
   kvc_buffer_position = (*env)->GetMethodID(env, buffer, "position", "()I");
   kvc_buffer_remaining = (*env)->GetMethodID(env, buffer, "remaining", "()I");
   return kvc_buffer_position && kvc_buffer_remaining ? JNI_VERSION_1_8 : JNI_ERR;
@@ -177,6 +248,7 @@ static int kvc_utf8(JNIEnv* env, jobject buffer, const char* function, const cha
   snprintf(operation, sizeof operation, "%s", function);
   char* const field = strstr(operation, name);
   if (field > operation && !strcmp(field + strlen(name), "_set")) field[-1] = 0;
+  kvc_release_held(env);
   kvc_throw(env, operation, &failure);
   return 0;
 }
@@ -200,11 +272,15 @@ kvc_throw(jenv, of, &failure)
 /* The error never appears in Java. A function that returns a status but takes no error would not compile: nothing fails silently. */
 %define KVC_ERROR(NAME, OPERATION)
 %typemap(in, numinputs=0) kvc_error* NAME %{ kvc_error failure = {sizeof failure, KVC_OK, ""}; $1 = &failure; %}
-%typemap(argout) kvc_error* NAME %{ if (failure.status != KVC_OK) { kvc_throw(jenv, OPERATION, &failure); return $null; } %}
+%typemap(argout) kvc_error* NAME %{
+  kvc_release_held(jenv);
+  if (failure.status != KVC_OK) { kvc_throw(jenv, OPERATION, &failure); return $null; }
+%}
 %enddef
 KVC_ERROR(err, "$symname")
 KVC_ERROR(append_err, "kvc_append")
 KVC_ERROR(attend_err, "kvc_attend")
+KVC_ERROR(copy_err, "kvc_buffer_copy")
 %typemap(jni) kvc_status "void"
 %typemap(jstype) enum kvc_status "kvc_status"
 %typemap(jtype) kvc_status "void"
@@ -232,16 +308,19 @@ KVC_HANDLE(void)
 %typemap(jstype) (POINTER, LENGTH) "java.nio.JAVATYPE"
 %typemap(javain) (POINTER, LENGTH) %{CHECK%}
 %typemap(in) (POINTER, LENGTH) (int64_t elements) %{
+  if (!kvc_hold_arena(jenv, $input, "$symname", "$1_name")) return $null;
   $1 = ($1_ltype)kvc_buffer_address(jenv, $input, ELEMENT, &elements);
   $2 = elements * UNIT;
 %}
-%typemap(freearg) (POINTER, LENGTH) ""
+%typemap(freearg) (POINTER, LENGTH) "kvc_release_held(jenv);"
 %typemap(argout) (POINTER, LENGTH) ""
 %enddef
 KVC_BUFFER(const void* k, int64_t k_bytes, ByteBuffer, numbers("$1_name", $javainput, false), 1, 1)
 KVC_BUFFER(const void* v, int64_t v_bytes, ByteBuffer, numbers("$1_name", $javainput, false), 1, 1)
 KVC_BUFFER(const void* q, int64_t q_bytes, ByteBuffer, numbers("$1_name", $javainput, false), 1, 1)
 KVC_BUFFER(void* out, int64_t out_bytes, ByteBuffer, numbers("$1_name", $javainput, true), 1, 1)
+KVC_BUFFER(const void* from, int64_t from_bytes, ByteBuffer, numbers("$1_name", $javainput, false), 1, 1)
+KVC_BUFFER(void* to, int64_t to_bytes, ByteBuffer, numbers("$1_name", $javainput, true), 1, 1)
 KVC_BUFFER(char* out, int64_t out_bytes, ByteBuffer, bytes("$1_name", $javainput, true), 1, 1)
 KVC_BUFFER(uint8_t* out, int64_t out_bytes, ByteBuffer, bytes("$1_name", $javainput, true), 1, 1)
 KVC_BUFFER(float* out, int64_t out_bytes, FloatBuffer, floats("$1_name", $javainput, true), 4, 4)
@@ -267,11 +346,16 @@ KVC_BUFFER(const int64_t* token_counts, int64_t n, LongBuffer, counts(seqs, $jav
 %typemap(jtype) const kvc_seq* seqs "java.nio.LongBuffer"
 %typemap(jstype) const kvc_seq* seqs "java.nio.LongBuffer"
 %typemap(javain) const kvc_seq* seqs %{longs("seqs", $javainput, false)%}
-%typemap(in) const kvc_seq* seqs (int64_t elements) %{ $1 = ($1_ltype)kvc_buffer_address(jenv, $input, 8, &elements); %}
+%typemap(in) const kvc_seq* seqs (int64_t elements) %{
+  if (!kvc_hold_arena(jenv, $input, "$symname", "$1_name")) return $null;
+  $1 = ($1_ltype)kvc_buffer_address(jenv, $input, 8, &elements);
+%}
 
 /* One number out: the first element of a long[]. */
 %include <typemaps.i>
 %apply long long* OUTPUT { int64_t* out, int64_t* out_tokens, int64_t* out_written, int64_t* out_n };
+
+%typemap(in, numinputs=0) JNIEnv* jenv "$1 = jenv;"
 
 /* Addresses instead of buffers: memory of a device, and of the host where no ByteBuffer stands for it. */
 %inline %{
@@ -283,6 +367,27 @@ static kvc_status kvc_attend_at(kvc_step* step, int64_t layer, const void* q_add
                                 int64_t out_length, void* lse_address, int64_t lse_length, const kvc_attend_options* options,
                                 kvc_error* attend_err) {
   return kvc_attend(step, layer, q_address, q_length, out_address, out_length, (float*)lse_address, lse_length, options, attend_err);
+}
+static kvc_status kvc_buffer_copy_from(kvc_cache* cache, void* to_address, int32_t to_device, const void* from, int64_t from_bytes,
+                                       kvc_error* copy_err) {
+  return kvc_buffer_copy(cache, to_address, to_device, from, KVC_CPU, from_bytes, copy_err);
+}
+static kvc_status kvc_buffer_copy_to(kvc_cache* cache, void* to, int64_t to_bytes, const void* from_address, int32_t from_device,
+                                     kvc_error* copy_err) {
+  return kvc_buffer_copy(cache, to, KVC_CPU, from_address, from_device, to_bytes, copy_err);
+}
+/* Holds the Arena of a buffer, if it has one, until it is let go; 0: nothing is to be held. */
+static int64_t kvc_hold(JNIEnv* jenv, jobject arena_block) {
+  if (!kvc_hold_arena(jenv, arena_block, "kvc_options", "arena_block") || kvc_held_count == 0) return 0;
+  jobject held = (*jenv)->NewGlobalRef(jenv, kvc_held[0]);
+  if (held) kvc_held_count = 0; else kvc_release_held(jenv); /* the heap is full, and says so */
+  return (int64_t)(intptr_t)held;
+}
+static void kvc_let_go(JNIEnv* jenv, int64_t held) {
+  if (!held) return;
+  (*jenv)->CallVoidMethod(jenv, (jobject)(intptr_t)held, kvc_release);
+  (void)(*jenv)->ExceptionCheck(jenv);
+  (*jenv)->DeleteGlobalRef(jenv, (jobject)(intptr_t)held);
 }
 /* Where the buffer's memory lies, from its position on. */
 static void* kvc_address_of(const void* data, int64_t data_bytes) {

@@ -70,8 +70,9 @@ java-test: java $(OUT)/java-examples/built $(OUT)/java-witness/libkvc_java.so $(
 	@java/checked java -Xcheck:jni $(JAVA_WITNESS)
 ifneq ($(JDK22),)
 	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_WITNESS) SegmentWitnessTests
-	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_RUN) kvc.TestMain $(JAVA_UNIT) StormTests HotPathTests SegmentTests
-	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED -Dkvc.calls=jni $(JAVA_RUN) kvc.TestMain BufferTests SegmentTests
+	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_RUN) kvc.TestMain $(JAVA_UNIT) StormTests HotPathTests SegmentTests ArenaTests
+	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED -Dkvc.calls=jni $(JAVA_RUN) kvc.TestMain BufferTests SegmentTests ArenaTests
+	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED -Dkvc.library.path="$(OUT)/java-methods" $(JAVA_RUN) kvc.TestMain HiddenArenaTests
 else
 	@echo "skipped: Java's calls through FFM, as no JDK 22 or newer lies in /usr/lib/jvm; JDK22=FOLDER/ names one"
 endif

@@ -257,6 +257,76 @@ static int kvc_buffer_fields(JNIEnv* env, jclass buffer) {
   return same;
 }
 
+static void kvc_throw(JNIEnv* env, const char* operation, const kvc_error* failure);
+
+/* Memory of an Arena is freed by its owner's word, whoever has a buffer over it. So the Arena is held open, by what the class library has for
+ * its own calls, from before a buffer's address is read until its call has returned. No call of kvc's is made inside another of its thread. */
+static jfieldID kvc_segment_field;
+static jmethodID kvc_session, kvc_acquire, kvc_release;
+static jclass kvc_closed_type;
+static int kvc_arenas; /* are there any in this Java? */
+static __thread jobject kvc_held[4];
+static __thread int kvc_held_count;
+
+static int kvc_arena_methods(JNIEnv* env, jclass buffer) {
+  kvc_segment_field = (*env)->GetFieldID(env, buffer, "segment", "Ljava/lang/foreign/MemorySegment;");
+  kvc_session = kvc_segment_field ? (*env)->GetMethodID(env, buffer, "session", "()Ljdk/internal/foreign/MemorySessionImpl;") : NULL;
+  jclass session = kvc_session ? (*env)->FindClass(env, "jdk/internal/foreign/MemorySessionImpl") : NULL;
+  kvc_acquire = session ? (*env)->GetMethodID(env, session, "acquire0", "()V") : NULL;
+  kvc_release = kvc_acquire ? (*env)->GetMethodID(env, session, "release0", "()V") : NULL;
+  jclass closed = kvc_release ? (*env)->FindClass(env, "java/lang/IllegalStateException") : NULL;
+  kvc_closed_type = closed ? (jclass)(*env)->NewGlobalRef(env, closed) : NULL;
+  if (!kvc_closed_type) (*env)->ExceptionClear(env);
+  return kvc_closed_type != NULL;
+}
+
+static void kvc_find_arenas(JNIEnv* env, jclass buffer) {
+  jclass arena = (*env)->FindClass(env, "java/lang/foreign/Arena");
+  kvc_arenas = arena != NULL;
+  if (!arena) (*env)->ExceptionClear(env);
+#ifdef KVC_BUFFER_METHODS
+  (void)kvc_arena_methods;
+#else
+  if (kvc_arenas && kvc_arena_methods(env, buffer)) return;
+#endif
+  kvc_segment_field = NULL;
+}
+
+/* Before any exception is thrown: what is released is Java's. */
+static void kvc_release_held(JNIEnv* env) {
+  while (kvc_held_count > 0) {
+    jobject session = kvc_held[--kvc_held_count];
+    (*env)->CallVoidMethod(env, session, kvc_release);
+    (void)(*env)->ExceptionCheck(env);
+    (*env)->DeleteLocalRef(env, session);
+  }
+}
+
+/* 0, and an exception is on its way. The direction of a copy is no part of the name in kvc.h. */
+static int kvc_refuse_memory(JNIEnv* env, const char* function, const char* name, const char* why) {
+  static const char copy[] = "kvc_buffer_copy";
+  kvc_release_held(env);
+  kvc_error failure = {sizeof failure, KVC_E_ARGUMENT, ""};
+  snprintf(failure.message, sizeof failure.message, "%s: %s", strcmp(name, "out_lse") ? name : "lse", why);
+  kvc_throw(env, strncmp(function, copy, sizeof copy - 1) ? function : copy, &failure);
+  return 0;
+}
+
+static int kvc_hold_arena(JNIEnv* env, jobject buffer, const char* function, const char* name) {
+  if (!kvc_arenas || !buffer) return 1;
+  if (!kvc_segment_field) return kvc_refuse_memory(env, function, name, "this Java does not tell whether an Arena can free its memory");
+  jobject segment = (*env)->GetObjectField(env, buffer, kvc_segment_field);
+  if (!segment) return 1;
+  (*env)->DeleteLocalRef(env, segment);
+  jobject session = (*env)->CallObjectMethod(env, buffer, kvc_session);
+  if (!(*env)->ExceptionCheck(env) && session) (*env)->CallVoidMethod(env, session, kvc_acquire);
+  jthrowable failed = (*env)->ExceptionOccurred(env);
+  if (!failed) return kvc_held[kvc_held_count++] = session, 1;
+  (*env)->ExceptionClear(env);
+  const int closed = (*env)->IsInstanceOf(env, failed, kvc_closed_type);
+  return kvc_refuse_memory(env, function, name, closed ? "its Arena is closed" : "its Arena belongs to another thread");
+}
+
 JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* vm, void* reserved) {
   JNIEnv* env = NULL;
   (void)reserved;
@@ -268,6 +338,7 @@ JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* vm, void* reserved) {
 #else
   if (!kvc_buffer_fields(env, buffer)) kvc_address_field = NULL;
 #endif
+  kvc_find_arenas(env, buffer);
   kvc_buffer_position = (*env)->GetMethodID(env, buffer, "position", "()I");
   kvc_buffer_remaining = (*env)->GetMethodID(env, buffer, "remaining", "()I");
   return kvc_buffer_position && kvc_buffer_remaining ? JNI_VERSION_1_8 : JNI_ERR;
@@ -323,6 +394,7 @@ static int kvc_utf8(JNIEnv* env, jobject buffer, const char* function, const cha
   snprintf(operation, sizeof operation, "%s", function);
   char* const field = strstr(operation, name);
   if (field > operation && !strcmp(field + strlen(name), "_set")) field[-1] = 0;
+  kvc_release_held(env);
   kvc_throw(env, operation, &failure);
   return 0;
 }
@@ -336,6 +408,27 @@ static kvc_status kvc_attend_at(kvc_step* step, int64_t layer, const void* q_add
                                 int64_t out_length, void* lse_address, int64_t lse_length, const kvc_attend_options* options,
                                 kvc_error* attend_err) {
   return kvc_attend(step, layer, q_address, q_length, out_address, out_length, (float*)lse_address, lse_length, options, attend_err);
+}
+static kvc_status kvc_buffer_copy_from(kvc_cache* cache, void* to_address, int32_t to_device, const void* from, int64_t from_bytes,
+                                       kvc_error* copy_err) {
+  return kvc_buffer_copy(cache, to_address, to_device, from, KVC_CPU, from_bytes, copy_err);
+}
+static kvc_status kvc_buffer_copy_to(kvc_cache* cache, void* to, int64_t to_bytes, const void* from_address, int32_t from_device,
+                                     kvc_error* copy_err) {
+  return kvc_buffer_copy(cache, to, KVC_CPU, from_address, from_device, to_bytes, copy_err);
+}
+/* Holds the Arena of a buffer, if it has one, until it is let go; 0: nothing is to be held. */
+static int64_t kvc_hold(JNIEnv* jenv, jobject arena_block) {
+  if (!kvc_hold_arena(jenv, arena_block, "kvc_options", "arena_block") || kvc_held_count == 0) return 0;
+  jobject held = (*jenv)->NewGlobalRef(jenv, kvc_held[0]);
+  if (held) kvc_held_count = 0; else kvc_release_held(jenv); /* the heap is full, and says so */
+  return (int64_t)(intptr_t)held;
+}
+static void kvc_let_go(JNIEnv* jenv, int64_t held) {
+  if (!held) return;
+  (*jenv)->CallVoidMethod(jenv, (jobject)(intptr_t)held, kvc_release);
+  (void)(*jenv)->ExceptionCheck(jenv);
+  (*jenv)->DeleteGlobalRef(jenv, (jobject)(intptr_t)held);
 }
 /* Where the buffer's memory lies, from its position on. */
 static void* kvc_address_of(const void* data, int64_t data_bytes) {
@@ -501,9 +594,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1append_1at(JNIEnv *jenv, jclass
   arg6 = (int64_t)jarg6; 
   result = (kvc_status)kvc_append_at(arg1,arg2,(void const *)arg3,arg4,(void const *)arg5,arg6,arg7);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_append", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -537,9 +633,112 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1attend_1at(JNIEnv *jenv, jclass
   arg9 = *(kvc_attend_options **)&jarg9; 
   result = (kvc_status)kvc_attend_at(arg1,arg2,(void const *)arg3,arg4,arg5,arg6,arg7,arg8,(struct kvc_attend_options const *)arg9,arg10);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_attend", &failure); return ; 
-  } 
+  }
+  
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1buffer_1copy_1from(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jint jarg3, jobject jarg4) {
+  kvc_cache *arg1 = 0 ;
+  void *arg2 = 0 ;
+  int32_t arg3 ;
+  void *arg4 = 0 ;
+  int64_t arg5 ;
+  kvc_error *arg6 = 0 ;
+  int64_t elements4 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg6 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  arg2 = (void *)(intptr_t)jarg2; 
+  arg3 = (int32_t)jarg3; 
+  
+  if (!kvc_hold_arena(jenv, jarg4, "kvc_buffer_copy_from", "from")) return ;
+  arg4 = (void *)kvc_buffer_address(jenv, jarg4, 1, &elements4);
+  arg5 = elements4 * 1;
+  
+  result = (kvc_status)kvc_buffer_copy_from(arg1,arg2,arg3,(void const *)arg4,arg5,arg6);
+  (void)result; (void)failure; 
+  
+  
+  kvc_release_held(jenv);
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, "kvc_buffer_copy", &failure); return ; 
+  }
+  
+  kvc_release_held(jenv);
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1buffer_1copy_1to(JNIEnv *jenv, jclass jcls, jlong jarg1, jobject jarg2, jlong jarg4, jint jarg5) {
+  kvc_cache *arg1 = 0 ;
+  void *arg2 = 0 ;
+  int64_t arg3 ;
+  void *arg4 = 0 ;
+  int32_t arg5 ;
+  kvc_error *arg6 = 0 ;
+  int64_t elements2 ;
+  kvc_status result;
+  
+  (void)jenv;
+  (void)jcls;
+  kvc_error failure = {
+    sizeof failure, KVC_OK, ""
+  }; arg6 = &failure; 
+  arg1 = (kvc_cache *)(intptr_t)jarg1; 
+  
+  if (!kvc_hold_arena(jenv, jarg2, "kvc_buffer_copy_to", "to")) return ;
+  arg2 = (void *)kvc_buffer_address(jenv, jarg2, 1, &elements2);
+  arg3 = elements2 * 1;
+  
+  arg4 = (void *)(intptr_t)jarg4; 
+  arg5 = (int32_t)jarg5; 
+  result = (kvc_status)kvc_buffer_copy_to(arg1,arg2,arg3,(void const *)arg4,arg5,arg6);
+  (void)result; (void)failure; 
+  
+  
+  kvc_release_held(jenv);
+  if (failure.status != KVC_OK) {
+    kvc_throw(jenv, "kvc_buffer_copy", &failure); return ; 
+  }
+  
+  kvc_release_held(jenv);
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1hold(JNIEnv *jenv, jclass jcls, jobject jarg2) {
+  jlong jresult = 0 ;
+  JNIEnv *arg1 = 0 ;
+  jobject arg2 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  arg1 = jenv;
+  arg2 = jarg2; 
+  result = kvc_hold(arg1,arg2);
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1let_1go(JNIEnv *jenv, jclass jcls, jlong jarg2) {
+  JNIEnv *arg1 = 0 ;
+  int64_t arg2 ;
+  
+  (void)jenv;
+  (void)jcls;
+  arg1 = jenv;
+  arg2 = (int64_t)jarg2; 
+  kvc_let_go(arg1,arg2);
 }
 
 
@@ -553,13 +752,14 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1address_1of(JNIEnv *jenv, jcla
   (void)jenv;
   (void)jcls;
   
+  if (!kvc_hold_arena(jenv, jarg1, "kvc_address_of", "data")) return 0;
   arg1 = (void *)kvc_buffer_address(jenv, jarg1, 1, &elements1);
   arg2 = elements1 * 1;
   
   result = (void *)kvc_address_of((void const *)arg1,arg2);
   jresult = (jlong)(intptr_t)result; 
   
-  
+  kvc_release_held(jenv);
   return jresult;
 }
 
@@ -626,13 +826,14 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1abi_1describe(JNIEnv *jenv, jc
   (void)jenv;
   (void)jcls;
   
+  if (!kvc_hold_arena(jenv, jarg1, "kvc_abi_describe", "out")) return 0;
   arg1 = (char *)kvc_buffer_address(jenv, jarg1, 1, &elements1);
   arg2 = elements1 * 1;
   
   result = kvc_abi_describe(arg1,arg2);
   jresult = (jlong)result; 
   
-  
+  kvc_release_held(jenv);
   return jresult;
 }
 
@@ -701,7 +902,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1error_1message_1set(JNIEnv *jen
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "message", strlen(text), 240 - 1);
       of[sizeof of - sizeof "_message_set"] = 0;
-      /*@SWIG:java/java.i,196,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
+      /*@SWIG:java/java.i,268,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -803,6 +1004,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1codec_1format(JNIEnv *jenv, jc
   }; arg4 = &failure; 
   if (!kvc_utf8(jenv, jarg1, "kvc_codec_format", "codec", &arg1)) return 0; 
   
+  if (!kvc_hold_arena(jenv, jarg2, "kvc_codec_format", "out")) return 0;
   arg2 = (char *)kvc_buffer_address(jenv, jarg2, 1, &elements2);
   arg3 = elements2 * 1;
   
@@ -810,11 +1012,14 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1codec_1format(JNIEnv *jenv, jc
   jresult = (jlong)result; 
   
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_codec_format", &failure); return 0; 
-  } 
+  }
   
   
+  kvc_release_held(jenv);
   return jresult;
 }
 
@@ -861,6 +1066,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1format(JNIEnv *jenv, j
   }; arg4 = &failure; 
   if (!kvc_utf8(jenv, jarg1, "kvc_policy_format", "policy", &arg1)) return 0; 
   
+  if (!kvc_hold_arena(jenv, jarg2, "kvc_policy_format", "out")) return 0;
   arg2 = (char *)kvc_buffer_address(jenv, jarg2, 1, &elements2);
   arg3 = elements2 * 1;
   
@@ -868,11 +1074,14 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1policy_1format(JNIEnv *jenv, j
   jresult = (jlong)result; 
   
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_policy_format", &failure); return 0; 
-  } 
+  }
   
   
+  kvc_release_held(jenv);
   return jresult;
 }
 
@@ -917,9 +1126,12 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1device_1count(JNIEnv *jenv, jc
   arg1 = (int32_t)jarg1; 
   result = kvc_device_count(arg1,arg2);
   jresult = (jlong)result; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_device_count", &failure); return 0; 
-  } 
+  }
+  
   return jresult;
 }
 
@@ -942,16 +1154,20 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1device_1describe(JNIEnv *jenv,
   arg1 = (int32_t)jarg1; 
   arg2 = (int64_t)jarg2; 
   
+  if (!kvc_hold_arena(jenv, jarg3, "kvc_device_describe", "out")) return 0;
   arg3 = (char *)kvc_buffer_address(jenv, jarg3, 1, &elements3);
   arg4 = elements3 * 1;
   
   result = kvc_device_describe(arg1,arg2,arg3,arg4,arg5);
   jresult = (jlong)result; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_device_describe", &failure); return 0; 
-  } 
+  }
   
+  kvc_release_held(jenv);
   return jresult;
 }
 
@@ -1188,7 +1404,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1codec_1set(JNIEnv *jen
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "codec", strlen(text), 128 - 1);
       of[sizeof of - sizeof "_codec_set"] = 0;
-      /*@SWIG:java/java.i,196,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
+      /*@SWIG:java/java.i,268,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -1233,7 +1449,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1target_1set(JNIEnv *je
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "target", strlen(text), 16 - 1);
       of[sizeof of - sizeof "_target_set"] = 0;
-      /*@SWIG:java/java.i,196,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
+      /*@SWIG:java/java.i,268,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -1642,7 +1858,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1options_1policy_1set(JNIEnv *je
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "policy", strlen(text), 128 - 1);
       of[sizeof of - sizeof "_policy_set"] = 0;
-      /*@SWIG:java/java.i,196,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
+      /*@SWIG:java/java.i,268,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -1948,7 +2164,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1layer_1codec_1set(JNIEnv *jenv,
       };
       snprintf(failure.message, sizeof failure.message, "%s: a text of %zu bytes (at most %d)", "codec", strlen(text), 128 - 1);
       of[sizeof of - sizeof "_codec_set"] = 0;
-      /*@SWIG:java/java.i,196,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
+      /*@SWIG:java/java.i,268,KVC_TEXT_TOO_LONG@*/kvc_throw(jenv, of, &failure)
       /*@SWIG@*/;
     }
   }
@@ -2041,9 +2257,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1supports(JNIEnv *jenv, jclass j
   arg3 = (int64_t)jarg3; 
   result = (kvc_status)kvc_supports((struct kvc_options const *)arg1,(struct kvc_layer const *)arg2,arg3,arg4);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_supports", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -2566,9 +2785,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1plan_1compute(JNIEnv *jenv, jcl
   arg5 = *(kvc_plan **)&jarg5; 
   result = (kvc_status)kvc_plan_compute((struct kvc_options const *)arg1,(struct kvc_layer const *)arg2,arg3,(struct kvc_plan_request const *)arg4,arg5,arg6);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_plan_compute", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -2592,9 +2814,12 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1create(JNIEnv *jenv, jclass jc
   arg3 = (int64_t)jarg3; 
   result = (kvc_cache *)kvc_create((struct kvc_options const *)arg1,(struct kvc_layer const *)arg2,arg3,arg4);
   jresult = (jlong)(intptr_t)result; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_create", &failure); return 0; 
-  } 
+  }
+  
   return jresult;
 }
 
@@ -2612,9 +2837,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1destroy(JNIEnv *jenv, jclass jc
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   result = (kvc_status)kvc_destroy(arg1,arg2);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_destroy", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -2635,16 +2863,20 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1sink_1logits_1set(JNIEnv *jenv,
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = (int64_t)jarg2; 
   
+  if (!kvc_hold_arena(jenv, jarg3, "kvc_sink_logits_set", "logits")) return ;
   arg3 = (float *)kvc_buffer_address(jenv, jarg3, 4, &elements3);
   arg4 = elements3 * 1;
   
   result = (kvc_status)kvc_sink_logits_set(arg1,arg2,(float const *)arg3,arg4,arg5);
   (void)result; (void)failure; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_sink_logits_set", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
 }
 
 
@@ -2665,16 +2897,20 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1rope_1frequencies_1set(JNIEnv *
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = (int64_t)jarg2; 
   
+  if (!kvc_hold_arena(jenv, jarg3, "kvc_rope_frequencies_set", "frequencies")) return ;
   arg3 = (double *)kvc_buffer_address(jenv, jarg3, 8, &elements3);
   arg4 = elements3 * 1;
   
   result = (kvc_status)kvc_rope_frequencies_set(arg1,arg2,(double const *)arg3,arg4,arg5);
   (void)result; (void)failure; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_rope_frequencies_set", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
 }
 
 
@@ -2816,9 +3052,12 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1create(JNIEnv *jenv, jcla
   arg2 = *(kvc_seq_options **)&jarg2; 
   result = kvc_seq_create(arg1,(struct kvc_seq_options const *)arg2,arg3);
   jresult = (jlong)result; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_create", &failure); return 0; 
-  } 
+  }
+  
   return jresult;
 }
 
@@ -2838,9 +3077,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1destroy(JNIEnv *jenv, jcla
   arg2 = (kvc_seq)jarg2; 
   result = (kvc_status)kvc_seq_destroy(arg1,arg2,arg3);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_destroy", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -2864,9 +3106,12 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1fork(JNIEnv *jenv, jclass
   arg4 = (int32_t)jarg4; 
   result = kvc_seq_fork(arg1,arg2,arg3,arg4,arg5);
   jresult = (jlong)result; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_fork", &failure); return 0; 
-  } 
+  }
+  
   return jresult;
 }
 
@@ -2890,9 +3135,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1truncate(JNIEnv *jenv, jcl
   arg4 = (int32_t)jarg4; 
   result = (kvc_status)kvc_seq_truncate(arg1,arg2,arg3,arg4,arg5);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_truncate", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -2929,9 +3177,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1length(JNIEnv *jenv, jclas
     jlong jvalue = (jlong)temp3;
     (*jenv)->SetLongArrayRegion(jenv, jarg3, 0, 1, &jvalue);
   }
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_length", &failure); return ; 
-  } 
+  }
+  
   
 }
 
@@ -2969,9 +3220,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1exact_1floor(JNIEnv *jenv,
     jlong jvalue = (jlong)temp3;
     (*jenv)->SetLongArrayRegion(jenv, jarg3, 0, 1, &jvalue);
   }
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_exact_floor", &failure); return ; 
-  } 
+  }
+  
   
 }
 
@@ -3013,9 +3267,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1live(JNIEnv *jenv, jclass 
     jlong jvalue = (jlong)temp5;
     (*jenv)->SetLongArrayRegion(jenv, jarg5, 0, 1, &jvalue);
   }
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_live", &failure); return ; 
-  } 
+  }
+  
   
 }
 
@@ -3041,16 +3298,20 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1positions(JNIEnv *jenv, jc
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   
+  if (!kvc_hold_arena(jenv, jarg5, "kvc_seq_positions", "out")) return ;
   arg5 = (int64_t *)kvc_buffer_address(jenv, jarg5, 8, &elements5);
   arg6 = elements5 * 1;
   
   result = (kvc_status)kvc_seq_positions((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_positions", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
 }
 
 
@@ -3071,9 +3332,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1prompt_1set(JNIEnv *jenv, 
   arg3 = (int64_t)jarg3; 
   result = (kvc_status)kvc_seq_prompt_set(arg1,arg2,arg3,arg4);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_prompt_set", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -3094,9 +3358,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1budget_1set(JNIEnv *jenv, 
   arg3 = (int64_t)jarg3; 
   result = (kvc_status)kvc_seq_budget_set(arg1,arg2,arg3,arg4);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_budget_set", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -3133,9 +3400,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1step_1limit(JNIEnv *jenv, 
     jlong jvalue = (jlong)temp3;
     (*jenv)->SetLongArrayRegion(jenv, jarg3, 0, 1, &jvalue);
   }
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_step_limit", &failure); return ; 
-  } 
+  }
+  
   
 }
 
@@ -3675,12 +3945,17 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1begin(JNIEnv *jenv, jcla
   }; arg8 = &failure; 
   (void)jarg7_;
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
-  arg2 = (kvc_seq *)kvc_buffer_address(jenv, jarg2, 8, &elements2); 
   
+  if (!kvc_hold_arena(jenv, jarg2, "kvc_step_begin", "seqs")) return 0;
+  arg2 = (kvc_seq *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
+  
+  
+  if (!kvc_hold_arena(jenv, jarg3, "kvc_step_begin", "token_counts")) return 0;
   arg3 = (int64_t *)kvc_buffer_address(jenv, jarg3, 8, &elements3);
   arg4 = elements3 * 1;
   
   
+  if (!kvc_hold_arena(jenv, jarg5, "kvc_step_begin", "positions")) return 0;
   arg5 = (int64_t *)kvc_buffer_address(jenv, jarg5, 8, &elements5);
   arg6 = elements5 * 1;
   
@@ -3689,11 +3964,14 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1begin(JNIEnv *jenv, jcla
   jresult = (jlong)(intptr_t)result; 
   
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_step_begin", &failure); return 0; 
-  } 
+  }
   
-  
+  kvc_release_held(jenv);
+  kvc_release_held(jenv);
   return jresult;
 }
 
@@ -3718,10 +3996,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1append(JNIEnv *jenv, jclass jcl
   arg1 = (kvc_step *)(intptr_t)jarg1; 
   arg2 = (int64_t)jarg2; 
   
+  if (!kvc_hold_arena(jenv, jarg3, "kvc_append", "k")) return ;
   arg3 = (void *)kvc_buffer_address(jenv, jarg3, 1, &elements3);
   arg4 = elements3 * 1;
   
   
+  if (!kvc_hold_arena(jenv, jarg5, "kvc_append", "v")) return ;
   arg5 = (void *)kvc_buffer_address(jenv, jarg5, 1, &elements5);
   arg6 = elements5 * 1;
   
@@ -3729,11 +4009,14 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1append(JNIEnv *jenv, jclass jcl
   (void)result; (void)failure; 
   
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_append", &failure); return ; 
-  } 
+  }
   
-  
+  kvc_release_held(jenv);
+  kvc_release_held(jenv);
 }
 
 
@@ -3752,16 +4035,20 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1commit(JNIEnv *jenv, jcla
   }; arg4 = &failure; 
   arg1 = (kvc_step *)(intptr_t)jarg1; 
   
+  if (!kvc_hold_arena(jenv, jarg2, "kvc_step_commit", "accepted")) return ;
   arg2 = (int64_t *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
   arg3 = elements2 * 1;
   
   result = (kvc_status)kvc_step_commit(arg1,(int64_t const *)arg2,arg3,arg4);
   (void)result; (void)failure; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_step_commit", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
 }
 
 
@@ -3778,9 +4065,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1abort(JNIEnv *jenv, jclas
   arg1 = (kvc_step *)(intptr_t)jarg1; 
   result = (kvc_status)kvc_step_abort(arg1,arg2);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_step_abort", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -3803,6 +4093,7 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1graph_1create(JNIEnv *jenv, jc
   }; arg7 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   
+  if (!kvc_hold_arena(jenv, jarg2, "kvc_graph_create", "counts")) return 0;
   arg2 = (int64_t *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
   arg3 = elements2 * 1;
   
@@ -3812,10 +4103,13 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1graph_1create(JNIEnv *jenv, jc
   result = (kvc_graph *)kvc_graph_create(arg1,(int64_t const *)arg2,arg3,arg4,arg5,arg6,arg7);
   jresult = (jlong)(intptr_t)result; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_graph_create", &failure); return 0; 
-  } 
+  }
   
+  kvc_release_held(jenv);
   return jresult;
 }
 
@@ -3833,9 +4127,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1graph_1destroy(JNIEnv *jenv, jc
   arg1 = (kvc_graph *)(intptr_t)jarg1; 
   result = (kvc_status)kvc_graph_destroy(arg1,arg2);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_graph_destroy", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -3852,9 +4149,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1synchronize(JNIEnv *jenv, jclas
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   result = (kvc_status)kvc_synchronize(arg1,arg2);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_synchronize", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -3876,9 +4176,12 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1buffer_1create(JNIEnv *jenv, j
   arg3 = (int64_t)jarg3; 
   result = (void *)kvc_buffer_create(arg1,arg2,arg3,arg4);
   jresult = (jlong)(intptr_t)result; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_buffer_create", &failure); return 0; 
-  } 
+  }
+  
   return jresult;
 }
 
@@ -3900,9 +4203,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1buffer_1destroy(JNIEnv *jenv, j
   arg3 = (void *)(intptr_t)jarg3; 
   result = (kvc_status)kvc_buffer_destroy(arg1,arg2,arg3,arg4);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_buffer_destroy", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -3929,9 +4235,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1buffer_1copy(JNIEnv *jenv, jcla
   arg6 = (int64_t)jarg6; 
   result = (kvc_status)kvc_buffer_copy(arg1,arg2,arg3,(void const *)arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_buffer_copy", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -4137,14 +4446,17 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1attend(JNIEnv *jenv, jclass jcl
   arg1 = (kvc_step *)(intptr_t)jarg1; 
   arg2 = (int64_t)jarg2; 
   
+  if (!kvc_hold_arena(jenv, jarg3, "kvc_attend", "q")) return ;
   arg3 = (void *)kvc_buffer_address(jenv, jarg3, 1, &elements3);
   arg4 = elements3 * 1;
   
   
+  if (!kvc_hold_arena(jenv, jarg5, "kvc_attend", "out")) return ;
   arg5 = (void *)kvc_buffer_address(jenv, jarg5, 1, &elements5);
   arg6 = elements5 * 1;
   
   
+  if (!kvc_hold_arena(jenv, jarg7, "kvc_attend", "out_lse")) return ;
   arg7 = (float *)kvc_buffer_address(jenv, jarg7, 4, &elements7);
   arg8 = elements7 * 4;
   
@@ -4154,12 +4466,15 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1attend(JNIEnv *jenv, jclass jcl
   
   
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_attend", &failure); return ; 
-  } 
+  }
   
-  
-  
+  kvc_release_held(jenv);
+  kvc_release_held(jenv);
+  kvc_release_held(jenv);
 }
 
 
@@ -4622,6 +4937,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1evict(JNIEnv *jenv, jclass jcls
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = (kvc_seq)jarg2; 
   
+  if (!kvc_hold_arena(jenv, jarg3, "kvc_evict", "scores")) return ;
   arg3 = (float *)kvc_buffer_address(jenv, jarg3, 4, &elements3);
   arg4 = elements3 * 1;
   
@@ -4630,10 +4946,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1evict(JNIEnv *jenv, jclass jcls
   result = (kvc_status)kvc_evict(arg1,arg2,(float const *)arg3,arg4,(struct kvc_evict_options const *)arg5,arg6,arg7);
   (void)result; (void)failure; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_evict", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
 }
 
 
@@ -4658,6 +4977,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1evict_1keep(JNIEnv *jenv, jclas
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = (kvc_seq)jarg2; 
   
+  if (!kvc_hold_arena(jenv, jarg3, "kvc_evict_keep", "positions")) return ;
   arg3 = (int64_t *)kvc_buffer_address(jenv, jarg3, 8, &elements3);
   arg4 = elements3 * 1;
   
@@ -4666,10 +4986,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1evict_1keep(JNIEnv *jenv, jclas
   result = (kvc_status)kvc_evict_keep(arg1,arg2,(int64_t const *)arg3,arg4,(struct kvc_evict_options const *)arg5,arg6,arg7);
   (void)result; (void)failure; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_evict_keep", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
 }
 
 
@@ -5254,10 +5577,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1publish(JNIEnv *jenv, j
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = (kvc_seq)jarg2; 
   
+  if (!kvc_hold_arena(jenv, jarg3, "kvc_prefix_publish", "tokens")) return ;
   arg3 = (int64_t *)kvc_buffer_address(jenv, jarg3, 8, &elements3);
   arg4 = elements3 * 1;
   
   
+  if (!kvc_hold_arena(jenv, jarg5, "kvc_prefix_publish", "salt")) return ;
   arg5 = (void *)kvc_buffer_address(jenv, jarg5, 1, &elements5);
   arg6 = elements5 * 1;
   
@@ -5266,11 +5591,14 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1publish(JNIEnv *jenv, j
   (void)result; (void)failure; 
   
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_prefix_publish", &failure); return ; 
-  } 
+  }
   
-  
+  kvc_release_held(jenv);
+  kvc_release_held(jenv);
 }
 
 
@@ -5297,10 +5625,12 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1lookup(JNIEnv *jenv, j
   (void)jarg7_;
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   
+  if (!kvc_hold_arena(jenv, jarg2, "kvc_prefix_lookup", "tokens")) return 0;
   arg2 = (int64_t *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
   arg3 = elements2 * 1;
   
   
+  if (!kvc_hold_arena(jenv, jarg4, "kvc_prefix_lookup", "salt")) return 0;
   arg4 = (void *)kvc_buffer_address(jenv, jarg4, 1, &elements4);
   arg5 = elements4 * 1;
   
@@ -5310,11 +5640,14 @@ SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1lookup(JNIEnv *jenv, j
   jresult = (jlong)result; 
   
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_prefix_lookup", &failure); return 0; 
-  } 
+  }
   
-  
+  kvc_release_held(jenv);
+  kvc_release_held(jenv);
   return jresult;
 }
 
@@ -5339,10 +5672,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1remove(JNIEnv *jenv, jc
   }; arg7 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   
+  if (!kvc_hold_arena(jenv, jarg2, "kvc_prefix_remove", "tokens")) return ;
   arg2 = (int64_t *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
   arg3 = elements2 * 1;
   
   
+  if (!kvc_hold_arena(jenv, jarg4, "kvc_prefix_remove", "salt")) return ;
   arg4 = (void *)kvc_buffer_address(jenv, jarg4, 1, &elements4);
   arg5 = elements4 * 1;
   
@@ -5366,11 +5701,14 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1remove(JNIEnv *jenv, jc
     jlong jvalue = (jlong)temp6;
     (*jenv)->SetLongArrayRegion(jenv, jarg6, 0, 1, &jvalue);
   }
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_prefix_remove", &failure); return ; 
-  } 
+  }
   
-  
+  kvc_release_held(jenv);
+  kvc_release_held(jenv);
   
 }
 
@@ -5388,9 +5726,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1clear(JNIEnv *jenv, jcl
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   result = (kvc_status)kvc_prefix_clear(arg1,arg2);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_prefix_clear", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -5409,9 +5750,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1budget_1set(JNIEnv *jen
   arg2 = (int64_t)jarg2; 
   result = (kvc_status)kvc_prefix_budget_set(arg1,arg2,arg3);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_prefix_budget_set", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -5431,9 +5775,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1prefix_1stats_1get(JNIEnv *jenv
   arg2 = *(kvc_prefix_stats **)&jarg2; 
   result = (kvc_status)kvc_prefix_stats_get((struct kvc_cache const *)arg1,arg2,arg3);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_prefix_stats_get", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -5691,6 +6038,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1merge(JNIEnv *jenv, jclass jcls
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = (kvc_seq)jarg2; 
   
+  if (!kvc_hold_arena(jenv, jarg3, "kvc_merge", "clusters")) return ;
   arg3 = (int32_t *)kvc_buffer_address(jenv, jarg3, 4, &elements3);
   arg4 = elements3 * 1;
   
@@ -5699,10 +6047,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1merge(JNIEnv *jenv, jclass jcls
   result = (kvc_status)kvc_merge(arg1,arg2,(int32_t const *)arg3,arg4,(struct kvc_merge_options const *)arg5,arg6,arg7);
   (void)result; (void)failure; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_merge", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
 }
 
 
@@ -5727,16 +6078,20 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1counts(JNIEnv *jenv,
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   
+  if (!kvc_hold_arena(jenv, jarg5, "kvc_seq_read_counts", "out")) return ;
   arg5 = (int64_t *)kvc_buffer_address(jenv, jarg5, 8, &elements5);
   arg6 = elements5 * 1;
   
   result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_read_counts", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
 }
 
 
@@ -6115,9 +6470,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down(JNIEnv *jenv, jclass
   arg4 = *(kvc_step_down_report **)&jarg4; 
   result = (kvc_status)kvc_step_down(arg1,arg2,(struct kvc_step_down_options const *)arg3,arg4,arg5);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_step_down", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -6142,16 +6500,20 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1rungs(JNIEnv *jenv, 
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   
+  if (!kvc_hold_arena(jenv, jarg5, "kvc_seq_read_rungs", "out")) return ;
   arg5 = (int64_t *)kvc_buffer_address(jenv, jarg5, 8, &elements5);
   arg6 = elements5 * 1;
   
   result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_read_rungs", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
 }
 
 
@@ -6182,16 +6544,20 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read(JNIEnv *jenv, jclass 
   arg6 = (int64_t)jarg6; 
   arg7 = (int64_t)jarg7; 
   
+  if (!kvc_hold_arena(jenv, jarg8, "kvc_seq_read", "out")) return ;
   arg8 = (float *)kvc_buffer_address(jenv, jarg8, 4, &elements8);
   arg9 = elements8 * 4;
   
   result = (kvc_status)kvc_seq_read((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8,arg9,arg10);
   (void)result; (void)failure; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_read", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
 }
 
 
@@ -6220,6 +6586,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1codes(JNIEnv *jenv, 
   arg4 = (int64_t)jarg4; 
   arg5 = (int32_t)jarg5; 
   
+  if (!kvc_hold_arena(jenv, jarg6, "kvc_seq_read_codes", "out")) return ;
   arg6 = (uint8_t *)kvc_buffer_address(jenv, jarg6, 1, &elements6);
   arg7 = elements6 * 1;
   
@@ -6242,10 +6609,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1codes(JNIEnv *jenv, 
     jlong jvalue = (jlong)temp8;
     (*jenv)->SetLongArrayRegion(jenv, jarg8, 0, 1, &jvalue);
   }
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_read_codes", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
   
 }
 
@@ -6271,16 +6641,20 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1mass(JNIEnv *jenv, j
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   
+  if (!kvc_hold_arena(jenv, jarg5, "kvc_seq_read_mass", "out")) return ;
   arg5 = (int64_t *)kvc_buffer_address(jenv, jarg5, 8, &elements5);
   arg6 = elements5 * 1;
   
   result = (kvc_status)kvc_seq_read_mass((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
   (void)result; (void)failure; 
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_read_mass", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
 }
 
 
@@ -7158,9 +7532,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1stats_1get(JNIEnv *jenv, jclass
   arg2 = *(kvc_stats **)&jarg2; 
   result = (kvc_status)kvc_stats_get((struct kvc_cache const *)arg1,arg2,arg3);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_stats_get", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -7182,9 +7559,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1stats_1get(JNIEnv *jenv, j
   arg3 = *(kvc_seq_stats **)&jarg3; 
   result = (kvc_status)kvc_seq_stats_get((struct kvc_cache const *)arg1,arg2,arg3,arg4);
   (void)result; (void)failure; 
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_seq_stats_get", &failure); return ; 
-  } 
+  }
+  
 }
 
 
@@ -7208,10 +7588,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1export(JNIEnv *jenv, 
   }; arg7 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   
+  if (!kvc_hold_arena(jenv, jarg2, "kvc_snapshot_export", "seqs")) return ;
   arg2 = (kvc_seq *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
   arg3 = elements2 * 1;
   
   
+  if (!kvc_hold_arena(jenv, jarg4, "kvc_snapshot_export", "out")) return ;
   arg4 = (void *)kvc_buffer_address(jenv, jarg4, 1, &elements4);
   arg5 = elements4 * 1;
   
@@ -7235,11 +7617,14 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1export(JNIEnv *jenv, 
     jlong jvalue = (jlong)temp6;
     (*jenv)->SetLongArrayRegion(jenv, jarg6, 0, 1, &jvalue);
   }
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_snapshot_export", &failure); return ; 
-  } 
+  }
   
-  
+  kvc_release_held(jenv);
+  kvc_release_held(jenv);
   
 }
 
@@ -7264,10 +7649,12 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1import(JNIEnv *jenv, 
   }; arg7 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   
+  if (!kvc_hold_arena(jenv, jarg2, "kvc_snapshot_import", "data")) return ;
   arg2 = (void *)kvc_buffer_address(jenv, jarg2, 1, &elements2);
   arg3 = elements2 * 1;
   
   
+  if (!kvc_hold_arena(jenv, jarg4, "kvc_snapshot_import", "out")) return ;
   arg4 = (kvc_seq *)kvc_buffer_address(jenv, jarg4, 8, &elements4);
   arg5 = elements4 * 1;
   
@@ -7291,11 +7678,14 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1import(JNIEnv *jenv, 
     jlong jvalue = (jlong)temp6;
     (*jenv)->SetLongArrayRegion(jenv, jarg6, 0, 1, &jvalue);
   }
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_snapshot_import", &failure); return ; 
-  } 
+  }
   
-  
+  kvc_release_held(jenv);
+  kvc_release_held(jenv);
   
 }
 
@@ -7316,6 +7706,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1save(JNIEnv *jenv, jc
   }; arg5 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   
+  if (!kvc_hold_arena(jenv, jarg2, "kvc_snapshot_save", "seqs")) return ;
   arg2 = (kvc_seq *)kvc_buffer_address(jenv, jarg2, 8, &elements2);
   arg3 = elements2 * 1;
   
@@ -7324,10 +7715,13 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1save(JNIEnv *jenv, jc
   (void)result; (void)failure; 
   
   
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_snapshot_save", &failure); return ; 
-  } 
+  }
   
+  kvc_release_held(jenv);
   
 }
 
@@ -7351,6 +7745,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1load(JNIEnv *jenv, jc
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   if (!kvc_utf8(jenv, jarg2, "kvc_snapshot_load", "path", &arg2)) return ; 
   
+  if (!kvc_hold_arena(jenv, jarg3, "kvc_snapshot_load", "out")) return ;
   arg3 = (kvc_seq *)kvc_buffer_address(jenv, jarg3, 8, &elements3);
   arg4 = elements3 * 1;
   
@@ -7374,11 +7769,14 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1snapshot_1load(JNIEnv *jenv, jc
     jlong jvalue = (jlong)temp5;
     (*jenv)->SetLongArrayRegion(jenv, jarg5, 0, 1, &jvalue);
   }
+  
+  kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
     kvc_throw(jenv, "kvc_snapshot_load", &failure); return ; 
-  } 
+  }
   
   
+  kvc_release_held(jenv);
   
 }
 

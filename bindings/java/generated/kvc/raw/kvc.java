@@ -67,6 +67,18 @@ public class kvc implements kvcConstants {
 
   public static void kvc_attend_at(long step, long layer, long q_address, long q_length, long out_address, long out_length, long lse_address, long lse_length, kvc_attend_options options) { kvcJNI.kvc_attend_at(step, layer, q_address, q_length, out_address, out_length, lse_address, lse_length, kvc_attend_options.getCPtr(options), options); }
 
+  public static void kvc_buffer_copy_from(long cache, long to_address, int to_device, java.nio.ByteBuffer from) { kvcJNI.kvc_buffer_copy_from(cache, to_address, to_device, numbers("from", from, false)); }
+
+  public static void kvc_buffer_copy_to(long cache, java.nio.ByteBuffer to, long from_address, int from_device) { kvcJNI.kvc_buffer_copy_to(cache, numbers("to", to, true), from_address, from_device); }
+
+  public static long kvc_hold(java.lang.Object arena_block) {
+    return kvcJNI.kvc_hold(arena_block);
+  }
+
+  public static void kvc_let_go(long held) {
+    kvcJNI.kvc_let_go(held);
+  }
+
   public static long kvc_address_of(java.nio.ByteBuffer data) { return kvcJNI.kvc_address_of(bytes("data", data, false)); }
 
   public static void kvc_layers_set(kvc_layer layers, long index, kvc_layer layer) {

@@ -18,6 +18,10 @@ class kvcJNI {
 
   public final static native void kvc_append_at(long jarg1, long jarg2, long jarg3, long jarg4, long jarg5, long jarg6);
   public final static native void kvc_attend_at(long jarg1, long jarg2, long jarg3, long jarg4, long jarg5, long jarg6, long jarg7, long jarg8, long jarg9, kvc_attend_options jarg9_);
+  public final static native void kvc_buffer_copy_from(long jarg1, long jarg2, int jarg3, java.nio.ByteBuffer jarg4);
+  public final static native void kvc_buffer_copy_to(long jarg1, java.nio.ByteBuffer jarg2, long jarg4, int jarg5);
+  public final static native long kvc_hold(java.lang.Object jarg2);
+  public final static native void kvc_let_go(long jarg2);
   public final static native long kvc_address_of(java.nio.ByteBuffer jarg1);
   public final static native void kvc_layers_set(long jarg1, kvc_layer jarg1_, long jarg2, long jarg3, kvc_layer jarg3_);
   public final static native Object kvc_version();

@@ -26,7 +26,17 @@ public final class Cache extends Handle {
 
   /** layers: what differs in each layer, or nothing. */
   public Cache(CacheOptions options, LayerOptions... layers) {
-    this(new State(Kvc.withLayers(layers, rows -> kvc_create(options.raw, rows, layers.length)), options.block));
+    this(create(options, layers));
+  }
+
+  private static State create(CacheOptions options, LayerOptions[] layers) {
+    long held = kvc_hold(options.block);
+    try {
+      return new State(Kvc.withLayers(layers, rows -> kvc_create(options.raw, rows, layers.length)), options.block, held);
+    } catch (RuntimeException | Error e) {
+      kvc_let_go(held);
+      throw e;
+    }
   }
 
   Cache(State state) {
@@ -245,13 +255,15 @@ public final class Cache extends Handle {
   static final class State extends Handle.State {
     final long handle;
     final ByteBuffer block; // the caller's arena: in use until the cache is destroyed
+    private final long held; // what keeps its memory from being freed, or 0
     final Set<DeviceBuffer.State> buffers = ConcurrentHashMap.newKeySet();
     /** Sequences and graphs that were dropped together with an open step. */
     final Queue<Handle.State> abandoned = new ConcurrentLinkedQueue<>();
 
-    State(long handle, ByteBuffer block) {
+    State(long handle, ByteBuffer block, long held) {
       this.handle = handle;
       this.block = block;
+      this.held = held;
     }
 
     /** A dropped step has ended: what was dropped with it can go. */
@@ -274,7 +286,13 @@ public final class Cache extends Handle {
     @Override
     void destroy() {
       for (DeviceBuffer.State buffer : buffers) if (buffer.open.compareAndSet(true, false)) buffer.destroy();
-      kvc_destroy(handle);
+      try {
+        kvc_destroy(handle);
+      } catch (KvcException.Handle gone) {
+        kvc_let_go(held);
+        throw gone;
+      }
+      kvc_let_go(held);
     }
 
     @Override

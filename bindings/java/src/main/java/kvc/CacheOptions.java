@@ -108,11 +108,13 @@ public final class CacheOptions {
   }
 
   /**
-   * The buffer, from position to limit, becomes the arena; the cache keeps it until it is closed. Memory that its owner can free in spite
-   * of that, such as a MemorySegment of a confined or shared Arena, is the caller's to keep.
+   * The buffer, from position to limit, becomes the arena; the cache keeps it until it is closed, and with it the Arena of its memory, if it
+   * is of one: Arena.close throws until then.
    */
   public CacheOptions arenaBlock(ByteBuffer block) {
-    raw.setArena_block(kvc.raw.kvc.kvc_address_of(kvc.raw.kvc.direct("kvc_options", "arena_block", block, ByteOrder.nativeOrder(), true)));
+    kvc.raw.kvc.direct("kvc_options", "arena_block", block, ByteOrder.nativeOrder(), true);
+    kvc.raw.kvc.kvc_let_go(kvc.raw.kvc.kvc_hold(block)); // one that is closed is refused at once
+    raw.setArena_block(kvc.raw.kvc.kvc_address_of(block));
     this.block = block;
     return arenaBytes(block.remaining());
   }

@@ -2,7 +2,6 @@ package kvc;
 
 import static kvc.raw.kvc.*;
 
-import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import kvc.raw.kvc_buffer_kind;
 
@@ -44,20 +43,12 @@ public final class DeviceBuffer extends Handle {
 
   /** Copies from a direct buffer on the host, position to limit, to the beginning of this one. */
   public void copyFrom(ByteBuffer from) {
-    run(() -> {
-      long address = kvc_address_of(fitting("from", from, false));
-      cache.copy(live(), place, address, Device.CPU, from.remaining());
-      Reference.reachabilityFence(from);
-    });
+    run(() -> kvc_buffer_copy_from(cache.handle, live(), place.raw.swigValue(), fitting("from", from, false)));
   }
 
   /** Copies the beginning of this one to a direct buffer on the host, from its position to its limit. */
   public void copyTo(ByteBuffer to) {
-    run(() -> {
-      long address = kvc_address_of(fitting("to", to, true));
-      cache.copy(address, Device.CPU, live(), place, to.remaining());
-      Reference.reachabilityFence(to);
-    });
+    run(() -> kvc_buffer_copy_to(cache.handle, fitting("to", to, true), live(), place.raw.swigValue()));
   }
 
   private ByteBuffer fitting(String name, ByteBuffer host, boolean written) {

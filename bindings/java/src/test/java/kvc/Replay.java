@@ -58,7 +58,7 @@ final class Replay implements AutoCloseable {
   final ScriptShapes shapes = new ScriptShapes();
   final ReplaySteps steps = new ReplaySteps(this);
   final List<ByteBuffer> seen = new ArrayList<>(); // what the operation let a caller see
-  Cache cache = new Cache(new Cache.State(0, null));
+  Cache cache = new Cache(new Cache.State(0, null, 0));
   private final String target;
   private final long threads;
   private final MessageDigest digest;
