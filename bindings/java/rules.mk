@@ -54,6 +54,7 @@ $(OUT)/java-examples/built: $(OUT)/kvc.jar $(wildcard java/examples/*.java)
 
 # -Xcheck:jni makes calls slow, so that under it fewer objects are dropped. java-long: the storms, half a minute each.
 JAVA_UNIT := CoverageTests BufferTests FeatureTests DeviceTests LifetimeTests ReplayTests
+EMULATED := $(ROOT)/build/release/emulated/libkvc.so.1
 JAVA_RUN := -XX:+UseSerialGC -Djava.library.path="$(OUT)" -Dkvc.root="$(ROOT)" -Dkvc.out="$(OUT)" -cp "$(OUT)/java"
 java-test java-long: export LD_LIBRARY_PATH := $(PREFIX)/lib:$(OUT)
 java-test java-long: export LC_ALL := C.UTF-8
@@ -68,6 +69,8 @@ java-test: java $(OUT)/java-examples/built $(OUT)/java-witness/libkvc_java.so $(
 	@java/checked java -Xcheck:jni $(JAVA_RUN) -Dkvc.library.path="$(OUT)/java-methods" kvc.TestMain BufferTests
 	@java $(JAVA_RUN) kvc.TestMain LifetimeTests HotPathTests LibraryTests
 	@java/checked java -Xcheck:jni $(JAVA_WITNESS)
+	@if [ -e "$(EMULATED)" ]; then LD_PRELOAD="$(EMULATED)" java $(JAVA_RUN) kvc.TestMain DeviceTests; \
+	 else echo "skipped: Java's steps on the emulated device, as there is no $(EMULATED)"; fi
 ifneq ($(JDK22),)
 	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_WITNESS) SegmentWitnessTests
 	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_RUN) kvc.TestMain $(JAVA_UNIT) StormTests HotPathTests SegmentTests ArenaTests

@@ -86,8 +86,7 @@ public final class Cache extends Handle {
     LongBuffer room = Direct.scratch(n + m + g), seqs = handles("kvc_step_begin", room.slice(0, n), members);
     LongBuffer counts = room.slice(n, m).put(tokenCounts).flip();
     LongBuffer guard = positions == null ? null : room.slice(n + m, g).put(positions).flip();
-    Graph graph = options == null ? null : options.named;
-    return get(() -> new Step(this, members, graph, kvc_step_begin(handle, seqs, counts, guard, options == null ? null : options.raw)));
+    return get(() -> new Step(this, members, options, kvc_step_begin(handle, seqs, counts, guard, options == null ? null : options.raw)));
   }
 
   /** Of sequences of this cache. One of another cache could have the number of one of ours. */

@@ -11,22 +11,32 @@ import java.nio.LongBuffer;
  * One forward pass over a batch of sequences: append and attend once per layer, then commit. A step that is closed without a commit is
  * aborted: the cache is as if it had never begun.
  *
- * <p>Buffers are direct ByteBuffers, from position to limit, or addresses and lengths, which may lie on a device (StepOptions.buffers).
+ * <p>Buffers are direct ByteBuffers, from position to limit, or addresses and lengths. Of a step whose buffers
+ * lie on a device (StepOptions.buffers) they are addresses.
  */
 public final class Step extends Handle {
   private final Sequence[] sequences; // not collected before the step
   private final Graph graph;          // likewise; null: none
+  private final boolean onDevice;     // its buffers lie there
   final long handle;
 
-  Step(Cache cache, Sequence[] sequences, Graph graph, long handle) {
+  /** options: those that it was begun with, or null. */
+  Step(Cache cache, Sequence[] sequences, StepOptions options, long handle) {
     super(new State(cache, handle));
     this.sequences = sequences;
-    this.graph = graph;
+    graph = options == null ? null : options.named;
+    onDevice = options != null && options.raw.getBuffers() > Device.CPU.raw.swigValue();
     this.handle = handle;
+  }
+
+  /** A buffer is memory of the host, which C would take for an address of the device. */
+  void requireHost(String operation) {
+    if (onDevice) throw new KvcException.Argument(operation, "the step's buffers lie on the device: hand over their addresses");
   }
 
   /** Stores the keys and values of one layer: k [tokens, kvHeads, kDim], v [tokens, kvHeads, vDim]. */
   public void append(long layer, ByteBuffer k, ByteBuffer v) {
+    requireHost("kvc_append");
     try {
       HotCalls.CALLS.append(handle, layer, k, v);
     } finally {
@@ -48,6 +58,7 @@ public final class Step extends Handle {
 
   /** The same; lse, f32 [tokens, qHeads], takes the log-sum-exps. lse and options may be null. */
   public void attend(long layer, ByteBuffer q, ByteBuffer out, FloatBuffer lse, AttendOptions options) {
+    requireHost("kvc_attend");
     try {
       HotCalls.CALLS.attend(handle, layer, q, out, lse, options == null ? null : options.raw);
     } finally {

@@ -17,6 +17,20 @@ final class DeviceTests {
     }
   }
 
+  private static final String ADDRESSES = "the step's buffers lie on the device: hand over their addresses";
+
+  /** Where the options say so, and before C would take the host's memory for the device's. */
+  static void theDeviceGetsNoBuffersOfTheHost() {
+    try (Cache cache = new Cache(Fixture.options())) {
+      ByteBuffer k = Fixture.keys(0, 0, 1), q = Fixture.queries(0, 0, 1);
+      Step there = new Step(cache, new Sequence[0], new StepOptions().buffers(Device.CUDA), 0);
+      BufferTests.refused("kvc_append", ADDRESSES, () -> there.append(0, k, k));
+      BufferTests.refused("kvc_attend", ADDRESSES, () -> there.attend(0, q, q));
+      for (StepOptions options : new StepOptions[] {null, new StepOptions(), new StepOptions().buffers(Device.DEFAULT), new StepOptions().buffers(Device.CPU)})
+        Expect.thrown(KvcException.Handle.class, () -> new Step(cache, new Sequence[0], options, 0).append(0, k, k));
+    }
+  }
+
   @SuppressWarnings("try")
   static void stepsRunOnTheDevice() {
     if (!hasDevice()) return;
@@ -30,6 +44,8 @@ final class DeviceTests {
           kThere.copyFrom(Fixture.keys(layer, 0, 3));
           vThere.copyFrom(Fixture.values(layer, 0, 3));
           qThere.copyFrom(Fixture.queries(layer, 0, 3));
+          BufferTests.refused("kvc_append", ADDRESSES, () -> step.append(0, k, k));
+          BufferTests.refused("kvc_attend", ADDRESSES, () -> step.attend(0, q, out));
           step.append(layer, kThere.address(), kThere.bytes(), vThere.address(), vThere.bytes());
           step.attend(layer, qThere.address(), qThere.bytes(), outThere.address(), outThere.bytes(), 0, 0, null);
         }

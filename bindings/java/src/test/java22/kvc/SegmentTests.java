@@ -53,5 +53,15 @@ final class SegmentTests {
     }
   }
 
+  static void theDeviceGetsNoSegmentsOfTheHost() {
+    try (Cache cache = new Cache(Fixture.options()); Arena arena = Arena.ofConfined()) {
+      MemorySegment rows = segment(arena, Fixture.queries(0, 0, 1));
+      Step there = new Step(cache, new Sequence[0], new StepOptions().buffers(Device.CUDA), 0);
+      String why = "the step's buffers lie on the device: hand over their addresses";
+      BufferTests.refused("kvc_append", why, () -> Segments.append(there, 0, rows, rows));
+      BufferTests.refused("kvc_attend", why, () -> Segments.attend(there, 0, rows, rows, MemorySegment.NULL, null));
+    }
+  }
+
   static void ffmIsTaken() { Expect.equal(System.getProperty("kvc.calls", "ffm"), Kvc.calls()); }
 }
