@@ -105,7 +105,7 @@ public final class Cache extends Handle {
     return get(() -> {
       kvc_prefix_hit out = new kvc_prefix_hit();
       long found = kvc_prefix_lookup(handle, tokens, salt, options == null ? null : options.raw, out);
-      return new PrefixHit(new Sequence(this, found), out.getTokens(), out.getShared());
+      return new PrefixHit(new Sequence(this, found), out);
     });
   }
 

@@ -18,7 +18,7 @@ import java.util.stream.Stream;
 
 /** Everything that kvc.h declares has its place in the classes. */
 final class CoverageTests {
-  private static final Map<String, Class<?>> STRUCTS = Map.ofEntries(Map.entry("kvc_error", KvcException.class),
+  static final Map<String, Class<?>> STRUCTS = Map.ofEntries(Map.entry("kvc_error", KvcException.class),
       Map.entry("kvc_options", CacheOptions.class), Map.entry("kvc_layer", LayerOptions.class), Map.entry("kvc_plan_request", PlanRequest.class),
       Map.entry("kvc_plan", Plan.class), Map.entry("kvc_seq_options", SequenceOptions.class), Map.entry("kvc_step_options", StepOptions.class),
       Map.entry("kvc_attend_options", AttendOptions.class), Map.entry("kvc_evict_options", EvictOptions.class),
@@ -26,11 +26,11 @@ final class CoverageTests {
       Map.entry("kvc_prefix_hit", PrefixHit.class), Map.entry("kvc_prefix_stats", PrefixStats.class), Map.entry("kvc_merge_options", MergeOptions.class),
       Map.entry("kvc_step_down_options", StepDownOptions.class), Map.entry("kvc_step_down_report", StepDownReport.class),
       Map.entry("kvc_stats", CacheStats.class), Map.entry("kvc_seq_stats", SequenceStats.class));
-  private static final Map<String, Class<? extends Enum<?>>> ENUMS = Map.of("kvc_status", Status.class, "kvc_dtype", StepOptions.Dtype.class,
+  static final Map<String, Class<? extends Enum<?>>> ENUMS = Map.of("kvc_status", Status.class, "kvc_dtype", StepOptions.Dtype.class,
       "kvc_device", Device.class, "kvc_part", Sequence.Part.class, "kvc_rope_pairs", CacheOptions.RopePairs.class, "kvc_keys",
       CacheOptions.Keys.class, "kvc_positions", CacheOptions.Positions.class, "kvc_cut", Sequence.Cut.class, "kvc_buffer_kind", DeviceBuffer.Kind.class);
   /** Bookkeeping of C, the callbacks that no managed code serves, and values that mean "not said". */
-  private static final Set<String> LEFT_OUT = Set.of("struct_size", "reserved", "allocate", "release", "allocator_context", "KVC_PART_UNSET",
+  static final Set<String> LEFT_OUT = Set.of("struct_size", "reserved", "allocate", "release", "allocator_context", "KVC_PART_UNSET",
       "KVC_BUFFER_UNSET");
 
   static void allFunctionsAreCalled() throws IOException {
@@ -106,7 +106,7 @@ final class CoverageTests {
   }
 
   /** k_token_stride is kTokenStride; layer_begin and layer_end are layers; an exception calls its message as all do. */
-  private static String member(String struct, String field) {
+  static String member(String struct, String field) {
     if (struct.equals("kvc_error") && field.equals("message")) return "getMessage";
     if (field.endsWith("_begin") || field.endsWith("_end")) return field.substring(0, field.lastIndexOf('_')) + "s";
     String[] words = field.split("_");
