@@ -23,7 +23,11 @@ fn link_shared(folder: Option<String>) {
     };
     let here = |name: &str| std::path::Path::new(&folder).join(name).exists();
     let names = ["libkvc.so", "libkvc.dylib", "kvc.lib"];
-    assert!(names.into_iter().any(here), "no libkvc in {folder}, which KVC_LIB_DIR or pkg-config names (looked for {})", names.join(", "));
+    assert!(
+        names.into_iter().any(here),
+        "no libkvc in {folder}, which KVC_LIB_DIR or pkg-config names (looked for {})",
+        names.join(", ")
+    );
     println!("cargo:rustc-link-search=native={folder}");
 }
 
