@@ -1,3 +1,5 @@
+import static kvc.raw.kvc.kvc_address_of;
+
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
@@ -24,6 +26,21 @@ final class Ffi {
     ByteBuffer rows = Direct.bytes(4L * width * count);
     for (int i = 0; i < width * count; i++) rows.putFloat((i % width * 37 % 101 - 50) / 50f);
     return rows.flip();
+  }
+
+  /** Through FFM go addresses, through JNI buffers. */
+  private static final boolean FFM = Kvc.calls().equals("ffm");
+  private static final long K_AT = kvc_address_of(K), V_AT = kvc_address_of(V), Q_AT = kvc_address_of(Q), OUT_AT = kvc_address_of(OUT);
+  private static final long KV_BYTES = 4L * KV_HEADS * DIM, Q_BYTES = 4L * Q_HEADS * DIM;
+
+  private static void append(Step step, int layer) {
+    if (FFM) step.append(layer, K_AT, KV_BYTES, V_AT, KV_BYTES);
+    else step.append(layer, K, V);
+  }
+
+  private static void attend(Step step, int layer) {
+    if (FFM) step.attend(layer, Q_AT, Q_BYTES, OUT_AT, Q_BYTES, 0, 0, null);
+    else step.attend(layer, Q, OUT);
   }
 
   private static double median(double[] samples) {
@@ -55,9 +72,9 @@ final class Ffi {
           for (int i = 0; i < SHORT_STEPS; i++, at++) {
             try (Step step = cache.begin(sequence, 1)) {
               long from = System.nanoTime();
-              for (int layer = 0; layer < LAYERS; layer++) step.append(layer, K, V);
+              for (int layer = 0; layer < LAYERS; layer++) append(step, layer);
               long middle = System.nanoTime();
-              for (int layer = 0; layer < LAYERS; layer++) step.attend(layer, Q, OUT);
+              for (int layer = 0; layer < LAYERS; layer++) attend(step, layer);
               appends[at] = (double) (middle - from) / LAYERS;
               attends[at] = (double) (System.nanoTime() - middle) / LAYERS;
               step.commit();
@@ -72,8 +89,8 @@ final class Ffi {
   private static void decode(Cache cache, Sequence sequence) {
     try (Step step = cache.begin(sequence, 1)) {
       for (int layer = 0; layer < LAYERS; layer++) {
-        step.append(layer, K, V);
-        step.attend(layer, Q, OUT);
+        append(step, layer);
+        attend(step, layer);
       }
       step.commit();
     }

@@ -25,7 +25,7 @@ public final class Kvc {
   public static String abiDescription() { return text(kvc.raw.kvc::kvc_abi_describe); }
 
   /** "ffm" or "jni": how append, attend and commit reach the library in this process. */
-  public static String calls() { return HotCalls.CALLS.name(); }
+  public static String calls() { return AddressCalls.CALLS.name(); }
 
   // ---- Discovery ----
 

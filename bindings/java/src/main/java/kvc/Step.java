@@ -15,6 +15,7 @@ import java.nio.LongBuffer;
  * lie on a device (StepOptions.buffers) they are addresses.
  */
 public final class Step extends Handle {
+  private static final AddressCalls ADDRESSES = AddressCalls.CALLS; // so that a way of calling that there is not is refused at the first step
   private final Sequence[] sequences; // not collected before the step
   private final Graph graph;          // likewise; null: none
   private final boolean onDevice;     // its buffers lie there
@@ -38,7 +39,7 @@ public final class Step extends Handle {
   public void append(long layer, ByteBuffer k, ByteBuffer v) {
     requireHost("kvc_append");
     try {
-      HotCalls.CALLS.append(handle, layer, k, v);
+      kvc_append(handle, layer, k, v);
     } finally {
       Reference.reachabilityFence(this);
     }
@@ -47,7 +48,7 @@ public final class Step extends Handle {
   /** The same from addresses. */
   public void append(long layer, long k, long kBytes, long v, long vBytes) {
     try {
-      HotCalls.CALLS.append(handle, layer, k, kBytes, v, vBytes);
+      ADDRESSES.append(handle, layer, k, kBytes, v, vBytes);
     } finally {
       Reference.reachabilityFence(this);
     }
@@ -60,7 +61,7 @@ public final class Step extends Handle {
   public void attend(long layer, ByteBuffer q, ByteBuffer out, FloatBuffer lse, AttendOptions options) {
     requireHost("kvc_attend");
     try {
-      HotCalls.CALLS.attend(handle, layer, q, out, lse, options == null ? null : options.raw);
+      kvc_attend(handle, layer, q, out, lse, options == null ? null : options.raw);
     } finally {
       Reference.reachabilityFence(this);
     }
@@ -69,7 +70,7 @@ public final class Step extends Handle {
   /** The same with addresses; lse = 0, lseBytes = 0: none. */
   public void attend(long layer, long q, long qBytes, long out, long outBytes, long lse, long lseBytes, AttendOptions options) {
     try {
-      HotCalls.CALLS.attend(handle, layer, q, qBytes, out, outBytes, lse, lseBytes, options == null ? null : options.raw);
+      ADDRESSES.attend(handle, layer, q, qBytes, out, outBytes, lse, lseBytes, options == null ? null : options.raw);
     } finally {
       Reference.reachabilityFence(this);
     }
@@ -83,7 +84,7 @@ public final class Step extends Handle {
 
   private void commit(LongBuffer accepted) {
     try {
-      HotCalls.CALLS.commit(handle, accepted);
+      kvc_step_commit(handle, accepted);
     } finally {
       Reference.reachabilityFence(this);
     }
