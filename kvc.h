@@ -301,9 +301,10 @@ KVC_API kvc_status kvc_seq_length(const kvc_cache* cache, kvc_seq seq, int64_t* 
 KVC_API kvc_status kvc_seq_exact_floor(const kvc_cache* cache, kvc_seq seq, int64_t* out, kvc_error* err);
 /* Tokens kept by one layer and kv head. */
 KVC_API kvc_status kvc_seq_live(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, kvc_error* err);
-/* Their positions, ascending; capacity in elements, KVC_E_ARGUMENT if it is too small. */
+/* Their positions, ascending; capacity in elements, KVC_E_ARGUMENT if it is too small. Their number goes to out_tokens, which may be NULL: it
+ * is that of the list, whatever other threads commit and evict after kvc_seq_live has answered. */
 KVC_API kvc_status kvc_seq_positions(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
-                                     kvc_error* err);
+                                     int64_t* out_tokens, kvc_error* err);
 /* Queries at positions below `end` use the prompt kernels, the others the decode kernels, however the stream is cut into
  * steps: so equal streams give equal bits. Set it before a prompt is read (also at creation: prompt_length). A policy with
  * every=never that looks at the last queries counts those before `end`, for kvc_evict there. */
@@ -599,7 +600,7 @@ KVC_API kvc_status kvc_merge(kvc_cache* cache, kvc_seq seq, const int32_t* clust
                              const kvc_merge_options* options, kvc_evict_report* out, kvc_error* err);
 /* Tokens that each live token stands for: 1, or more where others joined it. They add up to the tokens appended, less what was dropped. */
 KVC_API kvc_status kvc_seq_read_counts(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
-                                       kvc_error* err);
+                                       int64_t* out_tokens, kvc_error* err);
 
 /* ---- Precision ---- */
 
@@ -635,7 +636,7 @@ KVC_API kvc_status kvc_step_down(kvc_cache* cache, kvc_seq seq, const kvc_step_d
                                  kvc_error* err);
 /* The rung of the page of each live token; -1: sinks and tokens that are not coded yet. */
 KVC_API kvc_status kvc_seq_read_rungs(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
-                                      kvc_error* err);
+                                      int64_t* out_tokens, kvc_error* err);
 
 /* ---- Read-back ---- */
 
@@ -652,7 +653,7 @@ KVC_API kvc_status kvc_seq_read_codes(const kvc_cache* cache, kvc_seq seq, int64
 /* Attention mass of each live token since it was appended (with a policy that observes windows: from the queries that
  * count), summed over the query heads of the kv head, in units of 2^-30. */
 KVC_API kvc_status kvc_seq_read_mass(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
-                                     kvc_error* err);
+                                     int64_t* out_tokens, kvc_error* err);
 
 /* ---- Stats ---- */
 

@@ -57,12 +57,13 @@ Result<Part> read_part(const char* what, int32_t part) {
 }
 
 // Copies a list of numbers into the caller's array.
-Status write_list(const char* what, const Result<std::vector<int64_t>>& list, int64_t* out, int64_t capacity) {
+Status write_list(const char* what, const Result<std::vector<int64_t>>& list, int64_t* out, int64_t capacity, int64_t* out_tokens) {
     if (!list.ok()) return list.status();
     const int64_t n = int64_t(list->size());
     if (n > 0 && !out) return fail(Code::argument, what, ": out is NULL");
     if (capacity < n) return fail(Code::argument, what, ": capacity ", capacity, ", ", n, " are needed");
     std::copy(list->begin(), list->end(), out);
+    if (out_tokens) *out_tokens = n;
     return {};
 }
 
@@ -108,15 +109,16 @@ kvc_status kvc_merge(kvc_cache* cache, kvc_seq seq, const int32_t* clusters, int
 }
 
 kvc_status kvc_seq_read_counts(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
-                               kvc_error* err) {
-    return with_cache("seq_read_counts", cache, err,
-                      [&](Cache& c) { return write_list("seq_read_counts", c.read_counts(seq, layer, head), out, capacity); });
+                               int64_t* out_tokens, kvc_error* err) {
+    return with_cache("seq_read_counts", cache, err, [&](Cache& c) {
+        return write_list("seq_read_counts", c.read_counts(seq, layer, head), out, capacity, out_tokens);
+    });
 }
 
 kvc_status kvc_seq_positions(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
-                             kvc_error* err) {
+                             int64_t* out_tokens, kvc_error* err) {
     return with_cache("seq_positions", cache, err,
-                      [&](Cache& c) { return write_list("seq_positions", c.positions(seq, layer, head), out, capacity); });
+                      [&](Cache& c) { return write_list("seq_positions", c.positions(seq, layer, head), out, capacity, out_tokens); });
 }
 
 kvc_status kvc_seq_read(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int32_t part, int64_t first, int64_t n,
@@ -151,9 +153,16 @@ kvc_status kvc_seq_read_codes(const kvc_cache* cache, kvc_seq seq, int64_t layer
 }
 
 kvc_status kvc_seq_read_mass(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
-                             kvc_error* err) {
+                             int64_t* out_tokens, kvc_error* err) {
     return with_cache("seq_read_mass", cache, err,
-                      [&](Cache& c) { return write_list("seq_read_mass", c.read_mass(seq, layer, head), out, capacity); });
+                      [&](Cache& c) { return write_list("seq_read_mass", c.read_mass(seq, layer, head), out, capacity, out_tokens); });
+}
+
+kvc_status kvc_seq_read_rungs(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
+                              int64_t* out_tokens, kvc_error* err) {
+    return with_cache("seq_read_rungs", cache, err, [&](Cache& c) {
+        return write_list("seq_read_rungs", c.read_rungs(seq, layer, head), out, capacity, out_tokens);
+    });
 }
 
 kvc_status kvc_stats_get(const kvc_cache* cache, kvc_stats* out, kvc_error* err) {

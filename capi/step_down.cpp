@@ -26,16 +26,3 @@ kvc_status kvc_step_down(kvc_cache* cache, kvc_seq seq, const kvc_step_down_opti
         return {};
     });
 }
-
-kvc_status kvc_seq_read_rungs(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity,
-                              kvc_error* err) {
-    return with_cache("seq_read_rungs", cache, err, [&](const Cache& c) -> Status {
-        const Result<std::vector<int64_t>> rungs = c.read_rungs(seq, layer, head);
-        if (!rungs.ok()) return rungs.status();
-        const int64_t n = int64_t(rungs->size());
-        if (n > 0 && !out) return fail(Code::argument, "seq_read_rungs: out is NULL");
-        if (capacity < n) return fail(Code::argument, "seq_read_rungs: capacity ", capacity, ", ", n, " are needed");
-        std::copy(rungs->begin(), rungs->end(), out);
-        return {};
-    });
-}

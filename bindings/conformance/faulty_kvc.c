@@ -79,8 +79,8 @@ kvc_status kvc_seq_read(const kvc_cache* cache, kvc_seq seq, int64_t layer, int6
 
 #define LIST_OFF_BY(name, i, by)                                                                                      \
     kvc_status name(const kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head, int64_t* out, int64_t capacity, \
-                    kvc_error* err) {                                                                                 \
-        const kvc_status status = REAL(name)(cache, seq, layer, head, out, capacity, err);                            \
+                    int64_t* out_tokens, kvc_error* err) {                                                            \
+        const kvc_status status = REAL(name)(cache, seq, layer, head, out, capacity, out_tokens, err);                \
         if (status == KVC_OK && out && capacity > 0) out[i] += by;                                                    \
         return status;                                                                                                \
     }

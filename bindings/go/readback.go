@@ -2,8 +2,6 @@ package kvc
 
 import (
 	"errors"
-	"math"
-	"slices"
 
 	"kvc/raw"
 )
@@ -47,7 +45,7 @@ func (s *Sequence) ReadRungs(layer, head int, buffer []int64) ([]int64, error) {
 }
 
 func (s *Sequence) perToken(operation string,
-	read func(cache uintptr, sequence, layer, head int64, out []int64, failure raw.Kvc_error) raw.Kvc_status,
+	read func(cache uintptr, sequence, layer, head int64, out []int64, tokens *int64, failure raw.Kvc_error) raw.Kvc_status,
 	layer, head int, buffer []int64) ([]int64, error) {
 	for {
 		live, failure := s.Live(layer, head) // what fails here fails below, too, in the name of the operation
@@ -55,23 +53,15 @@ func (s *Sequence) perToken(operation string,
 			buffer = make([]int64, live)
 		}
 		buffer = buffer[:live]
-		for i := range buffer {
-			buffer[i] = unwritten
-		}
+		var tokens int64
 		err := s.call(operation, func(cache uintptr, sequence int64, x *crossing) raw.Kvc_status {
-			return read(cache, sequence, int64(layer), int64(head), buffer, x.failure)
+			return read(cache, sequence, int64(layer), int64(head), buffer, &tokens, x.failure)
 		})
 		if err == nil {
-			if n := slices.Index(buffer, unwritten); n >= 0 { // a commit has evicted meanwhile
-				buffer = buffer[:n]
-			}
-			return buffer, nil
+			return buffer[:tokens], nil // fewer than were live where a commit has evicted meanwhile
 		}
 		if failure != nil || !errors.Is(err, ErrArgument) { // that there is no room is all that can be wrong with the arguments
 			return nil, err
 		}
 	}
 }
-
-// unwritten is no number of a token. C does not say how many it wrote, which are fewer than were live before if a commit evicted.
-const unwritten = math.MinInt64

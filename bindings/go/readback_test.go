@@ -26,10 +26,10 @@ func TestReadBackWhileTheSequenceChanges(t *testing.T) {
 		for _, with := range [][]int64{nil, buffer} {
 			do := change.do
 			got := must(sequence.perToken("seq_positions",
-				func(cache uintptr, of, layer, head int64, out []int64, failure raw.Kvc_error) raw.Kvc_status {
+				func(cache uintptr, of, layer, head int64, out []int64, tokens *int64, failure raw.Kvc_error) raw.Kvc_status {
 					do()
 					do = func() {}
-					return raw.Kvc_seq_positions(cache, of, layer, head, out, failure)
+					return raw.Kvc_seq_positions(cache, of, layer, head, out, tokens, failure)
 				}, 0, 0, with))
 			if now := must(sequence.Positions(0, 0, nil)); !slices.Equal(got, now) || len(got) != must(sequence.Live(0, 0)) {
 				t.Errorf("with %s meanwhile: %d positions, where there are %d", change.name, len(got), len(now))

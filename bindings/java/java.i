@@ -357,6 +357,12 @@ KVC_BUFFER(const int64_t* token_counts, int64_t n, LongBuffer, counts(seqs, $jav
 
 %typemap(in, numinputs=0) JNIEnv* jenv "$1 = jenv;"
 
+/* What FFM calls: the functions that this bridge calls, too. To look them up by name could find those of another libkvc, where one is preloaded. */
+%inline %{
+static int64_t kvc_append_function(void) { return (int64_t)(intptr_t)&kvc_append; }
+static int64_t kvc_attend_function(void) { return (int64_t)(intptr_t)&kvc_attend; }
+%}
+
 /* Addresses instead of buffers: memory of a device, and of the host where no ByteBuffer stands for it. */
 %inline %{
 static kvc_status kvc_append_at(kvc_step* step, int64_t layer, const void* k_address, int64_t k_length, const void* v_address,

@@ -47,7 +47,7 @@ static void read_back(kvc_cache* cache, kvc_seq seq, int64_t layer, int64_t head
     int64_t* positions = (int64_t*)calloc((size_t)live, sizeof *positions);
     float* rows = (float*)calloc((size_t)live * DIM, sizeof *rows);
     if (!positions || !rows) abort();
-    check(kvc_seq_positions(cache, seq, layer, head, positions, live, &err) == KVC_OK);
+    check(kvc_seq_positions(cache, seq, layer, head, positions, live, NULL, &err) == KVC_OK);
     sha256_add(&hash, positions, live * 8);
     for (int32_t part = KVC_KEYS; part <= KVC_VALUES; ++part) {
         check(kvc_seq_read(cache, seq, layer, head, part, 0, live, rows, live * DIM * 4, &err) == KVC_OK);

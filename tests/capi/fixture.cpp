@@ -116,7 +116,8 @@ std::vector<Call> cache_calls() {
         {"seq_length", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_length(c, s, &number, e); }},
         {"seq_exact_floor", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_exact_floor(c, s, &number, e); }},
         {"seq_live", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_live(c, s, 0, 0, &number, e); }},
-        {"seq_positions", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_positions(c, s, 0, 0, numbers, 64, e); }},
+        {"seq_positions", true,
+         [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_positions(c, s, 0, 0, numbers, 64, nullptr, e); }},
         {"seq_prompt_set", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_prompt_set(c, s, 9, e); }},
         {"seq_budget_set", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_budget_set(c, s, 400, e); }},
         {"seq_step_limit", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_step_limit(c, s, &number, e); }},
@@ -140,7 +141,8 @@ std::vector<Call> cache_calls() {
          [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_read(c, s, 0, 0, KVC_KEYS, 0, 1, floats, 128, e); }},
         {"seq_read_codes", true,
          [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_read_codes(c, s, 0, 0, KVC_KEYS, bytes, 64, &number, e); }},
-        {"seq_read_mass", true, [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_read_mass(c, s, 0, 0, numbers, 64, e); }},
+        {"seq_read_mass", true,
+         [](kvc_cache* c, kvc_seq s, kvc_error* e) { return kvc_seq_read_mass(c, s, 0, 0, numbers, 64, nullptr, e); }},
         {"seq_stats_get", true,
          [](kvc_cache* c, kvc_seq s, kvc_error* e) {
              kvc_seq_stats stats{};

@@ -288,15 +288,22 @@ TEST_CASE("sequences: positions, cuts, layers, heads and capacities out of range
         expect_message(error, "layer");
         CHECK(kvc_seq_live(small.cache, small.seq, 0, wrong, numbers, &error) == KVC_E_ARGUMENT);
         expect_message(error, "head");
-        CHECK(kvc_seq_positions(small.cache, small.seq, wrong, 0, numbers, 8, &error) == KVC_E_ARGUMENT);
+        CHECK(kvc_seq_positions(small.cache, small.seq, wrong, 0, numbers, 8, nullptr, &error) == KVC_E_ARGUMENT);
         CHECK(kvc_seq_read(small.cache, small.seq, wrong, 0, KVC_KEYS, 0, 1, floats, sizeof floats, &error) == KVC_E_ARGUMENT);
         CHECK(kvc_seq_read(small.cache, small.seq, 0, wrong, KVC_KEYS, 0, 1, floats, sizeof floats, &error) == KVC_E_ARGUMENT);
-        CHECK(kvc_seq_read_mass(small.cache, small.seq, 0, wrong, numbers, 8, &error) == KVC_E_ARGUMENT);
+        CHECK(kvc_seq_read_mass(small.cache, small.seq, 0, wrong, numbers, 8, nullptr, &error) == KVC_E_ARGUMENT);
         CHECK(kvc_sink_logits_set(small.cache, wrong, floats, 4, &error) == KVC_E_ARGUMENT);
     }
-    CHECK(kvc_seq_positions(small.cache, small.seq, 0, 0, numbers, 4, &error) == KVC_E_ARGUMENT);
+    CHECK(kvc_seq_positions(small.cache, small.seq, 0, 0, numbers, 4, nullptr, &error) == KVC_E_ARGUMENT);
     expect_message(error, "capacity 4");
-    CHECK(kvc_seq_positions(small.cache, small.seq, 0, 0, nullptr, 8, &error) == KVC_E_ARGUMENT);
+    CHECK(kvc_seq_positions(small.cache, small.seq, 0, 0, nullptr, 8, nullptr, &error) == KVC_E_ARGUMENT);
+    for (auto list : {kvc_seq_positions, kvc_seq_read_counts}) {
+        int64_t tokens = -7;
+        CHECK(list(small.cache, small.seq, 0, 0, numbers, 4, &tokens, &error) == KVC_E_ARGUMENT);
+        CHECK(tokens == -7);
+        CHECK(list(small.cache, small.seq, 0, 0, numbers, 8, &tokens, &error) == KVC_OK);
+        CHECK(tokens == 5);
+    }
     CHECK(kvc_seq_length(small.cache, small.seq, nullptr, &error) == KVC_E_ARGUMENT);
     for (int32_t part : {0, 3, -1}) {
         CHECK(kvc_seq_read(small.cache, small.seq, 0, 0, part, 0, 1, floats, sizeof floats, &error) == KVC_E_ARGUMENT);

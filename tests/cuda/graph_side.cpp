@@ -278,7 +278,7 @@ Bytes Side::stored() const {
                 require(kvc_seq_live(cache, seq, layer, head, &live, &error), error);
                 std::vector<float> rows(size_t(live * setup.k_dim));
                 std::vector<int64_t> positions(static_cast<size_t>(live));
-                require(kvc_seq_positions(cache, seq, layer, head, positions.data(), live, &error), error);
+                require(kvc_seq_positions(cache, seq, layer, head, positions.data(), live, nullptr, &error), error);
                 add_bytes(&all, positions.data(), positions.size() * sizeof(int64_t));
                 for (const int32_t part : {KVC_KEYS, KVC_VALUES}) {
                     if (live > 0) {

@@ -233,7 +233,7 @@ std::vector<int64_t> kept_after_steps(const char* policy, bool starved) {
     REQUIRE(kvc_step_abort(begin(), &x.err) == KVC_OK);
     std::vector<int64_t> kept(4 * 230);
     for (int64_t head = 0; head < 4; head++) {
-        REQUIRE(kvc_seq_positions(x.cache, x.seq, head / 2, head % 2, kept.data() + 230 * head, 230, &x.err) == KVC_OK);
+        REQUIRE(kvc_seq_positions(x.cache, x.seq, head / 2, head % 2, kept.data() + 230 * head, 230, nullptr, &x.err) == KVC_OK);
     }
     CHECK(kvc_destroy(x.cache, nullptr) == KVC_OK);
     return kept;

@@ -32,7 +32,7 @@ std::vector<int64_t> kept(const std::string& policy, const std::vector<float>& k
     int64_t live = 0;
     REQUIRE(kvc_seq_live(cache, seq, 0, 0, &live, &error) == KVC_OK);
     std::vector<int64_t> positions(static_cast<size_t>(live));
-    REQUIRE(kvc_seq_positions(cache, seq, 0, 0, positions.data(), live, &error) == KVC_OK);
+    REQUIRE(kvc_seq_positions(cache, seq, 0, 0, positions.data(), live, nullptr, &error) == KVC_OK);
     kvc_destroy(cache, nullptr);
     return positions;
 }

@@ -15,7 +15,7 @@ namespace kvc_laws {
 inline std::vector<int64_t> counts_of(Session& session, const std::string& name, int layer = 0, int head = 0) {
     std::vector<int64_t> counts(positions_of(session, name, layer, head).size());
     REQUIRE(kvc_seq_read_counts(session.replay.cache(), session.replay.handle_of(name), layer, head, counts.data(),
-                                static_cast<int64_t>(counts.size()), nullptr) == KVC_OK);
+                                static_cast<int64_t>(counts.size()), nullptr, nullptr) == KVC_OK);
     return counts;
 }
 

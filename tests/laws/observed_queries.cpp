@@ -71,13 +71,13 @@ public:
         int64_t live = 0;
         REQUIRE(kvc_seq_live(cache_, seq_, 0, 0, &live, &error) == KVC_OK);
         std::vector<int64_t> all(static_cast<size_t>(live));
-        REQUIRE(kvc_seq_positions(cache_, seq_, 0, 0, all.data(), live, &error) == KVC_OK);
+        REQUIRE(kvc_seq_positions(cache_, seq_, 0, 0, all.data(), live, nullptr, &error) == KVC_OK);
         return all;
     }
     // What each token's own query counts, in 1/1024.
     std::vector<int64_t> weights() {
         std::vector<int64_t> mass(positions().size());
-        REQUIRE(kvc_seq_read_mass(cache_, seq_, 0, 0, mass.data(), static_cast<int64_t>(mass.size()), &error) == KVC_OK);
+        REQUIRE(kvc_seq_read_mass(cache_, seq_, 0, 0, mass.data(), static_cast<int64_t>(mass.size()), nullptr, &error) == KVC_OK);
         for (int64_t& m : mass)
             m = (m + (1 << 19)) >> 20;
         return mass;

@@ -193,7 +193,7 @@ std::pair<std::vector<int64_t>, std::vector<int64_t>> textbook(const char* polic
         REQUIRE(kvc_attend(step, 0, q.data(), bytes, out.data(), bytes, nullptr, 0, nullptr, &error) == KVC_OK);
         REQUIRE(kvc_step_commit(step, nullptr, 0, &error) == KVC_OK);
         now.resize(8);
-        REQUIRE(kvc_seq_positions(cache, seq, 0, 0, now.data(), 8, &error) == KVC_OK);
+        REQUIRE(kvc_seq_positions(cache, seq, 0, 0, now.data(), 8, nullptr, &error) == KVC_OK);
     }
     kvc_destroy(cache, nullptr);
     return {kept[0], kept[1]};

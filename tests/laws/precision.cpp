@@ -346,7 +346,8 @@ TEST_CASE("precision: misuse is refused by type and changes nothing") {
     kvc_step_down_report unsized{};
     CHECK(kvc_step_down(session.replay.cache(), session.replay.handle_of("a"), nullptr, &unsized, nullptr) == KVC_E_ARGUMENT);
     int64_t rung = 0;
-    CHECK(kvc_seq_read_rungs(session.replay.cache(), session.replay.handle_of("a"), 0, 0, &rung, 1, nullptr) == KVC_E_ARGUMENT);
+    CHECK(kvc_seq_read_rungs(session.replay.cache(), session.replay.handle_of("a"), 0, 0, &rung, 1, nullptr, nullptr) ==
+          KVC_E_ARGUMENT);
     CHECK(session.stored("a") == stored);
     CHECK(kvc_step_down(session.replay.cache(), session.replay.handle_of("a"), nullptr, nullptr, nullptr) == KVC_OK);
     CHECK(session.stored("a") != stored);

@@ -43,7 +43,7 @@ inline SteppedDown stepped(Session& session, const std::string& name, const Step
 inline std::vector<int64_t> rungs_of(Session& session, const std::string& name, int layer = 0, int head = 0) {
     std::vector<int64_t> rungs(positions_of(session, name, layer, head).size());
     REQUIRE(kvc_seq_read_rungs(session.replay.cache(), session.replay.handle_of(name), layer, head, rungs.data(),
-                               static_cast<int64_t>(rungs.size()), nullptr) == KVC_OK);
+                               static_cast<int64_t>(rungs.size()), nullptr, nullptr) == KVC_OK);
     return rungs;
 }
 

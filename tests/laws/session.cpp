@@ -108,7 +108,7 @@ Bytes Session::stored(const std::string& sequence) {
                 add(verb + words);
             std::vector<int64_t> counts(static_cast<size_t>(number("live" + words)));
             REQUIRE(kvc_seq_read_counts(replay.cache(), replay.handle_of(sequence), l, head, counts.data(),
-                                        static_cast<int64_t>(counts.size()), nullptr) == KVC_OK);
+                                        static_cast<int64_t>(counts.size()), nullptr, nullptr) == KVC_OK);
             const auto* bytes = reinterpret_cast<const uint8_t*>(counts.data());
             all.insert(all.end(), bytes, bytes + counts.size() * sizeof(int64_t));
         }

@@ -17,7 +17,7 @@ std::vector<int64_t> positions_of(kvc_cache* cache, kvc_seq seq) {
     int64_t live = 0;
     REQUIRE(kvc_seq_live(cache, seq, 0, 0, &live, nullptr) == KVC_OK);
     std::vector<int64_t> positions(static_cast<size_t>(live));
-    REQUIRE(kvc_seq_positions(cache, seq, 0, 0, positions.data(), live, nullptr) == KVC_OK);
+    REQUIRE(kvc_seq_positions(cache, seq, 0, 0, positions.data(), live, nullptr, nullptr) == KVC_OK);
     return positions;
 }
 

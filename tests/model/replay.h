@@ -109,7 +109,7 @@ private:
     void prefix_stats(const Operation&, Outcome&);
 
     // A list with an entry for each live token of a head, from the function that gives it.
-    using ReadList = kvc_status (*)(const kvc_cache*, kvc_seq, int64_t, int64_t, int64_t*, int64_t, kvc_error*);
+    using ReadList = kvc_status (*)(const kvc_cache*, kvc_seq, int64_t, int64_t, int64_t*, int64_t, int64_t*, kvc_error*);
     void read_list(const Operation&, Outcome&, ReadList);
 
     RunOptions run_options_;

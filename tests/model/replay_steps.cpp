@@ -185,7 +185,8 @@ void Replay::read_list(const Operation& operation, Outcome& outcome, ReadList gi
     int64_t live = 0;
     kvc_seq_live(cache_, handle, layer, head, &live, nullptr);
     std::vector<int64_t> values(static_cast<size_t>(live));
-    outcome.status = give(cache_, handle, layer, head, values.data(), live, &error_);
+    outcome.status = give(cache_, handle, layer, head, values.data(), live, &live, &error_);
+    values.resize(static_cast<size_t>(live));
     outcome.set_numbers(std::move(values));
 }
 

@@ -208,8 +208,8 @@ private:
                 int64_t live = 0;
                 REQUIRE(kvc_seq_live(cache_, seq, layer, head, &live, nullptr) == KVC_OK);
                 std::vector<int64_t> numbers(static_cast<size_t>(live));
-                REQUIRE(kvc_seq_positions(cache_, seq, layer, head, numbers.data(), live, nullptr) == KVC_OK);
-                fine(kvc_seq_read_mass(cache_, seq, layer, head, numbers.data(), live, nullptr));
+                REQUIRE(kvc_seq_positions(cache_, seq, layer, head, numbers.data(), live, nullptr, nullptr) == KVC_OK);
+                fine(kvc_seq_read_mass(cache_, seq, layer, head, numbers.data(), live, nullptr, nullptr));
                 std::vector<float> rows(static_cast<size_t>(live) * 64);
                 for (const int32_t part : {KVC_KEYS, KVC_VALUES})
                     fine(kvc_seq_read(cache_, seq, layer, head, part, 0, live, rows.data(), live * 256, nullptr));

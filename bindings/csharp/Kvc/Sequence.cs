@@ -131,19 +131,12 @@ public sealed unsafe class Sequence : IDisposable {
   /// <summary>The rung of the page of each live token; -1 for those that are not coded.</summary>
   public long ReadRungs(long layer, long head, Span<long> to) => ReadPerToken(kvc.kvc_seq_read_rungs, layer, head, to);
 
-  delegate void PerToken(CacheHandle cache, SequenceHandle sequence, long layer, long head, long* to, long capacity);
+  delegate void PerToken(CacheHandle cache, SequenceHandle sequence, long layer, long head, long* to, long capacity, long* tokens);
 
-  // C does not say how many numbers it wrote: what is no number of a token stays behind them. The caller's memory stays as it was there,
-  // and if the call fails, so they are read to memory that is not the caller's.
   long ReadPerToken(PerToken read, long layer, long head, Span<long> to) {
-    const long unwritten = long.MinValue;
-    var numbers = new long[to.Length];
-    Span<long> room = numbers;
-    room.Fill(unwritten);
-    fixed (long* first = numbers) read(In, handle, layer, head, first, numbers.Length);
-    int n = Array.IndexOf(numbers, unwritten);
-    room.Slice(0, n < 0 ? numbers.Length : n).CopyTo(to);
-    return n < 0 ? numbers.Length : n;
+    long tokens;
+    fixed (long* first = &to.GetPinnableReference()) read(In, handle, layer, head, first, to.Length, &tokens);
+    return tokens;
   }
 
   /// <summary>Live tokens first .. first + n of one layer and kv head, as numbers: [n, dim].</summary>

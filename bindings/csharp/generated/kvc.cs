@@ -165,8 +165,8 @@ unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_positions(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_, long capacity) {
-    kvcPINVOKE.kvc_seq_positions(cache, seq, layer, head, out_, capacity);
+  public static void kvc_seq_positions(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_, long capacity, long* out_tokens) {
+    kvcPINVOKE.kvc_seq_positions(cache, seq, layer, head, out_, capacity, out_tokens);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
@@ -289,8 +289,8 @@ unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_read_counts(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_, long capacity) {
-    kvcPINVOKE.kvc_seq_read_counts(cache, seq, layer, head, out_, capacity);
+  public static void kvc_seq_read_counts(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_, long capacity, long* out_tokens) {
+    kvcPINVOKE.kvc_seq_read_counts(cache, seq, layer, head, out_, capacity, out_tokens);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
@@ -299,8 +299,8 @@ unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_read_rungs(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_, long capacity) {
-    kvcPINVOKE.kvc_seq_read_rungs(cache, seq, layer, head, out_, capacity);
+  public static void kvc_seq_read_rungs(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_, long capacity, long* out_tokens) {
+    kvcPINVOKE.kvc_seq_read_rungs(cache, seq, layer, head, out_, capacity, out_tokens);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
@@ -314,8 +314,8 @@ unsafe class kvc {
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 
-  public static void kvc_seq_read_mass(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_, long capacity) {
-    kvcPINVOKE.kvc_seq_read_mass(cache, seq, layer, head, out_, capacity);
+  public static void kvc_seq_read_mass(CacheHandle cache, SequenceHandle seq, long layer, long head, long* out_, long capacity, long* out_tokens) {
+    kvcPINVOKE.kvc_seq_read_mass(cache, seq, layer, head, out_, capacity, out_tokens);
     if (kvcPINVOKE.SWIGPendingException.Pending) throw kvcPINVOKE.SWIGPendingException.Retrieve();
   }
 

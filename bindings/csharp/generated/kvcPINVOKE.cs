@@ -701,7 +701,7 @@ unsafe class kvcPINVOKE {
   public static extern void kvc_seq_live(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_positions___")]
-  public static extern void kvc_seq_positions(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
+  public static extern void kvc_seq_positions(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5, long jarg6, long* jarg7);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_prompt_set___")]
   public static extern void kvc_seq_prompt_set(CacheHandle jarg1, SequenceHandle jarg2, long jarg3);
@@ -1193,7 +1193,7 @@ unsafe class kvcPINVOKE {
   public static extern void kvc_merge(CacheHandle jarg1, SequenceHandle jarg2, int* jarg3, long jarg4, global::System.Runtime.InteropServices.HandleRef jarg5, global::System.Runtime.InteropServices.HandleRef jarg6);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read_counts___")]
-  public static extern void kvc_seq_read_counts(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
+  public static extern void kvc_seq_read_counts(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5, long jarg6, long* jarg7);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_step_down_options_struct_size_get___")]
   public static extern uint kvc_step_down_options_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);
@@ -1277,7 +1277,7 @@ unsafe class kvcPINVOKE {
   public static extern void kvc_step_down(CacheHandle jarg1, SequenceHandle jarg2, global::System.Runtime.InteropServices.HandleRef jarg3, global::System.Runtime.InteropServices.HandleRef jarg4);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read_rungs___")]
-  public static extern void kvc_seq_read_rungs(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
+  public static extern void kvc_seq_read_rungs(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5, long jarg6, long* jarg7);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read___")]
   public static extern void kvc_seq_read(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, int jarg5, long jarg6, long jarg7, float* jarg8, long jarg9);
@@ -1286,7 +1286,7 @@ unsafe class kvcPINVOKE {
   public static extern void kvc_seq_read_codes(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, int jarg5, byte* jarg6, long jarg7, long* jarg8);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_seq_read_mass___")]
-  public static extern void kvc_seq_read_mass(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5, long jarg6);
+  public static extern void kvc_seq_read_mass(CacheHandle jarg1, SequenceHandle jarg2, long jarg3, long jarg4, long* jarg5, long jarg6, long* jarg7);
 
   [global::System.Runtime.InteropServices.DllImport("kvc_csharp", EntryPoint="CSharp_KvcfRaw_kvc_stats_struct_size_get___")]
   public static extern uint kvc_stats_struct_size_get(global::System.Runtime.InteropServices.HandleRef jarg1);

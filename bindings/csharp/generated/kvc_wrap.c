@@ -2372,26 +2372,28 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_live___(void* jarg1, void* ja
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_positions___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_positions___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6, void* jarg7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
   int64_t arg4 ;
   int64_t *arg5 = 0 ;
   int64_t arg6 ;
-  kvc_error *arg7 = 0 ;
+  int64_t *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
   kvc_status result;
   
   kvc_error failure = {
     sizeof failure, KVC_OK, ""
-  }; arg7 = &failure; 
+  }; arg8 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
   arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (int64_t *)jarg5; 
   arg6 = (int64_t)jarg6; 
-  result = (kvc_status)kvc_seq_positions((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  arg7 = (int64_t *)jarg7; 
+  result = (kvc_status)kvc_seq_positions((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8);
   (void)result; (void)failure; 
   if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_positions", failure.message); 
 }
@@ -4416,26 +4418,28 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_merge___(void* jarg1, void* jarg2
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_counts___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_counts___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6, void* jarg7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
   int64_t arg4 ;
   int64_t *arg5 = 0 ;
   int64_t arg6 ;
-  kvc_error *arg7 = 0 ;
+  int64_t *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
   kvc_status result;
   
   kvc_error failure = {
     sizeof failure, KVC_OK, ""
-  }; arg7 = &failure; 
+  }; arg8 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
   arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (int64_t *)jarg5; 
   arg6 = (int64_t)jarg6; 
-  result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  arg7 = (int64_t *)jarg7; 
+  result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8);
   (void)result; (void)failure; 
   if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_read_counts", failure.message); 
 }
@@ -4742,26 +4746,28 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_step_down___(void* jarg1, void* j
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_rungs___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_rungs___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6, void* jarg7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
   int64_t arg4 ;
   int64_t *arg5 = 0 ;
   int64_t arg6 ;
-  kvc_error *arg7 = 0 ;
+  int64_t *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
   kvc_status result;
   
   kvc_error failure = {
     sizeof failure, KVC_OK, ""
-  }; arg7 = &failure; 
+  }; arg8 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
   arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (int64_t *)jarg5; 
   arg6 = (int64_t)jarg6; 
-  result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  arg7 = (int64_t *)jarg7; 
+  result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8);
   (void)result; (void)failure; 
   if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_read_rungs", failure.message); 
 }
@@ -4827,26 +4833,28 @@ SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_codes___(void* jarg1, vo
 }
 
 
-SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_mass___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6) {
+SWIGEXPORT void SWIGSTDCALL CSharp_KvcfRaw_kvc_seq_read_mass___(void* jarg1, void* jarg2, long long jarg3, long long jarg4, void* jarg5, long long jarg6, void* jarg7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
   int64_t arg4 ;
   int64_t *arg5 = 0 ;
   int64_t arg6 ;
-  kvc_error *arg7 = 0 ;
+  int64_t *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
   kvc_status result;
   
   kvc_error failure = {
     sizeof failure, KVC_OK, ""
-  }; arg7 = &failure; 
+  }; arg8 = &failure; 
   arg1 = (kvc_cache *)jarg1; 
   arg2 = (kvc_seq)(intptr_t)jarg2; 
   arg3 = (int64_t)jarg3; 
   arg4 = (int64_t)jarg4; 
   arg5 = (int64_t *)jarg5; 
   arg6 = (int64_t)jarg6; 
-  result = (kvc_status)kvc_seq_read_mass((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  arg7 = (int64_t *)jarg7; 
+  result = (kvc_status)kvc_seq_read_mass((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8);
   (void)result; (void)failure; 
   if (failure.status != KVC_OK) kvc_failed(failure.status, "kvc_seq_read_mass", failure.message); 
 }

@@ -46,7 +46,7 @@ static unsafe class Proof {
     long live;
     kvc.kvc_seq_live(cache, seq, layer, head, &live);
     var positions = new long[live];
-    fixed (long* p = positions) kvc.kvc_seq_positions(cache, seq, layer, head, p, live);
+    fixed (long* p = positions) kvc.kvc_seq_positions(cache, seq, layer, head, p, live, null);
     Digest(positions);
     var rows = new float[live * Dim];
     foreach (kvc_part part in new[] {kvc_part.KVC_KEYS, kvc_part.KVC_VALUES}) {

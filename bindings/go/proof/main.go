@@ -57,7 +57,7 @@ func readBack(cache uintptr, seq, layer, head int64) {
 	var live int64
 	check(raw.Kvc_seq_live(cache, seq, layer, head, &live, err) == raw.KVC_OK)
 	positions, rows := make([]int64, live), make([]float32, live*dim)
-	check(raw.Kvc_seq_positions(cache, seq, layer, head, positions, err) == raw.KVC_OK)
+	check(raw.Kvc_seq_positions(cache, seq, layer, head, positions, nil, err) == raw.KVC_OK)
 	binary.Write(hash, binary.LittleEndian, positions)
 	for _, part := range []raw.Kvc_part{raw.KVC_KEYS, raw.KVC_VALUES} {
 		check(raw.Kvc_seq_read(cache, seq, layer, head, int32(part), 0, live, rows, err) == raw.KVC_OK)

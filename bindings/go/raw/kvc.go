@@ -564,7 +564,7 @@ extern swig_intgo _wrap_kvc_seq_truncate_raw_8ea93096e5e931f8(uintptr_t arg1, sw
 extern swig_intgo _wrap_kvc_seq_length_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_122 arg2, swig_voidp arg3, uintptr_t arg4);
 extern swig_intgo _wrap_kvc_seq_exact_floor_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_123 arg2, swig_voidp arg3, uintptr_t arg4);
 extern swig_intgo _wrap_kvc_seq_live_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_124 arg2, swig_type_125 arg3, swig_type_126 arg4, swig_voidp arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_positions_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_127 arg2, swig_type_128 arg3, swig_type_129 arg4, swig_type_130 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_positions_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_127 arg2, swig_type_128 arg3, swig_type_129 arg4, swig_type_130 arg5, swig_voidp arg6, uintptr_t arg7);
 extern swig_intgo _wrap_kvc_seq_prompt_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_131 arg2, swig_type_132 arg3, uintptr_t arg4);
 extern swig_intgo _wrap_kvc_seq_budget_set_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_133 arg2, swig_type_134 arg3, uintptr_t arg4);
 extern swig_intgo _wrap_kvc_seq_step_limit_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_135 arg2, swig_voidp arg3, uintptr_t arg4);
@@ -731,7 +731,7 @@ extern int _wrap_kvc_merge_options_unbiased_get_raw_8ea93096e5e931f8(uintptr_t a
 extern uintptr_t _wrap_new_kvc_merge_options_raw_8ea93096e5e931f8(void);
 extern void _wrap_delete_kvc_merge_options_raw_8ea93096e5e931f8(uintptr_t arg1);
 extern swig_intgo _wrap_kvc_merge_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_238 arg2, swig_type_239 arg3, uintptr_t arg4, uintptr_t arg5, uintptr_t arg6);
-extern swig_intgo _wrap_kvc_seq_read_counts_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_240 arg2, swig_type_241 arg3, swig_type_242 arg4, swig_type_243 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_read_counts_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_240 arg2, swig_type_241 arg3, swig_type_242 arg4, swig_type_243 arg5, swig_voidp arg6, uintptr_t arg7);
 extern int _wrap_kvc_step_down_options_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
 extern void _wrap_kvc_step_down_options_rung_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_step_down_options_rung_get_raw_8ea93096e5e931f8(uintptr_t arg1);
@@ -759,10 +759,10 @@ extern swig_type_259 _wrap_kvc_step_down_report_record_bytes_get_raw_8ea93096e5e
 extern uintptr_t _wrap_new_kvc_step_down_report_raw_8ea93096e5e931f8(void);
 extern void _wrap_delete_kvc_step_down_report_raw_8ea93096e5e931f8(uintptr_t arg1);
 extern swig_intgo _wrap_kvc_step_down_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_260 arg2, uintptr_t arg3, uintptr_t arg4, uintptr_t arg5);
-extern swig_intgo _wrap_kvc_seq_read_rungs_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_261 arg2, swig_type_262 arg3, swig_type_263 arg4, swig_type_264 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_read_rungs_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_261 arg2, swig_type_262 arg3, swig_type_263 arg4, swig_type_264 arg5, swig_voidp arg6, uintptr_t arg7);
 extern swig_intgo _wrap_kvc_seq_read_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_265 arg2, swig_type_266 arg3, swig_type_267 arg4, int arg5, swig_type_268 arg6, swig_type_269 arg7, swig_type_270 arg8, uintptr_t arg9);
 extern swig_intgo _wrap_kvc_seq_read_codes_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_271 arg2, swig_type_272 arg3, swig_type_273 arg4, int arg5, swig_type_274 arg6, swig_voidp arg7, uintptr_t arg8);
-extern swig_intgo _wrap_kvc_seq_read_mass_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_275 arg2, swig_type_276 arg3, swig_type_277 arg4, swig_type_278 arg5, uintptr_t arg6);
+extern swig_intgo _wrap_kvc_seq_read_mass_raw_8ea93096e5e931f8(uintptr_t arg1, swig_type_275 arg2, swig_type_276 arg3, swig_type_277 arg4, swig_type_278 arg5, swig_voidp arg6, uintptr_t arg7);
 extern int _wrap_kvc_stats_struct_size_get_raw_8ea93096e5e931f8(uintptr_t arg1);
 extern void _wrap_kvc_stats_open_steps_set_raw_8ea93096e5e931f8(uintptr_t arg1, int arg2);
 extern int _wrap_kvc_stats_open_steps_get_raw_8ea93096e5e931f8(uintptr_t arg1);
@@ -2496,15 +2496,16 @@ func Kvc_seq_live(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 *int64,
 	return swig_r
 }
 
-func Kvc_seq_positions(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []int64, arg6 Kvc_error) (_swig_ret Kvc_status) {
+func Kvc_seq_positions(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []int64, arg6 *int64, arg7 Kvc_error) (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_positions_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_127(_swig_i_1), C.swig_type_128(_swig_i_2), C.swig_type_129(_swig_i_3), *(*C.swig_type_130)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	_swig_i_5 := arg6
+	_swig_i_6 := getSwigcptr(arg7)
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_positions_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_127(_swig_i_1), C.swig_type_128(_swig_i_2), C.swig_type_129(_swig_i_3), *(*C.swig_type_130)(unsafe.Pointer(&_swig_i_4)), C.swig_voidp(_swig_i_5), C.uintptr_t(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -3965,15 +3966,16 @@ func Kvc_merge(arg1 uintptr, arg2 int64, arg3 []int32, arg4 Kvc_merge_options, a
 	return swig_r
 }
 
-func Kvc_seq_read_counts(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []int64, arg6 Kvc_error) (_swig_ret Kvc_status) {
+func Kvc_seq_read_counts(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []int64, arg6 *int64, arg7 Kvc_error) (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_counts_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_240(_swig_i_1), C.swig_type_241(_swig_i_2), C.swig_type_242(_swig_i_3), *(*C.swig_type_243)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	_swig_i_5 := arg6
+	_swig_i_6 := getSwigcptr(arg7)
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_counts_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_240(_swig_i_1), C.swig_type_241(_swig_i_2), C.swig_type_242(_swig_i_3), *(*C.swig_type_243)(unsafe.Pointer(&_swig_i_4)), C.swig_voidp(_swig_i_5), C.uintptr_t(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -4207,15 +4209,16 @@ func Kvc_step_down(arg1 uintptr, arg2 int64, arg3 Kvc_step_down_options, arg4 Kv
 	return swig_r
 }
 
-func Kvc_seq_read_rungs(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []int64, arg6 Kvc_error) (_swig_ret Kvc_status) {
+func Kvc_seq_read_rungs(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []int64, arg6 *int64, arg7 Kvc_error) (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_rungs_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_261(_swig_i_1), C.swig_type_262(_swig_i_2), C.swig_type_263(_swig_i_3), *(*C.swig_type_264)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	_swig_i_5 := arg6
+	_swig_i_6 := getSwigcptr(arg7)
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_rungs_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_261(_swig_i_1), C.swig_type_262(_swig_i_2), C.swig_type_263(_swig_i_3), *(*C.swig_type_264)(unsafe.Pointer(&_swig_i_4)), C.swig_voidp(_swig_i_5), C.uintptr_t(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}
@@ -4257,15 +4260,16 @@ func Kvc_seq_read_codes(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 i
 	return swig_r
 }
 
-func Kvc_seq_read_mass(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []int64, arg6 Kvc_error) (_swig_ret Kvc_status) {
+func Kvc_seq_read_mass(arg1 uintptr, arg2 int64, arg3 int64, arg4 int64, arg5 []int64, arg6 *int64, arg7 Kvc_error) (_swig_ret Kvc_status) {
 	var swig_r Kvc_status
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	_swig_i_5 := getSwigcptr(arg6)
-	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_mass_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_275(_swig_i_1), C.swig_type_276(_swig_i_2), C.swig_type_277(_swig_i_3), *(*C.swig_type_278)(unsafe.Pointer(&_swig_i_4)), C.uintptr_t(_swig_i_5)))
+	_swig_i_5 := arg6
+	_swig_i_6 := getSwigcptr(arg7)
+	swig_r = (Kvc_status)(C._wrap_kvc_seq_read_mass_raw_8ea93096e5e931f8(C.uintptr_t(_swig_i_0), C.swig_type_275(_swig_i_1), C.swig_type_276(_swig_i_2), C.swig_type_277(_swig_i_3), *(*C.swig_type_278)(unsafe.Pointer(&_swig_i_4)), C.swig_voidp(_swig_i_5), C.uintptr_t(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg5
 	}

@@ -3011,14 +3011,15 @@ intgo _wrap_kvc_seq_live_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _
 }
 
 
-intgo _wrap_kvc_seq_positions_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_positions_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, long long *_swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
   int64_t arg4 ;
   int64_t *arg5 = 0 ;
   int64_t arg6 ;
-  kvc_error *arg7 = 0 ;
+  int64_t *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
   kvc_status result;
   intgo _swig_go_result;
   
@@ -3027,9 +3028,10 @@ intgo _wrap_kvc_seq_positions_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long l
   arg3 = (int64_t)_swig_go_2; 
   arg4 = (int64_t)_swig_go_3; 
   arg5 = (int64_t *)(_swig_go_4.len > 0 ? _swig_go_4.array : NULL); arg6 = (int64_t)_swig_go_4.len * 1; 
-  arg7 = *(kvc_error **)&_swig_go_5; 
+  arg7 = (int64_t *)_swig_go_5; 
+  arg8 = *(kvc_error **)&_swig_go_6; 
   
-  result = (kvc_status)kvc_seq_positions((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  result = (kvc_status)kvc_seq_positions((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8);
   _swig_go_result = (intgo)result; 
   return _swig_go_result;
 }
@@ -5275,14 +5277,15 @@ intgo _wrap_kvc_merge_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swi
 }
 
 
-intgo _wrap_kvc_seq_read_counts_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_counts_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, long long *_swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
   int64_t arg4 ;
   int64_t *arg5 = 0 ;
   int64_t arg6 ;
-  kvc_error *arg7 = 0 ;
+  int64_t *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
   kvc_status result;
   intgo _swig_go_result;
   
@@ -5291,9 +5294,10 @@ intgo _wrap_kvc_seq_read_counts_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long
   arg3 = (int64_t)_swig_go_2; 
   arg4 = (int64_t)_swig_go_3; 
   arg5 = (int64_t *)(_swig_go_4.len > 0 ? _swig_go_4.array : NULL); arg6 = (int64_t)_swig_go_4.len * 1; 
-  arg7 = *(kvc_error **)&_swig_go_5; 
+  arg7 = (int64_t *)_swig_go_5; 
+  arg8 = *(kvc_error **)&_swig_go_6; 
   
-  result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8);
   _swig_go_result = (intgo)result; 
   return _swig_go_result;
 }
@@ -5638,14 +5642,15 @@ intgo _wrap_kvc_step_down_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long 
 }
 
 
-intgo _wrap_kvc_seq_read_rungs_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_rungs_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, long long *_swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
   int64_t arg4 ;
   int64_t *arg5 = 0 ;
   int64_t arg6 ;
-  kvc_error *arg7 = 0 ;
+  int64_t *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
   kvc_status result;
   intgo _swig_go_result;
   
@@ -5654,9 +5659,10 @@ intgo _wrap_kvc_seq_read_rungs_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long 
   arg3 = (int64_t)_swig_go_2; 
   arg4 = (int64_t)_swig_go_3; 
   arg5 = (int64_t *)(_swig_go_4.len > 0 ? _swig_go_4.array : NULL); arg6 = (int64_t)_swig_go_4.len * 1; 
-  arg7 = *(kvc_error **)&_swig_go_5; 
+  arg7 = (int64_t *)_swig_go_5; 
+  arg8 = *(kvc_error **)&_swig_go_6; 
   
-  result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8);
   _swig_go_result = (intgo)result; 
   return _swig_go_result;
 }
@@ -5720,14 +5726,15 @@ intgo _wrap_kvc_seq_read_codes_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long 
 }
 
 
-intgo _wrap_kvc_seq_read_mass_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, struct kvc_error *_swig_go_5) {
+intgo _wrap_kvc_seq_read_mass_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3, _goslice_ _swig_go_4, long long *_swig_go_5, struct kvc_error *_swig_go_6) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
   int64_t arg4 ;
   int64_t *arg5 = 0 ;
   int64_t arg6 ;
-  kvc_error *arg7 = 0 ;
+  int64_t *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
   kvc_status result;
   intgo _swig_go_result;
   
@@ -5736,9 +5743,10 @@ intgo _wrap_kvc_seq_read_mass_raw_8ea93096e5e931f8(kvc_cache *_swig_go_0, long l
   arg3 = (int64_t)_swig_go_2; 
   arg4 = (int64_t)_swig_go_3; 
   arg5 = (int64_t *)(_swig_go_4.len > 0 ? _swig_go_4.array : NULL); arg6 = (int64_t)_swig_go_4.len * 1; 
-  arg7 = *(kvc_error **)&_swig_go_5; 
+  arg7 = (int64_t *)_swig_go_5; 
+  arg8 = *(kvc_error **)&_swig_go_6; 
   
-  result = (kvc_status)kvc_seq_read_mass((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  result = (kvc_status)kvc_seq_read_mass((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8);
   _swig_go_result = (intgo)result; 
   return _swig_go_result;
 }

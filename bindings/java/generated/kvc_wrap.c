@@ -400,6 +400,10 @@ static int kvc_utf8(JNIEnv* env, jobject buffer, const char* function, const cha
 }
 
 
+static int64_t kvc_append_function(void) { return (int64_t)(intptr_t)&kvc_append; }
+static int64_t kvc_attend_function(void) { return (int64_t)(intptr_t)&kvc_attend; }
+
+
 static kvc_status kvc_append_at(kvc_step* step, int64_t layer, const void* k_address, int64_t k_length, const void* v_address,
                                 int64_t v_length, kvc_error* append_err) {
   return kvc_append(step, layer, k_address, k_length, v_address, v_length, append_err);
@@ -570,6 +574,30 @@ static void kvc_layers_delete(kvc_layer* layers) { free(layers); }
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1append_1function(JNIEnv *jenv, jclass jcls) {
+  jlong jresult = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  result = kvc_append_function();
+  jresult = (jlong)result; 
+  return jresult;
+}
+
+
+SWIGEXPORT jlong JNICALL Java_kvc_raw_kvcJNI_kvc_1attend_1function(JNIEnv *jenv, jclass jcls) {
+  jlong jresult = 0 ;
+  int64_t result;
+  
+  (void)jenv;
+  (void)jcls;
+  result = kvc_attend_function();
+  jresult = (jlong)result; 
+  return jresult;
+}
+
 
 SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1append_1at(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jlong jarg4, jlong jarg5, jlong jarg6) {
   kvc_step *arg1 = 0 ;
@@ -3277,22 +3305,24 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1live(JNIEnv *jenv, jclass 
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1positions(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jlong jarg4, jobject jarg5) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1positions(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jlong jarg4, jobject jarg5, jlongArray jarg7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
   int64_t arg4 ;
   int64_t *arg5 = 0 ;
   int64_t arg6 ;
-  kvc_error *arg7 = 0 ;
+  int64_t *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
   int64_t elements5 ;
+  int64_t temp7 ;
   kvc_status result;
   
   (void)jenv;
   (void)jcls;
   kvc_error failure = {
     sizeof failure, KVC_OK, ""
-  }; arg7 = &failure; 
+  }; arg8 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = (kvc_seq)jarg2; 
   arg3 = (int64_t)jarg3; 
@@ -3302,9 +3332,25 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1positions(JNIEnv *jenv, jc
   arg5 = (int64_t *)kvc_buffer_address(jenv, jarg5, 8, &elements5);
   arg6 = elements5 * 1;
   
-  result = (kvc_status)kvc_seq_positions((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  {
+    if (!jarg7) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaNullPointerException, "array null");
+      return ;
+    }
+    if ((*jenv)->GetArrayLength(jenv, jarg7) == 0) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaIndexOutOfBoundsException, "Array must contain at least 1 element");
+      return ;
+    }
+    temp7 = (int64_t)0;
+    arg7 = &temp7; 
+  }
+  result = (kvc_status)kvc_seq_positions((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8);
   (void)result; (void)failure; 
   
+  {
+    jlong jvalue = (jlong)temp7;
+    (*jenv)->SetLongArrayRegion(jenv, jarg7, 0, 1, &jvalue);
+  }
   
   kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
@@ -3312,6 +3358,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1positions(JNIEnv *jenv, jc
   }
   
   kvc_release_held(jenv);
+  
 }
 
 
@@ -6057,22 +6104,24 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1merge(JNIEnv *jenv, jclass jcls
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1counts(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jlong jarg4, jobject jarg5) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1counts(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jlong jarg4, jobject jarg5, jlongArray jarg7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
   int64_t arg4 ;
   int64_t *arg5 = 0 ;
   int64_t arg6 ;
-  kvc_error *arg7 = 0 ;
+  int64_t *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
   int64_t elements5 ;
+  int64_t temp7 ;
   kvc_status result;
   
   (void)jenv;
   (void)jcls;
   kvc_error failure = {
     sizeof failure, KVC_OK, ""
-  }; arg7 = &failure; 
+  }; arg8 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = (kvc_seq)jarg2; 
   arg3 = (int64_t)jarg3; 
@@ -6082,9 +6131,25 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1counts(JNIEnv *jenv,
   arg5 = (int64_t *)kvc_buffer_address(jenv, jarg5, 8, &elements5);
   arg6 = elements5 * 1;
   
-  result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  {
+    if (!jarg7) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaNullPointerException, "array null");
+      return ;
+    }
+    if ((*jenv)->GetArrayLength(jenv, jarg7) == 0) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaIndexOutOfBoundsException, "Array must contain at least 1 element");
+      return ;
+    }
+    temp7 = (int64_t)0;
+    arg7 = &temp7; 
+  }
+  result = (kvc_status)kvc_seq_read_counts((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8);
   (void)result; (void)failure; 
   
+  {
+    jlong jvalue = (jlong)temp7;
+    (*jenv)->SetLongArrayRegion(jenv, jarg7, 0, 1, &jvalue);
+  }
   
   kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
@@ -6092,6 +6157,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1counts(JNIEnv *jenv,
   }
   
   kvc_release_held(jenv);
+  
 }
 
 
@@ -6479,22 +6545,24 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1step_1down(JNIEnv *jenv, jclass
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1rungs(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jlong jarg4, jobject jarg5) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1rungs(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jlong jarg4, jobject jarg5, jlongArray jarg7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
   int64_t arg4 ;
   int64_t *arg5 = 0 ;
   int64_t arg6 ;
-  kvc_error *arg7 = 0 ;
+  int64_t *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
   int64_t elements5 ;
+  int64_t temp7 ;
   kvc_status result;
   
   (void)jenv;
   (void)jcls;
   kvc_error failure = {
     sizeof failure, KVC_OK, ""
-  }; arg7 = &failure; 
+  }; arg8 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = (kvc_seq)jarg2; 
   arg3 = (int64_t)jarg3; 
@@ -6504,9 +6572,25 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1rungs(JNIEnv *jenv, 
   arg5 = (int64_t *)kvc_buffer_address(jenv, jarg5, 8, &elements5);
   arg6 = elements5 * 1;
   
-  result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  {
+    if (!jarg7) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaNullPointerException, "array null");
+      return ;
+    }
+    if ((*jenv)->GetArrayLength(jenv, jarg7) == 0) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaIndexOutOfBoundsException, "Array must contain at least 1 element");
+      return ;
+    }
+    temp7 = (int64_t)0;
+    arg7 = &temp7; 
+  }
+  result = (kvc_status)kvc_seq_read_rungs((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8);
   (void)result; (void)failure; 
   
+  {
+    jlong jvalue = (jlong)temp7;
+    (*jenv)->SetLongArrayRegion(jenv, jarg7, 0, 1, &jvalue);
+  }
   
   kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
@@ -6514,6 +6598,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1rungs(JNIEnv *jenv, 
   }
   
   kvc_release_held(jenv);
+  
 }
 
 
@@ -6620,22 +6705,24 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1codes(JNIEnv *jenv, 
 }
 
 
-SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1mass(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jlong jarg4, jobject jarg5) {
+SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1mass(JNIEnv *jenv, jclass jcls, jlong jarg1, jlong jarg2, jlong jarg3, jlong jarg4, jobject jarg5, jlongArray jarg7) {
   kvc_cache *arg1 = 0 ;
   kvc_seq arg2 ;
   int64_t arg3 ;
   int64_t arg4 ;
   int64_t *arg5 = 0 ;
   int64_t arg6 ;
-  kvc_error *arg7 = 0 ;
+  int64_t *arg7 = 0 ;
+  kvc_error *arg8 = 0 ;
   int64_t elements5 ;
+  int64_t temp7 ;
   kvc_status result;
   
   (void)jenv;
   (void)jcls;
   kvc_error failure = {
     sizeof failure, KVC_OK, ""
-  }; arg7 = &failure; 
+  }; arg8 = &failure; 
   arg1 = (kvc_cache *)(intptr_t)jarg1; 
   arg2 = (kvc_seq)jarg2; 
   arg3 = (int64_t)jarg3; 
@@ -6645,9 +6732,25 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1mass(JNIEnv *jenv, j
   arg5 = (int64_t *)kvc_buffer_address(jenv, jarg5, 8, &elements5);
   arg6 = elements5 * 1;
   
-  result = (kvc_status)kvc_seq_read_mass((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
+  {
+    if (!jarg7) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaNullPointerException, "array null");
+      return ;
+    }
+    if ((*jenv)->GetArrayLength(jenv, jarg7) == 0) {
+      SWIG_JavaThrowException(jenv, SWIG_JavaIndexOutOfBoundsException, "Array must contain at least 1 element");
+      return ;
+    }
+    temp7 = (int64_t)0;
+    arg7 = &temp7; 
+  }
+  result = (kvc_status)kvc_seq_read_mass((struct kvc_cache const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7,arg8);
   (void)result; (void)failure; 
   
+  {
+    jlong jvalue = (jlong)temp7;
+    (*jenv)->SetLongArrayRegion(jenv, jarg7, 0, 1, &jvalue);
+  }
   
   kvc_release_held(jenv);
   if (failure.status != KVC_OK) {
@@ -6655,6 +6758,7 @@ SWIGEXPORT void JNICALL Java_kvc_raw_kvcJNI_kvc_1seq_1read_1mass(JNIEnv *jenv, j
   }
   
   kvc_release_held(jenv);
+  
 }
 
 

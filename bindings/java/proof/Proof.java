@@ -51,7 +51,7 @@ public final class Proof {
     long[] live = new long[1];
     kvc_seq_live(cache, seq, layer, head, live);
     ByteBuffer positions = bytes(live[0] * 8), rows = bytes(live[0] * DIM * 4);
-    kvc_seq_positions(cache, seq, layer, head, positions.asLongBuffer());
+    kvc_seq_positions(cache, seq, layer, head, positions.asLongBuffer(), live);
     hash.update(positions);
     for (kvc_part part : new kvc_part[] {kvc_part.KVC_KEYS, kvc_part.KVC_VALUES}) {
       kvc_seq_read(cache, seq, layer, head, part.swigValue(), 0, live[0], rows.asFloatBuffer());

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 # Other threads may commit between two calls. Where tokens came since their number was asked for, the room is too small, which is an
 # ArgumentError, and the same is asked again with room for so many more.
 _SPARE = (0, 64, 4096, 1 << 20)
-_UNWRITTEN = np.int64(-1 << 63)  # no number that is read back: where tokens went since, what stays of these is cut off
 _PARTS: dict[Any, Part] = {"keys": Part.KEYS, "values": Part.VALUES, Part.KEYS: Part.KEYS, Part.VALUES: Part.VALUES}
 
 
@@ -82,6 +81,8 @@ class Cache(Owner):
 
     Use it in a with statement, or call close(), which may be called twice.
     """
+
+    _handle = 0  # also of one whose arguments Python refused
 
     def __init__(self, *, layers_differ: list[Layer] | None = None, **options: Unpack[Options]):
         self._handle = 0
@@ -160,9 +161,11 @@ class Cache(Owner):
             sequence._owned = False
 
     def fork(self, sequence: SupportsIndex, length: int, inexact: bool = False) -> Sequence:
+        """A new sequence with the tokens below position length; full pages are shared until one side changes them."""
         return Sequence(self, self._call(raw.seq_fork, sequence, length, Cut.CUT_INEXACT if inexact else Cut.CUT_EXACT))
 
     def truncate(self, sequence: SupportsIndex, length: int, inexact: bool = False) -> None:
+        """Forgets the tokens at position length and above; below the exact floor only with inexact=True."""
         self._call(raw.seq_truncate, sequence, length, Cut.CUT_INEXACT if inexact else Cut.CUT_EXACT)
 
     def length(self, sequence: SupportsIndex) -> int:
@@ -327,14 +330,12 @@ class Cache(Owner):
     def _of_live(self, function: Any, sequence: SupportsIndex, layer: int, head: int) -> np.ndarray:
         room = self._room(function.__name__, sequence, layer, head)
         for spare in _SPARE:
-            out = np.full(room + spare, _UNWRITTEN)
+            out = np.empty(room + spare, np.int64)
             try:
-                self._call(function, sequence, layer, head, out)
+                return out[:self._call(function, sequence, layer, head, out)]
             except ArgumentError:
                 if spare == _SPARE[-1]:
                     raise
-            else:
-                return out[:np.count_nonzero(out != _UNWRITTEN)]
 
     def _room(self, operation: str, sequence: SupportsIndex, layer: int, head: int) -> int:
         """Of an answer of that function with something for each live token; what is wrong is wrong with its call."""

@@ -56,11 +56,13 @@ int64_t number(const char* operation, uint64_t cache, int64_t sequence, Where...
     return out;
 }
 
-// One number for each live token of a layer and kv head.
+// One number for each live token of a layer and kv head; returns how many these are.
 template <auto function>
-void numbers(const char* operation, uint64_t cache, int64_t sequence, int64_t layer, int64_t head, nb::handle out) {
+int64_t numbers(const char* operation, uint64_t cache, int64_t sequence, int64_t layer, int64_t head, nb::handle out) {
     const Written to(operation, out, dtype_i64);
-    call(operation, function, cache_of(cache), sequence, layer, head, to.as<int64_t>(), to.elements());
+    int64_t tokens = 0;
+    call(operation, function, cache_of(cache), sequence, layer, head, to.as<int64_t>(), to.elements(), &tokens);
+    return tokens;
 }
 
 // ---- Eviction, merging, precision ----
@@ -131,11 +133,11 @@ void define_number(nb::module_& m) {
 template <auto function, Name name>
 void define_numbers(nb::module_& m) {
     const std::string signature =
-        std::string("def ") + name.text + "(cache: int, sequence: int, layer: int, head: int, out: Array) -> None";
+        std::string("def ") + name.text + "(cache: int, sequence: int, layer: int, head: int, out: Array) -> int";
     m.def(
         name.text,
         [](uint64_t cache, Whole<name, "sequence"> sequence, Whole<name, "layer"> layer, Whole<name, "head"> head, nb::handle out) {
-            numbers<function>(name.text, cache, sequence, layer, head, out);
+            return numbers<function>(name.text, cache, sequence, layer, head, out);
         },
         nb::arg("cache"), any("sequence"), any("layer"), any("head"), any("out"), nb::sig(signature.c_str()));
 }

@@ -65,7 +65,7 @@ impl Proof {
         let status = kvc_seq_live(cache, seq, layer, head, &mut live, &mut self.err);
         self.check(status == kvc_status::KVC_OK);
         let (mut positions, mut rows) = (vec![0i64; live as usize], vec![0f32; (live * DIM) as usize]);
-        let status = kvc_seq_positions(cache, seq, layer, head, positions.as_mut_ptr(), live, &mut self.err);
+        let status = kvc_seq_positions(cache, seq, layer, head, positions.as_mut_ptr(), live, std::ptr::null_mut(), &mut self.err);
         self.check(status == kvc_status::KVC_OK);
         self.digest_counts(&positions);
         for part in [kvc_part::KVC_KEYS, kvc_part::KVC_VALUES] {

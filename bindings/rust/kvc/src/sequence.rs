@@ -10,9 +10,6 @@ use std::ops::Range;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
-/// No number of a token. C does not say how many it wrote, which are fewer than were live before if a commit evicted.
-const UNWRITTEN: i64 = i64::MIN;
-
 /// A sequence, destroyed when it is dropped. It keeps its cache alive.
 ///
 /// What changes the sequence takes it mutably, so that the compiler refuses it while a step is open, which kvc would answer with
@@ -129,34 +126,34 @@ impl Sequence {
 
     /// Positions of the live tokens, ascending.
     pub fn positions(&self, layer: i64, head: i64) -> Result<Vec<i64>> {
-        self.per_token(layer, head, |out, n| call!(kvc_seq_positions(self.owner.raw, self.raw, layer, head, out, n)))
+        self.per_token(layer, head, |out, n, tokens| call!(kvc_seq_positions(self.owner.raw, self.raw, layer, head, out, n, tokens)))
     }
 
     /// Tokens that each live token stands for.
     pub fn read_counts(&self, layer: i64, head: i64) -> Result<Vec<i64>> {
-        self.per_token(layer, head, |out, n| call!(kvc_seq_read_counts(self.owner.raw, self.raw, layer, head, out, n)))
+        self.per_token(layer, head, |out, n, tokens| call!(kvc_seq_read_counts(self.owner.raw, self.raw, layer, head, out, n, tokens)))
     }
 
     /// The rung of the page of each live token; -1: not coded.
     pub fn read_rungs(&self, layer: i64, head: i64) -> Result<Vec<i64>> {
-        self.per_token(layer, head, |out, n| call!(kvc_seq_read_rungs(self.owner.raw, self.raw, layer, head, out, n)))
+        self.per_token(layer, head, |out, n, tokens| call!(kvc_seq_read_rungs(self.owner.raw, self.raw, layer, head, out, n, tokens)))
     }
 
     /// Attention mass of each live token, in units of 2^-30.
     pub fn read_mass(&self, layer: i64, head: i64) -> Result<Vec<i64>> {
-        self.per_token(layer, head, |out, n| call!(kvc_seq_read_mass(self.owner.raw, self.raw, layer, head, out, n)))
+        self.per_token(layer, head, |out, n, tokens| call!(kvc_seq_read_mass(self.owner.raw, self.raw, layer, head, out, n, tokens)))
     }
 
     /// One number for each live token, all of one moment: a commit may evict or add some at any time. What is wrong with the sequence,
     /// layer or head is said by `read`.
-    fn per_token(&self, layer: i64, head: i64, mut read: impl FnMut(*mut i64, i64) -> Result<()>) -> Result<Vec<i64>> {
+    fn per_token(&self, layer: i64, head: i64, mut read: impl FnMut(*mut i64, i64, &mut i64) -> Result<()>) -> Result<Vec<i64>> {
         loop {
             let live = self.live(layer, head);
             let n = *live.as_ref().unwrap_or(&0);
-            let mut out = vec![UNWRITTEN; n as usize];
-            match read(out.as_mut_ptr(), n) {
+            let (mut out, mut tokens) = (vec![0; n as usize], 0);
+            match read(out.as_mut_ptr(), n, &mut tokens) {
                 Ok(()) => {
-                    out.truncate(out.iter().position(|number| *number == UNWRITTEN).unwrap_or(out.len()));
+                    out.truncate(tokens as usize);
                     return Ok(out);
                 }
                 // That there is no room is all that can be wrong with the arguments.
@@ -218,13 +215,13 @@ mod tests {
         ];
         for (name, change) in changes {
             let mut changed = false;
-            let read = |out: *mut i64, n: i64| {
+            let read = |out: *mut i64, n: i64, tokens: &mut i64| {
                 if !std::mem::replace(&mut changed, true) {
                     let mut same = Sequence::from_raw(&cache, sequence.raw());
                     change(&mut same);
                     same.into_raw();
                 }
-                call!(kvc_seq_positions(cache.raw(), sequence.raw(), 0, 0, out, n))
+                call!(kvc_seq_positions(cache.raw(), sequence.raw(), 0, 0, out, n, tokens))
             };
             let got = sequence.per_token(0, 0, read).unwrap();
             assert_eq!(got.len() as i64, sequence.live(0, 0).unwrap(), "{name}");

@@ -63,6 +63,14 @@ public class kvc implements kvcConstants {
     return longs("token_counts", counts, false);
   }
 
+  public static long kvc_append_function() {
+    return kvcJNI.kvc_append_function();
+  }
+
+  public static long kvc_attend_function() {
+    return kvcJNI.kvc_attend_function();
+  }
+
   public static void kvc_append_at(long step, long layer, long k_address, long k_length, long v_address, long v_length) { kvcJNI.kvc_append_at(step, layer, k_address, k_length, v_address, v_length); }
 
   public static void kvc_attend_at(long step, long layer, long q_address, long q_length, long out_address, long out_length, long lse_address, long lse_length, kvc_attend_options options) { kvcJNI.kvc_attend_at(step, layer, q_address, q_length, out_address, out_length, lse_address, lse_length, kvc_attend_options.getCPtr(options), options); }
@@ -163,7 +171,7 @@ public class kvc implements kvcConstants {
 
   public static void kvc_seq_live(long cache, long seq, long layer, long head, long[] out) { kvcJNI.kvc_seq_live(cache, seq, layer, head, out); }
 
-  public static void kvc_seq_positions(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_positions(cache, seq, layer, head, longs("out", out, true)); }
+  public static void kvc_seq_positions(long cache, long seq, long layer, long head, java.nio.LongBuffer out, long[] out_tokens) { kvcJNI.kvc_seq_positions(cache, seq, layer, head, longs("out", out, true), out_tokens); }
 
   public static void kvc_seq_prompt_set(long cache, long seq, long end) { kvcJNI.kvc_seq_prompt_set(cache, seq, end); }
 
@@ -213,17 +221,17 @@ public class kvc implements kvcConstants {
 
   public static void kvc_merge(long cache, long seq, java.nio.IntBuffer clusters, kvc_merge_options options, kvc_evict_report out) { kvcJNI.kvc_merge(cache, seq, ints("clusters", clusters), kvc_merge_options.getCPtr(options), options, kvc_evict_report.getCPtr(out), out); }
 
-  public static void kvc_seq_read_counts(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_read_counts(cache, seq, layer, head, longs("out", out, true)); }
+  public static void kvc_seq_read_counts(long cache, long seq, long layer, long head, java.nio.LongBuffer out, long[] out_tokens) { kvcJNI.kvc_seq_read_counts(cache, seq, layer, head, longs("out", out, true), out_tokens); }
 
   public static void kvc_step_down(long cache, long seq, kvc_step_down_options options, kvc_step_down_report out) { kvcJNI.kvc_step_down(cache, seq, kvc_step_down_options.getCPtr(options), options, kvc_step_down_report.getCPtr(out), out); }
 
-  public static void kvc_seq_read_rungs(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_read_rungs(cache, seq, layer, head, longs("out", out, true)); }
+  public static void kvc_seq_read_rungs(long cache, long seq, long layer, long head, java.nio.LongBuffer out, long[] out_tokens) { kvcJNI.kvc_seq_read_rungs(cache, seq, layer, head, longs("out", out, true), out_tokens); }
 
   public static void kvc_seq_read(long cache, long seq, long layer, long head, int part, long first, long n, java.nio.FloatBuffer out) { kvcJNI.kvc_seq_read(cache, seq, layer, head, part, first, n, floats("out", out, true)); }
 
   public static void kvc_seq_read_codes(long cache, long seq, long layer, long head, int part, java.nio.ByteBuffer out, long[] out_tokens) { kvcJNI.kvc_seq_read_codes(cache, seq, layer, head, part, bytes("out", out, true), out_tokens); }
 
-  public static void kvc_seq_read_mass(long cache, long seq, long layer, long head, java.nio.LongBuffer out) { kvcJNI.kvc_seq_read_mass(cache, seq, layer, head, longs("out", out, true)); }
+  public static void kvc_seq_read_mass(long cache, long seq, long layer, long head, java.nio.LongBuffer out, long[] out_tokens) { kvcJNI.kvc_seq_read_mass(cache, seq, layer, head, longs("out", out, true), out_tokens); }
 
   public static void kvc_stats_get(long cache, kvc_stats out) { kvcJNI.kvc_stats_get(cache, kvc_stats.getCPtr(out), out); }
 

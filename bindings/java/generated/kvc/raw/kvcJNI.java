@@ -16,6 +16,8 @@ class kvcJNI {
     if (mismatch != null) throw new UnsatisfiedLinkError(mismatch);
   }
 
+  public final static native long kvc_append_function();
+  public final static native long kvc_attend_function();
   public final static native void kvc_append_at(long jarg1, long jarg2, long jarg3, long jarg4, long jarg5, long jarg6);
   public final static native void kvc_attend_at(long jarg1, long jarg2, long jarg3, long jarg4, long jarg5, long jarg6, long jarg7, long jarg8, long jarg9, kvc_attend_options jarg9_);
   public final static native void kvc_buffer_copy_from(long jarg1, long jarg2, int jarg3, java.nio.ByteBuffer jarg4);
@@ -176,7 +178,7 @@ class kvcJNI {
   public final static native void kvc_seq_length(long jarg1, long jarg2, long[] jarg3);
   public final static native void kvc_seq_exact_floor(long jarg1, long jarg2, long[] jarg3);
   public final static native void kvc_seq_live(long jarg1, long jarg2, long jarg3, long jarg4, long[] jarg5);
-  public final static native void kvc_seq_positions(long jarg1, long jarg2, long jarg3, long jarg4, java.nio.LongBuffer jarg5);
+  public final static native void kvc_seq_positions(long jarg1, long jarg2, long jarg3, long jarg4, java.nio.LongBuffer jarg5, long[] jarg7);
   public final static native void kvc_seq_prompt_set(long jarg1, long jarg2, long jarg3);
   public final static native void kvc_seq_budget_set(long jarg1, long jarg2, long jarg3);
   public final static native void kvc_seq_step_limit(long jarg1, long jarg2, long[] jarg3);
@@ -340,7 +342,7 @@ class kvcJNI {
   public final static native long new_kvc_merge_options();
   public final static native void delete_kvc_merge_options(long jarg1);
   public final static native void kvc_merge(long jarg1, long jarg2, java.nio.IntBuffer jarg3, long jarg5, kvc_merge_options jarg5_, long jarg6, kvc_evict_report jarg6_);
-  public final static native void kvc_seq_read_counts(long jarg1, long jarg2, long jarg3, long jarg4, java.nio.LongBuffer jarg5);
+  public final static native void kvc_seq_read_counts(long jarg1, long jarg2, long jarg3, long jarg4, java.nio.LongBuffer jarg5, long[] jarg7);
   public final static native long kvc_step_down_options_struct_size_get(long jarg1, kvc_step_down_options jarg1_);
   public final static native void kvc_step_down_options_rung_set(long jarg1, kvc_step_down_options jarg1_, int jarg2);
   public final static native int kvc_step_down_options_rung_get(long jarg1, kvc_step_down_options jarg1_);
@@ -368,10 +370,10 @@ class kvcJNI {
   public final static native long new_kvc_step_down_report();
   public final static native void delete_kvc_step_down_report(long jarg1);
   public final static native void kvc_step_down(long jarg1, long jarg2, long jarg3, kvc_step_down_options jarg3_, long jarg4, kvc_step_down_report jarg4_);
-  public final static native void kvc_seq_read_rungs(long jarg1, long jarg2, long jarg3, long jarg4, java.nio.LongBuffer jarg5);
+  public final static native void kvc_seq_read_rungs(long jarg1, long jarg2, long jarg3, long jarg4, java.nio.LongBuffer jarg5, long[] jarg7);
   public final static native void kvc_seq_read(long jarg1, long jarg2, long jarg3, long jarg4, int jarg5, long jarg6, long jarg7, java.nio.FloatBuffer jarg8);
   public final static native void kvc_seq_read_codes(long jarg1, long jarg2, long jarg3, long jarg4, int jarg5, java.nio.ByteBuffer jarg6, long[] jarg8);
-  public final static native void kvc_seq_read_mass(long jarg1, long jarg2, long jarg3, long jarg4, java.nio.LongBuffer jarg5);
+  public final static native void kvc_seq_read_mass(long jarg1, long jarg2, long jarg3, long jarg4, java.nio.LongBuffer jarg5, long[] jarg7);
   public final static native long kvc_stats_struct_size_get(long jarg1, kvc_stats jarg1_);
   public final static native void kvc_stats_open_steps_set(long jarg1, kvc_stats jarg1_, int jarg2);
   public final static native int kvc_stats_open_steps_get(long jarg1, kvc_stats jarg1_);

@@ -652,6 +652,7 @@ extern "C" {
         head: i64,
         out: *mut i64,
         capacity: i64,
+        out_tokens: *mut i64,
         err: *mut kvc_error,
     ) -> kvc_status;
 }
@@ -1291,6 +1292,7 @@ extern "C" {
         head: i64,
         out: *mut i64,
         capacity: i64,
+        out_tokens: *mut i64,
         err: *mut kvc_error,
     ) -> kvc_status;
 }
@@ -1394,6 +1396,7 @@ extern "C" {
         head: i64,
         out: *mut i64,
         capacity: i64,
+        out_tokens: *mut i64,
         err: *mut kvc_error,
     ) -> kvc_status;
 }
@@ -1435,6 +1438,7 @@ extern "C" {
         head: i64,
         out: *mut i64,
         capacity: i64,
+        out_tokens: *mut i64,
         err: *mut kvc_error,
     ) -> kvc_status;
 }

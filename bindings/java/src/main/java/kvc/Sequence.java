@@ -128,17 +128,25 @@ public final class Sequence extends Handle {
   /** Tokens kept by one layer and kv head. */
   public long live(long layer, long head) { return one(out -> kvc_seq_live(cache.handle, handle, layer, head, out)); }
 
-  /** Their positions, ascending. */
-  public void positions(long layer, long head, LongBuffer out) { run(() -> kvc_seq_positions(cache.handle, handle, layer, head, out)); }
+  /** Their positions, ascending, from out's position on. Gives how many these are, as do the next three: fewer than were live where a commit evicts meanwhile. */
+  public long positions(long layer, long head, LongBuffer out) {
+    return one(tokens -> kvc_seq_positions(cache.handle, handle, layer, head, out, tokens));
+  }
 
   /** Tokens that each of them stands for. */
-  public void counts(long layer, long head, LongBuffer out) { run(() -> kvc_seq_read_counts(cache.handle, handle, layer, head, out)); }
+  public long counts(long layer, long head, LongBuffer out) {
+    return one(tokens -> kvc_seq_read_counts(cache.handle, handle, layer, head, out, tokens));
+  }
 
   /** The rung of the page of each. */
-  public void rungs(long layer, long head, LongBuffer out) { run(() -> kvc_seq_read_rungs(cache.handle, handle, layer, head, out)); }
+  public long rungs(long layer, long head, LongBuffer out) {
+    return one(tokens -> kvc_seq_read_rungs(cache.handle, handle, layer, head, out, tokens));
+  }
 
   /** Attention mass of each, in units of 2^-30. */
-  public void mass(long layer, long head, LongBuffer out) { run(() -> kvc_seq_read_mass(cache.handle, handle, layer, head, out)); }
+  public long mass(long layer, long head, LongBuffer out) {
+    return one(tokens -> kvc_seq_read_mass(cache.handle, handle, layer, head, out, tokens));
+  }
 
   /** Keys or values of n live tokens, [n, dim]. */
   public void read(long layer, long head, Part part, long first, long n, FloatBuffer out) {

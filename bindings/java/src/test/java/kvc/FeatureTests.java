@@ -56,8 +56,9 @@ final class FeatureTests {
         Expect.thrown(KvcException.Range.class, () -> fork.truncate(9));
         Expect.equal(cache, fork.cache());
       }
+      readsOfMoreRoom(sequence);
       LongBuffer positions = Direct.longs(20);
-      sequence.positions(1, 1, positions);
+      Expect.equal(20L, sequence.positions(1, 1, positions));
       for (int i = 0; i < 20; i++) Expect.equal(10L + i, positions.get(i));
       FloatBuffer keys = Direct.floats(20 * Fixture.DIM);
       sequence.read(0, 1, Sequence.Part.KEYS, 0, 20, keys);
@@ -66,6 +67,22 @@ final class FeatureTests {
       sequence.promptEnd(40);
       Expect.thrown(KvcException.Argument.class, () -> sequence.positions(0, 0, Direct.longs(19)));
       Expect.equal(20L, sequence.stats().tokens());
+    }
+  }
+
+  interface Numbers {
+    long into(long layer, long head, LongBuffer out);
+  }
+
+  /** A list can be shorter than its room, as after an eviction: its end is told, and what lies behind it stays. */
+  private static void readsOfMoreRoom(Sequence sequence) {
+    for (Numbers read : new Numbers[] {sequence::positions, sequence::counts, sequence::rungs, sequence::mass}) {
+      LongBuffer room = Direct.longs(25);
+      for (int i = 0; i < 25; i++) room.put(i, -7);
+      Expect.thrown(KvcException.Argument.class, () -> read.into(1, 1, room.duplicate().limit(19)));
+      for (int i = 0; i < 25; i++) Expect.equal(-7L, room.get(i));
+      Expect.equal(20L, read.into(1, 1, room));
+      for (int i = 0; i < 25; i++) Expect.equal(i >= 20, room.get(i) == -7);
     }
   }
 

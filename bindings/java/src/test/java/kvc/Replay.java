@@ -315,13 +315,13 @@ final class Replay implements AutoCloseable {
   }
 
   private interface PerToken {
-    void into(long layer, long head, LongBuffer out);
+    long into(long layer, long head, LongBuffer out);
   }
 
   private void perToken(ScriptLine line, PerToken call) {
     ByteBuffer numbers = Direct.bytes(8 * live(line));
-    call.into(line.number("layer"), line.number("head"), numbers.asLongBuffer());
-    seen.add(numbers);
+    long tokens = call.into(line.number("layer"), line.number("head"), numbers.asLongBuffer());
+    seen.add(numbers.limit((int) (8 * tokens)));
   }
 
   // ---- Prefix index ----
