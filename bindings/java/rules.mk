@@ -45,7 +45,13 @@ $(OUT)/replay_java: $(OUT)/kvc.jar java/rules.mk
 	    $(PREFIX)/lib $(OUT) $(OUT)/java > $@
 	@chmod +x $@
 
-java: $(OUT)/replay_java
+$(OUT)/replay_java-ffm: $(OUT)/replay_java
+	@printf '#!/bin/sh\nJAVA=%s JAVA_FLAGS="$$JAVA_FLAGS --enable-native-access=ALL-UNNAMED -Dkvc.calls=ffm" exec "$${0%%/*}/replay_java" "$$@"\n' "$(JDK22)bin/java" > $@
+	@chmod +x $@
+
+# A replayer for each way of calling; one that this machine's Java does not have would only fail.
+java: $(OUT)/replay_java $(if $(JDK22),$(OUT)/replay_java-ffm)
+	$(if $(JDK22),,@rm -f $(OUT)/replay_java-ffm)
 
 $(OUT)/java-examples/built: $(OUT)/kvc.jar $(wildcard java/examples/*.java)
 	@rm -rf $(@D)

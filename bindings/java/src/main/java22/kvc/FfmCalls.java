@@ -8,7 +8,6 @@ import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
 import java.lang.foreign.MemoryLayout;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.SymbolLookup;
 import java.lang.invoke.MethodHandle;
 import java.lang.ref.Reference;
 import kvc.raw.kvc;
@@ -25,7 +24,6 @@ final class FfmCalls extends AddressCalls {
   private static final MethodHandle APPEND_AT, ATTEND_AT; // memory as addresses
 
   static {
-    kvc.kvc_abi_version(); // loads the library, whose ABI the raw layer compares
     APPEND = append(ADDRESS);
     APPEND_AT = append(JAVA_LONG);
     ATTEND = attend(ADDRESS);
@@ -34,17 +32,16 @@ final class FfmCalls extends AddressCalls {
 
   /** Step and layer, then the buffers with their lengths, the options if there are any, and the error. */
   private static MethodHandle append(MemoryLayout memory) {
-    return function("kvc_append", JAVA_LONG, JAVA_LONG, memory, JAVA_LONG, memory, JAVA_LONG, JAVA_LONG);
+    return function(kvc.kvc_append_function(), JAVA_LONG, JAVA_LONG, memory, JAVA_LONG, memory, JAVA_LONG, JAVA_LONG);
   }
 
   private static MethodHandle attend(MemoryLayout memory) {
-    return function("kvc_attend", JAVA_LONG, JAVA_LONG, memory, JAVA_LONG, memory, JAVA_LONG, memory, JAVA_LONG, JAVA_LONG, JAVA_LONG);
+    return function(kvc.kvc_attend_function(), JAVA_LONG, JAVA_LONG, memory, JAVA_LONG, memory, JAVA_LONG, memory, JAVA_LONG, JAVA_LONG, JAVA_LONG);
   }
 
   @SuppressWarnings("restricted")
-  private static MethodHandle function(String name, MemoryLayout... arguments) {
-    MemorySegment address = SymbolLookup.loaderLookup().find(name).orElseThrow(() -> new UnsatisfiedLinkError("kvc: no " + name));
-    return Linker.nativeLinker().downcallHandle(address, FunctionDescriptor.of(JAVA_INT, arguments));
+  private static MethodHandle function(long address, MemoryLayout... arguments) {
+    return Linker.nativeLinker().downcallHandle(MemorySegment.ofAddress(address), FunctionDescriptor.of(JAVA_INT, arguments));
   }
 
   @Override

@@ -37,7 +37,7 @@ final class CoverageTests {
     String header = Files.readString(Path.of(System.getProperty("kvc.root"), "kvc.h"));
     StringBuilder classes = new StringBuilder();
     try (Stream<Path> sources = Files.list(Path.of(System.getProperty("kvc.root"), "bindings/java/src/main/java/kvc"))) {
-      for (Path source : sources.filter(file -> file.toString().endsWith(".java")).toList()) classes.append(Files.readString(source));
+      for (Path source : sources.filter(file -> file.toString().endsWith(".java")).toList()) classes.append(code(source));
     }
     Set<String> missing = new TreeSet<>();
     Matcher functions = Pattern.compile("^KVC_API [^(]*?\\b(kvc_\\w+)\\(", Pattern.MULTILINE).matcher(header);
@@ -55,17 +55,17 @@ final class CoverageTests {
   /** All else goes through SWIG's own class, whose types and sizes come from kvc.h. */
   static void noOtherWaysIntoC() throws IOException {
     Set<String> downcalls = new TreeSet<>(), others = new TreeSet<>();
-    String method = "\\bnative\\s+[\\w.\\[\\]]+\\s+\\w+\\(";
+    String method = "\\bnative\\s+[\\w.<>\\[\\],?&\\s]+\\(";
     int raw = 0, handles = 0;
     for (String folder : List.of("java/src/main/java", "java/src/main/java22", "java/generated")) {
       try (Stream<Path> sources = Files.walk(Path.of(System.getProperty("kvc.root"), "bindings", folder))) {
         for (Path source : sources.filter(file -> file.toString().endsWith(".java")).toList()) {
-          String name = source.getFileName().toString(), code = Files.readString(source).replaceAll("(?s)/\\*.*?\\*/|//[^\n]*", "");
+          String name = source.getFileName().toString(), code = code(source);
           if (name.equals("kvcJNI.java")) raw += count(method, code);
           else if (count(method, code) > 0) others.add(name + ": native");
           if (name.equals("FfmCalls.java")) {
             handles = count("\\bdowncallHandle\\b", code);
-            Matcher named = Pattern.compile("\\bfunction\\(\"(\\w+)\"").matcher(code);
+            Matcher named = Pattern.compile("\\bkvc\\.(\\w+)_function\\(\\)").matcher(code);
             while (named.find()) downcalls.add(named.group(1));
           } else if (count("\\bdowncallHandle\\b|\\bupcallStub\\b", code) > 0) {
             others.add(name + ": FFM");
@@ -78,6 +78,9 @@ final class CoverageTests {
     Expect.equal(1, handles);
     Expect.equal(Set.of("kvc_append", "kvc_attend"), downcalls);
   }
+
+  /** Without comments. */
+  private static String code(Path source) throws IOException { return Files.readString(source).replaceAll("(?s)/\\*.*?\\*/|//[^\n]*", ""); }
 
   private static int count(String pattern, String code) { return (int) Pattern.compile(pattern).matcher(code).results().count(); }
 

@@ -1,5 +1,8 @@
 package kvc;
 
+import static kvc.raw.kvc.kvc_address_of;
+
+import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -14,6 +17,8 @@ final class ReplaySteps {
       long padding) {
     long tokens() { return Arrays.stream(counts).sum(); }
   }
+
+  private static final boolean BY_ADDRESS = Kvc.calls().equals("ffm"); // which FFM takes: buffers go through JNI
 
   private final Replay replay;
   private final Map<String, Open> steps = new HashMap<>();
@@ -98,7 +103,13 @@ final class ReplaySteps {
     ScriptShapes.Shape shape = replay.shapes.of(line);
     ByteBuffer k = input(line, open, ScriptNumbers.KEYS, open.kv, shape.kvHeads(), shape.kDim());
     ByteBuffer v = input(line, open, ScriptNumbers.VALUES, open.kv, shape.kvHeads(), shape.vDim());
-    open.step.append(line.number("layer"), k, v);
+    if (!BY_ADDRESS) {
+      open.step.append(line.number("layer"), k, v);
+      return;
+    }
+    open.step.append(line.number("layer"), kvc_address_of(k), k.remaining(), kvc_address_of(v), v.remaining());
+    Reference.reachabilityFence(k);
+    Reference.reachabilityFence(v);
   }
 
   private void attend(ScriptLine line) {
@@ -113,9 +124,12 @@ final class ReplaySteps {
     AttendOptions options = new AttendOptions().scale((float) line.real("scale")).softCap((float) line.real("soft_cap"))
         .partial(line.flag("partial")).slidingWindow(line.number("sliding_window")).causalOffset(line.number("causal_offset"));
     try {
-      open.step.attend(line.number("layer"), q, out, lse == null ? null : lse.asFloatBuffer(), options);
+      if (!BY_ADDRESS) open.step.attend(line.number("layer"), q, out, lse == null ? null : lse.asFloatBuffer(), options);
+      else open.step.attend(line.number("layer"), kvc_address_of(q), q.remaining(), kvc_address_of(out), out.remaining(),
+          lse == null ? 0 : kvc_address_of(lse), lse == null ? 0 : lse.remaining(), options);
     } finally {
       for (int t = 0; t < open.tokens(); t++) unpadded(out, t, row, padding);
+      Reference.reachabilityFence(q);
     }
     if (lse != null) replay.seen.add(lse);
   }
