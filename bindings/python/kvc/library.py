@@ -26,6 +26,7 @@ def _clone() -> Path:
 
 
 def _load():
+    import numpy  # the compiled part needs it, and would fail without as one for another library  # noqa: F401
     path = library_path()
     try:
         # The compiled part needs a library of this soname; the one that is loaded already is taken.

@@ -81,7 +81,7 @@ T load(const char* from) {
 // Any integer of Python or NumPy, but no text and no fraction.
 int64_t whole(const char* operation, const Field& field, nb::handle value) {
     const nb::object number = nb::steal(PyNumber_Index(value.ptr()));
-    if (!number.is_valid()) refuse_field(operation, field, value, "an integer");
+    if (!number.is_valid()) refuse_field(operation, field, value, "an integer or one of kvc's enums, as kvc.Device.CUDA");
     const int64_t result = PyLong_AsLongLong(number.ptr());
     if (result == -1 && PyErr_Occurred()) refuse_field(operation, field, value, "below 2^63");
     return result;

@@ -236,7 +236,7 @@ def test_results_go_into_writable_arrays_only(cache):
 
 
 @pytest.mark.parametrize("wrong, words", [
-    (dict(k_dim="64"), "k_dim is '64'; it must be an integer"), (dict(k_dim=1 << 63), "below 2\\^63"), (dict(k_dim=64.0), "an integer"),
+    (dict(k_dim="64"), "k_dim is '64'; it must be an integer"), (dict(device="cuda"), "device is 'cuda'.*kvc.Device.CUDA"), (dict(k_dim=1 << 63), "below 2\\^63"), (dict(k_dim=64.0), "an integer"),
     (dict(codec=4), "codec is 4; it must be a str"), (dict(codec="int4" + " " * 124), "at most 127 bytes"), (dict(target="a\0b"), "without NUL"),
     (dict(arena_growth=1 << 31), "32 bits"), (dict(rope_theta="x"), "a number"), (dict(struct_size=8), "no field struct_size"),
     (dict(no_such=1), "kvc_options has no field no_such"), (dict(layers_differ=[dict(codex="int4")] * 2), "kvc_layer has no field codex"),

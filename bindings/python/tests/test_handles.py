@@ -220,6 +220,16 @@ def test_what_is_no_libkvc_is_refused(clone, tmp_path):
     assert "LibraryError" in load(clone, "import kvc", KVC_LIBRARY="libm.so.6").stderr
 
 
+def test_a_python_without_numpy_is_told_so(clone):
+    fault = load(clone, "import sys; sys.modules['numpy'] = None; import kvc").stderr
+    assert "ModuleNotFoundError" in fault and "numpy" in fault and "LibraryError" not in fault
+
+
+def test_a_cache_that_was_never_made_ends_in_silence(clone):
+    fault = load(clone, "import kvc\ntry: kvc.Cache(1)\nexcept TypeError: pass").stderr
+    assert not fault
+
+
 @pytest.mark.parametrize("fault, words", [("OTHER_VERSION", "has ABI 1000"), ("OTHER_LAYOUT", "struct kvc_error field status")])
 def test_a_library_of_another_abi_is_refused(clone, tmp_path, fault, words):
     prefix, library = clone / "build" / "bindings" / "prefix" / "lib", tmp_path / "other.so"
