@@ -34,7 +34,7 @@ foreach(target avx2 avx512 avx512vnni neon)
     endif()
     if(KVC_SANITIZE MATCHES "address" AND target MATCHES "^avx512")
       # Half of the time that these units take to compile. Those of avx2, which are written alike, are watched.
-      list(APPEND KVC_SIMD_${target}_FLAGS "SHELL:--param asan-stack=0")
+      list(APPEND KVC_SIMD_${target}_FLAGS "--param=asan-stack=0")
     endif()
     set_source_files_properties(${units} PROPERTIES COMPILE_OPTIONS "${KVC_SIMD_${target}_FLAGS}")
     string(TOUPPER ${target} upper)
