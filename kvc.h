@@ -104,7 +104,7 @@ typedef enum kvc_status {
 typedef struct kvc_error {
     uint32_t struct_size; /* sizeof(kvc_error); nothing is written into a smaller one */
     int32_t status;       /* kvc_status of the failed call; untouched by calls that succeed */
-    char message[240];
+    char message[240];    /* UTF-8; what is none in a text or path of the caller's becomes '?' */
 } kvc_error;
 
 /* "KVC_E_HANDLE" for KVC_E_HANDLE; "unknown" for a number that is none. Static. */

@@ -6,6 +6,7 @@
 
 #include "kvc.h"
 
+#include "capi/text.h"
 #include "core/base/status.h"
 
 namespace kvc {
@@ -13,9 +14,7 @@ namespace kvc {
 inline kvc_status report(const Status& status, kvc_error* err) {
     if (err && err->struct_size >= sizeof(kvc_error) && !status.ok()) {
         err->status = int32_t(status.code);
-        const size_t length = status.message.size() < sizeof err->message ? status.message.size() : sizeof err->message - 1;
-        std::memcpy(err->message, status.message.data(), length);
-        err->message[length] = 0;
+        put_utf8(status.message, err->message, sizeof err->message);
     }
     return kvc_status(status.code);
 }
