@@ -32,13 +32,17 @@ public sealed class DeviceBuffer : IDisposable {
 
   /// <summary>Waits for what still uses the buffer and destroys it; reports what Dispose would keep to itself.</summary>
   public void Destroy() {
-    if (handle.IsClosed) throw new ObjectDisposedException(nameof(DeviceBuffer));
-    kvc.kvc_buffer_destroy(cache.handle, (int)Kind, address);
-    handle.Forget();
+    lock (handle) {   // an address is no handle: destroyed twice, it could be another buffer's
+      if (handle.IsClosed) throw new ObjectDisposedException(nameof(DeviceBuffer));
+      kvc.kvc_buffer_destroy(cache.handle, (int)Kind, address);
+      handle.Forget();
+    }
   }
 
   /// <summary>Waits for what still uses the buffer and destroys it.</summary>
-  public void Dispose() => handle.Dispose();
+  public void Dispose() {
+    lock (handle) handle.Dispose();
+  }
 }
 
 }

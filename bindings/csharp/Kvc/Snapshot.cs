@@ -39,9 +39,15 @@ public sealed unsafe partial class Cache {
   public byte[] Export(params Sequence[] sequences) => ExportOf(Named("kvc_snapshot_export", sequences));
 
   byte[] ExportOf(Sequence[] sequences) {
-    var bytes = new byte[ExportOf(Span<byte>.Empty, sequences)];
-    Array.Resize(ref bytes, (int)ExportOf(bytes, sequences));   // a sequence may have ended in between
-    return bytes;
+    for (;;) {
+      var bytes = new byte[ExportOf(Span<byte>.Empty, sequences)];   // refuses what is wrong with the call
+      try {
+        Array.Resize(ref bytes, (int)ExportOf(bytes, sequences));   // a sequence may have ended in between
+        return bytes;
+      } catch (KvcArgumentException) {
+        // A commit of another thread has added tokens in between.
+      }
+    }
   }
 
   /// <summary>Makes new sequences from a snapshot, in the order of the export: all, or none and nothing has changed.</summary>

@@ -1,5 +1,6 @@
 using System;
 using System.Runtime.InteropServices;
+using System.Threading;
 using Kvc;
 
 /// <summary>What the binding does with buffers, over the device that witness.c plays.</summary>
@@ -48,6 +49,19 @@ static unsafe class DeviceTests {
       for (int i = 0; i < 200; i++) {
         DeviceBuffer one = Buffer(cache);
         Check.Together(one.Dispose, one.Dispose);
+      }
+      for (int i = 0; i < 200; i++) {
+        DeviceBuffer one = Buffer(cache);
+        int destroyed = 0;
+        Action destroy = () => {
+          try {
+            one.Destroy();
+            Interlocked.Increment(ref destroyed);
+          } catch (ObjectDisposedException) {
+          }
+        };
+        Check.Together(destroy, destroy, one.Dispose);
+        Check.That(destroyed <= 1, "destroyed twice");
       }
       Check.Equal(0, witness_buffers(), "live buffers");
       Check.Throws<KvcUnsupportedException>(() => cache.CreateBuffer(BufferKind.Device, 256));

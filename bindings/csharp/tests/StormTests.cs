@@ -88,6 +88,42 @@ static class StormTests {
     }
   }
 
+  // The number of bytes that an export asks for is that of one moment, and the next commit makes it more.
+  public static void ExportsGoOnWhileOthersCommit() {
+    using (Cache cache = Model.Cache()) {
+      bool over = false;
+      int exports = 0;
+      var watch = Stopwatch.StartNew();
+      Action commit = () => {
+        while (!Volatile.Read(ref over)) {
+          Sequence sequence = cache.CreateSequence();
+          for (int i = 0; i < 30; i++) {
+            using (Step step = cache.Begin(sequence, 9)) {
+              Model.Layer(step, 9);
+              step.Commit();
+            }
+            Thread.SpinWait(2000);   // the time in which an export can begin
+          }
+          sequence.Dispose();
+        }
+      };
+      Check.Together(commit, () => {
+        try {
+          while (watch.ElapsedMilliseconds < 1000) {
+            try {
+              cache.Export();
+              exports++;
+            } catch (KvcBusyException) {   // a sequence is in a step, most of the time
+            }
+          }
+        } finally {
+          Volatile.Write(ref over, true);
+        }
+      });
+      Check.That(exports > 0, "no export was made");
+    }
+  }
+
   static void Attend(Cache cache, Sequence sequence, Step step) => step.Attend(0, Model.Row(1, 3), new float[Model.Dim]);
 
   public static void AStepIsClosedInUse() => CloseWhileInUse((cache, sequence, step) => step.Dispose, Attend);

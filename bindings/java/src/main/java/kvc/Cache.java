@@ -145,8 +145,14 @@ public final class Cache extends Handle {
   }
 
   private ByteBuffer export(Sequence[] members) {
-    ByteBuffer out = Direct.bytes(export(members, null));
-    return out.limit(Math.toIntExact(export(members, out)));
+    for (;;) {
+      ByteBuffer out = Direct.bytes(export(members, null)); // refuses what is wrong with the call
+      try {
+        return out.limit(Math.toIntExact(export(members, out)));
+      } catch (KvcException.Argument tooSmall) {
+        // A commit of another thread has added tokens since.
+      }
+    }
   }
 
   private long export(Sequence[] members, ByteBuffer out) {

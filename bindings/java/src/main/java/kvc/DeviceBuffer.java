@@ -3,6 +3,8 @@ package kvc;
 import static kvc.raw.kvc.*;
 
 import java.nio.ByteBuffer;
+import java.util.concurrent.locks.ReadWriteLock;
+import java.util.concurrent.locks.ReentrantReadWriteLock;
 import kvc.raw.kvc_buffer_kind;
 
 /** Memory of a cache's device, for callers that have no library of the device's own. It ends with its cache at the latest. */
@@ -43,12 +45,21 @@ public final class DeviceBuffer extends Handle {
 
   /** Copies from a direct buffer on the host, position to limit, to the beginning of this one. */
   public void copyFrom(ByteBuffer from) {
-    run(() -> kvc_buffer_copy_from(cache.handle, live(), place.raw.swigValue(), fitting("from", from, false)));
+    copy(() -> kvc_buffer_copy_from(cache.handle, live(), place.raw.swigValue(), fitting("from", from, false)));
   }
 
   /** Copies the beginning of this one to a direct buffer on the host, from its position to its limit. */
   public void copyTo(ByteBuffer to) {
-    run(() -> kvc_buffer_copy_to(cache.handle, fitting("to", to, true), live(), place.raw.swigValue()));
+    copy(() -> kvc_buffer_copy_to(cache.handle, fitting("to", to, true), live(), place.raw.swigValue()));
+  }
+
+  private void copy(Runnable call) {
+    state.copies.readLock().lock();
+    try {
+      run(call);
+    } finally {
+      state.copies.readLock().unlock();
+    }
   }
 
   private ByteBuffer fitting(String name, ByteBuffer host, boolean written) {
@@ -67,6 +78,7 @@ public final class DeviceBuffer extends Handle {
     private final Cache.State cache;
     private final Kind kind;
     private final long address;
+    private final ReadWriteLock copies = new ReentrantReadWriteLock(); // an address is no handle: until they return, it may be nobody else's
 
     State(Cache.State cache, Kind kind, long address) {
       this.cache = cache;
@@ -79,7 +91,12 @@ public final class DeviceBuffer extends Handle {
 
     @Override
     void destroy() {
-      kvc_buffer_destroy(cache.handle, kind.raw.swigValue(), address);
+      copies.writeLock().lock();
+      try {
+        kvc_buffer_destroy(cache.handle, kind.raw.swigValue(), address);
+      } finally {
+        copies.writeLock().unlock();
+      }
       cache.buffers.remove(this);
     }
 

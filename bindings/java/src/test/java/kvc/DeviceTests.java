@@ -60,4 +60,37 @@ final class DeviceTests {
       Expect.thrown(IllegalStateException.class, left::address);
     }
   }
+
+  /** The memory of a closed buffer is soon another's: what is written there late would be seen. */
+  static void aCopyDoesNotReachTheBufferThatCameAfterItsOwn() throws InterruptedException {
+    if (!hasDevice()) return;
+    ByteBuffer ones = Direct.bytes(4096), zeros = Direct.bytes(4096), got = Direct.bytes(4096);
+    for (int i = 0; i < 4096; i++) ones.put(i, (byte) 1);
+    int same = 0;
+    try (Cache cache = new Cache(Fixture.options().target("").device(Device.CUDA))) {
+      long end = System.nanoTime() + 2_000_000_000L;
+      for (int round = 0; System.nanoTime() < end; round++) {
+        DeviceBuffer first = cache.newBuffer(DeviceBuffer.Kind.DEVICE, 4096);
+        long place = first.address();
+        Thread copies = new Thread(() -> {
+          try {
+            for (int i = 0; i < 20; i++) first.copyFrom(ones);
+          } catch (IllegalStateException closed) {
+            // as it may be at any time
+          }
+        });
+        copies.start();
+        for (int i = 0; i < round % 4 * 500; i++) Thread.onSpinWait();
+        first.close();
+        try (DeviceBuffer second = cache.newBuffer(DeviceBuffer.Kind.DEVICE, 4096)) {
+          same += second.address() == place ? 1 : 0;
+          second.copyFrom(zeros);
+          copies.join();
+          second.copyTo(got);
+          Expect.equal(zeros, got);
+        }
+      }
+    }
+    Expect.that(same > 0, "no buffer came to the place of another");
+  }
 }

@@ -158,6 +158,34 @@ final class StormTests {
   }
 
   /** Steps over different sequences run in parallel, and each sequence comes out as if it were alone. */
+  /** The number of bytes that an export asks for is that of one moment, and the next commit makes it more. */
+  static void exportsGoOnWhileOthersCommit() {
+    try (Cache cache = new Cache(Fixture.options().threads(1))) {
+      AtomicInteger exports = new AtomicInteger();
+      storm(3, thread -> {
+        if (thread == 0) {
+          try {
+            cache.exportSnapshot();
+            exports.incrementAndGet();
+          } catch (KvcException.Busy inAStep) {
+            // as a sequence is most of the time
+          }
+          return;
+        }
+        try (Sequence sequence = cache.newSequence()) {
+          ByteBuffer k = Fixture.keys(0, 0, 9);
+          for (int i = 0; i < 20; i++) {
+            try (Step step = cache.begin(sequence, 9)) {
+              for (int layer = 0; layer < Fixture.LAYERS; layer++) step.append(layer, k, k);
+              step.commit();
+            }
+          }
+        }
+      });
+      Expect.that(exports.get() > 0, "no export was made");
+    }
+  }
+
   static void parallelSteps() {
     ByteBuffer expected;
     try (Cache cache = new Cache(Fixture.options()); Sequence sequence = cache.newSequence()) {
