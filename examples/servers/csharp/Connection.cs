@@ -31,6 +31,8 @@ sealed class Connection : IDisposable {
   int headBytes;
   double deadline = HeadSeconds;
   bool modern, chunks;  // HTTP/1.1; the answer goes out in chunks
+  bool inChunks;        // so does the body come; else it has a length
+  long length;
   bool framed;          // it is known where the request ends: its head was understood, and its body read if it has one
 
   /// <summary>othersWait says that there is no place left for another connection.</summary>
@@ -45,6 +47,9 @@ sealed class Connection : IDisposable {
 
   /// <summary>Some of the answer was sent: it cannot become another one.</summary>
   public bool Answered { get; private set; }
+
+  /// <summary>A host was named, or need not be.</summary>
+  public bool HasHost => !modern || headers.ContainsKey("Host");
 
   /// <summary>Another request may follow.</summary>
   public bool Persists { get; private set; }
@@ -67,13 +72,28 @@ sealed class Connection : IDisposable {
     modern = words[2] != "HTTP/1.0";
     for (string line; (line = ReadLine()) != "";) {
       int colon = line.IndexOf(':');
-      if (colon < 1 || line.IndexOfAny(new[] {' ', '\t'}, 0, colon) >= 0) throw RequestException.Invalid("a header field is malformed");
+      if (colon < 1 || line.IndexOfAny(new[] {' ', '\t'}, 0, colon) >= 0 || line.IndexOfAny(new[] {'\r', '\0'}) >= 0) {
+        throw RequestException.Invalid("a header field is malformed");
+      }
       string name = line.Substring(0, colon), value = line.Substring(colon + 1).Trim(' ', '\t');
-      bool frames = Is(name, "Content-Length") || Is(name, "Transfer-Encoding");
-      if (frames && headers.ContainsKey(name)) throw RequestException.Invalid(name + " is given twice");
-      headers[name] = value;
+      bool isTwice = headers.TryGetValue(name, out string before);
+      if (isTwice && (Is(name, "Host") || Is(name, "Content-Length"))) throw RequestException.Invalid(name + " is given twice");
+      headers[name] = isTwice && Is(name, "Transfer-Encoding") ? before + ", " + value : value;   // two fields are one list
     }
-    framed = !headers.ContainsKey("Content-Length") && !headers.ContainsKey("Transfer-Encoding");
+    CheckFraming();
+  }
+
+  // What the head says of the body.
+  void CheckFraming() {
+    inChunks = headers.TryGetValue("Transfer-Encoding", out string coding);
+    bool hasLength = headers.TryGetValue("Content-Length", out string text);
+    length = 0;
+    if (inChunks && !Is(coding, "chunked")) throw new RequestException(501, "no such Transfer-Encoding: " + coding);
+    if (inChunks && hasLength) throw RequestException.Invalid("a body has a length or comes in chunks");
+    if (hasLength && !long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out length)) {
+      throw RequestException.Invalid("Content-Length is no number");
+    }
+    framed = !inChunks && length == 0;
   }
 
   // Of a target, which may name the server, too: http://host/path. What has no path, or a fragment, is left as it is.
@@ -90,14 +110,6 @@ sealed class Connection : IDisposable {
   /// <summary>Reads the body, of so many bytes at most.</summary>
   public byte[] ReadBody(int most) {
     deadline = clock.Elapsed.TotalSeconds + BodySeconds;
-    bool inChunks = headers.TryGetValue("Transfer-Encoding", out string coding);
-    bool hasLength = headers.TryGetValue("Content-Length", out string text);
-    long length = 0;
-    if (inChunks && hasLength) throw RequestException.Invalid("a body has a length or comes in chunks");
-    if (inChunks && !Is(coding, "chunked")) throw new RequestException(501, "no such Transfer-Encoding: " + coding);
-    if (hasLength && !long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out length)) {
-      throw RequestException.Invalid("Content-Length is no number");
-    }
     if (length > most) throw TooLarge(most);
     if (modern && headers.TryGetValue("Expect", out string expected) && Is(expected, "100-continue")) {
       SendAll(Encoding.ASCII.GetBytes("HTTP/1.1 100 Continue\r\n\r\n"));

@@ -29,6 +29,7 @@ sealed class Server {
   public void Handle(Connection connection) {
     try {
       connection.ReadHead();
+      if (!connection.HasHost) throw RequestException.Invalid("no Host was given");
       Route(connection);
     } catch (Exception e) when (!connection.Answered && !(e is IOException || e is SocketException)) {
       int status = RequestException.StatusOf(e);

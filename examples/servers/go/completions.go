@@ -215,10 +215,26 @@ func hasHalfPair(body []byte) bool {
 	return false
 }
 
+// refuseBody answers that the body is too large, at once, whether the rest of it is there or not.
+func refuseBody(w http.ResponseWriter, r *http.Request) {
+	controller := http.NewResponseController(w)
+	_ = controller.EnableFullDuplex() // else the body may be waited for before the answer goes out
+	w.Header().Set("Connection", "close")
+	refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", bodyBytesMost))
+	_ = controller.Flush()
+	// A client that has written it all reads why it is refused, not a reset. From here on no reading tells it to go on.
+	_ = controller.SetReadDeadline(time.Now().Add(time.Second))
+	_, _ = io.CopyN(io.Discard, r.Body, 2*bodyBytesMost)
+}
+
 func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength > bodyBytesMost {
+		refuseBody(w, r)
+		return
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyBytesMost))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes", bodyBytesMost))
+		refuseBody(w, r)
 		return
 	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		refuse(w, http.StatusRequestTimeout, "the body did not arrive in time")

@@ -12,7 +12,7 @@ import java.util.concurrent.atomic.AtomicLong;
 /** POST /v1/completions. */
 final class Completions {
   static final String MODEL = "smollm2-135m";
-  private static final int BODY_BYTES_MOST = 1 << 20;
+  static final int BODY_BYTES_MOST = 1 << 20;
   private final Engine engine;
   private final Clients clients;
   private final long[] opening; // tokens that begin a system prompt
@@ -53,16 +53,21 @@ final class Completions {
     }
   }
 
+  // What a client said that it would send is not waited for if it is too much.
   private static byte[] body(HttpExchange exchange) throws Refusal {
+    String length = exchange.getRequestHeaders().getFirst("Content-Length");
+    if (length != null && Long.parseLong(length) > BODY_BYTES_MOST) throw tooLarge();
     byte[] body;
     try {
       body = exchange.getRequestBody().readNBytes(BODY_BYTES_MOST + 1);
     } catch (IOException e) {
       throw Refusal.invalid("the body cannot be read: " + e.getMessage()); // a client that has gone hears nothing
     }
-    if (body.length > BODY_BYTES_MOST) throw new Refusal(413, "the body has more than " + BODY_BYTES_MOST + " bytes");
+    if (body.length > BODY_BYTES_MOST) throw tooLarge();
     return body;
   }
+
+  private static Refusal tooLarge() { return new Refusal(413, "the body has more than " + BODY_BYTES_MOST + " bytes"); }
 
   private long[] promptTokens(Asked asked) throws Refusal {
     byte[] text = asked.prompt().getBytes(StandardCharsets.UTF_8);

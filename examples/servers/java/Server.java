@@ -1,3 +1,4 @@
+import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
 import java.io.IOException;
@@ -14,7 +15,7 @@ import kvc.KvcException;
 
 /** Routes requests to their answers. Each connection that asks something has a thread of its own meanwhile. */
 final class Server {
-  private static final Pattern DIGITS = Pattern.compile("[0-9]+");
+  private static final Pattern DIGITS = Pattern.compile("[0-9]{1,18}");
   private final Engine engine;
   private final Completions completions;
   private final HttpServer http;
@@ -28,6 +29,8 @@ final class Server {
     completions = new Completions(engine, set.writeTimeout());
     System.setProperty("sun.net.httpserver.nodelay", "true"); // each token is sent when it is there
     System.setProperty("sun.net.httpserver.maxReqTime", "10"); // seconds in which a request must have come
+    // Read behind an answer, so that a client that has written too much reads why it is refused, not a reset.
+    System.setProperty("sun.net.httpserver.drainAmount", String.valueOf(2 * Completions.BODY_BYTES_MOST));
     http = HttpServer.create(new InetSocketAddress(InetAddress.getByName("127.0.0.1"), set.port()), 0);
     http.setExecutor(Executors.newCachedThreadPool());
     http.createContext("/", this::handle);
@@ -64,8 +67,7 @@ final class Server {
   private void route(HttpExchange exchange) throws IOException, Refusal, InterruptedException {
     URI target = exchange.getRequestURI();
     String path = target.getRawFragment() == null ? target.getRawPath() : target.toString();
-    String length = exchange.getRequestHeaders().getFirst("Content-Length");
-    if (length != null && !DIGITS.matcher(length).matches()) throw Refusal.invalid("Content-Length is no number"); // the library takes +1
+    checkHead(exchange);
     switch (path) {
       case "/v1/completions":
         allow(exchange, "POST");
@@ -86,6 +88,19 @@ final class Server {
         break;
       default: throw new Refusal(404, "there is no " + path);
     }
+  }
+
+  // What the library takes and HTTP/1.1 does not.
+  private static void checkHead(HttpExchange exchange) throws Refusal {
+    Headers headers = exchange.getRequestHeaders();
+    String length = headers.getFirst("Content-Length");
+    if (length != null && !DIGITS.matcher(length).matches()) throw Refusal.invalid("Content-Length is no number"); // +1
+    List<String> hosts = headers.getOrDefault("Host", List.of());
+    if (hosts.size() > 1 || hosts.isEmpty() && !exchange.getProtocol().equals("HTTP/1.0"))
+      throw Refusal.invalid(hosts.size() + " Host fields were given; it must be one");
+    for (List<String> values : headers.values())
+      for (String value : values)
+        if (value.indexOf('\0') >= 0) throw Refusal.invalid("a header field is malformed");
   }
 
   private static void allow(HttpExchange exchange, String method) throws Refusal {

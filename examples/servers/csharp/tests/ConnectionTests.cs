@@ -87,6 +87,8 @@ static class ConnectionTests {
       (413, "POST / HTTP/1.1\r\n" + Chunked + "7fffffff\r\n"),
       (400, "POST / HTTP/1.1\r\n" + Chunked + "x\r\n"), (400, "POST / HTTP/1.1\r\n" + Chunked + "ffffffff\r\n"),
       (400, "POST / HTTP/1.1\r\n" + Chunked + "1\r\nabc\r\n0\r\n\r\n"), (501, "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
+      (501, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + Chunked + "0\r\n\r\n"), (400, "POST / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n"),
+      (400, "POST / HTTP/1.1\r\nA: b\rc\r\n\r\n"), (400, "POST / HTTP/1.1\r\nA: b\0c\r\n\r\n"),
       (431, "POST / HTTP/1.1\r\nA: " + new string('a', 20000)),
     };
     foreach ((int Status, string Request) one in requests) {

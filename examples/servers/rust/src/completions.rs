@@ -4,13 +4,12 @@ use crate::refusal::{answer, Refusal};
 use crate::request::Request;
 use crate::service::{aside, now, Service, BODY_BYTES, MODEL};
 use crate::stream::{Event, Finish};
-use axum::body::Bytes;
-use axum::extract::{FromRequest, State};
-use axum::http::header::TRANSFER_ENCODING;
+use axum::body::{to_bytes, Body, HttpBody};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::unfold;
+use futures_util::stream::{unfold, TryStreamExt};
 use serde_json::{json, Value};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,6 +20,8 @@ use tokio::time::timeout;
 
 /// In which a body must come.
 const BODY_TIME: Duration = Duration::from_secs(10);
+/// In which the rest of one comes that was refused.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What all objects of one answer have in common.
 struct Head {
@@ -42,17 +43,9 @@ impl Head {
 }
 
 pub async fn complete(State(service): State<Arc<Service>>, request: axum::extract::Request) -> Result<Response, Refusal> {
-    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
-    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "no Transfer-Encoding but chunked is understood"));
-    }
-    let body = timeout(BODY_TIME, Bytes::from_request(request, &()))
+    let body = timeout(BODY_TIME, body_of(request))
         .await
-        .map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?
-        .map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
-    if body.len() > BODY_BYTES {
-        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {BODY_BYTES} bytes")));
-    }
+        .map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))??;
     let request = Request::parse(&body)?;
     let streams = request.stream;
     let (id, prompt, mut events) = aside(move || service.submit(&request)).await?;
@@ -61,6 +54,22 @@ pub async fn complete(State(service): State<Arc<Service>>, request: axum::extrac
         _ if streams => Ok(pieces(Head::new(id), events)),
         _ => whole(Head::new(id), prompt, events).await,
     }
+}
+
+/// The whole of it. One that is too large is refused at once, whether the rest is there or not. That is read behind the answer, so that a
+/// client that has written it all reads why it is refused, not a reset.
+async fn body_of(request: axum::extract::Request) -> Result<Vec<u8>, Refusal> {
+    let mut too_large = request.body().size_hint().lower() > BODY_BYTES as u64;
+    let mut rest = request.into_body().into_data_stream();
+    let mut body = Vec::new();
+    while !too_large {
+        let part = rest.try_next().await.map_err(|error| Refusal::invalid(format!("the body cannot be read: {error}")))?;
+        let Some(part) = part else { return Ok(body) };
+        body.extend_from_slice(&part);
+        too_large = body.len() > BODY_BYTES;
+    }
+    tokio::spawn(timeout(LINGER, to_bytes(Body::new(rest), 2 * BODY_BYTES)));
+    Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {BODY_BYTES} bytes")))
 }
 
 /// The next event; an engine that has ended without a word has failed.

@@ -7,9 +7,10 @@ use crate::queue::Queue;
 use crate::refusal::{answer, Refusal};
 use crate::request::Request;
 use crate::stream::{system_tokens, Event, Stream};
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::{ALLOW, CONTENT_TYPE};
-use axum::http::{Method, StatusCode, Uri};
+use axum::extract::State;
+use axum::http::header::{ALLOW, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use axum::http::{Method, StatusCode, Uri, Version};
+use axum::middleware::{from_fn, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::Router;
@@ -72,10 +73,22 @@ impl Service {
             .route("/healthz", get(health).head(wrong_method))
             .fallback(|uri: Uri| async move { Refusal::new(StatusCode::NOT_FOUND, format!("there is no {}", uri.path())) })
             .method_not_allowed_fallback(wrong_method)
-            // A little more is read than is allowed, so that a client that has written it all reads why it is refused, not a reset.
-            .layer(DefaultBodyLimit::max(2 * BODY_BYTES))
+            .layer(from_fn(check_head))
             .with_state(self)
     }
+}
+
+/// What hyper takes and HTTP/1.1 does not, or nobody here understands.
+async fn check_head(request: axum::extract::Request, next: Next) -> Response {
+    let codings: Vec<_> = request.headers().get_all(TRANSFER_ENCODING).iter().collect();
+    if codings.len() > 1 || codings.iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Refusal::new(StatusCode::NOT_IMPLEMENTED, "no Transfer-Encoding but chunked is understood, once").into_response();
+    }
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Refusal::invalid(format!("{hosts} Host fields were given; it must be one")).into_response();
+    }
+    next.run(request).await
 }
 
 /// Answers HEAD, too, which axum would take for a GET.
