@@ -22,12 +22,12 @@ class Buffers:
         step.append(layer, self.upload(self.k, k), self.upload(self.v, v))
         step.attend(layer, self.upload(self.q, q), self.out.view(q.shape, kvc.Dtype.F32))
         out = np.empty_like(q)
-        self.out.copy_to(out.ctypes.data, kvc.Device.CPU, out.nbytes)
+        self.out.copy_to(out)
         return out
 
     @staticmethod
     def upload(buffer: kvc.Buffer, numbers: np.ndarray):
-        buffer.copy_from(numbers.ctypes.data, kvc.Device.CPU, numbers.nbytes)
+        buffer.copy_from(numbers)
         return buffer.view(numbers.shape, kvc.Dtype.F32)
 
 

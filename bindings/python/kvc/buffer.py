@@ -12,6 +12,7 @@ from .structs import BufferKind, Device
 
 if TYPE_CHECKING:
     from .cache import Cache
+    from .step import Array
 
 _BYTE = 0x108  # DLPack's unsigned integers of 8 bits, as kvc_dtype counts
 
@@ -77,15 +78,23 @@ class Buffer(Owner):
     def device(self) -> Device:
         return Device.CPU if self.kind == BufferKind.BUFFER_PINNED else self._cache.device
 
-    def copy_from(self, address: int, device: int, size: int) -> None:
-        """Copies from an address of the host or of the device to the buffer's beginning, behind all that was launched before."""
-        memory, size = self._open("buffer_copy"), self._fitting(size)
-        raw.buffer_copy(self._cache._handle, memory.address, self.device, address, device, size)
+    def copy_from(self, source: Array | int, device: int | None = None, size: int | None = None) -> None:
+        """Copies a whole array of the host or of the device, or size bytes at an address of that device, to the buffer's beginning,
+        behind all that was launched for the cache before. One side must be the device's, where pinned memory is the host's. Of another
+        library's memory of the device the caller sees to it that it is written before, and stays until Cache.synchronize."""
+        memory = self._open("buffer_copy")
+        if device is None and size is None:
+            raw.buffer_copy_from(self._cache._handle, memory.address, self.device, self.size, source)
+        else:
+            raw.buffer_copy(self._cache._handle, memory.address, self.device, whole("source", source, "an address"), device, self._fitting(size))
 
-    def copy_to(self, address: int, device: int, size: int) -> None:
-        """Copies the buffer's beginning."""
-        memory, size = self._open("buffer_copy"), self._fitting(size)
-        raw.buffer_copy(self._cache._handle, address, device, memory.address, self.device, size)
+    def copy_to(self, target: Array | int, device: int | None = None, size: int | None = None) -> None:
+        """Copies the buffer's beginning to a whole array, or to an address, as copy_from does."""
+        memory = self._open("buffer_copy")
+        if device is None and size is None:
+            raw.buffer_copy_to(self._cache._handle, memory.address, self.device, self.size, target)
+        else:
+            raw.buffer_copy(self._cache._handle, whole("target", target, "an address"), device, memory.address, self.device, self._fitting(size))
 
     def _fitting(self, size: int) -> int:
         """The library sees addresses alone."""

@@ -52,9 +52,13 @@ class Sequence(raw.Number, Owner):
         return self._cache
 
     def close(self) -> None:
-        """May be called twice."""
-        if self._owned:
+        """May be called twice, and after its cache's end or that of its number; kvc.BusyError while a step holds it."""
+        if not self._owned:
+            return
+        try:
             self._cache.destroy_sequence(self)
+        except HandleError:
+            self._owned = False
 
     def __enter__(self) -> Sequence:
         return self

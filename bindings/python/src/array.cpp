@@ -46,16 +46,17 @@ constexpr int numpy_writeable = 0x400;
 
 struct Owned {
     uint64_t end, cache;
+    bool pinned;
 };
 std::map<uint64_t, Owned> buffers;  // by where they begin; as all of Python's, under the GIL
 
-// The cache that made the buffer in which an address lies; 0: none did.
-uint64_t cache_of_buffer(const void* data) {
+// The buffer in which an address lies; null: none does.
+const Owned* buffer_of(const void* data) {
     const auto address = reinterpret_cast<uint64_t>(data);
     const auto behind = buffers.upper_bound(address);
-    if (behind == buffers.begin()) return 0;
+    if (behind == buffers.begin()) return nullptr;
     const Owned& found = std::prev(behind)->second;
-    return address < found.end ? found.cache : 0;
+    return address < found.end ? &found : nullptr;
 }
 
 PyTypeObject* numpy_array = nullptr;  // of the arrays that can be looked into
@@ -85,10 +86,10 @@ int32_t dtype_of_numpy(const NumpyType& type) {
     }
 }
 
-// Pinned and managed memory can be used from either side.
-int32_t side_of(int32_t device) {
-    constexpr int32_t cuda_pinned = 3;
-    return device == cuda_pinned ? int32_t{KVC_CPU} : device;
+// Pinned and managed memory, DLPack's kDLCUDAHost and kDLCUDAManaged, can be used from either side.
+bool is_of_both(int32_t device) {
+    constexpr int32_t cuda_host = 3, cuda_managed = 13;
+    return device == cuda_host || device == cuda_managed;
 }
 
 std::string in_brackets(const int64_t* numbers, size_t n) {
@@ -160,7 +161,9 @@ void learn_numpy() {
     if (good) numpy_array = reinterpret_cast<PyTypeObject*>(nb::object(numpy.attr("ndarray")).release().ptr());
 }
 
-void remember_buffer(uint64_t cache, uint64_t buffer, int64_t bytes) { buffers[buffer] = {buffer + uint64_t(bytes), cache}; }
+void remember_buffer(uint64_t cache, uint64_t buffer, int64_t bytes, bool pinned) {
+    buffers[buffer] = {buffer + uint64_t(bytes), cache, pinned};
+}
 void forget_buffer(uint64_t buffer) { buffers.erase(buffer); }
 
 void Array::refuse_it(const std::string& what) const { refuse(operation_, name_ + (": " + what)); }
@@ -188,7 +191,8 @@ bool Array::take_numpy(nb::handle from, const Wanted& wanted, bool written) {
 
 void Array::take_foreign(nb::handle from, const Wanted& wanted, bool written) {
     foreign_.emplace();
-    if (!(wanted.device == KVC_CPU && take_buffer(from, wanted, written))) take_dlpack(from, wanted, written);
+    const bool may_be_host = wanted.device == KVC_CPU || wanted.device == KVC_DEVICE_DEFAULT;
+    if (!(may_be_host && take_buffer(from, wanted, written))) take_dlpack(from, wanted, written);
 }
 
 // False if this is no array of numbers by the buffer protocol: DLPack may know more about it.
@@ -210,7 +214,7 @@ bool Array::take_buffer(nb::handle from, const Wanted& wanted, bool written) {
         strides[i] = view.strides[i] / view.itemsize;
     }
     data_ = view.buf;
-    measure(wanted, size_t(view.ndim), shape, strides);
+    measure(wanted, dtype % 256, size_t(view.ndim), shape, strides);
     return true;
 }
 
@@ -224,15 +228,22 @@ void Array::take_dlpack(nb::handle from, const Wanted& wanted, bool written) {
     }
     const auto look = [&](const auto& array) {
         check_dtype(wanted, array.dtype().lanes == 1 ? int32_t(array.dtype().code) * 256 + array.dtype().bits : 0);
-        if (side_of(array.device_type()) != wanted.device)
-            refuse_it("expected an array on " + device_name(wanted.device) + ", got one on " + device_name(array.device_type()));
         data_ = const_cast<void*>(static_cast<const void*>(array.data()));
-        const uint64_t owner = wanted.cache && wanted.device != KVC_CPU ? cache_of_buffer(data_) : 0;
-        if (owner && owner != wanted.cache)
-            throw Failure{KVC_E_HANDLE, operation_, std::string(operation_) + ": " + name_ + ": the buffer belongs to another cache"};
-        measure(wanted, array.ndim(), array.shape_ptr(), array.stride_ptr());
+        check_device(wanted, array.device_type());
+        measure(wanted, int64_t(array.dtype().bits) * array.dtype().lanes, array.ndim(), array.shape_ptr(), array.stride_ptr());
     };
     written ? look(foreign_->written) : look(foreign_->read);
+}
+
+// What the step was told, or what is as good. A pinned buffer says that it is the host's, so that other libraries take it.
+void Array::check_device(const Wanted& wanted, int32_t device) {
+    device_ = is_of_both(device) ? int32_t{KVC_CPU} : device;
+    if (wanted.device == KVC_DEVICE_DEFAULT) return;
+    const Owned* buffer = wanted.device == KVC_CPU ? nullptr : buffer_of(data_);
+    if (device != wanted.device && !is_of_both(device) && !(buffer && buffer->pinned))
+        refuse_it("expected an array on " + device_name(wanted.device) + ", got one on " + device_name(device));
+    if (wanted.cache && buffer && buffer->cache != wanted.cache)
+        throw Failure{KVC_E_HANDLE, operation_, std::string(operation_) + ": " + name_ + ": the buffer belongs to another cache"};
 }
 
 // Of an array that the buffer protocol gave, whose elements neither it nor DLPack knows as numbers.
@@ -240,15 +251,17 @@ void Array::refuse_elements(const Wanted& wanted) const {
     const char* format = foreign_->view.format ? foreign_->view.format : "B";
     if (*format == '>' || *format == '!')
         refuse_it("its numbers are not in this machine's byte order; pass array.astype(array.dtype.newbyteorder('='))");
-    refuse_it("expected an array of " + dtype_name(wanted.dtype) + ", got elements of the format '" + format + "'");
+    refuse_it("expected an array of " + (wanted.dtype ? dtype_name(wanted.dtype) : "numbers") + ", got elements of the format '" +
+              format + "'");
 }
 
 void Array::check_dtype(const Wanted& wanted, int32_t dtype) const {
     const bool as_bits = wanted.dtype == KVC_BF16 && dtype == dtype_u16;  // NumPy has no bf16
-    if (dtype != wanted.dtype && !as_bits) refuse_it("expected an array of " + dtype_name(wanted.dtype) + ", got " + dtype_name(dtype));
+    if (wanted.dtype && dtype != wanted.dtype && !as_bits)
+        refuse_it("expected an array of " + dtype_name(wanted.dtype) + ", got " + dtype_name(dtype));
 }
 
-void Array::measure(const Wanted& wanted, size_t ndim, const int64_t* shape, const int64_t* strides) {
+void Array::measure(const Wanted& wanted, int64_t bits, size_t ndim, const int64_t* shape, const int64_t* strides) {
     const int64_t unit = wanted.dtype % 256 / 8;
     int64_t dense = 1;
     bool is_dense = true;
@@ -257,7 +270,7 @@ void Array::measure(const Wanted& wanted, size_t ndim, const int64_t* shape, con
         dense *= shape[i];
     }
     elements_ = dense;
-    bytes_ = dense * unit;
+    bytes_ = (dense * bits + 7) / 8;
     if (wanted.device == KVC_CPU && reinterpret_cast<uintptr_t>(data_) % uintptr_t(unit))
         refuse_it("its numbers are not aligned in memory");
     if (rows_) return measure_rows(wanted, ndim, shape, strides);

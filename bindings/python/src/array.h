@@ -14,10 +14,10 @@ constexpr int32_t dtype_i32 = 0x020, dtype_i64 = 0x040, dtype_u8 = 0x108, dtype_
 
 // How the array has to be. Strides in elements, 0 = dense.
 struct Wanted {
-    int32_t dtype = KVC_F32;
+    int32_t dtype = KVC_F32;  // 0 = any numbers
     int64_t token_stride = 0, head_stride = 0;
-    int32_t device = KVC_CPU;
-    uint64_t cache = 0;  // whose buffers alone it may lie in, on a device; 0 = any
+    int32_t device = KVC_CPU;  // KVC_DEVICE_DEFAULT = any
+    uint64_t cache = 0;        // whose buffers alone it may lie in, on a device; 0 = any
 };
 
 // The shape of an array with something for each token of a step: [tokens][heads][dim], the same as [tokens][heads * dim], or flat.
@@ -26,8 +26,8 @@ struct Rows {
 };
 
 // Buffers that caches made, with the caches, by address: a buffer's end waits for the work of its own cache, and that of another one could
-// still be under way.
-void remember_buffer(uint64_t cache, uint64_t buffer, int64_t bytes);
+// still be under way. Pinned ones, which are the host's to other libraries, are the device's too.
+void remember_buffer(uint64_t cache, uint64_t buffer, int64_t bytes, bool pinned);
 void forget_buffer(uint64_t buffer);
 
 class Array {
@@ -44,6 +44,7 @@ public:
     void* data() const { return data_; }
     int64_t bytes() const { return bytes_; }
     int64_t elements() const { return elements_; }
+    int32_t device() const { return device_; }  // KVC_CPU of what both sides can use
     template <class T>
     T* as() const {
         return static_cast<T*>(data_);
@@ -72,7 +73,8 @@ private:
     void take_dlpack(nb::handle from, const Wanted& wanted, bool written);
     [[noreturn]] void refuse_elements(const Wanted& wanted) const;
     void check_dtype(const Wanted& wanted, int32_t dtype) const;
-    void measure(const Wanted& wanted, size_t ndim, const int64_t* shape, const int64_t* strides);
+    void check_device(const Wanted& wanted, int32_t device);
+    void measure(const Wanted& wanted, int64_t bits, size_t ndim, const int64_t* shape, const int64_t* strides);
     void measure_rows(const Wanted& wanted, size_t ndim, const int64_t* shape, const int64_t* strides);
     [[noreturn]] void refuse_shape(size_t ndim, const int64_t* shape) const;
     [[noreturn]] void refuse_strides(int64_t tokens, int64_t heads, const std::string& what) const;
@@ -87,6 +89,7 @@ private:
     std::optional<Foreign> foreign_;
     void* data_ = nullptr;
     int64_t bytes_ = 0, elements_ = 1;
+    int32_t device_ = KVC_CPU;
 };
 
 // Finds out whether this NumPy's arrays can be looked into; before that, and if they cannot, they are taken by the buffer protocol.

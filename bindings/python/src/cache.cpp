@@ -31,7 +31,7 @@ void rope_frequencies_set(uint64_t cache, Whole<"rope_frequencies_set", "layer">
 
 uint64_t buffer_create(uint64_t cache, Whole<"buffer_create", "kind", int32_t> kind, Whole<"buffer_create", "size"> bytes) {
     const auto made = reinterpret_cast<uint64_t>(make("buffer_create", kvc_buffer_create, cache_of(cache), kind, bytes));
-    remember_buffer(cache, made, bytes);
+    remember_buffer(cache, made, bytes, kind == KVC_BUFFER_PINNED);
     return made;
 }
 
@@ -45,6 +45,18 @@ using Address = Whole<"buffer_copy", "address", uint64_t>;
 using Place = Whole<"buffer_copy", "device", int32_t>;
 void buffer_copy(uint64_t cache, Address to, Place to_device, Address from, Place from_device, Whole<"buffer_copy", "size"> bytes) {
     call("buffer_copy", kvc_buffer_copy, cache_of(cache), pointer(to), to_device, pointer(from), from_device, bytes);
+}
+
+// The same between a buffer that has room for so many bytes, and an array of any numbers on either side.
+template <bool to_array>
+void buffer_copy_array(uint64_t cache, uint64_t buffer, int32_t device, int64_t room, nb::handle array) {
+    const Array other("buffer_copy", to_array ? "target" : "source", array, {.dtype = 0, .device = KVC_DEVICE_DEFAULT}, to_array);
+    const int64_t bytes = other.bytes();
+    if (bytes > room) refuse("buffer_copy", std::to_string(bytes) + " bytes, and the buffer has " + std::to_string(room));
+    if (to_array)
+        call("buffer_copy", kvc_buffer_copy, cache_of(cache), other.data(), other.device(), pointer(buffer), device, bytes);
+    else
+        call("buffer_copy", kvc_buffer_copy, cache_of(cache), pointer(buffer), device, other.data(), other.device(), bytes);
 }
 
 // Memory at an address as a DLPack array, which keeps its owner alive.
@@ -90,16 +102,29 @@ int64_t prefix_remove(uint64_t cache, nb::handle tokens, Salt salt) {
 
 // ---- Snapshots ----
 
-// Straight into the bytes object that Python gets.
+// Straight into the bytes object that Python gets. Other threads may commit after the size was told: what does not fit is asked for again,
+// each time with more room to spare.
 nb::bytes snapshot_export(uint64_t cache, const Listed<"snapshot_export", "sequences", true>& sequences) {
-    int64_t bytes = 0;
-    call("snapshot_export", kvc_snapshot_export, cache_of(cache), sequences.data(), sequences.size(), nullptr, int64_t{0}, &bytes);
-    nb::object out = nb::steal(PyBytes_FromStringAndSize(nullptr, bytes));
-    if (!out.is_valid()) throw nb::python_error();
-    call("snapshot_export", kvc_snapshot_export, cache_of(cache), sequences.data(), sequences.size(),
-         static_cast<void*>(PyBytes_AS_STRING(out.ptr())), bytes, &bytes);
-    if (bytes == PyBytes_GET_SIZE(out.ptr())) return nb::borrow<nb::bytes>(out);
-    return nb::bytes(PyBytes_AS_STRING(out.ptr()), size_t(bytes));  // it became shorter in between
+    const auto run = [&](void* out, int64_t room) {
+        int64_t bytes = 0;
+        call("snapshot_export", kvc_snapshot_export, cache_of(cache), sequences.data(), sequences.size(), out, room, &bytes);
+        return bytes;
+    };
+    for (int64_t spare = 0;;) {
+        const int64_t size = run(nullptr, 0), room = size + spare;  // refuses all that is wrong but the room
+        PyObject* out = PyBytes_FromStringAndSize(nullptr, room);
+        if (!out) throw nb::python_error();
+        nb::object held = nb::steal(out);
+        try {
+            const int64_t bytes = run(PyBytes_AS_STRING(out), room);
+            out = held.release().ptr();
+            if (bytes != room && _PyBytes_Resize(&out, bytes)) throw nb::python_error();
+            return nb::steal<nb::bytes>(out);
+        } catch (const Failure& refusal) {
+            if (refusal.status != KVC_E_ARGUMENT) throw;
+            spare = std::max(2 * spare, size / 4);
+        }
+    }
 }
 
 // bytes, bytearray, memoryview, mmap: anything contiguous.
@@ -126,13 +151,21 @@ int64_t checked(const char* operation, Function function, uint64_t cache, From..
     return n;
 }
 
+// A file may be replaced after its number was told: one that holds more sequences is asked for again, with room for more.
 template <class... From, class Function>
 Numbers imported(const char* operation, Function function, uint64_t cache, From... from) {
-    int64_t n = checked(operation, function, cache, from...);
-    Numbers out(size_t(n) + 1);
-    call(operation, function, cache_of(cache), from..., out.data(), n, &n);
-    out.resize(size_t(n));
-    return out;
+    constexpr int64_t most_spare = 1 << 20;
+    for (int64_t spare = 0;; spare = std::max(64 * spare, int64_t{64})) {
+        int64_t n = checked(operation, function, cache, from...) + spare;
+        Numbers out(size_t(n) + 1);
+        try {
+            call(operation, function, cache_of(cache), from..., out.data(), n, &n);
+            out.resize(size_t(n));
+            return out;
+        } catch (const Failure& refusal) {
+            if (refusal.status != KVC_E_ARGUMENT || spare >= most_spare) throw;
+        }
+    }
 }
 
 Numbers snapshot_import(uint64_t cache, nb::handle data) {
@@ -186,6 +219,7 @@ void define_cache(nb::module_& m) {
         [](uint64_t cache) {
             call("destroy", kvc_destroy, cache_of(cache));
             forget_shapes(cache);
+            forget_dropped_steps(cache);
         },
         nb::arg("cache"));
     m.def("synchronize", [](uint64_t cache) { call("synchronize", kvc_synchronize, cache_of(cache)); }, nb::arg("cache"));
@@ -196,6 +230,10 @@ void define_cache(nb::module_& m) {
     m.def("buffer_create", &buffer_create, nb::arg("cache"), any("kind"), any("bytes"));
     m.def("buffer_destroy", &buffer_destroy, nb::arg("cache"), any("kind"), nb::arg("buffer"));
     m.def("buffer_copy", &buffer_copy, nb::arg("cache"), any("to"), any("to_device"), any("from_"), any("from_device"), any("bytes"));
+    m.def("buffer_copy_from", &buffer_copy_array<false>, nb::arg("cache"), nb::arg("buffer"), nb::arg("device"), nb::arg("room"),
+          any("array"), nb::sig("def buffer_copy_from(cache: int, buffer: int, device: int, room: int, array: Array) -> None"));
+    m.def("buffer_copy_to", &buffer_copy_array<true>, nb::arg("cache"), nb::arg("buffer"), nb::arg("device"), nb::arg("room"),
+          any("array"), nb::sig("def buffer_copy_to(cache: int, buffer: int, device: int, room: int, array: Array) -> None"));
     m.def("graph_create", &graph_create, nb::arg("cache"), any("counts"), any("max_tokens"), any("attends"), any("slots"));
     m.def("graph_destroy", &graph_destroy, nb::arg("graph"));
     m.def("view", &view, nb::arg("address"), nb::arg("shape"), nb::arg("dtype"), nb::arg("device"), nb::arg("ordinal"),

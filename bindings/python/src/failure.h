@@ -66,6 +66,10 @@ auto make(const char* operation, Function function, Arguments... arguments) {
 // Handles are numbers in Python: a stale or foreign one is KVC_E_HANDLE, never a fault.
 inline kvc_cache* cache_of(uint64_t handle) { return reinterpret_cast<kvc_cache*>(handle); }
 
+// Steps that were dropped while their stream was captured, when the library refuses to end them: what needs their sequences tries again.
+void end_dropped_steps(uint64_t cache);
+void forget_dropped_steps(uint64_t cache);
+
 void define_library(nb::module_& m);
 void define_cache(nb::module_& m);
 void define_sequences(nb::module_& m);

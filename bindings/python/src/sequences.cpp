@@ -23,11 +23,13 @@ nb::object number_type() {
 }
 
 int64_t seq_create(uint64_t cache, nb::dict values) {
+    end_dropped_steps(cache);
     const auto o = options<kvc_seq_options>("seq_create", kvc_seq_options_init, values);
     return make("seq_create", kvc_seq_create, cache_of(cache), &o);
 }
 
 void seq_destroy(uint64_t cache, Whole<"seq_destroy", "sequence"> sequence) {
+    end_dropped_steps(cache);
     call("seq_destroy", kvc_seq_destroy, cache_of(cache), sequence);
 }
 

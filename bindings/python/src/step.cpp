@@ -1,4 +1,5 @@
 // Steps: the calls that a server makes for every layer of every token, straight into the library.
+#include <map>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 
@@ -13,6 +14,19 @@ namespace {
 using Counts = Listed<"step_begin", "counts">;
 using At = Listed<"step_begin", "positions", true>;
 using Accepted = Listed<"step_commit", "accepted", true>;
+
+// By cache; as all of Python's, under the GIL.
+std::map<uint64_t, std::vector<kvc_step*>> dropped_steps;
+
+// Of a step that nobody can reach any more; one that ended with its cache is no error.
+void end_dropped(uint64_t cache, kvc_step* step) {
+    kvc_status status;
+    {
+        nb::gil_scoped_release others_may_run;
+        status = kvc_step_abort(step, nullptr);
+    }
+    if (status == KVC_E_CAPTURE) dropped_steps[cache].push_back(step);  // after the capture it succeeds
+}
 
 // What a step must outlive its end for: none of these may end before it.
 struct Owners {
@@ -47,11 +61,9 @@ public:
         lse_ = {KVC_F32, 0, 0, device, cache};
         begin(cache, sequences, counts, positions, &o);
     }
-    // A step that nobody ended is aborted; one that ended with its cache is no error.
+    // A step that nobody ended is aborted.
     ~Step() {
-        if (!is_open_) return;
-        nb::gil_scoped_release others_may_run;
-        kvc_step_abort(handle_, nullptr);
+        if (is_open_) end_dropped(k_.cache, handle_);
     }
     Step(const Step&) = delete;
     Step& operator=(const Step&) = delete;
@@ -105,9 +117,15 @@ public:
         is_open_ = false;
     }
 
-    // May be called again, and after commit.
+    // May be called again, and after commit. On failure the step stays open, but for one that ended with its cache.
     void abort() {
-        if (std::exchange(is_open_, false)) call("step_abort", kvc_step_abort, handle_);
+        if (!std::exchange(is_open_, false)) return;
+        try {
+            call("step_abort", kvc_step_abort, handle_);
+        } catch (const Failure& refusal) {
+            is_open_ = refusal.status != KVC_E_HANDLE;
+            throw;
+        }
     }
 
     // The end of its with block: commits, unless an exception passes through or it was ended inside.
@@ -116,8 +134,11 @@ public:
         if (failed) return abort();
         try {
             commit({});
-        } catch (...) {
-            abort();
+        } catch (const Failure&) {
+            try {
+                abort();
+            } catch (const Failure&) {  // it stays open, and why it was not committed is what the caller has to know
+            }
             throw;
         }
     }
@@ -185,6 +206,7 @@ void check_own(nb::handle cache, nb::handle sequence) {
 // token costs beside its layers, that was the most.
 nb::object step_begin(nb::handle kind, nb::object cache, uint64_t handle, nb::handle sequences, const Counts& counts,
                       const At& positions, nb::dict values, nb::object graph) {
+    end_dropped_steps(handle);
     nb::object held = nb::steal(PySequence_Tuple(sequences.ptr()));  // which nobody can change
     if (!held.is_valid()) refuse_type("sequences", "a list", sequences);
     std::vector<int64_t> handles(size_t(PyTuple_GET_SIZE(held.ptr())));
@@ -204,6 +226,14 @@ PyType_Slot collected[] = {
     {Py_tp_traverse, reinterpret_cast<void*>(Step::traverse)}, {Py_tp_clear, reinterpret_cast<void*>(Step::clear)}, {0, nullptr}};
 
 }  // namespace
+
+void end_dropped_steps(uint64_t cache) {
+    const auto held = dropped_steps.extract(cache);
+    if (held.empty()) return;
+    for (kvc_step* step : held.mapped())
+        end_dropped(cache, step);
+}
+void forget_dropped_steps(uint64_t cache) { dropped_steps.erase(cache); }
 
 void define_step(nb::module_& m) {
     m.def(
@@ -229,7 +259,8 @@ void define_step(nb::module_& m) {
             "commit", &Step::commit, nb::arg("accepted") = nb::none(),
             nb::sig("def commit(self, accepted: collections.abc.Sequence[int] | None = None) -> None"),
             "Publishes all tokens, or the first accepted[i] of each sequence (needs partial_commit=1). On failure the step stays open.")
-        .def("abort", &Step::abort, "Ends the step as if it had never begun. May be called again, and after commit.")
+        .def("abort", &Step::abort,
+             "Ends the step as if it had never begun. May be called again, and after commit. On failure the step stays open.")
         .def(
             "__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> typing_extensions.Self"))
         .def(

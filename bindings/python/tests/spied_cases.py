@@ -9,6 +9,7 @@ import time
 import kvc
 import numpy as np
 import pytest
+from kvc.library import raw
 
 SPY = ctypes.CDLL(None)
 SHAPE = dict(layers=2, kv_heads=2, q_heads=4, k_dim=64)
@@ -156,8 +157,8 @@ def end_twice(name: str, thing) -> None:
     for _ in range(2):
         try:
             end()
-        except (kvc.BusyError, kvc.HandleError):
-            assert name in ("sequence", "step")  # it belongs to the open step, or its cache is gone
+        except (kvc.BusyError, kvc.HandleError) as fault:
+            assert (name, type(fault)) in (("sequence", kvc.BusyError), ("step", kvc.HandleError))  # it belongs to the open step; its cache is gone
 
 
 # ---- threads ----
@@ -317,6 +318,31 @@ def test_pinned_memory_is_the_hosts():
         assert seen()[:2] == [pinned.address, pinned.address]
 
 
+def test_pinned_memory_of_a_cache_is_its_devices_too():
+    options = dict(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE)
+    with kvc.Cache(**options) as cache, kvc.Cache(**options) as other:
+        pinned, foreign = (of.create_buffer(3 * 128 * 4, kvc.BufferKind.BUFFER_PINNED) for of in (cache, other))
+        array = np.from_dlpack(pinned).view(np.float32).reshape(3, 2, 64)
+        array[:] = 0
+        step = cache.step([cache.create_sequence()], [3], buffers=kvc.Device.CUDA)
+        with pytest.raises(kvc.HandleError, match="append: k: the buffer belongs to another cache"):
+            step.append(0, foreign.view((3, 2, 64), kvc.Dtype.F32), array)
+        with pytest.raises(kvc.ArgumentError, match="k: expected an array on a CUDA device, got one on the host"):
+            step.append(0, array.copy(), array)
+        step.append(0, array, pinned.view((3, 2, 64), kvc.Dtype.F32))
+        assert seen()[:2] == [pinned.address, pinned.address]
+
+
+@pytest.mark.parametrize("kind", [3, 13])  # DLPack's kDLCUDAHost and kDLCUDAManaged
+@pytest.mark.parametrize("side", [kvc.Device.CPU, kvc.Device.CUDA])
+def test_memory_that_both_sides_reach_is_taken_as_eithers(kind, side):
+    array = np.zeros((1, 2, 64), np.float32)
+    tensor = raw.view(address(array), array.shape, kvc.Dtype.F32, kind, 0, array)
+    with kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE) as cache:
+        cache.step([cache.create_sequence()], [1], buffers=side).append(0, tensor, tensor)
+        assert seen()[:2] == [address(array), address(array)]
+
+
 def test_a_view_keeps_its_buffer():
     with kvc.Cache(device=kvc.Device.CUDA, arena_tokens=256, **SHAPE) as cache:
         view = cache.create_buffer(512, kvc.BufferKind.BUFFER_PINNED).view((512,), 0x108)
@@ -392,6 +418,7 @@ def test_a_closed_graph_begins_no_ordinary_step(cache):
 
 
 def test_caches_and_buffers_that_only_the_collector_ends_leave_none():
+    collect()  # what earlier cases left
     before = number("spy_caches").value, number("spy_buffers").value
     for _ in range(100):
         cache = kvc.Cache(device=kvc.Device.CUDA, arena_tokens=64, **SHAPE)

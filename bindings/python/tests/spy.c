@@ -14,6 +14,8 @@ const void* spy_seen[6];                     /* k, v of the last append; q, out,
 int64_t spy_bytes[2];                        /* of k and of q */
 int32_t spy_status, spy_wait_ms;             /* of kvc_synchronize */
 int32_t spy_attend_status;                   /* of kvc_attend */
+int32_t spy_abort_status;                    /* of kvc_step_abort */
+void (*spy_between)(void);                   /* called when a snapshot was asked for its size or number alone */
 volatile int32_t spy_inside;                 /* 1 while it waits */
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -50,6 +52,7 @@ kvc_status kvc_append(kvc_step* step, int64_t layer, const void* k, int64_t k_by
 }
 
 static kvc_status told_to_fail(const char* function, int32_t status, kvc_error* err) {
+    if (!err) return (kvc_status)status;
     err->status = status;
     snprintf(err->message, sizeof err->message, "%s: told to fail with %d", function, (int)status);
     return (kvc_status)status;
@@ -60,6 +63,23 @@ kvc_status kvc_attend(kvc_step* step, int64_t layer, const void* q, int64_t q_by
     spy_seen[2] = q, spy_seen[3] = out, spy_seen[4] = lse, spy_bytes[1] = q_bytes;
     if (spy_attend_status) return told_to_fail("attend", spy_attend_status, err);
     return REAL(kvc_attend)(step, layer, q, q_bytes, out, out_bytes, lse, lse_bytes, options, err);
+}
+
+kvc_status kvc_step_abort(kvc_step* step, kvc_error* err) {
+    return spy_abort_status ? told_to_fail("step_abort", spy_abort_status, err) : REAL(kvc_step_abort)(step, err);
+}
+
+kvc_status kvc_snapshot_export(const kvc_cache* cache, const kvc_seq* seqs, int64_t n, void* out, int64_t out_bytes,
+                               int64_t* out_written, kvc_error* err) {
+    const kvc_status status = REAL(kvc_snapshot_export)(cache, seqs, n, out, out_bytes, out_written, err);
+    if (!out && spy_between) spy_between();
+    return status;
+}
+
+kvc_status kvc_snapshot_load(kvc_cache* cache, const char* path, kvc_seq* out, int64_t capacity, int64_t* out_n, kvc_error* err) {
+    const kvc_status status = REAL(kvc_snapshot_load)(cache, path, out, capacity, out_n, err);
+    if (!out && spy_between) spy_between();
+    return status;
 }
 
 kvc_status kvc_synchronize(kvc_cache* cache, kvc_error* err) {

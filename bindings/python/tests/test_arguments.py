@@ -183,7 +183,7 @@ KEPT = np.empty((0, 2, 64), np.float32)
 RIGHT = dict(sequences=[], counts=[1], positions=None, layer=0, head=0, part="keys", dim=64, first=0, count=0, length=0, end=0, budget=0,
              budget_bytes=0, tokens=np.zeros(1, np.int64), salt=b"", scores=None, clusters=np.zeros(1, np.int32), k=KEPT, v=KEPT, q=ROW, out=ROW,
              lse=None, options=None, accepted=None, snapshot=b"", path="never.written", size=64, kind=1, max_tokens=64, attends=0, slots=0,
-             address=0, device=1, shape=(1,), dtype=kvc.Dtype.F32, codec="int4", policy="none", status=0, request={}, layers_differ=None,
+             source=0, target=0, device=1, shape=(1,), dtype=kvc.Dtype.F32, codec="int4", policy="none", status=0, request={}, layers_differ=None,
              logits=None, frequencies=np.zeros(32), inexact=False)
 RIGHT |= {"evict_keep.positions": np.zeros(1, np.int64), "save.sequences": [0]}
 TRUTHS = {"inexact"}  # whatever is true or not

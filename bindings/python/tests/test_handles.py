@@ -32,6 +32,32 @@ def test_a_sequence_ends_with_its_block_and_only_once(cache):
         cache.length(sequence)
 
 
+def test_closing_what_ended_another_way_is_harmless(cache):
+    by_number = cache.create_sequence()
+    cache.destroy_sequence(int(by_number))
+    with cache.create_sequence() as inside, cache.create_sequence() as dropped:
+        cache.destroy_sequence(int(inside))
+        cache.close()
+    for ended in (by_number, inside, dropped):
+        ended.close()
+        ended.close()
+        with pytest.raises(kvc.HandleError):
+            cache.destroy_sequence(ended)
+        with pytest.raises(kvc.HandleError):
+            cache.length(ended)
+
+
+def test_a_busy_sequence_is_not_closed_in_silence(cache):
+    sequence = cache.create_sequence()
+    step = cache.step([sequence], [1])
+    with pytest.raises(kvc.BusyError):
+        sequence.close()
+    step.abort()
+    assert cache.length(sequence) == 0
+    sequence.close()
+    assert cache.stats().sequences == 0
+
+
 def test_sequences_of_another_cache_are_refused(cache):
     with kvc.Cache(arena_tokens=64, **SHAPE) as other:
         own, foreign = cache.create_sequence(), other.create_sequence()

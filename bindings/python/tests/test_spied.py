@@ -1,7 +1,9 @@
-"""The cases of spied_cases.py, under spy.c."""
+"""The cases of spied_cases.py and spied_again.py, under spy.c."""
+import pytest
 
 
-def test_what_reaches_the_library(spy, run_python):
-    result = run_python("bindings/python/tests/spied_cases.py", preload=spy)
+@pytest.mark.parametrize("cases", ["spied_cases", "spied_again"])
+def test_what_reaches_the_library(spy, run_python, cases):
+    result = run_python(f"bindings/python/tests/{cases}.py", preload=spy)
     assert result.returncode == 0, result.stdout + result.stderr
     assert " passed" in result.stdout and "skipped" not in result.stdout
