@@ -60,7 +60,6 @@ $(OUT)/java-examples/built: $(OUT)/kvc.jar $(wildcard java/examples/*.java)
 
 # -Xcheck:jni makes calls slow, so that under it fewer objects are dropped. java-long: the storms, half a minute each.
 JAVA_UNIT := CoverageTests FieldTests BufferTests FeatureTests DeviceTests LifetimeTests ReplayTests
-EMULATED := $(ROOT)/build/release/emulated/libkvc.so.1
 JAVA_RUN := -XX:+UseSerialGC -Djava.library.path="$(OUT)" -Dkvc.root="$(ROOT)" -Dkvc.out="$(OUT)" -cp "$(OUT)/java"
 java-test java-long: export LD_LIBRARY_PATH := $(PREFIX)/lib:$(OUT)
 java-test java-long: export LC_ALL := C.UTF-8

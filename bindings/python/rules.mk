@@ -19,7 +19,6 @@ python-test: python
 	$(PYTHON) -m pytest -q python/tests
 
 # The documents and what needs a device, on the emulated one, which make test-devices builds before it runs this.
-EMULATED ?= $(ROOT)/build/release/emulated/libkvc.so.1
 python-devices: python
 	@printed=$$(LD_PRELOAD=$(EMULATED) LD_LIBRARY_PATH=$(PREFIX)/lib KVC_LIBRARY=libkvc.so.1 \
 	  $(PYTHON) -m pytest -q python/device python/tests/test_documents.py 2>&1) || { echo "$$printed" >&2; exit 1; }
