@@ -139,11 +139,12 @@ test-go test-rust test-java test-csharp test-python-binding: ## one language alo
 	@$(MAKE) --no-print-directory library
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" bindings/test c $(patsubst test-%,%,$(@:-binding=))
 
-test-devices: ## one program in every language, on the CPU and on the emulated GPU; not with KVC_CUDA=OFF
+test-devices: ## one program in every language, on the CPU and on the emulated GPU, and what bindings do with device memory; not with KVC_CUDA=OFF
 	@if [ "$(KVC_CUDA)" = OFF ]; then echo "devices: left out, KVC_CUDA=OFF"; else \
 	  $(SETUP) build test bindings python && cmake --preset release -DKVC_CUDA=AUTO > /dev/null && \
 	  cmake --build --preset release -j$(JOBS) --target kvc kvc_static kvc_emulated && \
-	  PATH="$$PATH:$(CURDIR)/.venv/bin" $(PYTHON) bindings/devices; fi
+	  export PATH="$$PATH:$(CURDIR)/.venv/bin" && $(PYTHON) bindings/devices && \
+	  $(MAKE) --no-print-directory -C bindings go-on-device rust-on-device java-on-device; fi
 
 test-bindings-long: ## what takes every language too long for the gate: storms, sanitizers and valgrind, packages
 	@$(SETUP) build test bindings bindings-long python

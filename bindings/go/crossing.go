@@ -147,17 +147,26 @@ func (s *Step) access() uintptr {
 }
 
 // A life ends by Close, or by the collector when nothing refers to the object any more. The library knows which handles are live: to
-// end one twice, from two goroutines or after its cache, is ErrHandle there and nothing to Close.
+// end one from two sides or after its cache is ErrHandle there and nothing to Close. Of a buffer it knows the address alone, which may be
+// another buffer's a moment later: so what Close has ended it never ends again. One Close at a time, so that the next one knows whether
+// this one was refused, and then tries itself.
 type life struct {
 	cleanup runtime.Cleanup
+	ending  sync.Mutex
 	closed  atomic.Bool
 }
 
 func (l *life) close(destroy func() error) error {
+	l.ending.Lock()
+	defer l.ending.Unlock()
+	if l.closed.Load() {
+		return nil
+	}
+	l.closed.Store(true)
 	if err := destroy(); err != nil && err.(*Error).Status != ErrHandle {
+		l.closed.Store(false)
 		return err
 	}
 	l.cleanup.Stop()
-	l.closed.Store(true)
 	return nil
 }

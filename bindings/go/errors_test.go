@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -193,24 +194,28 @@ func TestNoSequencesAreNotAllOfThem(t *testing.T) {
 	}
 }
 
-// A file that is replaced by a smaller one, between the question how many sequences it has and their making, gives those that were made.
-func TestAFileThatShrinksGivesNoNilSequences(t *testing.T) {
+// A file that is replaced, between the question how many sequences it has and their making, gives those that it has then.
+func TestAFileThatIsReplacedGivesWhatItHas(t *testing.T) {
 	cache := newCache(t)
 	a, b := newSequence(cache), newSequence(cache)
 	path := filepath.Join(t.TempDir(), "snapshot")
-	check(cache.Save(path, a, b))
-	asked := false
-	made := must(cache.adoptWhole("snapshot_load", func(handle uintptr, handles []int64, n *int64, x *crossing) raw.Kvc_status {
-		defer func() {
-			if !asked {
-				asked = true
-				check(cache.Save(path, a))
+	for _, c := range []struct{ before, after []*Sequence }{{[]*Sequence{a, b}, []*Sequence{a}}, {[]*Sequence{a}, []*Sequence{a, b}}} {
+		check(cache.Save(path, c.before...))
+		made := must(cache.adoptWhole("snapshot_load", func(handle uintptr, handles []int64, n *int64, x *crossing) raw.Kvc_status {
+			if len(handles) > 0 {
+				check(cache.Save(path, c.after...))
 			}
-		}()
-		return raw.Kvc_snapshot_load(handle, path, handles, n, x.failure)
-	}))
-	if len(made) != 1 || made[0] == nil {
-		t.Errorf("sequences of a file that has one: %v", made)
+			return raw.Kvc_snapshot_load(handle, path, handles, n, x.failure)
+		}))
+		if len(made) != len(c.after) || slices.Contains(made, nil) {
+			t.Errorf("sequences of a file that has %d: %v", len(c.after), made)
+		}
+		for _, s := range made {
+			check(s.Close())
+		}
+	}
+	if n := must(cache.Stats()).Sequences; n != 2 {
+		t.Errorf("%d sequences, where 2 were made and kept", n)
 	}
 	check(a.Close())
 	check(b.Close())

@@ -1,6 +1,7 @@
 package kvc
 
 import (
+	"errors"
 	"math"
 	"runtime"
 
@@ -42,16 +43,25 @@ func (c *Cache) Export(sequences ...*Sequence) ([]byte, error) {
 func (c *Cache) ExportAll() ([]byte, error) { return c.export(chosen{all: true}) }
 
 func (c *Cache) export(which chosen) ([]byte, error) {
-	bytes, err := c.exportInto(nil, which)
-	if err != nil {
-		return nil, err
+	return whole(func(out []byte) (int, error) { return c.exportInto(out, which) })
+}
+
+// whole asks how many there are and takes them, again and again until they fit: another goroutine's commit can make more of a snapshot in
+// between, and another process's save more of a file. A question answers all else that may be wrong with the arguments.
+func whole[T any](take func(out []T) (int, error)) ([]T, error) {
+	for {
+		n, err := take(nil)
+		if err != nil || n == 0 {
+			return nil, err
+		}
+		out := make([]T, n)
+		if n, err = take(out); err == nil {
+			return out[:n], nil
+		}
+		if !errors.Is(err, ErrArgument) {
+			return nil, err
+		}
 	}
-	out := make([]byte, bytes)
-	bytes, err = c.exportInto(out, which)
-	if err != nil {
-		return nil, err
-	}
-	return out[:bytes], nil
 }
 
 // ExportInto writes a snapshot to out and says how long it is; a nil out only asks for that.
@@ -111,19 +121,9 @@ func (c *Cache) Load(path string) ([]*Sequence, error) {
 	})
 }
 
-// adoptWhole asks how many sequences there are and makes them.
 func (c *Cache) adoptWhole(operation string,
 	run func(cache uintptr, handles []int64, n *int64, x *crossing) raw.Kvc_status) ([]*Sequence, error) {
-	n, err := c.adoptAll(operation, nil, run)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]*Sequence, n)
-	n, err = c.adoptAll(operation, out, run)
-	if err != nil {
-		return nil, err
-	}
-	return out[:n], nil // a file may have been replaced by one of fewer sequences in between
+	return whole(func(out []*Sequence) (int, error) { return c.adoptAll(operation, out, run) })
 }
 
 func (c *Cache) adoptAll(operation string, out []*Sequence,

@@ -61,8 +61,8 @@ $(OUT)/java-examples/built: $(OUT)/kvc.jar $(wildcard java/examples/*.java)
 # -Xcheck:jni makes calls slow, so that under it fewer objects are dropped. java-long: the storms, half a minute each.
 JAVA_UNIT := CoverageTests FieldTests BufferTests FeatureTests DeviceTests LifetimeTests ReplayTests
 JAVA_RUN := -XX:+UseSerialGC -Djava.library.path="$(OUT)" -Dkvc.root="$(ROOT)" -Dkvc.out="$(OUT)" -cp "$(OUT)/java"
-java-test java-long: export LD_LIBRARY_PATH := $(PREFIX)/lib:$(OUT)
-java-test java-long: export LC_ALL := C.UTF-8
+java-test java-long java-on-device: export LD_LIBRARY_PATH := $(PREFIX)/lib:$(OUT)
+java-test java-long java-on-device: export LC_ALL := C.UTF-8
 
 # Over that bridge; what the calls are made in is compiled before it runs, as it would be in the end.
 JAVA_WITNESS := $(JAVA_RUN) -Dkvc.library.path="$(OUT)/java-witness" -Xcomp -XX:-TieredCompilation -XX:CompileCommand=quiet \
@@ -74,8 +74,6 @@ java-test: java $(OUT)/java-examples/built $(OUT)/java-witness/libkvc_java.so $(
 	@java/checked java -Xcheck:jni $(JAVA_RUN) -Dkvc.library.path="$(OUT)/java-methods" kvc.TestMain BufferTests
 	@java $(JAVA_RUN) kvc.TestMain LifetimeTests HotPathTests LibraryTests
 	@java/checked java -Xcheck:jni $(JAVA_WITNESS)
-	@if [ -e "$(EMULATED)" ]; then LD_PRELOAD="$(EMULATED)" java $(JAVA_RUN) kvc.TestMain DeviceTests; \
-	 else echo "skipped: Java's steps on the emulated device, as there is no $(EMULATED)"; fi
 ifneq ($(JDK22),)
 	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_WITNESS) SegmentWitnessTests
 	@$(JDK22)bin/java --enable-native-access=ALL-UNNAMED $(JAVA_RUN) kvc.TestMain $(JAVA_UNIT) StormTests HotPathTests SegmentTests ArenaTests
@@ -85,7 +83,11 @@ else
 	@echo "skipped: Java's calls through FFM, as no JDK 22 or newer lies in /usr/lib/jvm; JDK22=FOLDER/ names one"
 endif
 
-.PHONY: java-long
+# On the emulated device, which must have been built.
+java-on-device: java
+	@LD_PRELOAD="$(EMULATED)" java $(JAVA_RUN) -Dkvc.device=must kvc.TestMain DeviceTests
+
+.PHONY: java-long java-on-device
 java-long: java
 	@java/packed $(OUT) $(JDK22)
 	@java/checked java -Xcheck:jni $(JAVA_RUN) -Dkvc.storm=30 -Dkvc.dropped=1000000 kvc.TestMain LifetimeTests StormTests

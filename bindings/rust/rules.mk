@@ -10,7 +10,11 @@ rust: $(LIBKVC)
 rust-test: rust
 	OUT=$(OUT) rust/test
 
-.PHONY: rust-long rust-package
+# What needs a device, on the emulated one, which must have been built.
+rust-on-device: rust
+	OUT=$(OUT) EMULATED=$(EMULATED) rust/test device
+
+.PHONY: rust-long rust-package rust-on-device
 rust-long: rust-test rust-package
 	OUT=$(OUT) rust/test-long
 

@@ -114,6 +114,7 @@ impl Buffer<'_> {
 
     /// A part of the buffer: `len` elements from `offset_bytes` on.
     pub fn slice<T: Element>(&self, offset_bytes: usize, len: usize) -> Result<DeviceSlice<'_, T>> {
+        self.check_open("Buffer::slice")?;
         let end = std::mem::size_of::<T>().checked_mul(len).and_then(|bytes| bytes.checked_add(offset_bytes));
         if end.map_or(true, |end| end as u64 > self.bytes as u64) || offset_bytes % std::mem::size_of::<T>() != 0 {
             let message = format!("slice: {len} elements from byte {offset_bytes} on do not lie in a buffer of {} bytes", self.bytes);
@@ -128,27 +129,40 @@ impl Buffer<'_> {
     /// # Safety
     /// All work of the device on the buffer has been waited for ([`Cache::synchronize`]), and none begins while the slice lives.
     pub unsafe fn host_slice<T: Element>(&mut self) -> Result<&mut [T]> {
+        self.check_open("Buffer::host_slice")?;
         if self.kind != BufferKind::Pinned {
             return Err(Error::argument("Buffer::host_slice", "host_slice: the buffer lies on the device, not in pinned memory"));
         }
         Ok(std::slice::from_raw_parts_mut(self.address.cast(), self.bytes as usize / std::mem::size_of::<T>()))
     }
 
-    /// Destroys the buffer now, and says whether that went well.
+    /// Destroys the buffer now, and says whether that went well. If it did not, the object is dropped all the same; call
+    /// [`Buffer::try_close`] to keep it.
     pub fn close(mut self) -> Result<()> {
-        self.destroy()
+        self.try_close()
     }
 
-    fn destroy(&mut self) -> Result<()> {
-        let address = std::mem::replace(&mut self.address, null_mut());
-        call!(kvc_buffer_destroy(self.cache.raw(), self.kind.number(), address))
+    /// Destroys the buffer; if that fails, the buffer stays as it was. Afterwards it has no memory, and its calls answer
+    /// [`Status::Handle`]: libkvc knows a buffer by its address, which may be another one's by then.
+    pub fn try_close(&mut self) -> Result<()> {
+        self.check_open("kvc_buffer_destroy")?;
+        call!(kvc_buffer_destroy(self.cache.raw(), self.kind.number(), self.address))?;
+        (self.address, self.bytes) = (null_mut(), 0);
+        Ok(())
+    }
+
+    fn check_open(&self, operation: &'static str) -> Result<()> {
+        if self.address.is_null() {
+            return Err(Error::new(Status::Handle, operation, "the buffer has been closed"));
+        }
+        Ok(())
     }
 }
 
 impl Drop for Buffer<'_> {
     fn drop(&mut self) {
         if !self.address.is_null() {
-            let _ = self.destroy();
+            let _ = self.try_close();
         }
     }
 }
@@ -222,6 +236,21 @@ mod tests {
             assert!(error.message.contains("a buffer of 64 bytes") && error.operation == "Buffer::slice", "{error}");
         }
         assert_eq!(unsafe { buffer.host_slice::<f32>() }.unwrap_err().operation, "Buffer::host_slice");
+    }
+
+    #[test]
+    fn a_buffer_that_could_not_be_ended_is_kept_and_one_that_has_ended_has_no_memory() {
+        let (cache, mut memory) = (cache(), [0f32; 16]);
+        let mut buffer = buffer(&cache, &mut memory);
+        for _ in 0..2 {
+            let refused = buffer.try_close().unwrap_err(); // the cache is on the host
+            assert_eq!((refused.status, refused.operation), (Status::Unsupported, "kvc_buffer_destroy"));
+            assert!(buffer.slice::<f32>(0, 16).is_ok() && buffer.bytes() == 64);
+        }
+        (buffer.address, buffer.bytes, buffer.kind) = (null_mut(), 0, BufferKind::Pinned); // as try_close leaves one
+        assert_eq!(buffer.try_close().unwrap_err().status, Status::Handle);
+        assert_eq!(buffer.slice::<f32>(0, 0).unwrap_err().status, Status::Handle);
+        assert_eq!(unsafe { buffer.host_slice::<f32>() }.unwrap_err().status, Status::Handle);
     }
 
     #[test]

@@ -60,6 +60,9 @@
 //! step.append(0, &[0f32; 128], &[0f32; 128]) // moved by commit
 //! # }
 //! ```
+//! `close`, `abort` and `commit` take their object, and it is gone whatever they answer. What libkvc may refuse now and grant later is
+//! ended by [`Sequence::try_close`], [`Buffer::try_close`], [`Step::try_abort`] and [`Step::try_commit`], which keep it until then.
+//!
 //! A slice of device memory does not outlive its buffer, and a buffer not its cache, which would free it:
 //! ```compile_fail,E0505
 //! # use kvc::*;

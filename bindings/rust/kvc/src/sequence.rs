@@ -36,14 +36,18 @@ impl Sequence {
         std::mem::take(&mut self.raw)
     }
 
-    /// Destroys the sequence, and says whether that went well.
+    /// Destroys the sequence, and says whether that went well. If it did not, the object is dropped all the same; call
+    /// [`Sequence::try_close`] to keep it.
     pub fn close(mut self) -> Result<()> {
-        self.destroy()
+        self.try_close()
     }
 
-    fn destroy(&mut self) -> Result<()> {
-        let raw = std::mem::take(&mut self.raw);
-        call!(kvc_seq_destroy(self.owner.raw, raw))
+    /// Destroys the sequence; if that fails, as it does while another object of the same handle is in an open step, the sequence stays as
+    /// it was. Afterwards its calls answer [`Status::Handle`](crate::Status::Handle).
+    pub fn try_close(&mut self) -> Result<()> {
+        call!(kvc_seq_destroy(self.owner.raw, self.raw))?;
+        self.raw = 0;
+        Ok(())
     }
 
     /// A new sequence with the tokens below position `length`.
@@ -180,7 +184,7 @@ impl Sequence {
 impl Drop for Sequence {
     fn drop(&mut self) {
         if self.raw != 0 {
-            let _ = self.destroy();
+            let _ = self.try_close();
         }
     }
 }

@@ -11,7 +11,8 @@ use kvc_sys::{kvc_attend_options, kvc_step};
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
 
-/// An open step. It borrows its cache and its sequences; dropping it undoes it.
+/// An open step. It borrows its cache and its sequences; dropping it undoes it, unless its stream is being captured: then it stays open
+/// until the cache ends, as nobody is left to end it. [`Step::try_commit`] and [`Step::try_abort`] say so and keep the step.
 ///
 /// It may move to another thread, but one thread at a time works on it: it is [`Send`] and not [`Sync`].
 #[derive(Debug)]
@@ -123,13 +124,14 @@ impl<'a> Step<'a> {
         call!(kvc_attend(self.raw, layer, q.0, q.1, out.0, out.1, lse.0.cast(), lse.1, options))
     }
 
-    /// Publishes all tokens of the step. If that fails, the step is undone.
+    /// Publishes all tokens of the step. If that fails, the step is undone as a dropped one is. Where the step should outlive the refusal,
+    /// as one whose stream is captured must, call [`Step::try_commit`].
     pub fn commit(mut self) -> Result<()> {
         self.try_commit(None)
     }
 
     /// Publishes the first `accepted[i]` tokens of each sequence, of a step that was begun with `partial_commit`. If that fails, the
-    /// step is undone.
+    /// step is undone, as by [`Step::commit`].
     pub fn commit_accepted(mut self, accepted: &[i64]) -> Result<()> {
         self.try_commit(Some(accepted))
     }
@@ -139,15 +141,27 @@ impl<'a> Step<'a> {
     pub fn try_commit(&mut self, accepted: Option<&[i64]>) -> Result<()> {
         let (list, n) = accepted.map_or((null(), 0), |list| (list.as_ptr(), list.len() as i64));
         call!(kvc_step_commit(self.raw, list, n))?;
-        self.raw = null_mut();
-        self.graph = None;
+        self.has_ended();
         Ok(())
     }
 
-    /// Ends the step as if it had never begun, and says whether that went well.
+    /// Ends the step as if it had never begun, and says whether that went well. If it did not, the step is dropped all the same; call
+    /// [`Step::try_abort`] to keep it.
     pub fn abort(mut self) -> Result<()> {
-        let raw = std::mem::replace(&mut self.raw, null_mut());
-        call!(kvc_step_abort(raw))
+        self.try_abort()
+    }
+
+    /// Ends the step as if it had never begun; if that fails, as it does while the step's stream is captured, the step stays open and
+    /// can be ended later. Afterwards its calls answer [`Status::Handle`](crate::Status::Handle).
+    pub fn try_abort(&mut self) -> Result<()> {
+        call!(kvc_step_abort(self.raw))?;
+        self.has_ended();
+        Ok(())
+    }
+
+    fn has_ended(&mut self) {
+        self.raw = null_mut();
+        self.graph = None;
     }
 
     /// C sees addresses and sizes alone, so that a wrong type or place is noticed here.
@@ -165,7 +179,35 @@ impl<'a> Step<'a> {
 impl Drop for Step<'_> {
     fn drop(&mut self) {
         if !self.raw.is_null() {
-            let _ = call!(kvc_step_abort(self.raw));
+            let _ = self.try_abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, Status};
+
+    #[test]
+    fn a_step_that_could_not_be_ended_is_kept() {
+        let cache = Cache::new(&Options { layers: 1, kv_heads: 1, k_dim: 16, arena_tokens: 64, ..Default::default() }).unwrap();
+        let sequence = cache.sequence(&Default::default()).unwrap();
+        let options = StepOptions { graph: Some(Graph::of_handle(&cache, null_mut())), ..Default::default() };
+        let mut step = cache.begin([(&sequence, 1)], &Default::default()).unwrap();
+        step.graph.clone_from(&options.graph);
+        // A handle that libkvc refuses stands for a stream that is captured, which takes a device.
+        let raw = std::mem::replace(&mut step.raw, 4096 as *mut kvc_step);
+        for _ in 0..2 {
+            assert_eq!(step.try_abort().unwrap_err().status, Status::Handle);
+            assert_eq!(step.try_commit(None).unwrap_err().status, Status::Handle);
+            assert!(step.raw() == 4096 as *mut kvc_step && step.graph.is_some());
+        }
+        step.raw = raw;
+        assert_eq!(cache.stats().unwrap().open_steps, 1);
+        step.try_abort().unwrap();
+        assert_eq!(cache.stats().unwrap().open_steps, 0);
+        assert!(step.raw().is_null() && step.graph.is_none());
+        assert_eq!(step.try_abort().unwrap_err().status, Status::Handle);
     }
 }

@@ -43,6 +43,7 @@ fn options_that_are_wrong() {
     check(supports, Status::Argument, "kvc_supports", "kv_heads");
     check(kvc::codec_format("int5").unwrap_err(), Status::Argument, "kvc_codec_format", "int5");
     check(kvc::codec_format("int4\0").unwrap_err(), Status::Argument, "kvc_codec_format", "NUL");
+    check(kvc::device_describe(Device::Cpu, 3).unwrap_err(), Status::Argument, "kvc_device_describe", "ordinal 3");
     assert_eq!(kvc::policy_format("lru").unwrap_err().operation, "kvc_policy_format");
 }
 
@@ -141,9 +142,18 @@ fn sequences_that_are_wrong() {
     let mut view = Sequence::from_raw(&cache, sequence.raw());
     let step = cache.begin([(&sequence, 1)], &Default::default()).unwrap();
     assert_eq!(view.truncate(0, Cut::Exact).unwrap_err().status, Status::Busy);
-    assert_eq!(view.close().unwrap_err().status, Status::Busy);
+    for _ in 0..2 {
+        check(view.try_close().unwrap_err(), Status::Busy, "kvc_seq_destroy", "");
+        assert_eq!(view.raw(), sequence.raw());
+    }
     drop(step);
+    assert_eq!(view.length().unwrap(), 3);
+    view.into_raw();
     assert_eq!(sequence.length().unwrap(), 3);
+    sequence.try_close().unwrap();
+    assert_eq!((sequence.raw(), cache.stats().unwrap().sequences), (0, 0));
+    check(sequence.try_close().unwrap_err(), Status::Handle, "kvc_seq_destroy", "");
+    assert_eq!(sequence.length().unwrap_err().status, Status::Handle);
 }
 
 #[test]

@@ -114,10 +114,43 @@ fn sink_logits_and_rope_frequencies() {
 
     let turned = Options { keys: Keys::BeforeRope, rope_theta: 10000.0, ..small() };
     let cache = Cache::new(&turned).unwrap();
-    cache.rope_frequencies_set(0, &[0.5; 8]).unwrap();
     assert_eq!(cache.rope_frequencies_set(0, &[0.5; 7]).unwrap_err().status, Status::Argument);
     let _sequence = cache.sequence(&Default::default()).unwrap();
     assert_eq!(cache.rope_frequencies_set(0, &[0.5; 8]).unwrap_err().status, Status::Order);
+}
+
+/// The attention of two layers over keys that the cache turns, with what `before` says before the first sequence.
+fn turned(thetas: [f64; 2], before: impl FnOnce(&Cache)) -> [Vec<f32>; 2] {
+    let layers = thetas.map(|rope_theta| Layer { rope_theta, ..Default::default() });
+    let options = Options { layers: 2, keys: Keys::BeforeRope, ..small() };
+    let cache = Cache::with_layers(&options, &layers).unwrap();
+    before(&cache);
+    let sequence = cache.sequence(&Default::default()).unwrap();
+    let mut step = cache.begin([(&sequence, 5)], &Default::default()).unwrap();
+    let rows = |period: usize| (0..5 * 16).map(|i| (i % period) as f32 / 2.0).collect::<Vec<f32>>();
+    [0, 1].map(|layer| {
+        let mut out = vec![0f32; 5 * 16];
+        step.append(layer, &rows(3), &rows(5)).unwrap();
+        step.attend(layer, &rows(7), &mut out).unwrap();
+        out
+    })
+}
+
+#[test]
+fn frequencies_of_another_theta_make_their_layer_what_that_theta_makes_it() {
+    const USUAL: f64 = 10000.0;
+    const OTHER: f64 = 50.0;
+    let frequencies: Vec<f64> = (0..8).map(|i| OTHER.powf(-2.0 * f64::from(i) / 16.0)).collect();
+    let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let plain = turned([USUAL; 2], |_| ());
+    for layer in 0..2 {
+        let mut thetas = [USUAL; 2];
+        thetas[layer] = OTHER;
+        let want = turned(thetas, |_| ());
+        let got = turned([USUAL; 2], |cache| cache.rope_frequencies_set(layer as i64, &frequencies).unwrap());
+        assert!((0..2).all(|of| distance(&got[of], &want[of]) < 1e-5), "layer {layer}");
+        assert!(distance(&got[layer], &plain[layer]) > 1e-2, "layer {layer}");
+    }
 }
 
 #[test]
@@ -181,13 +214,29 @@ fn numbers_of_a_sequence() {
     assert_eq!(at.length().unwrap(), 1000);
 }
 
+/// Adds tokens as a model does, whose attention a policy counts.
+fn attended(cache: &Cache, sequence: &Sequence, tokens: i64) {
+    let rows = vec![0.5f32; 16 * tokens as usize];
+    let mut step = cache.begin([(sequence, tokens)], &Default::default()).unwrap();
+    step.append(0, &rows, &rows).unwrap();
+    step.attend(0, &rows, &mut vec![0f32; rows.len()]).unwrap();
+    step.commit().unwrap();
+}
+
 #[test]
 fn prompts_budgets_and_accepted_tokens() {
-    let scored = Options { policy: "h2o:256".to_owned(), ..small() };
+    let scored = Options { policy: "h2o:256,every=128".to_owned(), arena_tokens: 4096, ..small() };
     let cache = Cache::new(&scored).unwrap();
     let mut sequence = cache.sequence(&Default::default()).unwrap();
-    assert!(sequence.step_limit().unwrap() < 1 << 40);
-    sequence.budget_set(512).unwrap();
+    for (more, limit) in [(0, 128), (100, 28), (28, 128)] {
+        attended(&cache, &sequence, more);
+        assert_eq!(sequence.step_limit().unwrap(), limit);
+    }
+    for (budget, kept) in [(301, 301), (300, 300), (0, 256), (201, 201)] {
+        sequence.budget_set(budget).unwrap();
+        (0..4).for_each(|_| attended(&cache, &sequence, 128));
+        assert_eq!(sequence.live(0, 0).unwrap(), kept, "budget {budget}");
+    }
     assert_eq!(sequence.budget_set(-1).unwrap_err().operation, "kvc_seq_budget_set");
     sequence.prompt_set(100).unwrap();
     assert_eq!(sequence.prompt_set(-1).unwrap_err().operation, "kvc_seq_prompt_set");

@@ -11,6 +11,7 @@ final class DeviceTests {
       return Kvc.deviceCount(Device.CUDA) > 0;
     } catch (KvcException.Unsupported e) {
       Expect.that(!e.getMessage().isEmpty(), "no reason");
+      Expect.that(System.getProperty("kvc.device") == null, e.getMessage());
       Expect.thrown(KvcException.Unsupported.class, () -> new Cache(Fixture.options().target("").device(Device.CUDA)));
       System.out.println("skipped: steps on a device (" + e.getMessage() + ")");
       return false;
