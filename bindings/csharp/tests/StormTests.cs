@@ -109,7 +109,7 @@ static class StormTests {
       };
       Check.Together(commit, () => {
         try {
-          while (watch.ElapsedMilliseconds < 1000) {
+          while (watch.ElapsedMilliseconds < (exports > 0 ? 1000 : 20000)) {
             try {
               cache.Export();
               exports++;

@@ -179,6 +179,7 @@ final class StormTests {
               for (int layer = 0; layer < Fixture.LAYERS; layer++) step.append(layer, k, k);
               step.commit();
             }
+            for (int spins = 0; spins < 2000; spins++) Thread.onSpinWait(); // the time in which an export can begin
           }
         }
       });
